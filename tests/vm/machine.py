@@ -102,7 +102,7 @@ class Ended:
     """How a machine ended, and what it reported."""
 
     # QEMU's reason (`guest-shutdown`, `guest-reset`, `guest-panic`), or `killed` by the caller,
-    # `timeout`, or `qemu-failed`.
+    # `timeout`, `silent`, or `qemu-failed`.
     how: str
     seconds: float
     # The lines of each port; an unfinished last line counts.
@@ -202,16 +202,20 @@ class Machine:
         *,
         port: str = RESULT_PORT,
         until: Callable[[str], bool] | None = None,
+        silence_seconds: float | None = None,
     ) -> Ended:
         """Waits for the end, giving each line of `port` to `on_line` as it comes.
 
-        A line for which `until` is true cuts the power at that moment.
+        A line for which `until` is true cuts the power at that moment. No line for
+        `silence_seconds` is an end too.
         """
         how = None
+        heard = self.seconds()
         with Follower(self._ports[port]) as follower:
             while how is None:
                 ended = self._process.poll() is not None
                 for line in follower.lines(last=ended):
+                    heard = self.seconds()
                     if on_line:
                         on_line(line)
                     if until and until(line):
@@ -220,6 +224,8 @@ class Machine:
                     how = self._reason()
                 elif self.seconds() > timeout_seconds:
                     how = "timeout"
+                elif silence_seconds and self.seconds() - heard > silence_seconds:
+                    how = "silent"
                 else:
                     time.sleep(POLL_SECONDS)
         seconds = self.seconds()
