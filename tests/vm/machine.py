@@ -136,6 +136,7 @@ class Machine:
         self._ports = {name: self.directory / f"port-{name}" for name in ports}
         self._tpm = tpm
         self._killed = False
+        self.monitor: Monitor | None = None
         # A socket's path has at most 107 bytes, a working directory may be longer.
         self._sockets = tempfile.TemporaryDirectory(prefix="nightlatch-vm-")
         for path in (self.console, *self._ports.values()):
@@ -191,6 +192,8 @@ class Machine:
             self._killed = True
             self._process.kill()
             self._process.wait()
+        if self.monitor is not None:
+            self.monitor.close()
         if self._tpm is not None:
             self._tpm.stop()
         self._sockets.cleanup()
@@ -236,6 +239,9 @@ class Machine:
     def _reason(self) -> str:
         if self._killed:
             return "killed"
+        self._process.wait()
+        if self.monitor is None:
+            return "qemu-failed"
         self.monitor.close()
         return self.monitor.reason() or "qemu-failed"
 

@@ -35,6 +35,7 @@ class Monitor:
     def close(self) -> None:
         """Waits for what QEMU, now ended, has still said."""
         self._thread.join(timeout=CONNECT_TIMEOUT_SECONDS)
+        self._stream.close()
         self._socket.close()
 
     def reason(self) -> str | None:
