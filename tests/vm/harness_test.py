@@ -105,7 +105,7 @@ class Machines(unittest.TestCase):
 
     def test_a_machine_that_hangs_is_ended_and_has_failed(self) -> None:
         """The control is that it had come as far as the script."""
-        end = self.end_of("echo hanging; sleep infinity", timeout_seconds=40)
+        end = self.end_of("echo hanging; sleep infinity", timeout_seconds=75)
         self.assertEqual((end.how, end.results), ("timeout", []))
         self.assertIn("hanging", end.ports[cases.OUTPUT_PORT])
         self.assertEqual(cases.verdict(end), Tally(0, 1))

@@ -78,8 +78,8 @@ def counted(command: list[str]) -> Tally:
         case _:
             print(f"{command[1]}: ended with {program.returncode} and without a result")
             return Tally(failed=1)
-    if total.passed + total.failed == 0 or (program.returncode != 0 and total.failed == 0):
-        print(f"{command[1]}: ended with {program.returncode} and nothing failed or ran")
+    if program.returncode != 0 and total.failed == 0:
+        print(f"{command[1]}: ended with {program.returncode}, but says that nothing failed")
         total += Tally(failed=1)
     return total
 
@@ -99,6 +99,9 @@ def main() -> int:
         print(f"== layer {name}: {str(LAYERS[name].__doc__).splitlines()[0]}", flush=True)
         started = time.monotonic()
         result = LAYERS[name](options.filter)
+        if result == Tally():
+            print(f"layer {name}: nothing ran")
+            result = Tally(failed=1)
         table.append(f"layer {name:8} {result!s:26} {time.monotonic() - started:6.0f} s")
         total += result
     print(f"== summary (machines under {accel.name()})", *table, total, sep="\n", flush=True)
