@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 import tempfile
 import unittest
@@ -31,13 +33,19 @@ def ended(output: list[str], how: str = "guest-shutdown", result: str = "exit 0"
     return Ended(how, 1.0, {"nightlatch.result": results, cases.OUTPUT_PORT: output})
 
 
+def verdict(end: Ended) -> Tally:
+    """The counts, without the explanation, which is about a failure that is wanted here."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return cases.verdict(end)
+
+
 class Verdicts(unittest.TestCase):
     """Which ends of a machine are believed."""
 
     def test_a_run_whose_parts_agree_is_believed(self) -> None:
         """The control of the others, and a failure that is just a failure."""
-        self.assertEqual(cases.verdict(ended(PASSED)), Tally(passed=1))
-        self.assertEqual(cases.verdict(ended(FAILED, result="exit 101")), Tally(1, 1))
+        self.assertEqual(verdict(ended(PASSED)), Tally(passed=1))
+        self.assertEqual(verdict(ended(FAILED, result="exit 101")), Tally(1, 1))
 
     def test_a_run_whose_parts_disagree_has_one_failure_more(self) -> None:
         """A dead machine, no status, another status, no summary, no tests."""
@@ -49,13 +57,13 @@ class Verdicts(unittest.TestCase):
             ended(PASSED[:2]),
         ]
         for end in doubtful:
-            self.assertEqual(cases.verdict(end), Tally(1, 1), end)
-        self.assertEqual(cases.verdict(ended(FAILED)), Tally(1, 2))
-        self.assertEqual(cases.verdict(ended(NONE)), Tally(0, 1))
+            self.assertEqual(verdict(end), Tally(1, 1), end)
+        self.assertEqual(verdict(ended(FAILED)), Tally(1, 2))
+        self.assertEqual(verdict(ended(NONE)), Tally(0, 1))
 
     def test_a_skipped_case_is_a_failed_one(self) -> None:
         """Unless the environment allows it, which `.ci/run` never does."""
-        self.assertEqual(cases.verdict(ended(SKIPPED)), Tally(0, 1))
+        self.assertEqual(verdict(ended(SKIPPED)), Tally(0, 1))
 
 
 class Parsing(unittest.TestCase):
@@ -101,14 +109,14 @@ class Machines(unittest.TestCase):
         lines = "\\n".join(PASSED)
         end = self.end_of(f'printf "{lines}\\n"; echo b >/proc/sysrq-trigger; sleep 60')
         self.assertEqual((end.how, end.results), ("guest-reset", []))
-        self.assertEqual(cases.verdict(end), Tally(1, 1))
+        self.assertEqual(verdict(end), Tally(1, 1))
 
     def test_a_machine_that_hangs_is_ended_and_has_failed(self) -> None:
         """The control is that it had come as far as the script."""
         end = self.end_of("echo hanging; sleep infinity", timeout_seconds=75)
         self.assertEqual((end.how, end.results), ("timeout", []))
         self.assertIn("hanging", end.ports[cases.OUTPUT_PORT])
-        self.assertEqual(cases.verdict(end), Tally(0, 1))
+        self.assertEqual(verdict(end), Tally(0, 1))
 
 
 def main() -> int:

@@ -42,7 +42,7 @@ def unprivileged(filters: list[str]) -> Tally:
 
 
 def harness(filters: list[str]) -> Tally:
-    """The harness's own tests: machines that come to a bad end."""
+    """Layer harness: machines that come to a bad end."""
     return counted([sys.executable, str(HERE / "harness_test.py"), *filters])
 
 
@@ -96,7 +96,7 @@ def main() -> int:
     os.environ.setdefault("NIGHTLATCH_ACCEL", accel.name())
     total, table = Tally(), []
     for name in [options.layer] if options.layer else LAYERS:
-        print(f"== layer {name}: {str(LAYERS[name].__doc__).splitlines()[0]}", flush=True)
+        print(f"== {LAYERS[name].__doc__}", flush=True)
         started = time.monotonic()
         result = LAYERS[name](options.filter)
         if result == Tally():
