@@ -25,5 +25,6 @@
 
 pub mod config;
 pub mod error;
+pub mod header;
 pub mod key;
 pub mod pcr;

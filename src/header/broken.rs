@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How a broken rule is told: rule, field, what was expected, what was found.
+//!
+//! Rules are numbered as in the table of `README.md`; a letter names the group, the number is unique.
+
+use std::fmt::{Debug, Display};
+
+use crate::error::{Error, Result};
+
+/// Longest piece of a disk's content that is repeated in a message.
+const SHOWN_CHARS: usize = 72;
+
+/// A refusal: `rule C10: segments.0.encryption: <what>`.
+pub(super) fn broken(rule: &str, field: impl Display, what: impl Display) -> Error {
+    Error::refused(format_args!("rule {rule}: {field}: {what}"))
+}
+
+/// A refusal that says what was expected and what was found.
+pub(super) fn unexpected(
+    rule: &str,
+    field: impl Display,
+    expected: impl Display,
+    found: impl Debug,
+) -> Error {
+    broken(
+        rule,
+        field,
+        format_args!("expected {expected}, found {}", shown(found)),
+    )
+}
+
+/// Refuses a value that is not the one the template has.
+pub(super) fn equal<T: Debug + PartialEq>(
+    rule: &str,
+    field: impl Display,
+    found: T,
+    expected: T,
+) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let expected = shown(expected);
+    Err(unexpected(rule, field, expected, found))
+}
+
+/// A value as it may appear in a log line: escaped and cut.
+fn shown(value: impl Debug) -> String {
+    let mut text = format!("{value:?}");
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARS) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
+}
