@@ -25,7 +25,10 @@ mod binary;
 mod broken;
 mod content;
 mod fields;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod json;
+mod keyslots;
 mod marker;
 mod metadata;
 mod reader;
@@ -43,7 +46,8 @@ pub use token::{NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN, T
 
 use self::metadata::Metadata;
 use self::reader::{first_nonzero, is_zero};
-use crate::config::Role;
+use self::token::Token;
+use crate::config::{Profile, Role};
 use crate::error::{Doing, Error, Result};
 
 /// Length of the header area: two header copies, then keyslots up to the data.
@@ -143,6 +147,12 @@ impl Area {
         self.0.as_slice()
     }
 
+    /// The bytes in front of the provisioning marker: what is written before the marker is cleared.
+    #[must_use]
+    pub fn before_marker(&self) -> &[u8] {
+        self.bytes().get(..MARKER_OFFSET).unwrap_or_default()
+    }
+
     /// Decides what the device holds. What is neither blank nor interrupted nor a LUKS2 header that parses is refused.
     pub fn classify(&self, probe: Probe) -> Result<Content> {
         if is_zero(self.bytes()) {
@@ -212,6 +222,17 @@ impl Header {
     #[must_use]
     pub fn seqid(&self) -> u64 {
         self.seqid
+    }
+
+    /// The profile the header was made for, as it says itself. For reports: what may be opened comes from the configuration.
+    #[must_use]
+    pub fn claimed_profile(&self) -> Profile {
+        let ours = |token: &Token| matches!(token, Token::Nightlatch(_));
+        if self.metadata.tokens.values().any(ours) {
+            Profile::Nightlatch1
+        } else {
+            Profile::Luks2Strict
+        }
     }
 
     /// The parts of the keyslots area that no keyslot covers.
@@ -302,3 +323,6 @@ fn role(word: &str) -> Option<Role> {
         .into_iter()
         .find(|role| role.word() == word)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How a broken rule is told: rule, field, what was expected, what was found.
 //!
-//! Rules are numbered as in the table of `README.md`; a letter names the group, the number is unique.
+//! Rules are numbered as in the documentation of [`header`](super); a letter names the group, the number is unique.
 
 use std::fmt::{Debug, Display};
+use std::ops::RangeInclusive;
 
 use crate::error::{Error, Result};
 
@@ -40,6 +41,25 @@ pub(super) fn equal<T: Debug + PartialEq>(
         return Ok(());
     }
     let expected = shown(expected);
+    Err(unexpected(rule, field, expected, found))
+}
+
+/// Refuses a number out of bounds.
+pub(super) fn within(
+    rule: &str,
+    field: impl Display,
+    found: u64,
+    bounds: &RangeInclusive<u64>,
+) -> Result<()> {
+    let (least, most) = (bounds.start(), bounds.end());
+    if bounds.contains(&found) {
+        return Ok(());
+    }
+    let expected = if least == most {
+        least.to_string()
+    } else {
+        format!("{least} to {most}")
+    };
     Err(unexpected(rule, field, expected, found))
 }
 

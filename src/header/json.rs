@@ -155,12 +155,13 @@ impl<'a> Parser<'a> {
         if self.skip(word) {
             return Ok(());
         }
-        Err(self.expected(format_args!("{}", word.escape_ascii())))
+        Err(self.expected(format_args!("'{}'", String::from_utf8_lossy(word))))
     }
 
     fn expected(&self, what: impl std::fmt::Display) -> Error {
         let found = match self.peek() {
-            Some(byte) => format!("'{}'", byte.escape_ascii()),
+            Some(byte @ b' '..=b'~') => format!("'{}'", char::from(byte)),
+            Some(byte) => format!("byte 0x{byte:02x}"),
             None => "the end".into(),
         };
         broken(

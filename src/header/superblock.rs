@@ -40,6 +40,9 @@ const METADATA_RUN: u64 = (TAG_LEN as u64) << (LOG2_INTERLEAVE_SECTORS - LOG2_BL
 const SUPERBLOCK_SECTORS: u64 = 8;
 
 /// Compares a superblock with what the kernel writes on a device of `device_len` bytes for our segment.
+///
+/// A device that was resized after provisioning is refused by its `journal_sections` or `provided_data_sectors`:
+/// libcryptsetup cannot resize a segment with integrity either.
 pub fn check(bytes: &[u8; SUPERBLOCK_LEN], device_len: u64) -> Result<()> {
     let expected = Layout::of(device_len);
     let mut reader = Reader::new(bytes);
@@ -163,12 +166,86 @@ fn log2_blocks_per_bit(journal_sectors: u64, data_sectors: u64) -> u8 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::error::Exit;
+
+    /// A superblock field by field, with sizes worked out by hand for a device of 64 MiB and data at 16 MiB:
+    /// 131072 sectors, of which 32768 are header; 131072 / 128 = 1024 journal sectors = 3 sections; 3 runs of tags.
+    pub(crate) fn superblock() -> [u8; SUPERBLOCK_LEN] {
+        let fields: [&[u8]; 9] = [
+            b"integrt\0",
+            &[4, 15],
+            &32_u16.to_le_bytes(),
+            &3_u32.to_le_bytes(),
+            &96_736_u64.to_le_bytes(),
+            &8_u32.to_le_bytes(),
+            &[3, 12],
+            &[0; 2],
+            &[0; 8],
+        ];
+        let mut bytes = [0; SUPERBLOCK_LEN];
+        for (to, from) in bytes.iter_mut().zip(fields.concat()) {
+            *to = from;
+        }
+        bytes
+    }
 
     /// What a 1 TiB disk was measured to give through libcryptsetup 2.6.1 with data at 16 MiB.
     #[test]
     fn the_length_of_a_volume_equals_the_measured_one() {
         assert_eq!(data_len(1 << 40), 1_090_904_977_408);
+    }
+
+    #[test]
+    fn the_volume_fills_the_device_to_the_last_block() {
+        // Header, superblock, 3 sections, 3 runs of tags, data: one block more would not fit.
+        let used = 32_768 + 8 + 3 * 264 + 3 * 256 + 96_736;
+        assert_eq!(used, 131_072);
+        check(&superblock(), 64 << 20).unwrap();
+        check(&superblock(), (64 << 20) + 4095).unwrap();
+    }
+
+    #[test]
+    fn rule_e21_every_field_of_the_superblock_is_constant() {
+        check(&superblock(), 64 << 20).unwrap();
+        let zeros = "padding, recalc_sector and salt: expected zeros, found something else";
+        for (at, what, expected) in [
+            (0, b'x', "magic: expected \"integrt\", found something else"),
+            (8, 5, "version: expected 4, found 5"),
+            (9, 3, "log2_interleave_sectors: expected 15, found 3"),
+            (10, 16, "integrity_tag_size: expected 32, found 16"),
+            (12, 4, "journal_sections: expected 3, found 4"),
+            (16, 0, "provided_data_sectors: expected 96736, found 96512"),
+            (24, 0x0a, "flags: expected 8, found 10"),
+            (24, 0, "flags: expected 8, found 0"),
+            (28, 0, "log2_sectors_per_block: expected 3, found 0"),
+            (29, 13, "log2_blocks_per_bitmap_bit: expected 12, found 13"),
+            (30, 1, zeros),
+            (32, 1, zeros),
+            (48, 1, zeros),
+            (4095, 1, zeros),
+        ] {
+            let mut bytes = superblock();
+            bytes[at] = what;
+            let error = check(&bytes, 64 << 20).unwrap_err();
+            assert_eq!(error.exit(), Exit::Refused);
+            assert_eq!(
+                error.to_string(),
+                format!("rule E21: integrity superblock: {expected}")
+            );
+        }
+    }
+
+    #[test]
+    fn rule_e21_a_superblock_of_a_device_of_another_length_is_refused() {
+        assert_eq!(
+            check(&superblock(), 65 << 20).unwrap_err().to_string(),
+            "rule E21: integrity superblock: provided_data_sectors: expected 98528, found 96736"
+        );
+        assert_eq!(
+            check(&superblock(), 1 << 40).unwrap_err().to_string(),
+            "rule E21: integrity superblock: journal_sections: expected 496, found 3"
+        );
     }
 }
