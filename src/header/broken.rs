@@ -44,6 +44,20 @@ pub(super) fn equal<T: Debug + PartialEq>(
     Err(unexpected(rule, field, expected, found))
 }
 
+/// Refuses a word that is not in the list.
+pub(super) fn one_of(
+    rule: &str,
+    field: impl Display,
+    found: &str,
+    expected: &[&str],
+) -> Result<()> {
+    if expected.contains(&found) {
+        return Ok(());
+    }
+    let words: Vec<String> = expected.iter().map(|word| format!("{word:?}")).collect();
+    Err(unexpected(rule, field, words.join(" or "), found))
+}
+
 /// Refuses a number out of bounds.
 pub(super) fn within(
     rule: &str,

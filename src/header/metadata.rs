@@ -69,7 +69,7 @@ pub(super) struct Integrity {
     pub(super) key_size: Option<u64>,
 }
 
-/// What a volume key is recognised by. Salt and digest were checked to be 32 bytes each.
+/// What a volume key is recognised by. Salt and digest were checked to be 32 bytes and as long as the hash makes them.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Digest {
     pub(super) keyslots: BTreeSet<u8>,
@@ -201,11 +201,16 @@ impl Digest {
     fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
         fields.take("type")?.literal("pbkdf2")?;
         fields.take("salt")?.base64_array::<32>()?;
-        fields.take("digest")?.base64_array::<32>()?;
+        let hash = fields.take("hash")?.text()?;
+        let digest = fields.take("digest")?;
+        match hash {
+            "sha512" => digest.base64_array::<64>().map(|_| ())?,
+            _ => digest.base64_array::<32>().map(|_| ())?,
+        }
         Ok(Self {
             keyslots: fields.take("keyslots")?.ids()?,
             segments: fields.take("segments")?.ids()?,
-            hash: fields.take("hash")?.text()?.into(),
+            hash: hash.into(),
             iterations: fields.take("iterations")?.number()?,
         })
     }

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::binary::JSON_LEN;
-use super::broken::{broken, equal, unexpected, within};
+use super::broken::{broken, equal, one_of, unexpected, within};
 use super::keyslots;
 use super::metadata::{Digest, Integrity};
 use super::token::{NightlatchToken, Token, Tpm2Token};
@@ -25,6 +25,8 @@ const INTEGRITY: &str = "hmac(sha256)";
 const SECTOR_LEN: u64 = 4096;
 /// Iterations for a passphrase that is uniform: the least libcryptsetup takes.
 pub(super) const MIN_ITERATIONS: u64 = 1000;
+/// Hashes of digests and splitters. libcryptsetup takes the one set for PBKDF2 for these too, sha256 where none is.
+pub(super) const HASHES: &[&str] = &["sha256", "sha512"];
 /// The keyslot of the TPM's secret in profile `nightlatch-1`.
 pub(super) const TPM_KEYSLOT: u8 = 1;
 
@@ -164,7 +166,7 @@ impl Header {
         {
             equal("C12", "digests.0.keyslots", keyslots, &all)?;
             equal("C12", "digests.0.segments", segments, &BTreeSet::from([0]))?;
-            equal("C12", "digests.0.hash", hash.as_str(), "sha256")?;
+            one_of("C12", "digests.0.hash", hash.as_str(), HASHES)?;
             within(
                 "C12",
                 "digests.0.iterations",

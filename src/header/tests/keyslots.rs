@@ -75,7 +75,7 @@ const KEYSLOTS: &[(&str, &str, &str)] = &[
     (
         r#""hash":"sha256"},"area""#,
         r#""hash":"sha1"},"area""#,
-        "rule C11: keyslots.0.af.hash: expected \"sha256\", found \"sha1\"",
+        "rule C11: keyslots.0.af.hash: expected \"sha256\" or \"sha512\", found \"sha1\"",
     ),
     (
         r#"{"type":"argon2id""#,

@@ -53,6 +53,11 @@ fn what_libcryptsetup_may_write_otherwise_is_accepted_too() {
             r#""hash":"sha256"},"area":{"type":"raw","offset":"32768","size":"385024","encryption":"aes-xts-plain64","key_size":64},"kdf":{"type":"argon2id","time":4,"memory":65536,"cpus":2"#,
             r#""hash":"sha512"},"area":{"type":"raw","offset":"32768","size":"385024","encryption":"aes-xts-plain64","key_size":64},"kdf":{"type":"pbkdf2","hash":"sha512","iterations":1000"#,
         ),
+        // A digest made while the KDF's hash was sha512, from cryptsetup 2.6.1.
+        (
+            r#""hash":"sha256","iterations":1000,"salt":"ZhXFozT+R9iVLeukxJf+vJLfQGW7AilPFuu2k3hIjWg=","digest":"wC4Ib2GaGOFVvLKa1EadnKbVKdlOla5iQtTSMW/ctjI=""#,
+            r#""hash":"sha512","iterations":1000,"salt":"Ov5xuz3NPTpMWLHkFaKOGGUnVSS8WpfECMX8Zm06Ops=","digest":"cW/3R/l/b9OINqb5CeI336EGK8Gfvlc9zTU/4np6sUUVlbQlbaC/JwKp3HWGEVlCy88tHZroV8s6Kvnw2L47dg==""#,
+        ),
         (
             r#""kdf":{"type":"argon2id""#,
             r#""priority":1,"kdf":{"type":"argon2id""#,
@@ -261,7 +266,7 @@ fn rule_c12_one_digest_covers_every_keyslot_and_the_segment() {
             (
                 r#""hash":"sha256","iterations""#,
                 r#""hash":"sha1","iterations""#,
-                "rule C12: digests.0.hash: expected \"sha256\", found \"sha1\"",
+                "rule C12: digests.0.hash: expected \"sha256\" or \"sha512\", found \"sha1\"",
             ),
             (
                 r#""hash":"sha256","iterations":1000"#,
@@ -291,5 +296,19 @@ fn a_header_of_one_profile_is_refused_under_the_other() {
     assert_eq!(
         refusal(check(&Fixture::plain(), Profile::Luks2Strict)),
         "rule C13: tokens: expected no token \"nightlatch\" in a stock volume, found one"
+    );
+}
+
+#[test]
+fn rule_c10_a_device_has_room_for_the_segment() {
+    let header = Fixture::ours().header();
+    let on = |len| Expect {
+        role: None,
+        device_len: Some(len),
+    };
+    assert!(header.check(Profile::Nightlatch1, &on(64 << 20)).is_ok());
+    assert_eq!(
+        refusal(header.check(Profile::Nightlatch1, &on(16 << 20))),
+        "rule C10: device: expected at least 67108864 bytes, found 16777216"
     );
 }

@@ -267,3 +267,28 @@ fn the_role_the_caller_expects_must_be_the_volumes() {
         "rule C13: token nightlatch: role: expected \"root\", found \"state\""
     );
 }
+
+#[test]
+fn a_stock_volume_may_have_a_recovery_key_and_one_tpm() {
+    let strict = |tokens: &str| {
+        let tokens = format!(r#""tokens":{{{tokens}}}"#);
+        let header = Fixture::strict().with(r#""tokens":{}"#, &tokens).header();
+        header.check(Profile::Luks2Strict, &Expect::default())
+    };
+    let recovery = r#"{"type":"systemd-recovery","keyslots":["0"]}"#;
+    let tpm2 = TPM2.replace(r#"["1"]"#, r#"["0"]"#);
+    let both = format!(r#""0":{recovery},"1":{recovery},"2":{tpm2}"#);
+    assert_eq!(strict(&both).unwrap().tpm.unwrap().keyslot, 0);
+    assert_eq!(
+        refusal(strict(&format!(r#"{both},"3":{tpm2}"#))),
+        "rule C13: tokens.3: expected no further token of this type, found one"
+    );
+    assert_eq!(
+        refusal(strict(
+            &recovery
+                .replace(r#"{"type""#, r#""0":{"type""#)
+                .replace(r#"["0"]"#, r#"["5"]"#)
+        )),
+        "rule C13: tokens.0.keyslots: expected a keyslot there is, found 5"
+    );
+}
