@@ -27,3 +27,4 @@ pub mod config;
 pub mod error;
 pub mod key;
 pub mod pcr;
+pub mod tpm;

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0
+mod proxy;
+mod sealing;
+mod trouble;
+
+use super::swtpm::{Swtpm, free_pair};
+use super::*;
+use crate::error::Exit;
+use crate::key::Secret;
+
+const POLICY: Policy<'static> = Policy {
+    pcrs: &[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG],
+    bank: Bank::Sha256,
+};
+
+// Command codes (TPM 2.0 part 2, section 6.5.2).
+const EVICT_CONTROL: u32 = 0x120;
+const CREATE_PRIMARY: u32 = 0x131;
+const CREATE: u32 = 0x153;
+const LOAD: u32 = 0x157;
+const UNSEAL: u32 = 0x15e;
+const FLUSH_CONTEXT: u32 = 0x165;
+const READ_PUBLIC: u32 = 0x173;
+const START_AUTH_SESSION: u32 = 0x176;
+const GET_CAPABILITY: u32 = 0x17a;
+const PCR_READ: u32 = 0x17e;
+const POLICY_PCR: u32 = 0x17f;
+const POLICY_RESTART: u32 = 0x180;
+const PCR_EXTEND: u32 = 0x182;
+
+fn connected(swtpm: &Swtpm) -> Tpm {
+    Tpm::open(&Tcti::Swtpm { port: swtpm.port() }).unwrap()
+}
+
+fn succeeds(swtpm: &Swtpm, tool: &str, args: &[&str]) -> Vec<u8> {
+    let output = swtpm.tool(tool, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {args:?}: {errors}");
+    output.stdout
+}
+
+#[test]
+fn an_event_extends_every_active_bank_with_the_digest_of_the_data() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let banks = tpm.banks().unwrap();
+    assert!(banks.contains(&Bank::Sha1) && banks.contains(&Bank::Sha256));
+
+    let digests = tpm
+        .event(Pcr::SYSTEM_IDENTITY, b"the id of a cluster")
+        .unwrap();
+
+    assert_eq!(digests.len(), banks.len());
+    for (bank, digest) in &digests {
+        assert_eq!(*digest, bank.hash(b"the id of a cluster"));
+    }
+    let expected: Digests = digests
+        .into_iter()
+        .map(|(bank, digest)| (bank, bank.extended(&vec![0; digest.len()], &digest)))
+        .collect();
+    assert_eq!(tpm.read(Pcr::SYSTEM_IDENTITY).unwrap(), expected);
+}
+
+#[test]
+fn another_program_reads_the_same_values() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    let values = tpm.read(Pcr::SYSTEM_IDENTITY).unwrap();
+    drop(tpm);
+    for (bank, value) in values {
+        let list = format!("{bank}:15");
+        succeeds(&swtpm, "tpm2_pcrread", &[&list, "-o", "values"]);
+        assert_eq!(std::fs::read(swtpm.dir().join("values")).unwrap(), value);
+    }
+}
+
+#[test]
+fn a_pcr_that_is_not_zero_is_refused() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+
+    succeeds(
+        &swtpm_beside(&swtpm, tpm),
+        "tpm2_pcrextend",
+        &[&format!("15:sha384={}", "ab".repeat(48))],
+    );
+
+    let mut tpm = connected(&swtpm);
+    let error = tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert_eq!(
+        error.to_string(),
+        "PCR 15 (sha384) is already extended: something else measured into it during this boot; \
+         turn that off or configure another PCR, then reboot"
+    );
+    tpm.require_zero(Pcr::KERNEL_CONFIG).unwrap();
+}
+
+/// swtpm serves one client at a time, so ours goes before another may come.
+fn swtpm_beside(swtpm: &Swtpm, tpm: Tpm) -> &Swtpm {
+    drop(tpm);
+    swtpm
+}
+
+#[test]
+fn an_extend_that_leaves_a_bank_out_is_an_error_and_extends_nothing() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let all: Digests = tpm
+        .banks()
+        .unwrap()
+        .into_iter()
+        .map(|bank| (bank, bank.hash(b"x")))
+        .collect();
+    let but_sha1: Digests = all
+        .iter()
+        .filter(|(bank, _)| *bank != Bank::Sha1)
+        .cloned()
+        .collect();
+
+    let error = tpm.extend(Pcr::SYSTEM_IDENTITY, &but_sha1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "PCR bank sha1 is active and has no digest to extend it with"
+    );
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+    tpm.extend(Pcr::SYSTEM_IDENTITY, &all).unwrap();
+    assert!(tpm.require_zero(Pcr::SYSTEM_IDENTITY).is_err());
+}
+
+#[test]
+fn a_missing_tpm_is_one_sentence_that_says_what_to_do() {
+    let port = free_pair().unwrap();
+    let error = Tpm::open(&Tcti::Swtpm { port }).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert!(
+        error.to_string().starts_with(&format!(
+            "opening the TPM: no TPM: nothing answers as swtpm on port {port}: "
+        )),
+        "{error}"
+    );
+
+    let error = open_first(["/nonexistent/tpm0", "/nonexistent/tpmrm0"]).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "no TPM: neither /nonexistent/tpm0 nor /nonexistent/tpmrm0 exists: \
+         give the machine a vTPM, or its initrd the driver for it"
+    );
+
+    let error = open_node("/nonexistent/tpm0").unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "no TPM: /nonexistent/tpm0: No such file or directory"
+    );
+}
+
+#[test]
+fn a_boot_of_two_volumes_takes_twenty_one_commands() {
+    let mut swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let first = Secret::random().unwrap();
+    let second = Secret::random().unwrap();
+    let sealed = [
+        tpm.seal(&first, &POLICY).unwrap(),
+        tpm.seal(&second, &POLICY).unwrap(),
+    ];
+    drop(tpm);
+    swtpm.reset();
+    swtpm.commands();
+
+    let mut tpm = connected(&swtpm);
+    assert_eq!(swtpm.commands(), []);
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+    assert_eq!(swtpm.commands(), [GET_CAPABILITY, PCR_READ]);
+    tpm.unseal(&sealed[0], &POLICY).unwrap();
+    let found = [PCR_READ, READ_PUBLIC, READ_PUBLIC];
+    let unsealed = [
+        START_AUTH_SESSION,
+        LOAD,
+        POLICY_PCR,
+        UNSEAL,
+        FLUSH_CONTEXT,
+        FLUSH_CONTEXT,
+    ];
+    assert_eq!(swtpm.commands(), [&found[..], &unsealed].concat());
+    tpm.unseal(&sealed[1], &POLICY).unwrap();
+    assert_eq!(swtpm.commands(), [&[PCR_READ][..], &unsealed].concat());
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    assert_eq!(swtpm.commands(), [PCR_EXTEND]);
+    tpm.event(Pcr::KERNEL_CONFIG, b"fence").unwrap();
+    assert_eq!(swtpm.commands(), [PCR_EXTEND]);
+    drop(tpm);
+    assert_eq!(swtpm.commands(), []);
+}
+
+#[test]
+fn a_connection_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Tpm>();
+}
