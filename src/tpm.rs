@@ -38,11 +38,14 @@ use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Digests, Pcr};
 
 /// The TPM itself, which one process at a time may open, and the kernel's resource manager in front of it, which
-/// swaps contexts around every command (Linux, Documentation/security/tpm/tpm_tis and drivers/char/tpm/tpmrm-dev.c).
+/// swaps contexts around every command (Linux, drivers/char/tpm/tpm-dev.c and tpmrm-dev.c).
 const NODES: [&str; 2] = ["/dev/tpm0", "/dev/tpmrm0"];
 
 /// How often a read of several parts is repeated because a PCR changed in between; systemd's number for the same.
 const CHANGED_MAX: u32 = 30;
+
+/// Values of PCRs.
+type Values = Vec<((Bank, Pcr), Vec<u8>)>;
 
 /// A connection to the TPM. What it loaded is flushed when it is dropped.
 #[derive(Debug)]
@@ -82,7 +85,7 @@ impl Tpm {
         let values = self.values(&banks, &[pcr])?;
         Ok(values
             .into_iter()
-            .map(|(bank, _, value)| (bank, value))
+            .map(|((bank, _), value)| (bank, value))
             .collect())
     }
 
@@ -165,7 +168,7 @@ impl Tpm {
     }
 
     /// The values of `pcrs` in `banks`, all of one instant, ordered by bank and PCR as given.
-    fn values(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Vec<(Bank, Pcr, Vec<u8>)>> {
+    fn values(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Values> {
         for _ in 0..CHANGED_MAX {
             if let Some(values) = self.values_once(banks, pcrs)? {
                 return Ok(values);
@@ -177,11 +180,7 @@ impl Tpm {
     }
 
     /// One reading, in as many commands as the TPM needs (eight digests fit one); `None` if a PCR changed in between.
-    fn values_once(
-        &mut self,
-        banks: &[Bank],
-        pcrs: &[Pcr],
-    ) -> Result<Option<Vec<(Bank, Pcr, Vec<u8>)>>> {
+    fn values_once(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Option<Values>> {
         let mut wanted: Vec<(Bank, Pcr)> = banks
             .iter()
             .flat_map(|bank| pcrs.iter().map(|pcr| (*bank, *pcr)))
@@ -211,12 +210,7 @@ impl Tpm {
             found.extend(got.into_iter().zip(values));
         }
         found.sort_by_key(|(pair, _)| order.iter().position(|wanted| wanted == pair));
-        Ok(Some(
-            found
-                .into_iter()
-                .map(|((bank, pcr), value)| (bank, pcr, value))
-                .collect(),
-        ))
+        Ok(Some(found))
     }
 }
 
@@ -242,10 +236,12 @@ fn open_node(path: &str) -> Result<Tpm> {
         |cause: &dyn std::fmt::Display| Error::unavailable(format_args!("no TPM: {path}: {cause}"));
     if let Err(error) = OpenOptions::new().read(true).write(true).open(path) {
         let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-        return Err(match errno {
-            Errno::EBUSY => Error::temporary(format_args!("{path} is held by another program")),
-            other => unavailable(&other.desc()),
-        });
+        if errno == Errno::EBUSY {
+            return Err(Error::temporary(format_args!(
+                "{path} is held by another program"
+            )));
+        }
+        return Err(unavailable(&errno.desc()));
     }
     path.parse::<DeviceConfig>()
         .map_err(Error::from)

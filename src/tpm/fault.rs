@@ -16,6 +16,9 @@ const FAILURE: u32 = 0x101;
 pub(super) const PCR_CHANGED: u32 = 0x128;
 pub(super) const NV_DEFINED: u32 = 0x14c;
 pub(super) const SENSITIVE: u32 = 0x155;
+const OBJECT_MEMORY: u32 = 0x902;
+const SESSION_MEMORY: u32 = 0x903;
+const SESSION_HANDLES: u32 = 0x905;
 const YIELDED: u32 = 0x908;
 const TESTING: u32 = 0x90a;
 const NV_RATE: u32 = 0x920;
@@ -45,7 +48,7 @@ pub(super) fn patiently<T>(
 ) -> tss_esapi::Result<T> {
     for pause_ms in PAUSES_MS {
         match command(context) {
-            Err(error) if matches!(code(&error), RETRY | YIELDED | TESTING) => {
+            Err(error) if matches!(code(error), RETRY | YIELDED | TESTING) => {
                 thread::sleep(Duration::from_millis(pause_ms));
             }
             result => return result,
@@ -55,7 +58,7 @@ pub(super) fn patiently<T>(
 }
 
 /// The TPM's response code; other errors keep the number tpm2-tss gave them, or 0.
-pub(super) fn code(error: &tss_esapi::Error) -> u32 {
+pub(super) fn code(error: tss_esapi::Error) -> u32 {
     let raw = raw(error);
     if raw <= TPM_CODE_MAX && raw & FORMAT_ONE != 0 {
         raw & FORMAT_ONE_NUMBER
@@ -65,7 +68,7 @@ pub(super) fn code(error: &tss_esapi::Error) -> u32 {
 }
 
 /// The response code as tpm2-tss returned it. tss-esapi 7.7 shows the number in its text only.
-fn raw(error: &tss_esapi::Error) -> u32 {
+fn raw(error: tss_esapi::Error) -> u32 {
     let tss_esapi::Error::Tss2Error(response) = error else {
         return 0;
     };
@@ -81,8 +84,8 @@ fn raw(error: &tss_esapi::Error) -> u32 {
 
 impl From<tss_esapi::Error> for Error {
     fn from(error: tss_esapi::Error) -> Self {
-        let raw = raw(&error);
-        match code(&error) {
+        let raw = raw(error);
+        match code(error) {
             0 => Self::failure(error),
             LOCKOUT => Self::refused(
                 "the TPM is locked out after failed authorisations: \
@@ -92,6 +95,9 @@ impl From<tss_esapi::Error> for Error {
                 "the firmware did not start the TPM: check the firmware's TPM setting",
             ),
             FAILURE => Self::unavailable("the TPM failed its self-test: power-cycle or replace it"),
+            OBJECT_MEMORY | SESSION_MEMORY | SESSION_HANDLES => Self::temporary(format_args!(
+                "the TPM is full of what other programs left loaded ({raw:#x}): reboot"
+            )),
             RETRY | YIELDED | TESTING | NV_RATE | NV_UNAVAILABLE => {
                 Self::temporary(format_args!("the TPM stayed busy ({raw:#x}): try again"))
             }

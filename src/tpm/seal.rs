@@ -103,7 +103,7 @@ impl Tpm {
             return Err(Error::config("a policy without PCRs protects nothing"));
         }
         let values = self.values(&[policy.bank], &policy.ordered())?;
-        Ok(policy.digest(values.iter().map(|(_, _, value)| value.as_slice())))
+        Ok(policy.digest(values.iter().map(|(_, value)| value.as_slice())))
     }
 
     fn load(
@@ -118,7 +118,7 @@ impl Tpm {
             })
         })
         .map(ObjectHandle::from)
-        .map_err(|error| match fault::code(&error) {
+        .map_err(|error| match fault::code(error) {
             fault::INTEGRITY => other_tpm(),
             fault::SENSITIVE => damaged(error),
             code if code & fault::FORMAT_ONE != 0 => damaged(error),
@@ -146,8 +146,8 @@ impl Tpm {
                 context.execute_with_session(Some(session), |context| context.unseal(object))
             });
             match unsealed {
-                Err(error) if fault::code(&error) == fault::PCR_CHANGED => {}
-                Err(error) if fault::code(&error) == fault::POLICY_FAIL => {
+                Err(error) if fault::code(error) == fault::PCR_CHANGED => {}
+                Err(error) if fault::code(error) == fault::POLICY_FAIL => {
                     return Err(other_values());
                 }
                 result => return Ok(result?),

@@ -69,7 +69,7 @@ impl Tpm {
         });
         match found {
             Ok(object) => Ok(Some(object.into())),
-            Err(error) if fault::code(&error) == fault::HANDLE => Ok(None),
+            Err(error) if fault::code(error) == fault::HANDLE => Ok(None),
             Err(error) => Err(error).doing("looking for the storage root key"),
         }
     }
@@ -85,8 +85,8 @@ impl Tpm {
         let key = match created {
             Ok(created) => created.key_handle,
             // A template's fault is a parameter's: the authorisation's fault is a session's.
-            Err(error) if is_owner_auth(&error) => return Err(owner_auth()),
-            Err(error) if fault::code(&error) & fault::FORMAT_ONE != 0 => return Ok(None),
+            Err(error) if is_owner_auth(error) => return Err(owner_auth()),
+            Err(error) if fault::code(error) & fault::FORMAT_ONE != 0 => return Ok(None),
             Err(error) => return Err(error).doing("making a storage root key"),
         };
         let persisted = self.persist(key);
@@ -106,10 +106,10 @@ impl Tpm {
         match persisted {
             Ok(object) => Ok(object.into()),
             // systemd-tpm2-setup was faster.
-            Err(error) if fault::code(&error) == fault::NV_DEFINED => self
+            Err(error) if fault::code(error) == fault::NV_DEFINED => self
                 .find_srk()?
                 .ok_or_else(|| Error::failure("the TPM has and has not a storage root key")),
-            Err(error) if is_owner_auth(&error) => Err(owner_auth()),
+            Err(error) if is_owner_auth(error) => Err(owner_auth()),
             Err(error) => Err(error.into()),
         }
     }
@@ -197,7 +197,7 @@ fn attributes() -> Result<ObjectAttributes> {
         .build()?)
 }
 
-fn is_owner_auth(error: &tss_esapi::Error) -> bool {
+fn is_owner_auth(error: tss_esapi::Error) -> bool {
     matches!(fault::code(error), fault::AUTH_FAIL | fault::BAD_AUTH)
 }
 

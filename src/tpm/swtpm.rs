@@ -12,7 +12,7 @@
 
 use std::env;
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -91,17 +91,22 @@ impl Swtpm {
         new
     }
 
-    /// Runs one of the tpm2-tools against this TPM, in its directory.
+    /// Runs one of the tpm2-tools against this TPM, in its directory, and flushes what it left loaded.
     pub(crate) fn tool(&self, name: &str, args: &[&str]) -> Output {
-        Command::new(name)
-            .args(args)
-            .current_dir(&self.dir)
-            .env(
-                "TPM2TOOLS_TCTI",
-                format!("swtpm:host=127.0.0.1,port={}", self.port()),
-            )
-            .output()
-            .unwrap_or_else(|error| panic!("{name} (Debian: tpm2-tools): {error}"))
+        let run = |name: &str, args: &[&str]| {
+            Command::new(name)
+                .args(args)
+                .current_dir(&self.dir)
+                .env(
+                    "TPM2TOOLS_TCTI",
+                    format!("swtpm:host=127.0.0.1,port={}", self.port()),
+                )
+                .output()
+                .unwrap_or_else(|error| panic!("{name} (Debian: tpm2-tools): {error}"))
+        };
+        let output = run(name, args);
+        run("tpm2_flushcontext", &["-t"]);
+        output
     }
 
     /// The directory of its state, for files that go with it.
@@ -178,15 +183,20 @@ fn serve_vm(dir: &Path) -> Child {
 
 /// Starts swtpm on a free pair of ports, as the swtpm TCTI of tpm2-tss wants them.
 fn serve(dir: &Path) -> (Child, u16) {
+    let pid_file = dir.join("pid");
+    if pid_file.exists() {
+        fs::remove_file(&pid_file).expect("removing swtpm's pid file");
+    }
     for _ in 0..PORT_TRIES {
-        let Some(port) = free_pair() else { continue };
+        let port = free_pair();
         let mut process = spawn(
             swtpm(dir)
+                .args(["--pid", &format!("file={}", pid_file.display())])
                 .args(["--flags", "not-need-init,startup-clear"])
                 .args(["--server", &format!("type=tcp,port={port}")])
                 .args(["--ctrl", &format!("type=tcp,port={}", port + 1)]),
         );
-        if listens(&mut process, port + 1) {
+        if listens(&mut process, &pid_file) {
             return (process, port);
         }
         process.kill().expect("killing swtpm");
@@ -195,14 +205,14 @@ fn serve(dir: &Path) -> (Child, u16) {
     panic!("swtpm did not start, see {}", dir.join("log").display());
 }
 
-/// Waits until the control port answers; it is bound after the command port. False if swtpm ended.
-fn listens(process: &mut Child, port: u16) -> bool {
+/// Waits for the file swtpm writes once it has its ports. False if it ended for want of them.
+fn listens(process: &mut Child, pid_file: &Path) -> bool {
     let start = Instant::now();
     while start.elapsed() < START_MAX {
         if process.try_wait().expect("asking for swtpm").is_some() {
             return false;
         }
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
+        if pid_file.exists() {
             return true;
         }
         thread::sleep(Duration::from_millis(5));
@@ -211,12 +221,15 @@ fn listens(process: &mut Child, port: u16) -> bool {
 }
 
 /// A free port whose successor is free as well.
-pub(crate) fn free_pair() -> Option<u16> {
-    let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-    let port = first.local_addr().ok()?.port();
-    let second = port.checked_add(1)?;
-    TcpListener::bind((Ipv4Addr::LOCALHOST, second)).ok()?;
-    Some(port)
+pub(crate) fn free_pair() -> u16 {
+    (0..PORT_TRIES)
+        .find_map(|_| {
+            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
+            let port = first.local_addr().ok()?.port();
+            TcpListener::bind((Ipv4Addr::LOCALHOST, port.checked_add(1)?)).ok()?;
+            Some(port)
+        })
+        .expect("two free ports in a row")
 }
 
 /// The command codes in a log of swtpm at level 20: each command is `SWTPM_IO_Read: length N`, then its bytes in hex, of

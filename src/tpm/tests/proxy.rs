@@ -2,11 +2,11 @@
 //! A bus that misbehaves on demand: between tpm2-tss and swtpm, it answers some commands itself.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::free_pair;
+use super::super::swtpm::free_pair;
 
 /// The answer to commands of one code, and how many of them get it.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,7 @@ pub(super) struct Fault {
     pub(super) times: usize,
 }
 
-/// Listens on a pair of ports as swtpm does; its threads end with the connections.
+/// Listens on a pair of ports as swtpm does, until the test program ends.
 #[derive(Debug)]
 pub(super) struct Proxy {
     pub(super) port: u16,
@@ -25,21 +25,13 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) fn before(swtpm_port: u16, fault: Fault) -> Self {
-        let port = free_pair().unwrap();
-        let listen = |port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let (command, control) = (listen(port), listen(port + 1));
+        let port = free_pair();
         let fault = Arc::new(Mutex::new(fault));
         let shared = Arc::clone(&fault);
-        thread::spawn(move || {
-            let (client, server) = pair(&command, swtpm_port);
+        serve(port, swtpm_port, move |client, server| {
             answer(client, server, &shared)
         });
-        thread::spawn(move || {
-            let (client, server) = pair(&control, swtpm_port + 1);
-            let (mut from, mut to) = (client.try_clone()?, server.try_clone()?);
-            thread::spawn(move || io::copy(&mut { client_side(server) }, &mut { client }));
-            io::copy(&mut from, &mut to)
-        });
+        serve(port + 1, swtpm_port + 1, pass_on);
         Self { port, fault }
     }
 
@@ -49,20 +41,38 @@ impl Proxy {
     }
 }
 
-fn client_side(stream: TcpStream) -> TcpStream {
-    stream
+/// Handles connections one after the other, as swtpm does: tpm2-tss makes a new one for every few messages.
+fn serve(
+    port: u16,
+    swtpm_port: u16,
+    mut handle: impl FnMut(&TcpStream, &TcpStream) -> io::Result<()> + Send + 'static,
+) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).unwrap();
+    thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, swtpm_port)) else {
+                return;
+            };
+            // The end of a connection reads as an error.
+            let _ended = handle(&client, &server);
+        }
+    });
 }
 
-fn pair(listener: &TcpListener, port: u16) -> (TcpStream, TcpStream) {
-    let (client, _) = listener.accept().unwrap();
-    let server = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-    (client, server)
+/// Passes bytes on both ways until the client closes.
+fn pass_on(mut client: &TcpStream, mut server: &TcpStream) -> io::Result<()> {
+    let (mut back_from, mut back_to) = (server.try_clone()?, client.try_clone()?);
+    let back = thread::spawn(move || io::copy(&mut back_from, &mut back_to));
+    io::copy(&mut client, &mut server)?;
+    server.shutdown(Shutdown::Both)?;
+    back.join().unwrap()?;
+    Ok(())
 }
 
 /// Passes commands and responses on, or answers with ten bytes: tag, length, response code.
-fn answer(mut client: TcpStream, mut server: TcpStream, fault: &Mutex<Fault>) -> io::Result<()> {
+fn answer(mut client: &TcpStream, mut server: &TcpStream, fault: &Mutex<Fault>) -> io::Result<()> {
     loop {
-        let command = message(&mut client)?;
+        let command = message(client)?;
         let code = u32::from_be_bytes(command[6..10].try_into().unwrap());
         let mut fault = fault.lock().unwrap();
         if code == fault.command && fault.times > 0 {
@@ -72,13 +82,13 @@ fn answer(mut client: TcpStream, mut server: TcpStream, fault: &Mutex<Fault>) ->
             client.write_all(&response)?;
         } else {
             server.write_all(&command)?;
-            client.write_all(&message(&mut server)?)?;
+            client.write_all(&message(server)?)?;
         }
     }
 }
 
 /// One command or response: its length stands in bytes 2 to 5.
-fn message(stream: &mut TcpStream) -> io::Result<Vec<u8>> {
+fn message(mut stream: &TcpStream) -> io::Result<Vec<u8>> {
     let mut bytes = vec![0; 10];
     stream.read_exact(&mut bytes)?;
     let len = u32::from_be_bytes(bytes[2..6].try_into().unwrap());

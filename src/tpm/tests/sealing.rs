@@ -189,7 +189,6 @@ fn the_storage_root_key_is_made_once_and_used_again() {
             READ_PUBLIC,
             CREATE_PRIMARY,
             EVICT_CONTROL,
-            READ_PUBLIC,
             FLUSH_CONTEXT,
             READ_PUBLIC,
             PCR_READ,
