@@ -4,7 +4,10 @@
 //! tpm2-tss writes its own messages to standard error unless `TSS2_LOG=all+NONE` is in the environment before the
 //! first call; the unit file sets it.
 //!
-//! TPM commands: [`Tpm::open`] none of its own (tpm2-tss sends one to a device node), [`Tpm::banks`] one, once;
+//! Secrets cross the bus encrypted. tss-esapi and tpm2-tss leave copies behind in this process's memory, which the
+//! programs lock and which ends with them.
+//!
+//! TPM commands: [`Tpm::open`] one for a device node, which tpm2-tss probes; [`Tpm::banks`] one, once;
 //! [`Tpm::read`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each; finding the storage root key
 //! two, once; [`Tpm::seal`] four; [`Tpm::unseal`] seven.
 
@@ -199,10 +202,11 @@ impl Tpm {
             }
             let got = selected_pcrs(&selected);
             if got.is_empty() || got.len() != digests.len() {
-                return Err(Error::failure(format_args!(
-                    "the TPM has no {} PCR {}",
-                    wanted.first().map_or("", |(bank, _)| bank.name()),
-                    wanted.first().map_or(0, |(_, pcr)| pcr.index()),
+                let (bank, pcr) = wanted
+                    .first()
+                    .map_or(("", 0), |(bank, pcr)| (bank.name(), pcr.index()));
+                return Err(Error::unavailable(format_args!(
+                    "the TPM has no PCR {pcr} in bank {bank}: activate the bank or configure another"
                 )));
             }
             wanted.retain(|pair| !got.contains(pair));

@@ -149,75 +149,66 @@ fn new_dir() -> PathBuf {
     dir
 }
 
-/// swtpm with its state and its log in `dir`. Paths are absolute.
-fn swtpm(dir: &Path) -> Command {
-    let mut command = Command::new("swtpm");
-    command
-        .args(["socket", "--tpm2", "--tpmstate"])
-        .arg(format!("dir={}", dir.display()))
-        .arg("--log")
-        .arg(format!("level=20,file={}", dir.join("log").display()))
-        .stdin(Stdio::null())
-        .stderr(Stdio::null());
-    command
-}
-
-fn spawn(command: &mut Command) -> Child {
-    command
-        .spawn()
-        .unwrap_or_else(|error| panic!("swtpm (Debian: swtpm): {error}"))
-}
-
-/// Starts swtpm at the socket in `dir` and waits until it listens.
-fn serve_vm(dir: &Path) -> Child {
-    let socket = dir.join("socket");
-    let process =
-        spawn(swtpm(dir).args(["--ctrl", &format!("type=unixio,path={}", socket.display())]));
-    let start = Instant::now();
-    while !socket.exists() {
-        assert!(start.elapsed() < START_MAX, "swtpm did not start");
-        thread::sleep(Duration::from_millis(5));
-    }
-    process
-}
-
-/// Starts swtpm on a free pair of ports, as the swtpm TCTI of tpm2-tss wants them.
-fn serve(dir: &Path) -> (Child, u16) {
+/// Starts swtpm with its state and its log in `dir` and waits until it listens; `None` if it ended at once, for want of
+/// what `listening` names. Paths are absolute.
+fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
+    let file = |name: &str| format!("file={}", dir.join(name).display());
     let pid_file = dir.join("pid");
     if pid_file.exists() {
         fs::remove_file(&pid_file).expect("removing swtpm's pid file");
     }
-    for _ in 0..PORT_TRIES {
-        let port = free_pair();
-        let mut process = spawn(
-            swtpm(dir)
-                .args(["--pid", &format!("file={}", pid_file.display())])
-                .args(["--flags", "not-need-init,startup-clear"])
-                .args(["--server", &format!("type=tcp,port={port}")])
-                .args(["--ctrl", &format!("type=tcp,port={}", port + 1)]),
-        );
-        if listens(&mut process, &pid_file) {
-            return (process, port);
-        }
-        process.kill().expect("killing swtpm");
-        process.wait().expect("waiting for swtpm");
-    }
-    panic!("swtpm did not start, see {}", dir.join("log").display());
-}
-
-/// Waits for the file swtpm writes once it has its ports. False if it ended for want of them.
-fn listens(process: &mut Child, pid_file: &Path) -> bool {
+    let mut process = Command::new("swtpm")
+        .args(["socket", "--tpm2", "--tpmstate"])
+        .arg(format!("dir={}", dir.display()))
+        .args(["--pid", &file("pid")])
+        .args(["--log", &format!("level=20,{}", file("log"))])
+        .args(listening)
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap_or_else(|error| panic!("swtpm (Debian: swtpm): {error}"));
     let start = Instant::now();
-    while start.elapsed() < START_MAX {
+    // swtpm writes this file once it has its sockets.
+    while !pid_file.exists() {
         if process.try_wait().expect("asking for swtpm").is_some() {
-            return false;
+            return None;
         }
-        if pid_file.exists() {
-            return true;
+        if start.elapsed() > START_MAX {
+            process.kill().expect("killing swtpm");
+            process.wait().expect("waiting for swtpm");
+            panic!("swtpm did not listen within {START_MAX:?}");
         }
         thread::sleep(Duration::from_millis(5));
     }
-    false
+    Some(process)
+}
+
+/// Starts swtpm at the socket in `dir`, for QEMU.
+fn serve_vm(dir: &Path) -> Child {
+    let socket = dir.join("socket");
+    if socket.exists() {
+        fs::remove_file(&socket).expect("removing swtpm's socket");
+    }
+    let control = format!("type=unixio,path={}", socket.display());
+    spawn(dir, &["--ctrl".into(), control]).expect("a socket for swtpm")
+}
+
+/// Starts swtpm on a free pair of ports, as the swtpm TCTI of tpm2-tss wants them.
+fn serve(dir: &Path) -> (Child, u16) {
+    (0..PORT_TRIES)
+        .find_map(|_| {
+            let port = free_pair();
+            let listening = [
+                "--flags".into(),
+                "not-need-init,startup-clear".into(),
+                "--server".into(),
+                format!("type=tcp,port={port}"),
+                "--ctrl".into(),
+                format!("type=tcp,port={}", port + 1),
+            ];
+            Some((spawn(dir, &listening)?, port))
+        })
+        .expect("two free ports for swtpm")
 }
 
 /// A free port whose successor is free as well.

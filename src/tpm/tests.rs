@@ -149,6 +149,57 @@ fn a_missing_tpm_is_one_sentence_that_says_what_to_do() {
 }
 
 #[test]
+fn a_bank_that_is_not_active_is_left_alone_and_cannot_carry_a_policy() {
+    let mut swtpm = Swtpm::start();
+    succeeds(&swtpm, "tpm2_pcrallocate", &["sha384:none"]);
+    swtpm.reset();
+    let mut tpm = connected(&swtpm);
+    assert_eq!(
+        tpm.banks().unwrap(),
+        [Bank::Sha1, Bank::Sha256, Bank::Sha512]
+    );
+    let digests = tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    assert_eq!(digests.len(), 3);
+
+    let policy = Policy {
+        bank: Bank::Sha384,
+        ..POLICY
+    };
+    let secret = Secret::random().unwrap();
+    let error = tpm.seal(&secret, &policy).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "sealing to PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
+         activate the bank or configure another"
+    );
+    tpm.seal(&secret, &POLICY).unwrap();
+}
+
+#[test]
+fn a_tpm_that_goes_away_is_unavailable() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    tpm.read(Pcr::SYSTEM_IDENTITY).unwrap();
+    drop(swtpm);
+    let error = tpm.read(Pcr::SYSTEM_IDENTITY).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "reading PCRs: the TPM did not answer (tpm2-tss error 0xa000a)"
+    );
+}
+
+#[test]
+fn a_tpm_for_a_virtual_machine_waits_at_its_socket_after_a_reset_too() {
+    let mut swtpm = Swtpm::for_vm();
+    for _ in 0..2 {
+        std::os::unix::net::UnixStream::connect(swtpm.socket()).unwrap();
+        swtpm.reset();
+    }
+}
+
+#[test]
 fn a_boot_of_two_volumes_takes_twenty_commands() {
     let mut swtpm = Swtpm::start();
     let mut tpm = connected(&swtpm);
