@@ -25,5 +25,7 @@
 
 pub mod config;
 pub mod error;
+pub mod generator;
 pub mod key;
 pub mod pcr;
+pub mod unit;
