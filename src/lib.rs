@@ -27,5 +27,7 @@ pub mod config;
 pub mod error;
 pub mod generator;
 pub mod key;
+pub mod logging;
 pub mod pcr;
+pub mod status;
 pub mod unit;
