@@ -23,11 +23,13 @@
     )
 )]
 
+pub mod clock;
 pub mod config;
 pub mod error;
 pub mod generator;
 pub mod key;
 pub mod logging;
+pub mod measure;
 pub mod pcr;
 pub mod status;
 pub mod unit;

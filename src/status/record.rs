@@ -4,10 +4,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use nix::time::{ClockId, clock_gettime};
-
 use super::{PcrValues, Pcrs, SCHEMA, Status, Step, VolumeStatus};
-use crate::config::VolumeName;
+use crate::clock::boottime_us;
+use crate::config::Volume;
 use crate::error::{Doing, Result};
 use crate::logging;
 use crate::pcr::{Digests, Pcr};
@@ -46,18 +45,18 @@ impl Recorder {
     pub fn step<T>(
         &self,
         name: &str,
-        volume: Option<&VolumeName>,
+        volume: Option<&Volume>,
         work: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         match volume {
-            Some(volume) => logging::progress(&format!("volume {volume}: {name}")),
+            Some(volume) => logging::progress(&format!("volume {}: {name}", volume.name)),
             None => logging::progress(name),
         }
         let start_us = self.elapsed_us();
         let done = work();
         let step = Step {
             name: name.into(),
-            volume: volume.map(ToString::to_string),
+            volume: volume.map(|volume| volume.name.to_string()),
             start_us,
             end_us: self.elapsed_us(),
             failed: done.is_err(),
@@ -130,16 +129,4 @@ fn note(values: &mut PcrValues, pcr: Pcr, digests: &Digests) {
             .or_default()
             .insert(pcr, hex::encode(digest));
     }
-}
-
-/// `CLOCK_BOOTTIME`, the clock of systemd's event log; zero where the kernel has none.
-fn boottime_us() -> u64 {
-    clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .ok()
-        .and_then(|now| {
-            let seconds = u64::try_from(now.tv_sec()).ok()?;
-            let micros = u64::try_from(now.tv_nsec()).ok()?.checked_div(1000)?;
-            seconds.checked_mul(1_000_000)?.checked_add(micros)
-        })
-        .unwrap_or_default()
 }

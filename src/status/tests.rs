@@ -4,14 +4,13 @@
 use std::thread;
 
 use super::*;
-use crate::config::VolumeName;
+use crate::config::Config;
 
 /// What `tests/fixtures/status/boot.json` holds: the record of a first boot, as documented.
 const BOOT: &str = include_str!("../../tests/fixtures/status/boot.json");
 
-fn name(text: &str) -> VolumeName {
-    VolumeName::try_from(text.to_owned()).unwrap()
-}
+const CONFIG: &str =
+    include_str!("../../tests/fixtures/generator/overlay/root/etc/nightlatch/nightlatch.toml");
 
 #[test]
 fn the_documented_record_reads_and_writes_the_same() {
@@ -49,15 +48,14 @@ fn what_is_written_can_be_read_by_anybody_and_leaves_no_part_behind() {
 
 #[test]
 fn steps_of_several_threads_end_up_in_the_order_they_began() {
+    let config = Config::parse(CONFIG).unwrap();
     let recorder = Recorder::start();
     recorder
         .step("opening volumes", None, || {
             thread::scope(|scope| {
-                for volume in ["state", "system"] {
+                for volume in config.volumes() {
                     let recorder = &recorder;
-                    scope.spawn(move || {
-                        recorder.step("checking header", Some(&name(volume)), || Ok(()))
-                    });
+                    scope.spawn(move || recorder.step("checking header", Some(volume), || Ok(())));
                 }
             });
             Ok(())
