@@ -23,13 +23,16 @@
     )
 )]
 
+pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod generator;
+pub mod handoff;
 pub mod key;
 pub mod logging;
 pub mod measure;
 pub mod pcr;
+pub mod program;
 pub mod status;
 pub mod unit;
