@@ -189,6 +189,17 @@ pub enum Source {
     Generate,
 }
 
+impl Source {
+    /// The word used in configuration and record.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::Generate => "generate",
+        }
+    }
+}
+
 /// The file system on a volume.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

@@ -50,16 +50,17 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     boot_id: Option<String>,
     timestamp: u64,
-    event_type: &'static str,
+    #[serde(rename = "eventType")]
+    kind: &'static str,
 }
 
 impl Event {
     /// The extend of a digest, or an HMAC, of `string`.
     #[must_use]
-    pub fn string(event_type: &'static str, string: &str) -> Self {
+    pub fn string(kind: &'static str, string: &str) -> Self {
         Self {
             string: Some(string.into()),
-            ..Self::empty(event_type)
+            ..Self::empty(kind)
         }
     }
 
@@ -76,13 +77,13 @@ impl Event {
         }
     }
 
-    fn empty(event_type: &'static str) -> Self {
+    fn empty(kind: &'static str) -> Self {
         Self {
             string: None,
             cluster_id: None,
             boot_id: None,
             timestamp: boottime_us(),
-            event_type,
+            kind,
         }
     }
 }
