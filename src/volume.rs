@@ -14,6 +14,7 @@ mod unlock;
 use std::os::unix::fs::FileExt;
 
 use log::info;
+use serde::{Deserialize, Serialize};
 
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
@@ -54,12 +55,24 @@ pub struct Keyed {
 }
 
 /// How a volume came to be open.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum How {
-    /// It was blank and is new.
+    /// It was blank, and was formatted.
     Formatted,
-    /// It was there.
+    /// It existed, and was unlocked.
     Unlocked,
+}
+
+impl How {
+    /// The word the record uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Formatted => "formatted",
+            Self::Unlocked => "unlocked",
+        }
+    }
 }
 
 /// A mapped volume with a file system.
@@ -73,8 +86,6 @@ pub struct Opened {
     pub source: Source,
     /// The keyslot that was opened.
     pub keyslot: u8,
-    /// The device node behind all links.
-    pub device: String,
 }
 
 impl Keyed {
@@ -151,7 +162,6 @@ pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
         provision::finish(volume, &mut luks, &keyed)?;
     }
     Ok(Opened {
-        device: keyed.device.path().display().to_string(),
         uuid: keyed.uuid,
         how: keyed.how,
         source: keyed.source,

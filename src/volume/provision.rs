@@ -169,7 +169,7 @@ fn wipe_full(name: &str, mapping: &Path, luks: &mut Luks, keyed: &Keyed) -> Resu
 
 /// Tells journal and service manager how far a full wipe has come.
 fn write_progress(name: &str, percent: u64) {
-    logging::status(&format!("wiping volume {name}: {percent} %"));
+    logging::progress(&format!("wiping volume {name}: {percent} %"));
     if percent.is_multiple_of(5) {
         info!(volume = name; "wiping: {percent} %");
     }
