@@ -25,5 +25,7 @@
 
 pub mod config;
 pub mod error;
+pub mod header;
 pub mod key;
 pub mod pcr;
+pub mod tpm;
