@@ -11,7 +11,11 @@ use crate::disk::{Disk, run};
 #[test]
 fn only_a_mapping_of_dm_verity_may_be_below_an_overlay() {
     let data = Disk::in_memory(65);
-    let format = run("veritysetup", &["format", data.as_str(), "/tmp/hashes"], b"");
+    let format = run(
+        "veritysetup",
+        &["format", data.as_str(), "/tmp/hashes"],
+        b"",
+    );
     let root_hash = format
         .lines()
         .find_map(|line| line.strip_prefix("Root hash:"))
