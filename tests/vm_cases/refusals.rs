@@ -2,6 +2,7 @@
 //! What is neither blank nor ours is refused and left as it was, byte for byte.
 
 use nightlatch::error::Exit;
+use nightlatch::header::superblock;
 use nightlatch::key::Secret;
 use nightlatch::volume::{self, Found, table};
 
@@ -11,7 +12,7 @@ const MIB: u64 = 1 << 20;
 
 /// A device with some content is refused unchanged; the same device without it is accepted.
 fn refused(what: &str, fill: impl Fn(&Disk)) {
-    let disk = Disk::in_memory(128);
+    let disk = Disk::in_memory(136);
     let config = config(&disk, &[]);
     assert!(
         matches!(volume::examine(volume(&config)), Ok(Found::New(_))),
@@ -101,7 +102,7 @@ fn run_random() -> Vec<u8> {
 
 #[test]
 fn a_single_byte_anywhere_that_is_probed_makes_a_device_not_blank() {
-    let disk = Disk::in_memory(128);
+    let disk = Disk::in_memory(136);
     let config = config(&disk, &[]);
     for offset in [
         0,
@@ -111,8 +112,8 @@ fn a_single_byte_anywhere_that_is_probed_makes_a_device_not_blank() {
         16 * MIB - 1,
         16 * MIB,
         20 * MIB,
-        125 * MIB,
-        128 * MIB - 1,
+        133 * MIB,
+        136 * MIB - 1,
     ] {
         disk.write(offset, &[1]);
         let error = volume::examine(volume(&config)).unwrap_err();
@@ -185,17 +186,17 @@ fn a_wrong_secret_is_refused_and_nothing_is_mapped() {
 
 #[test]
 fn a_read_error_is_refused_and_never_formatted() {
-    let disk = Disk::in_memory(128);
+    let disk = Disk::in_memory(136);
     let table = |bad_sector: u64| {
         let before = format!("0 {bad_sector} linear {} 0", disk.as_str());
         let after = bad_sector + 8;
-        let rest = 128 * 2048 - after;
+        let rest = 136 * 2048 - after;
         format!(
             "{before}\n{bad_sector} 8 error\n{after} {rest} linear {} {after}\n",
             disk.as_str()
         )
     };
-    for bad_sector in [8, 20000, 40000, 128 * 2048 - 16] {
+    for bad_sector in [8, 20000, 40000, 136 * 2048 - 16] {
         run(
             "dmsetup",
             &["create", "flawed"],
@@ -226,7 +227,7 @@ fn a_device_in_use_or_missing_is_not_touched() {
 
 #[test]
 fn a_blank_device_is_formatted_only_where_the_configuration_says_so() {
-    let disk = Disk::in_memory(128);
+    let disk = Disk::in_memory(136);
     let never = config(&disk, &["format = \"never\"", "sources = [\"tpm\"]"]);
     let error = volume::examine(volume(&never)).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
@@ -244,6 +245,8 @@ fn a_live_table_that_is_not_what_was_meant_is_refused() {
         name: NAME,
         uuid: &opened.uuid,
         disk: disk_number.trim(),
+        len_sectors: superblock::data_len(256 << 20) / table::SECTOR_LEN,
+        mode: "J",
     };
     table::verify(&expected).unwrap();
     close();
