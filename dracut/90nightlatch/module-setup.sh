@@ -61,7 +61,6 @@ install() {
     inst_multiple -o "$systemdsystemunitdir"/cryptsetup-pre.target "$systemdsystemunitdir"/tpm2.target \
         "$systemdsystemunitdir"/modprobe@.service "$systemdsystemunitdir"/cryptsetup.target
     inst_multiple "$systemdsystemunitdir"/nightlatch.service "$systemdsystemunitdir"/nightlatch-volumes.target \
-        "$systemdsystemunitdir"/nightlatch-reboot.{service,timer} \
-        "$systemdsystemunitdir"/{emergency,rescue}.service.d/50-nightlatch.conf
+        "$systemdsystemunitdir"/nightlatch-reboot.{service,timer}
     $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target nightlatch.service
 }
