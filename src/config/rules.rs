@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Combinations of values that cannot be meant.
+
+use std::ops::Range;
+
+use toml::Spanned;
+
+use super::{Config, Format, Profile, Role, RootMode, Source, Volume};
+
+/// A rule that the configuration breaks, and the part of the text it is about.
+pub(super) struct Broken {
+    pub(super) span: Range<usize>,
+    pub(super) message: String,
+}
+
+/// Checks what no single value can show.
+pub(super) fn check(config: &Config) -> Result<(), Broken> {
+    let top = |message: String| Broken {
+        span: 0..0,
+        message,
+    };
+    if config.volumes.is_empty() {
+        return Err(top("expected at least one [[volume]]".into()));
+    }
+    tpm(config).map_err(top)?;
+    cluster(config).map_err(top)?;
+    for (index, volume) in config.volumes.iter().enumerate() {
+        let before = config.volumes.get(..index).unwrap_or_default();
+        one(volume.get_ref())
+            .and_then(|()| beside(volume.get_ref(), before))
+            .map_err(|message| Broken {
+                span: volume.span(),
+                message: format!("volume {}: {message}", volume.get_ref().name),
+            })?;
+    }
+    Ok(())
+}
+
+fn tpm(config: &Config) -> Result<(), String> {
+    let tpm = &config.tpm;
+    if tpm.pcrs.is_empty() {
+        return Err("tpm.pcrs: expected at least one PCR, or any boot could unseal".into());
+    }
+    if !tpm.pcrs.contains(&tpm.fence_pcr) {
+        return Err(format!(
+            "tpm.fence-pcr: expected one of tpm.pcrs, found {}: extending it would fence nothing",
+            tpm.fence_pcr
+        ));
+    }
+    if tpm.fence_pcr == config.measure.cluster_pcr {
+        return Err(format!(
+            "tpm.fence-pcr: expected another PCR than measure.cluster-pcr, found {} in both",
+            tpm.fence_pcr
+        ));
+    }
+    Ok(())
+}
+
+fn cluster(config: &Config) -> Result<(), String> {
+    match (&config.measure.cluster_volume, config.cluster_volume()) {
+        (Some(name), None) => Err(format!(
+            "measure.cluster-volume: expected the name of a volume, found {:?}",
+            name.as_str()
+        )),
+        (_, Some(volume)) if volume.profile != Profile::Nightlatch1 => Err(format!(
+            "measure.cluster-volume: expected a volume of profile nightlatch-1, whose token holds the salt, found {}",
+            volume.name
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Rules about one volume alone.
+fn one(volume: &Volume) -> Result<(), String> {
+    let generates = volume.sources.contains(&Source::Generate);
+    if volume.sources.is_empty() {
+        return Err("sources: expected at least one of \"tpm\", \"generate\"".into());
+    }
+    if volume.format == Format::IfBlank && !generates {
+        return Err(
+            "format = \"if-blank\" needs the source \"generate\" for the first secret".into(),
+        );
+    }
+    if volume.format == Format::Never && generates {
+        return Err("the source \"generate\" needs format = \"if-blank\"".into());
+    }
+    if volume.profile == Profile::Luks2Strict && volume.format == Format::IfBlank {
+        return Err(
+            "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found luks2-strict"
+                .into(),
+        );
+    }
+    match (volume.role, volume.mode, &volume.mount, &volume.lower) {
+        (Role::State, None, Some(_), None)
+        | (Role::Root, Some(RootMode::Plain), None, None)
+        | (Role::Root, Some(RootMode::Overlay), None, Some(_)) => Ok(()),
+        (Role::State, ..) => Err("role \"state\" takes mount, and neither mode nor lower".into()),
+        (Role::Root, None, ..) => {
+            Err("role \"root\" takes mode = \"plain\" or mode = \"overlay\"".into())
+        }
+        (Role::Root, Some(RootMode::Plain), ..) => {
+            Err("mode \"plain\" takes neither mount nor lower".into())
+        }
+        (Role::Root, Some(RootMode::Overlay), ..) => {
+            Err("mode \"overlay\" takes lower, the verified image, and no mount".into())
+        }
+    }
+}
+
+/// Rules about a volume and those before it.
+fn beside(volume: &Volume, before: &[Spanned<Volume>]) -> Result<(), String> {
+    for other in before.iter().map(Spanned::get_ref) {
+        if other.name == volume.name {
+            return Err("name: expected a name no other volume has".into());
+        }
+        if other.device == volume.device {
+            return Err(format!("device: volume {} has it already", other.name));
+        }
+        if other.role == Role::Root && volume.role == Role::Root {
+            return Err(format!("role: volume {} is the root already", other.name));
+        }
+        if other.mount.is_some() && other.mount == volume.mount {
+            return Err(format!("mount: volume {} is there already", other.name));
+        }
+    }
+    Ok(())
+}

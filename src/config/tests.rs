@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Configurations that parse, and the exact words about those that do not.
+
+use super::*;
+use crate::error::Exit;
+
+const STATE: &str = r#"
+[[volume]]
+name = "state"
+device = "/dev/disk/by-id/virtio-state"
+role = "state"
+format = "if-blank"
+sources = ["tpm", "generate"]
+mount = "/var/lib/state"
+"#;
+
+fn refusal(text: &str) -> String {
+    let error = Config::parse(text).unwrap_err();
+    assert_eq!(error.exit(), Exit::Config);
+    error.to_string()
+}
+
+#[test]
+fn a_short_configuration_gets_the_documented_defaults() {
+    let config = Config::parse(STATE).unwrap();
+    let volume = config.volumes().next().unwrap();
+    assert_eq!(volume.profile, Profile::Nightlatch1);
+    assert_eq!(volume.file_system, FileSystem::Btrfs);
+    assert_eq!(volume.kdf, Kdf::Argon2id);
+    assert_eq!(volume.wipe, Wipe::Edges);
+    assert_eq!(config.tpm.tcti, Tcti::Auto);
+    assert_eq!(config.tpm.fence_pcr.index(), 12);
+    assert_eq!(config.measure.cluster_pcr.index(), 15);
+    assert_eq!(config.cluster_volume().unwrap().name.as_str(), "state");
+    assert_eq!(config.device_timeout_s, 90);
+}
+
+#[test]
+fn an_error_names_line_key_and_what_was_expected() {
+    let cases = [
+        (
+            "sources",
+            "sauces",
+            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`",
+        ),
+        (
+            "\"state\"\ndevice",
+            "\"State\"\ndevice",
+            "line 3: name: expected a name of 1 to 32 lower-case letters and digits, found \"State\"",
+        ),
+        (
+            "\"state\"\ndevice",
+            "\"root\"\ndevice",
+            "line 3: name: \"root\" is a mapping that systemd or device-mapper uses itself, choose another name",
+        ),
+        (
+            "/dev/disk/by-id/virtio-state",
+            "/dev/../etc/passwd",
+            "line 4: device: expected a path below /dev without \"..\" or white space, found \"/dev/../etc/passwd\"",
+        ),
+        (
+            "\"if-blank\"",
+            "\"always\"",
+            "line 6: format: unknown variant `always`, expected `never` or `if-blank`",
+        ),
+        (
+            "\"tpm\", \"generate\"",
+            "",
+            "line 2: volume state: sources: expected at least one of \"tpm\", \"generate\"",
+        ),
+        (
+            ", \"generate\"",
+            "",
+            "line 2: volume state: format = \"if-blank\" needs the source \"generate\" for the first secret",
+        ),
+        (
+            "format = \"if-blank\"",
+            "",
+            "line 2: volume state: the source \"generate\" needs format = \"if-blank\"",
+        ),
+        (
+            "mount = \"/var/lib/state\"",
+            "",
+            "line 2: volume state: role \"state\" takes mount, and neither mode nor lower",
+        ),
+        (
+            "role = \"state\"",
+            "role = \"root\"",
+            "line 2: volume state: role \"root\" takes mode = \"plain\" or mode = \"overlay\"",
+        ),
+    ];
+    assert!(Config::parse(STATE).is_ok());
+    for (from, to, message) in cases {
+        assert!(STATE.contains(from), "{from}");
+        assert_eq!(refusal(&STATE.replace(from, to)), message);
+    }
+}
+
+#[test]
+fn what_no_single_value_shows_is_refused() {
+    let with = |head: &str| format!("{head}\n{STATE}");
+    let cases = [
+        (
+            "[tpm]\npcrs = []",
+            "line 1: tpm.pcrs: expected at least one PCR, or any boot could unseal",
+        ),
+        (
+            "[tpm]\npcrs = [16]",
+            "line 2: pcrs: expected a PCR from 0 to 15, found 16",
+        ),
+        (
+            "[tpm]\nfence-pcr = 8",
+            "line 1: tpm.fence-pcr: expected one of tpm.pcrs, found 8: extending it would fence nothing",
+        ),
+        (
+            "[tpm]\npcrs = [15]\nfence-pcr = 15",
+            "line 1: tpm.fence-pcr: expected another PCR than measure.cluster-pcr, found 15 in both",
+        ),
+        (
+            "[measure]\ncluster-volume = \"data\"",
+            "line 1: measure.cluster-volume: expected the name of a volume, found \"data\"",
+        ),
+    ];
+    assert!(Config::parse(&with("[tpm]\npcrs = [7, 12]")).is_ok());
+    for (head, message) in cases {
+        assert_eq!(refusal(&with(head)), message);
+    }
+}
+
+#[test]
+fn two_volumes_may_not_share_name_device_root_or_mount() {
+    let second = STATE
+        .replace("\"state\"\ndevice", "\"data\"\ndevice")
+        .replace("virtio-state", "virtio-data")
+        .replace("/var/lib/state", "/srv");
+    let both = |second: &str| format!("{STATE}{second}");
+    assert!(Config::parse(&both(&second)).is_ok());
+    let cases = [
+        (
+            second.replace("\"data\"\n", "\"state\"\n"),
+            "line 10: volume state: name: expected a name no other volume has",
+        ),
+        (
+            second.replace("virtio-data", "virtio-state"),
+            "line 10: volume data: device: volume state has it already",
+        ),
+        (
+            second.replace("/srv", "/var/lib/state"),
+            "line 10: volume data: mount: volume state is there already",
+        ),
+    ];
+    for (second, message) in cases {
+        assert_eq!(refusal(&both(&second)), message);
+    }
+}
+
+#[test]
+fn no_volume_at_all_is_refused() {
+    assert_eq!(refusal(""), "line 1: missing field `volume`");
+    assert_eq!(
+        refusal("volume = []"),
+        "line 1: volume: expected at least one [[volume]]"
+    );
+}
+
+#[test]
+fn the_tcti_is_one_of_three_kinds() {
+    let parse = |text: &str| Tcti::try_from(text.to_owned());
+    assert_eq!(parse("auto"), Ok(Tcti::Auto));
+    assert_eq!(parse("swtpm:port=2321"), Ok(Tcti::Swtpm { port: 2321 }));
+    assert!(matches!(parse("device:/dev/tpmrm0"), Ok(Tcti::Device(_))));
+    assert_eq!(
+        parse("tabrmd:"),
+        Err(
+            "expected \"auto\", \"device:/dev/tpm0\" or \"swtpm:port=NUMBER\", found \"tabrmd:\""
+                .into()
+        )
+    );
+}

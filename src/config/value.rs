@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Values a configuration may hold, each valid by construction.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// The longest volume name. Device-mapper takes 127 bytes; the suffix `_dif` and a unit's name have to fit as well.
+const NAME_LEN_MAX: usize = 32;
+
+/// Names that systemd gives to mappings of its own (systemd-veritysetup-generator).
+const NAMES_TAKEN: [&str; 3] = ["root", "usr", "control"];
+
+/// A volume's name: safe in a path, a unit's name, a D-Bus message and a device-mapper name.
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "String")]
+pub struct VolumeName(String);
+
+impl VolumeName {
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The mapping's device node.
+    #[must_use]
+    pub fn mapping(&self) -> String {
+        format!("/dev/mapper/{}", self.0)
+    }
+}
+
+impl TryFrom<String> for VolumeName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+        if name.is_empty() || name.len() > NAME_LEN_MAX || !name.chars().all(plain) {
+            return Err(format!(
+                "expected a name of 1 to {NAME_LEN_MAX} lower-case letters and digits, found {name:?}"
+            ));
+        }
+        if NAMES_TAKEN.contains(&name.as_str()) {
+            return Err(format!(
+                "{name:?} is a mapping that systemd or device-mapper uses itself, choose another name"
+            ));
+        }
+        Ok(Self(name))
+    }
+}
+
+impl fmt::Display for VolumeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A block device below `/dev`.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct DevicePath(String);
+
+impl DevicePath {
+    /// The path.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        Path::new(&self.0)
+    }
+
+    /// The path.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for DevicePath {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, String> {
+        if path.starts_with("/dev/") && is_normal(&path) {
+            Ok(Self(path))
+        } else {
+            Err(format!(
+                "expected a path below /dev without \"..\" or white space, found {path:?}"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for DevicePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A directory of the final system to mount on; not its root.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct MountPath(String);
+
+impl MountPath {
+    /// The path, absolute.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for MountPath {
+    type Error = String;
+
+    fn try_from(path: String) -> Result<Self, String> {
+        if path.starts_with('/') && path.len() > 1 && is_normal(&path) {
+            Ok(Self(path))
+        } else {
+            Err(format!(
+                "expected an absolute path other than / without \"..\" or white space, found {path:?}"
+            ))
+        }
+    }
+}
+
+impl fmt::Display for MountPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// No empty, `.` or `..` component, and only characters that need no quoting in a unit file.
+fn is_normal(path: &str) -> bool {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.:+@".contains(c);
+    path.chars().all(plain)
+        && path
+            .split('/')
+            .skip(1)
+            .all(|part| !matches!(part, "" | "." | ".."))
+}
+
+/// How to reach the TPM: a TCTI of tpm2-tss.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub enum Tcti {
+    /// `/dev/tpm0`, which costs the fewest commands, or `/dev/tpmrm0` while somebody else holds it.
+    #[default]
+    Auto,
+    /// A device node.
+    Device(DevicePath),
+    /// A software TPM on loopback, for tests: its command port; the control port is the next one.
+    Swtpm {
+        /// The TCP port.
+        port: u16,
+    },
+}
+
+impl TryFrom<String> for Tcti {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let port = |number: &str| number.parse().ok();
+        match text.split_once(':') {
+            None if text == "auto" => Ok(Self::Auto),
+            Some(("device", path)) => DevicePath::try_from(path.to_owned()).map(Self::Device),
+            Some(("swtpm", rest)) => match rest.strip_prefix("port=").and_then(port) {
+                Some(port) => Ok(Self::Swtpm { port }),
+                None => Err(format!("expected swtpm:port=NUMBER, found {text:?}")),
+            },
+            _ => Err(format!(
+                "expected \"auto\", \"device:/dev/tpm0\" or \"swtpm:port=NUMBER\", found {text:?}"
+            )),
+        }
+    }
+}

@@ -1,0 +1,328 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The LUKS2 header: read once into memory, parsed strictly, compared with the template of its profile.
+//!
+//! The header is written by whoever stores the disk. Stock libcryptsetup opens volumes whose header says "no cipher", so
+//! what reaches it is only a copy that passed here. Every refusal names the rule that was broken:
+//!
+//! | rule | what must hold |
+//! |---|---|
+//! | A2 | the header area is read once, with fixed offsets and lengths, and completely |
+//! | B5 | both binary headers: magic, version 2, sizes, offsets, SHA-256 checksum, reserved bytes zero |
+//! | B6 | both copies say the same, byte for byte in the JSON |
+//! | B7 | UUID lower-case; label and subsystem those of the profile |
+//! | C8 | JSON in one spelling, exactly the five top-level objects, zeros after it |
+//! | C9 | `config` has the constant sizes, no flags, no requirements |
+//! | C10 | one segment, encrypted and authenticated as the profile says |
+//! | C11 | keyslots: how many, exact key sizes, areas inside their bounds and apart, KDF cost bounded |
+//! | C12 | one digest over all keyslots and the segment |
+//! | C13 | tokens: only known types, as many as the profile allows, their contents typed |
+//! | E21 | dm-integrity's superblock has the constants the kernel writes |
+//! | F23 | only a device proven blank, or marked as interrupted while it was being provisioned, may be formatted |
+//!
+//! Everything here is a pure function of bytes, except [`Area::read`].
+
+mod binary;
+mod broken;
+mod content;
+mod fields;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod json;
+mod keyslots;
+mod marker;
+mod metadata;
+mod reader;
+pub mod superblock;
+mod template;
+mod token;
+
+use std::io::ErrorKind;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+
+pub use marker::{MARKER_LEN, Marker};
+pub use template::{Checked, Expect, LABEL};
+pub use token::{NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN, Tpm2Token};
+
+use self::metadata::Metadata;
+use self::reader::{first_nonzero, is_zero};
+use self::token::Token;
+use crate::config::{Profile, Role};
+use crate::error::{Doing, Error, Result};
+
+/// Length of the header area: two header copies, then keyslots up to the data.
+pub const AREA_LEN: usize = 16 << 20;
+/// Where the data starts.
+pub const DATA_OFFSET: u64 = AREA_LEN as u64;
+/// Where the provisioning marker is: the last block of the header area, which no keyslot reaches.
+pub const MARKER_OFFSET: usize = AREA_LEN - MARKER_LEN;
+/// Where the keyslots area starts.
+const KEYSLOTS_OFFSET: usize = 2 * binary::COPY_LEN;
+/// Smallest device: header area, what probing reads, and room for a journal and a file system.
+const MIN_DEVICE_LEN: u64 = 64 << 20;
+/// What programs that look for file systems read on a new volume: libblkid up to 4 MiB + 512 bytes at the head and
+/// 1.6 MiB at the tail. Provisioning writes this much, so a blank device must be blank there.
+const PROBE_HEAD_LEN: u64 = 8 << 20;
+const PROBE_TAIL_LEN: u64 = 4 << 20;
+
+/// A private copy of the header area.
+pub struct Area(Box<[u8; AREA_LEN]>);
+
+/// What was found on the device outside the header area.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Probe {
+    /// The header area was not blank, so nobody had to look.
+    Skipped,
+    /// Zeros.
+    Zero,
+    /// Something, first at this byte of the device.
+    Written(u64),
+}
+
+/// What a device holds.
+#[derive(Debug)]
+pub enum Content {
+    /// Nothing: header area and probe regions are zero.
+    Blank,
+    /// A provisioning that was interrupted. It starts over.
+    Interrupted(Marker),
+    /// A LUKS2 header that could be parsed. Nothing more is known about it yet.
+    Luks(Box<Header>),
+}
+
+/// A parsed header. Its values are those of the disk: call [`Header::check`] before using any.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Header {
+    uuid: String,
+    label: String,
+    subsystem: String,
+    seqid: u64,
+    metadata: Metadata,
+    /// The first byte of the area that no keyslot covers and that is not zero.
+    stray: Option<usize>,
+}
+
+impl std::fmt::Debug for Area {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Area(..)")
+    }
+}
+
+impl Area {
+    /// Reads the header area of a device, once, and looks whether the rest is blank where that matters.
+    ///
+    /// No offset or length comes from the device's content. Whatever cannot be read is refused: an error is never taken
+    /// for blank.
+    pub fn read(device: &impl FileExt, device_len: u64) -> Result<(Self, Probe)> {
+        if device_len < MIN_DEVICE_LEN {
+            return Err(Error::refused(format_args!(
+                "rule A2: device: expected at least {MIN_DEVICE_LEN} bytes, found {device_len}"
+            )));
+        }
+        let mut bytes = vec![0; AREA_LEN];
+        read_exact_at(device, &mut bytes, 0)?;
+        let area = Self::from_vec(bytes)?;
+        let probe = if is_zero(area.bytes()) {
+            probe(device, device_len)?
+        } else {
+            Probe::Skipped
+        };
+        Ok((area, probe))
+    }
+
+    /// Takes over a header area made in memory.
+    pub fn from_vec(bytes: Vec<u8>) -> Result<Self> {
+        let wrong = |bytes: Box<[u8]>| {
+            Error::refused(format_args!(
+                "rule A2: header area: expected {AREA_LEN} bytes, found {}",
+                bytes.len()
+            ))
+        };
+        bytes.into_boxed_slice().try_into().map(Self).map_err(wrong)
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.as_slice()
+    }
+
+    /// The bytes in front of the provisioning marker: what is written before the marker is cleared.
+    #[must_use]
+    pub fn before_marker(&self) -> &[u8] {
+        self.bytes().get(..MARKER_OFFSET).unwrap_or_default()
+    }
+
+    /// Decides what the device holds. What is neither blank nor interrupted nor a LUKS2 header that parses is refused.
+    pub fn classify(&self, probe: Probe) -> Result<Content> {
+        if is_zero(self.bytes()) {
+            return match probe {
+                Probe::Zero => Ok(Content::Blank),
+                Probe::Skipped => Err(foreign("zeros in the header area only")),
+                Probe::Written(at) => Err(foreign(format_args!(
+                    "zeros in the header area, but something at byte {at}"
+                ))),
+            };
+        }
+        let (rest, block) = self
+            .0
+            .split_last_chunk::<MARKER_LEN>()
+            .ok_or_else(|| Error::failure("the header area is shorter than a marker"))?;
+        if Marker::is_in(block) {
+            return Marker::parse(block).map(Content::Interrupted);
+        }
+        let luks = rest.starts_with(&binary::PRIMARY_MAGIC)
+            || rest
+                .get(binary::COPY_LEN..)
+                .is_some_and(|copy| copy.starts_with(&binary::SECONDARY_MAGIC));
+        if luks {
+            return self.header().map(|header| Content::Luks(header.into()));
+        }
+        match content::name(rest) {
+            Some(name) => Err(foreign(name)),
+            None => Err(foreign("data of no known kind")),
+        }
+    }
+
+    /// Parses the LUKS2 header, both copies.
+    pub fn header(&self) -> Result<Header> {
+        let binary = binary::parse(self.bytes())?;
+        let mut header = Header {
+            uuid: binary.uuid,
+            label: binary.label.into(),
+            subsystem: binary.subsystem.into(),
+            seqid: binary.seqid,
+            metadata: Metadata::parse(binary.json)?,
+            stray: None,
+        };
+        header.stray = header.unused().into_iter().find_map(|range| {
+            let start = range.start;
+            first_nonzero(self.bytes().get(range)?)?.checked_add(start)
+        });
+        Ok(header)
+    }
+
+    /// Zeroes what no keyslot of `header` covers. libcryptsetup fills the keyslots area with random bytes when it formats;
+    /// profile `nightlatch-1` wants zeros there, so that nothing can hide in it.
+    pub fn clear_unused(&mut self, header: &Header) {
+        for range in header.unused() {
+            self.0.get_mut(range).unwrap_or_default().fill(0);
+        }
+    }
+}
+
+impl Header {
+    /// The volume's UUID, lower-case.
+    #[must_use]
+    pub fn uuid(&self) -> &str {
+        &self.uuid
+    }
+
+    /// The header's sequence number. It counts changes and is not authenticated.
+    #[must_use]
+    pub fn seqid(&self) -> u64 {
+        self.seqid
+    }
+
+    /// The profile the header was made for, as it says itself. For reports: what may be opened comes from the configuration.
+    #[must_use]
+    pub fn claimed_profile(&self) -> Profile {
+        let ours = |token: &Token| matches!(token, Token::Nightlatch(_));
+        if self.metadata.tokens.values().any(ours) {
+            Profile::Nightlatch1
+        } else {
+            Profile::Luks2Strict
+        }
+    }
+
+    /// The parts of the keyslots area that no keyslot covers.
+    fn unused(&self) -> Vec<Range<usize>> {
+        let mut areas: Vec<(u64, u64)> = self
+            .metadata
+            .keyslots
+            .values()
+            .map(|slot| {
+                (
+                    slot.area_offset,
+                    slot.area_offset.saturating_add(slot.area_size),
+                )
+            })
+            .collect();
+        areas.sort_unstable();
+        let clamp = |at: u64| usize::try_from(at).unwrap_or(AREA_LEN).min(AREA_LEN);
+        let mut ranges = Vec::new();
+        let mut from = KEYSLOTS_OFFSET;
+        for (start, end) in areas {
+            ranges.push(from..clamp(start).max(from));
+            from = clamp(end).max(from);
+        }
+        ranges.push(from..AREA_LEN);
+        ranges
+    }
+}
+
+/// Looks at what programs that look for file systems read, so that nothing old can show up in a new volume's place.
+fn probe(device: &impl FileExt, device_len: u64) -> Result<Probe> {
+    let head_end = DATA_OFFSET.saturating_add(PROBE_HEAD_LEN);
+    let tail = device_len.saturating_sub(PROBE_TAIL_LEN);
+    let mut block = vec![0; 1 << 20];
+    for (mut at, end) in [(DATA_OFFSET, head_end), (tail, device_len)] {
+        while at < end {
+            read_exact_at(device, &mut block, at)?;
+            if let Some(within) = first_nonzero(&block) {
+                return Ok(Probe::Written(at.saturating_add(within as u64)));
+            }
+            at = at.saturating_add(block.len() as u64);
+        }
+    }
+    Ok(Probe::Zero)
+}
+
+fn read_exact_at(device: &impl FileExt, mut rest: &mut [u8], mut at: u64) -> Result<()> {
+    while !rest.is_empty() {
+        let len = match device.read_at(rest, at) {
+            Ok(0) => {
+                return Err(Error::refused(format_args!(
+                    "rule A2: device: it ends at byte {at}, before its stated length"
+                )));
+            }
+            Ok(len) => len,
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => {
+                return Err(Error::refused(error))
+                    .doing(format_args!("rule A2: reading the device at byte {at}"));
+            }
+        };
+        at = at.saturating_add(len as u64);
+        rest = rest.get_mut(len..).unwrap_or_default();
+    }
+    Ok(())
+}
+
+/// The refusal of a device that holds something else.
+fn foreign(what: impl std::fmt::Display) -> Error {
+    Error::refused(format_args!(
+        "rule F23: expected a blank device or a LUKS2 volume, found {what}; \
+         if nobody needs it, blank the device with \"blkdiscard --zeroout\" and start again"
+    ))
+}
+
+/// A UUID in the only spelling accepted: it goes into key derivations.
+fn uuid(text: &str) -> Option<String> {
+    let good = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => matches!(byte, b'0'..=b'9' | b'a'..=b'f'),
+    };
+    let valid = text.len() == 36 && text.bytes().enumerate().all(good);
+    valid.then(|| text.into())
+}
+
+/// The role of a word.
+fn role(word: &str) -> Option<Role> {
+    [Role::State, Role::Root]
+        .into_iter()
+        .find(|role| role.word() == word)
+}
+
+#[cfg(test)]
+mod tests;

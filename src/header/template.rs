@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The template of each profile. A header is compared with it, value by value; there is no list of bad values.
+
+use std::collections::BTreeSet;
+
+use super::binary::JSON_LEN;
+use super::broken::{broken, equal, one_of, unexpected, within};
+use super::keyslots;
+use super::metadata::{Digest, Integrity};
+use super::token::{NightlatchToken, Token, Tpm2Token};
+use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN};
+use crate::config::{Profile, Role};
+use crate::error::Result;
+
+/// The label of every volume of profile `nightlatch-1`. Its subsystem is the word of its role.
+pub const LABEL: &str = "nightlatch";
+
+/// Encryption of segments and of keyslot areas.
+pub(super) const ENCRYPTION: &str = "aes-xts-plain64";
+/// Bytes of the key of [`ENCRYPTION`] (AES-256-XTS) and of [`INTEGRITY`], which make the volume key together.
+pub(super) const ENCRYPTION_KEY_LEN: u64 = 64;
+const INTEGRITY_KEY_LEN: u64 = 32;
+pub(super) const VOLUME_KEY_LEN: u64 = ENCRYPTION_KEY_LEN + INTEGRITY_KEY_LEN;
+const INTEGRITY: &str = "hmac(sha256)";
+const SECTOR_LEN: u64 = 4096;
+/// Iterations for a passphrase that is uniform: the least libcryptsetup takes.
+pub(super) const MIN_ITERATIONS: u64 = 1000;
+/// Hashes of digests and splitters. libcryptsetup takes the one set for PBKDF2 for these too, sha256 where none is.
+pub(super) const HASHES: &[&str] = &["sha256", "sha512"];
+/// The keyslot of the TPM's secret in profile `nightlatch-1`.
+pub(super) const TPM_KEYSLOT: u8 = 1;
+
+/// What the caller knows about the volume.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Expect {
+    /// What it is for; `None` takes any role.
+    pub role: Option<Role>,
+    /// Length of the device in bytes; `None` where there is only a copy of the header area.
+    pub device_len: Option<u64>,
+}
+
+/// A header that equals the template of its profile.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The profile it was compared with.
+    pub profile: Profile,
+    /// The volume's UUID, lower-case.
+    pub uuid: String,
+    /// Every keyslot. None but these may be tried.
+    pub keyslots: Vec<u8>,
+    /// The token of the secret sealed to the TPM.
+    pub tpm: Option<Tpm2Token>,
+    /// Our own token. Always there in profile `nightlatch-1`.
+    pub nightlatch: Option<NightlatchToken>,
+}
+
+impl Header {
+    /// Compares the header with the template of `profile`, which comes from the configuration.
+    pub fn check(&self, profile: Profile, expect: &Expect) -> Result<Checked> {
+        self.check_config()?;
+        self.check_segment(expect)?;
+        keyslots::check(self, profile)?;
+        self.check_digest()?;
+        let (tpm, nightlatch) = self.check_tokens(profile)?;
+        if let Some(nightlatch) = &nightlatch {
+            self.check_identity(nightlatch, expect)?;
+        }
+        Ok(Checked {
+            profile,
+            uuid: self.uuid.clone(),
+            keyslots: self.metadata.keyslots.keys().copied().collect(),
+            tpm,
+            nightlatch,
+        })
+    }
+
+    /// Rule B7. Names are constants in `nightlatch-1`; a stock volume may have any, they mean nothing.
+    fn check_identity(&self, token: &NightlatchToken, expect: &Expect) -> Result<()> {
+        equal("B7", "label", self.label.as_str(), LABEL)?;
+        equal(
+            "B7",
+            "subsystem",
+            self.subsystem.as_str(),
+            token.role.word(),
+        )?;
+        match expect.role {
+            Some(role) => equal(
+                "C13",
+                "token nightlatch: role",
+                token.role.word(),
+                role.word(),
+            ),
+            None => Ok(()),
+        }
+    }
+
+    /// Rule C9.
+    fn check_config(&self) -> Result<()> {
+        let metadata = &self.metadata;
+        equal(
+            "C9",
+            "config.json_size",
+            metadata.json_size,
+            JSON_LEN as u64,
+        )?;
+        let keyslots_len = DATA_OFFSET.saturating_sub(KEYSLOTS_OFFSET as u64);
+        equal(
+            "C9",
+            "config.keyslots_size",
+            metadata.keyslots_size,
+            keyslots_len,
+        )
+    }
+
+    /// Rule C10.
+    fn check_segment(&self, expect: &Expect) -> Result<()> {
+        let segments = &self.metadata.segments;
+        let ids: Vec<u8> = segments.keys().copied().collect();
+        equal("C10", "segments", ids, vec![0])?;
+        for segment in segments.values() {
+            let encryption = segment.encryption.as_str();
+            equal("C10", "segments.0.encryption", encryption, ENCRYPTION)?;
+            equal("C10", "segments.0.offset", segment.offset, DATA_OFFSET)?;
+            equal("C10", "segments.0.size", segment.size.as_str(), "dynamic")?;
+            equal("C10", "segments.0.iv_tweak", segment.iv_tweak, 0)?;
+            equal(
+                "C10",
+                "segments.0.sector_size",
+                segment.sector_size,
+                SECTOR_LEN,
+            )?;
+            match &segment.integrity {
+                Some(integrity) => check_integrity(integrity)?,
+                None => {
+                    return Err(broken(
+                        "C10",
+                        "segments.0.integrity",
+                        format_args!("expected {INTEGRITY:?}, found no integrity"),
+                    ));
+                }
+            }
+        }
+        match expect.device_len {
+            Some(len) if len < MIN_DEVICE_LEN => Err(unexpected(
+                "C10",
+                "device",
+                format_args!("at least {MIN_DEVICE_LEN} bytes"),
+                len,
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Rule C12.
+    fn check_digest(&self) -> Result<()> {
+        let digests = &self.metadata.digests;
+        let ids: Vec<u8> = digests.keys().copied().collect();
+        equal("C12", "digests", ids, vec![0])?;
+        let all: BTreeSet<u8> = self.metadata.keyslots.keys().copied().collect();
+        for Digest {
+            keyslots,
+            segments,
+            hash,
+            iterations,
+        } in digests.values()
+        {
+            equal("C12", "digests.0.keyslots", keyslots, &all)?;
+            equal("C12", "digests.0.segments", segments, &BTreeSet::from([0]))?;
+            one_of("C12", "digests.0.hash", hash.as_str(), HASHES)?;
+            within(
+                "C12",
+                "digests.0.iterations",
+                *iterations,
+                &(MIN_ITERATIONS..=10_000_000),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// Rule C13.
+    fn check_tokens(
+        &self,
+        profile: Profile,
+    ) -> Result<(Option<Tpm2Token>, Option<NightlatchToken>)> {
+        let (mut tpm, mut nightlatch) = (None, None);
+        for (id, token) in &self.metadata.tokens {
+            let path = format!("tokens.{id}");
+            let (keyslot, twice) = match token {
+                Token::Tpm2(token) => (Some(token.keyslot), tpm.replace(token.clone()).is_some()),
+                Token::Nightlatch(token) => (None, nightlatch.replace(token.clone()).is_some()),
+                Token::Recovery { keyslot } => (Some(*keyslot), profile == Profile::Nightlatch1),
+            };
+            if twice {
+                return Err(broken(
+                    "C13",
+                    path,
+                    "expected no further token of this type, found one",
+                ));
+            }
+            if let Some(keyslot) = keyslot
+                && !self.metadata.keyslots.contains_key(&keyslot)
+            {
+                return Err(unexpected(
+                    "C13",
+                    path + ".keyslots",
+                    "a keyslot there is",
+                    keyslot,
+                ));
+            }
+        }
+        match profile {
+            Profile::Nightlatch1 => {
+                let there = "expected exactly one token \"nightlatch\", found none";
+                nightlatch
+                    .as_ref()
+                    .ok_or_else(|| broken("C13", "tokens", there))?;
+                let slot = self
+                    .metadata
+                    .keyslots
+                    .keys()
+                    .copied()
+                    .find(|id| *id == TPM_KEYSLOT);
+                let sealed = tpm.as_ref().map(|token| token.keyslot);
+                equal("C13", "keyslot of token \"systemd-tpm2\"", sealed, slot)?;
+            }
+            Profile::Luks2Strict if nightlatch.is_some() => {
+                let none = "expected no token \"nightlatch\" in a stock volume, found one";
+                return Err(broken("C13", "tokens", none));
+            }
+            Profile::Luks2Strict => {}
+        }
+        Ok((tpm, nightlatch))
+    }
+}
+
+fn check_integrity(integrity: &Integrity) -> Result<()> {
+    let path = |key: &str| format!("segments.0.integrity.{key}");
+    equal("C10", path("type"), integrity.algorithm.as_str(), INTEGRITY)?;
+    let encryption = integrity.journal_encryption.as_str();
+    equal("C10", path("journal_encryption"), encryption, "none")?;
+    let journal = integrity.journal_mac.as_str();
+    equal("C10", path("journal_integrity"), journal, "none")?;
+    // libcryptsetup 2.8 may write it; older ones do not.
+    match integrity.key_size {
+        Some(len) => equal("C10", path("key_size"), len, INTEGRITY_KEY_LEN),
+        None => Ok(()),
+    }
+}

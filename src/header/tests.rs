@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a device may hold: rules A2 and F23.
+
+mod binary;
+mod hostile;
+mod keyslots;
+mod rules;
+mod tokens;
+
+use std::io;
+
+use super::fixture::{Fixture, UUID, put};
+use super::*;
+use crate::error::Exit;
+
+/// A device in memory. From `broken_at` on it cannot be read.
+struct Disk {
+    bytes: Vec<u8>,
+    broken_at: Option<u64>,
+}
+
+impl FileExt for Disk {
+    fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        let end = offset + buffer.len() as u64;
+        if self.broken_at.is_some_and(|at| end > at) {
+            return Err(io::Error::from_raw_os_error(5));
+        }
+        let rest = self
+            .bytes
+            .get(usize::try_from(offset).unwrap()..)
+            .unwrap_or_default();
+        // Short on purpose: reads may be.
+        let len = rest.len().min(buffer.len()).min(700_000);
+        buffer[..len].copy_from_slice(&rest[..len]);
+        Ok(len)
+    }
+
+    fn write_at(&self, _: &[u8], _: u64) -> io::Result<usize> {
+        panic!("nothing here writes")
+    }
+}
+
+const DISK_LEN: u64 = 64 << 20;
+
+fn disk() -> Disk {
+    Disk {
+        bytes: vec![0; 64 << 20],
+        broken_at: None,
+    }
+}
+
+fn classify(disk: &Disk) -> Result<Content> {
+    let (area, probe) = Area::read(disk, disk.bytes.len() as u64)?;
+    area.classify(probe)
+}
+
+fn refusal<T: std::fmt::Debug>(result: Result<T>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_blank_device_is_blank_and_one_byte_anywhere_we_look_makes_it_foreign() {
+    let mut disk = disk();
+    assert!(matches!(classify(&disk).unwrap(), Content::Blank));
+    let in_area = [0, 16 << 10, (16 << 20) - 1].map(|at| (at, "data of no known kind".to_owned()));
+    let outside = [16 << 20, (24 << 20) - 1, 60 << 20, (64 << 20) - 1].map(|at: usize| {
+        let found = format!("zeros in the header area, but something at byte {at}");
+        (at, found)
+    });
+    for (at, found) in in_area.into_iter().chain(outside) {
+        disk.bytes[at] = 1;
+        assert_eq!(
+            refusal(classify(&disk)),
+            format!(
+                "rule F23: expected a blank device or a LUKS2 volume, found {found}; \
+                 if nobody needs it, blank the device with \"blkdiscard --zeroout\" and start again"
+            )
+        );
+        disk.bytes[at] = 0;
+    }
+    // Nobody looks between the probe regions.
+    disk.bytes[24 << 20] = 1;
+    assert!(matches!(classify(&disk).unwrap(), Content::Blank));
+}
+
+#[test]
+fn a_device_that_cannot_be_read_is_never_blank() {
+    let mut disk = disk();
+    for (at, found) in [
+        (0, "rule A2: reading the device at byte 0: "),
+        (15 << 20, "rule A2: reading the device at byte 0: "),
+        (20 << 20, "rule A2: reading the device at byte 20971520: "),
+        (
+            (64 << 20) - 1,
+            "rule A2: reading the device at byte 66060288: ",
+        ),
+    ] {
+        disk.broken_at = Some(at);
+        let error = refusal(classify(&disk));
+        assert!(error.starts_with(found), "{error}");
+        assert!(
+            error.ends_with("Input/output error (os error 5)"),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn a_device_that_ends_early_or_is_too_small_is_refused() {
+    let disk = disk();
+    assert!(Area::read(&disk, DISK_LEN).is_ok());
+    assert_eq!(
+        refusal(Area::read(&disk, DISK_LEN + (1 << 20))),
+        "rule A2: device: it ends at byte 67108864, before its stated length"
+    );
+    assert_eq!(
+        refusal(Area::read(&disk, DISK_LEN - 1)),
+        "rule A2: device: expected at least 67108864 bytes, found 67108863"
+    );
+    assert_eq!(
+        refusal(Area::from_vec(vec![0; 4096])),
+        "rule A2: header area: expected 16777216 bytes, found 4096"
+    );
+}
+
+#[test]
+fn other_contents_are_refused_by_name() {
+    let marks: [(usize, &[u8], &str); 6] = [
+        (0x438, b"\x53\xef", "an ext2, ext3 or ext4 file system"),
+        (0, b"XFSB", "an XFS file system"),
+        (0x10040, b"_BHRfS_M", "a btrfs file system"),
+        (0x200, b"EFI PART", "a GUID partition table"),
+        (0x1fe, b"\x55\xaa", "an MBR partition table"),
+        (0x218, b"LVM2 001", "data of no known kind"),
+    ];
+    for (at, mark, name) in marks {
+        let mut disk = disk();
+        put(&mut disk.bytes, at, mark);
+        let error = refusal(classify(&disk));
+        assert!(error.contains(&format!("found {name};")), "{error}");
+    }
+}
+
+#[test]
+fn a_marker_means_interrupted_whatever_else_is_there_and_a_damaged_one_is_refused() {
+    let marker = Marker {
+        uuid: UUID.into(),
+        role: Role::Root,
+    };
+    for mut bytes in [
+        vec![0; AREA_LEN],
+        Fixture::ours().build(),
+        vec![0xff; AREA_LEN],
+    ] {
+        put(&mut bytes, MARKER_OFFSET, &marker.encode());
+        let area = Area::from_vec(bytes).unwrap();
+        match area.classify(Probe::Skipped).unwrap() {
+            Content::Interrupted(found) => assert_eq!(found, marker),
+            other @ (Content::Blank | Content::Luks(_)) => panic!("{other:?}"),
+        }
+    }
+    let mut bytes = vec![0; AREA_LEN];
+    put(&mut bytes, MARKER_OFFSET, &marker.encode());
+    bytes[MARKER_OFFSET + 100] = 1;
+    assert_eq!(
+        refusal(Area::from_vec(bytes).unwrap().classify(Probe::Skipped)),
+        "rule F23: provisioning marker: checksum: expected what this program writes, found something else"
+    );
+}
+
+#[test]
+fn clearing_the_unused_bytes_leaves_the_keyslots_and_satisfies_the_template() {
+    let mut bytes = Fixture::ours().build();
+    // What libcryptsetup leaves: random bytes all over the keyslots area.
+    bytes[900_000..].fill(7);
+    let mut area = Area::from_vec(bytes).unwrap();
+    let header = area.header().unwrap();
+    assert_eq!(
+        refusal(header.check(Profile::Nightlatch1, &Expect::default())),
+        "rule C11: keyslots area: expected zeros outside the keyslots, found something at byte 900000"
+    );
+    area.clear_unused(&header);
+    assert_eq!(area.bytes(), Fixture::ours().build());
+    let header = area.header().unwrap();
+    assert!(
+        header
+            .check(Profile::Nightlatch1, &Expect::default())
+            .is_ok()
+    );
+}

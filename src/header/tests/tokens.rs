@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tokens: rule C13.
+
+use base64ct::{Base64, Encoding};
+use serde_json::Value;
+
+use super::super::fixture::{Fixture, TPM2};
+use super::super::{Checked, Expect, NightlatchToken, Tpm2Token};
+use super::refusal;
+use crate::config::{Profile, Role};
+use crate::error::Result;
+use crate::pcr::Bank;
+
+fn check(fixture: &Fixture) -> Result<Checked> {
+    fixture
+        .area()
+        .header()?
+        .check(Profile::Nightlatch1, &Expect::default())
+}
+
+fn tpm2() -> Tpm2Token {
+    check(&Fixture::ours()).unwrap().tpm.unwrap()
+}
+
+#[test]
+fn a_token_of_systemd_cryptenroll_is_read_and_written_back_the_same() {
+    let token = tpm2();
+    assert_eq!((token.keyslot, token.bank), (1, Bank::Sha256));
+    let pcrs: Vec<u8> = token.pcrs.iter().map(|pcr| pcr.index()).collect();
+    assert_eq!(pcrs, [7, 11, 12]);
+    assert_eq!((token.private.len(), token.public.len()), (0x9e, 0x4e));
+    assert_eq!(token.srk.as_ref().unwrap()[..4], [0x81, 0, 0, 1]);
+    let written: Value = serde_json::from_str(TPM2).unwrap();
+    assert_eq!(token.to_json(), written);
+}
+
+#[test]
+fn our_token_is_read_and_written_back_the_same() {
+    let token = NightlatchToken {
+        profile: Profile::Nightlatch1,
+        role: Role::State,
+        salt: std::array::from_fn(|at| 0x20 + u8::try_from(at).unwrap()),
+    };
+    assert_eq!(
+        check(&Fixture::ours()).unwrap().nightlatch,
+        Some(token.clone())
+    );
+    let json = token.to_json().to_string();
+    let fixture = Fixture::plain();
+    let start = fixture.json.find(r#"{"type":"nightlatch""#).unwrap();
+    let end = fixture.json.find(r#"},"segments""#).unwrap();
+    let rewritten = fixture.with(&fixture.json[start..end], &json);
+    assert_eq!(check(&rewritten).unwrap().nightlatch, Some(token));
+}
+
+#[test]
+fn rule_c13_tokens_are_of_known_types_and_exactly_as_many_as_the_profile_allows() {
+    let ours = Fixture::ours();
+    check(&ours).unwrap();
+    let tpm2 = |id: u8| format!(r#""{id}":{TPM2}"#);
+    let cases = [
+        (
+            tpm2(1),
+            r#""1":{"type":"evil","keyslots":["1"]}"#.to_owned(),
+            "rule C13: tokens.1.type: expected one of \"nightlatch\", \"systemd-tpm2\", \"systemd-recovery\", found \"evil\"",
+        ),
+        (
+            tpm2(1),
+            r#""1":{"type":"systemd-recovery","keyslots":["1"]}"#.to_owned(),
+            "rule C13: tokens.1: expected no further token of this type, found one",
+        ),
+        (
+            tpm2(1),
+            format!("{},{}", tpm2(1), tpm2(2)),
+            "rule C13: tokens.2: expected no further token of this type, found one",
+        ),
+        (
+            tpm2(1),
+            tpm2(1).replace(r#"["1"]"#, r#"["2"]"#),
+            "rule C13: tokens.1.keyslots: expected a keyslot there is, found 2",
+        ),
+        (
+            tpm2(1),
+            tpm2(1).replace(r#"["1"]"#, r#"["0"]"#),
+            "rule C13: keyslot of token \"systemd-tpm2\": expected Some(1), found Some(0)",
+        ),
+        (
+            format!(",{}", tpm2(1)),
+            String::new(),
+            "rule C13: keyslot of token \"systemd-tpm2\": expected Some(1), found None",
+        ),
+        (
+            r#""keyslots":[],"#.to_owned(),
+            r#""keyslots":["0"],"#.to_owned(),
+            "rule C13: tokens.0.keyslots: expected no keyslots, found an array",
+        ),
+        (
+            r#""role":"state""#.to_owned(),
+            r#""role":"other""#.to_owned(),
+            "rule C13: tokens.0.role: expected \"state\" or \"root\", found \"other\"",
+        ),
+        (
+            r#""profile":"nightlatch-1""#.to_owned(),
+            r#""profile":"nightlatch-0""#.to_owned(),
+            "rule C13: tokens.0.profile: expected \"nightlatch-1\", found \"nightlatch-0\"",
+        ),
+        (
+            r#""measurement-salt":"ICEi"#.to_owned(),
+            r#""measurement-salt":""#.to_owned(),
+            "rule C13: tokens.0.measurement-salt: expected 32 bytes, found 29",
+        ),
+    ];
+    for (from, to, expected) in cases {
+        assert_eq!(refusal(check(&ours.with(&from, &to))), expected);
+    }
+}
+
+#[test]
+fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
+    let ours = Fixture::ours();
+    check(&ours).unwrap();
+    for (from, to, expected) in [
+        (
+            r#""tpm2-pin":false"#,
+            r#""tpm2-pin":true"#,
+            "tpm2-pin: expected false, found true",
+        ),
+        (
+            r#""tpm2-pin":false"#,
+            r#""tpm2_pcrlock":true"#,
+            "tpm2_pcrlock: expected false, found true",
+        ),
+        (
+            r#""tpm2-pin":false"#,
+            r#""tpm2_pubkey":"AA==""#,
+            "tpm2_pubkey: expected no such key, found one",
+        ),
+        (
+            r#""tpm2-pin":false"#,
+            r#""tpm2_salt":"AA==""#,
+            "tpm2_salt: expected no such key, found one",
+        ),
+        (
+            "[7,11,12]",
+            "[]",
+            "tpm2-pcrs: expected at least one PCR, or any boot could unseal, found an array",
+        ),
+        (
+            "[7,11,12]",
+            "[7,7]",
+            "tpm2-pcrs.1: expected PCRs from 0 to 15 in ascending order, found 7",
+        ),
+        (
+            "[7,11,12]",
+            "[23]",
+            "tpm2-pcrs.0: expected PCRs from 0 to 15 in ascending order, found 23",
+        ),
+        (
+            r#""tpm2-pcr-bank":"sha256""#,
+            r#""tpm2-pcr-bank":"sha1""#,
+            "tpm2-pcr-bank: expected \"sha256\" or \"sha384\", found \"sha1\"",
+        ),
+        (
+            r#""ecc""#,
+            r#""x""#,
+            "tpm2-primary-alg: expected \"ecc\" or \"rsa\", found \"x\"",
+        ),
+        (
+            "8ce5a74b",
+            "8CE5a74b",
+            "tpm2-policy-hash: expected lower-case hexadecimal, found \"8CE5a74bf207172cc78feb4024174b5422a63fa219045a85f16e94e1c76caec1\"",
+        ),
+        (
+            "8ce5a74b",
+            "8ce5a74c",
+            "tpm2-blob: expected a sealed object with the policy in tpm2-policy-hash",
+        ),
+        (
+            r#""tpm2-blob":"AJ4A"#,
+            r#""tpm2-blob":["AJ4A"],"x":"AJ4A"#,
+            "tpm2-blob: expected a string, found an array",
+        ),
+        (
+            "\"gQAAAQ",
+            "\"gQAAAg",
+            "tpm2_srk: expected the key at handle 0x81000001",
+        ),
+        (
+            "///glg==",
+            "///glgA=",
+            "tpm2_srk: expected a serialised key object",
+        ),
+    ] {
+        assert_eq!(
+            refusal(check(&ours.with(from, to))),
+            format!("rule C13: tokens.1.{expected}")
+        );
+    }
+}
+
+#[test]
+fn rule_c13_a_blob_is_an_object_only_this_tpm_can_have_made() {
+    let token = tpm2();
+    let ours = Fixture::ours();
+    let [private, public] = [&token.private, &token.public];
+    let sized = |body: &[u8]| [&u16::try_from(body.len()).unwrap().to_be_bytes(), body].concat();
+    let with_blob = |blob: Vec<u8>| {
+        let old = Base64::encode_string(&[sized(private), sized(public)].concat());
+        check(&ours.with(&old, &Base64::encode_string(&blob)))
+    };
+    let with_public = |at: usize, what: &[u8]| {
+        let mut other = public.clone();
+        other[at..at + what.len()].copy_from_slice(what);
+        with_blob([sized(private), sized(&other)].concat())
+    };
+    // The controls: the blob itself, and the attribute newer versions of systemd add.
+    with_blob([sized(private), sized(public)].concat()).unwrap();
+    with_public(4, &0x412_u32.to_be_bytes()).unwrap();
+
+    let refused = |result: Result<Checked>, expected: &str| {
+        let expected = format!("rule C13: tokens.1.tpm2-blob: expected {expected}");
+        assert_eq!(refusal(result), expected);
+    };
+    let seed = [sized(private), sized(public), sized(&[1; 32])].concat();
+    refused(
+        with_blob(seed),
+        "nothing after the TPM2B_PUBLIC, found an import seed",
+    );
+    refused(
+        with_blob(sized(private)),
+        "a TPM2B_PRIVATE and a TPM2B_PUBLIC, found less",
+    );
+    let empty = [sized(&[]), sized(public)].concat();
+    refused(with_blob(empty), "a private part, found an empty one");
+    let fixed = "a sealed object with attributes fixedTPM and fixedParent and without userWithAuth";
+    refused(with_public(4, &0_u32.to_be_bytes()), fixed);
+    refused(with_public(4, &0x52_u32.to_be_bytes()), fixed);
+    refused(
+        with_public(0, &[0, 1]),
+        "a sealed object with type KEYEDHASH",
+    );
+    refused(
+        with_public(2, &[0, 4]),
+        "a sealed object with name algorithm SHA256",
+    );
+    refused(with_public(42, &[0, 5]), "a sealed object with scheme NULL");
+    refused(
+        with_public(44, &[0, 31]),
+        "a sealed object with a unique field of 32 bytes at its end",
+    );
+}
+
+#[test]
+fn the_role_the_caller_expects_must_be_the_volumes() {
+    let header = Fixture::ours().header();
+    let expect = |role| Expect {
+        role: Some(role),
+        device_len: Some(64 << 20),
+    };
+    assert!(
+        header
+            .check(Profile::Nightlatch1, &expect(Role::State))
+            .is_ok()
+    );
+    assert_eq!(
+        refusal(header.check(Profile::Nightlatch1, &expect(Role::Root))),
+        "rule C13: token nightlatch: role: expected \"root\", found \"state\""
+    );
+}
+
+#[test]
+fn a_stock_volume_may_have_a_recovery_key_and_one_tpm() {
+    let strict = |tokens: &str| {
+        let tokens = format!(r#""tokens":{{{tokens}}}"#);
+        let header = Fixture::strict().with(r#""tokens":{}"#, &tokens).header();
+        header.check(Profile::Luks2Strict, &Expect::default())
+    };
+    let recovery = r#"{"type":"systemd-recovery","keyslots":["0"]}"#;
+    let tpm2 = TPM2.replace(r#"["1"]"#, r#"["0"]"#);
+    let both = format!(r#""0":{recovery},"1":{recovery},"2":{tpm2}"#);
+    assert_eq!(strict(&both).unwrap().tpm.unwrap().keyslot, 0);
+    assert_eq!(
+        refusal(strict(&format!(r#"{both},"3":{tpm2}"#))),
+        "rule C13: tokens.3: expected no further token of this type, found one"
+    );
+    assert_eq!(
+        refusal(strict(
+            &recovery
+                .replace(r#"{"type""#, r#""0":{"type""#)
+                .replace(r#"["0"]"#, r#"["5"]"#)
+        )),
+        "rule C13: tokens.0.keyslots: expected a keyslot there is, found 5"
+    );
+}

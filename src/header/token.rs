@@ -1,0 +1,291 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The tokens a header may carry (rule C13). Any other type is refused: a token's type is a name libcryptsetup would look
+//! a plugin up by, and an unlisted token another way in.
+
+use base64ct::{Base64, Encoding};
+use serde_json::{Value, json};
+
+use super::broken::broken;
+use super::fields::{Field, Fields};
+use super::reader::Reader;
+use super::role;
+use crate::config::{Profile, Role};
+use crate::error::{Error, Result};
+use crate::pcr::{Bank, Pcr};
+
+/// Type of the token this program writes.
+pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
+/// Type of the token for a secret sealed to a TPM.
+pub const TPM2_TOKEN: &str = "systemd-tpm2";
+/// Type of the token for a recovery key.
+pub const RECOVERY_TOKEN: &str = "systemd-recovery";
+
+/// Where the storage root key is kept (TCG TPM v2.0 Provisioning Guidance, section 7.8).
+const SRK_HANDLE: u32 = 0x8100_0001;
+/// `TPM2_ALG_KEYEDHASH`, `TPM2_ALG_SHA256` and `TPM2_ALG_NULL` (TPM 2.0 Library, part 2, table 9).
+const ALG_KEYEDHASH: u16 = 0x0008;
+const ALG_SHA256: u16 = 0x000b;
+const ALG_NULL: u16 = 0x0010;
+/// `TPMA_OBJECT` with fixedTPM and fixedParent, which is what systemd sets: no userWithAuth, so only the policy opens it.
+const FIXED: u32 = 0x0012;
+/// The same with noDA, which newer versions of systemd add.
+const FIXED_NO_DA: u32 = 0x0412;
+/// `IESYSC_KEY_RSRC`, the kind of object in a serialised `ESYS_TR` (tpm2-tss, `src/tss2-esys/esys_types.h`).
+const ESYS_KEY: u32 = 1;
+
+/// A token of a type this program knows.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Token {
+    Nightlatch(NightlatchToken),
+    Tpm2(Tpm2Token),
+    Recovery { keyslot: u8 },
+}
+
+/// What this program keeps in a header of its own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct NightlatchToken {
+    /// The profile the volume was made for.
+    pub profile: Profile,
+    /// What the volume is for.
+    pub role: Role,
+    /// The salt of the clusterID. It is not secret.
+    pub salt: [u8; 32],
+}
+
+/// A secret sealed to a TPM, as `systemd-cryptenroll` writes it: one blob, PCR policy only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tpm2Token {
+    /// The keyslot the secret opens: as passphrase goes the standard base64 of the unsealed bytes.
+    pub keyslot: u8,
+    /// The body of the `TPM2B_PRIVATE`, without its length.
+    pub private: Vec<u8>,
+    /// The body of the `TPM2B_PUBLIC`, without its length.
+    pub public: Vec<u8>,
+    /// The PCRs the token says it is sealed to. Compare them with the configuration: the token may not choose.
+    pub pcrs: Vec<Pcr>,
+    /// The bank the token says their values are from. Compare it too.
+    pub bank: Bank,
+    /// The digest of the policy, equal to the one inside `public`.
+    pub policy_hash: [u8; 32],
+    /// The storage root key as a serialised `ESYS_TR`.
+    pub srk: Option<Vec<u8>>,
+}
+
+impl Token {
+    pub(super) fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
+        let kind = fields.take("type")?;
+        match kind.text()? {
+            NIGHTLATCH_TOKEN => NightlatchToken::parse(fields).map(Self::Nightlatch),
+            TPM2_TOKEN => Tpm2Token::parse(fields).map(Self::Tpm2),
+            RECOVERY_TOKEN => one_keyslot(fields).map(|keyslot| Self::Recovery { keyslot }),
+            _ => Err(kind.expected(format_args!(
+                "one of {NIGHTLATCH_TOKEN:?}, {TPM2_TOKEN:?}, {RECOVERY_TOKEN:?}"
+            ))),
+        }
+    }
+}
+
+impl NightlatchToken {
+    /// The token as libcryptsetup takes it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        json!({
+            "type": NIGHTLATCH_TOKEN,
+            "keyslots": [],
+            "profile": self.profile.name(),
+            "role": self.role.word(),
+            "measurement-salt": Base64::encode_string(&self.salt),
+        })
+    }
+
+    fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
+        let keyslots = fields.take("keyslots")?;
+        if !keyslots.ids()?.is_empty() {
+            return Err(keyslots.expected("no keyslots"));
+        }
+        fields
+            .take("profile")?
+            .literal(Profile::Nightlatch1.name())?;
+        Ok(Self {
+            profile: Profile::Nightlatch1,
+            role: the_role(&fields.take("role")?)?,
+            salt: fields.take("measurement-salt")?.base64_array()?,
+        })
+    }
+}
+
+fn the_role(field: &Field<'_, '_>) -> Result<Role> {
+    role(field.text()?).ok_or_else(|| field.expected("\"state\" or \"root\""))
+}
+
+impl Tpm2Token {
+    /// The token as libcryptsetup takes it and `systemd-cryptsetup` reads it.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let blob = [sized(&self.private), sized(&self.public)].concat();
+        let mut token = json!({
+            "type": TPM2_TOKEN,
+            "keyslots": [self.keyslot.to_string()],
+            "tpm2-blob": Base64::encode_string(&blob),
+            "tpm2-pcrs": self.pcrs,
+            "tpm2-pcr-bank": self.bank.name(),
+            // Of no effect beside tpm2_srk; systemd 254 writes it, older ones need it.
+            "tpm2-primary-alg": "ecc",
+            "tpm2-policy-hash": hex::encode(self.policy_hash),
+            "tpm2-pin": false,
+        });
+        if let (Some(srk), Some(token)) = (&self.srk, token.as_object_mut()) {
+            token.insert("tpm2_srk".into(), Base64::encode_string(srk).into());
+        }
+        token
+    }
+
+    fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
+        let keyslot = one_keyslot(fields)?;
+        without_more_factors(fields)?;
+        let policy_hash = fields.take("tpm2-policy-hash")?.hex_array()?;
+        let blob = fields.take("tpm2-blob")?;
+        let (private, public) = sealed(&blob, &policy_hash)?;
+        let srk = fields.take_if_there("tpm2_srk");
+        Ok(Self {
+            keyslot,
+            private,
+            public,
+            pcrs: pcrs(&fields.take("tpm2-pcrs")?)?,
+            bank: bank(&fields.take("tpm2-pcr-bank")?)?,
+            policy_hash,
+            srk: srk.map(|field| serialised_srk(&field)).transpose()?,
+        })
+    }
+}
+
+/// Refuses what would make unsealing depend on more than PCRs: a PIN, a signed policy, pcrlock.
+fn without_more_factors(fields: &mut Fields<'_, '_>) -> Result<()> {
+    for flag in ["tpm2-pin", "tpm2_pcrlock"] {
+        if let Some(field) = fields.take_if_there(flag)
+            && field.boolean()?
+        {
+            return Err(field.expected("false"));
+        }
+    }
+    let algorithm = fields.take_if_there("tpm2-primary-alg");
+    match algorithm {
+        Some(field) if !matches!(field.text()?, "ecc" | "rsa") => {
+            Err(field.expected("\"ecc\" or \"rsa\""))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn one_keyslot(fields: &mut Fields<'_, '_>) -> Result<u8> {
+    let keyslots = fields.take("keyslots")?;
+    let ids = keyslots.ids()?;
+    match ids.first() {
+        Some(id) if ids.len() == 1 => Ok(*id),
+        _ => Err(keyslots.expected("exactly one keyslot")),
+    }
+}
+
+fn pcrs(field: &Field<'_, '_>) -> Result<Vec<Pcr>> {
+    let mut pcrs: Vec<Pcr> = Vec::new();
+    for item in field.array()? {
+        let pcr = u8::try_from(item.number()?).ok().map(Pcr::try_from);
+        match pcr {
+            // Ascending, so each set has one spelling and none is named twice.
+            Some(Ok(pcr)) if pcrs.last().is_none_or(|last| *last < pcr) => pcrs.push(pcr),
+            _ => return Err(item.expected("PCRs from 0 to 15 in ascending order")),
+        }
+    }
+    if pcrs.is_empty() {
+        return Err(field.expected("at least one PCR, or any boot could unseal"));
+    }
+    Ok(pcrs)
+}
+
+fn bank(field: &Field<'_, '_>) -> Result<Bank> {
+    match field.text()? {
+        "sha256" => Ok(Bank::Sha256),
+        "sha384" => Ok(Bank::Sha384),
+        _ => Err(field.expected("\"sha256\" or \"sha384\"")),
+    }
+}
+
+/// `TPM2B_PRIVATE ‖ TPM2B_PUBLIC` and nothing after it: a third part is the seed of an import, and a blob to import can
+/// be made by anyone who knows the public part of the storage root key.
+fn sealed(field: &Field<'_, '_>, policy_hash: &[u8; 32]) -> Result<(Vec<u8>, Vec<u8>)> {
+    let blob = field.base64()?;
+    let mut reader = Reader::new(&blob);
+    let (Some(private), Some(public)) = (reader.tpm2b(), reader.tpm2b()) else {
+        return Err(wrong(
+            field,
+            "expected a TPM2B_PRIVATE and a TPM2B_PUBLIC, found less",
+        ));
+    };
+    if !reader.rest().is_empty() {
+        return Err(wrong(
+            field,
+            "expected nothing after the TPM2B_PUBLIC, found an import seed",
+        ));
+    }
+    if private.is_empty() {
+        return Err(wrong(field, "expected a private part, found an empty one"));
+    }
+    if let Some(what) = foreign_object(public, policy_hash) {
+        return Err(wrong(
+            field,
+            &format!("expected a sealed object with {what}"),
+        ));
+    }
+    Ok((private.into(), public.into()))
+}
+
+/// What makes a `TPMT_PUBLIC` (TPM 2.0 Library, part 2, section 12.2.4) another than the sealed object systemd makes.
+fn foreign_object(public: &[u8], policy_hash: &[u8; 32]) -> Option<&'static str> {
+    let mut reader = Reader::new(public);
+    let mut short = || reader.array().map(u16::from_be_bytes);
+    if short() != Some(ALG_KEYEDHASH) {
+        return Some("type KEYEDHASH");
+    }
+    if short() != Some(ALG_SHA256) {
+        return Some("name algorithm SHA256");
+    }
+    let attributes = reader.array().map(u32::from_be_bytes);
+    if !matches!(attributes, Some(FIXED | FIXED_NO_DA)) {
+        return Some("attributes fixedTPM and fixedParent and without userWithAuth");
+    }
+    if reader.tpm2b() != Some(policy_hash) {
+        return Some("the policy in tpm2-policy-hash");
+    }
+    if reader.array().map(u16::from_be_bytes) != Some(ALG_NULL) {
+        return Some("scheme NULL");
+    }
+    let unique = reader.tpm2b().is_some_and(|unique| unique.len() == 32);
+    (!unique || !reader.rest().is_empty()).then_some("a unique field of 32 bytes at its end")
+}
+
+/// `handle ‖ TPM2B_NAME ‖ kind ‖ TPM2B_PUBLIC`, big-endian, nothing else.
+fn serialised_srk(field: &Field<'_, '_>) -> Result<Vec<u8>> {
+    let bytes = field.base64()?;
+    let mut reader = Reader::new(&bytes);
+    let handle = reader.array().map(u32::from_be_bytes);
+    let name = reader.tpm2b();
+    let kind = reader.array().map(u32::from_be_bytes);
+    let public = reader.tpm2b();
+    if handle != Some(SRK_HANDLE) {
+        return Err(wrong(field, "expected the key at handle 0x81000001"));
+    }
+    if name.is_none() || kind != Some(ESYS_KEY) || public.is_none() || !reader.rest().is_empty() {
+        return Err(wrong(field, "expected a serialised key object"));
+    }
+    Ok(bytes)
+}
+
+fn wrong(field: &Field<'_, '_>, what: &str) -> Error {
+    broken(field.rule, &field.path, what)
+}
+
+/// A TPM2B. Bodies come from [`Reader::tpm2b`] or the TPM, so the length fits; a longer one would parse as a wrong blob.
+fn sized(body: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
+    [len.to_be_bytes().as_slice(), body].concat()
+}

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Secrets, and the keys derived from them.
+//!
+//! Derivations are byte-compatible with Constellation: HKDF-SHA256 (RFC 5869) with the info string `key-` + id, 32 bytes.
+
+use std::fmt;
+
+use hkdf::Hkdf;
+use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use crate::error::{Doing, Error, Result};
+
+/// Length in bytes of a volume secret, a measurement secret, a salt and a clusterID.
+pub const KEY_LEN: usize = 32;
+
+/// What every HKDF info string starts with.
+const INFO_PREFIX: &str = "key-";
+
+/// The id the measurement secret is derived under.
+pub const MEASUREMENT_SECRET_ID: &str = "measurementSecret";
+
+/// The id the clusterID is derived under.
+pub const CLUSTER_ID: &str = "clusterID";
+
+/// Key bytes: wiped on drop, never printed, never copied.
+///
+/// The programs lock their memory as they start, so the bytes do not reach a swap device either.
+pub struct Secret(Zeroizing<Box<[u8]>>);
+
+impl Secret {
+    /// Takes over `bytes`. The vector is shrunk, so no second copy stays behind in spare capacity when it was exact.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes.into_boxed_slice()))
+    }
+
+    /// 32 bytes from the kernel's generator, which blocks until it is seeded.
+    pub fn random() -> Result<Self> {
+        let mut bytes = vec![0; KEY_LEN];
+        fill_random(&mut bytes)?;
+        Ok(Self::new(bytes))
+    }
+
+    /// Derives the 32-byte key for `id`: HKDF-SHA256(secret, salt, `key-` + id).
+    pub fn derive(&self, salt: &[u8], id: &str) -> Result<Self> {
+        let mut okm = vec![0; KEY_LEN];
+        Hkdf::<Sha256>::new(Some(salt), self.expose())
+            .expand_multi_info(&[INFO_PREFIX.as_bytes(), id.as_bytes()], &mut okm)
+            .map_err(|error| Error::failure(format_args!("HKDF: {error}")))
+            .doing(format_args!("deriving the key for {id}"))?;
+        Ok(Self::new(okm))
+    }
+
+    /// The only way to the bytes. Review starts with `grep expose`.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// Fills `bytes` from the kernel's generator (getrandom(2)), for salts and nonces, which are not secret.
+pub fn fill_random(bytes: &mut [u8]) -> Result<()> {
+    getrandom::fill(bytes)
+        .map_err(|error| Error::failure(format_args!("getrandom: {error}")))
+        .doing("drawing random bytes")
+}
+
+/// The clusterID of a node that stands alone.
+///
+/// The volume's secret takes the master secret's place: measurementSecret = HKDF(volume secret, salt,
+/// `key-measurementSecret`), clusterID = HKDF(measurementSecret, salt, `key-clusterID`). It identifies and is not secret.
+pub fn stand_alone_cluster_id(volume_secret: &Secret, salt: &[u8; KEY_LEN]) -> Result<Vec<u8>> {
+    let measurement_secret = volume_secret.derive(salt, MEASUREMENT_SECRET_ID)?;
+    cluster_id(&measurement_secret, salt)
+}
+
+/// The clusterID for a measurement secret: HKDF(measurementSecret, measurement salt, `key-clusterID`).
+pub fn cluster_id(measurement_secret: &Secret, salt: &[u8; KEY_LEN]) -> Result<Vec<u8>> {
+    Ok(measurement_secret
+        .derive(salt, CLUSTER_ID)?
+        .expose()
+        .to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pcr::Bank;
+
+    fn range(from: u8, to: u8) -> Vec<u8> {
+        (from..=to).collect()
+    }
+
+    /// `facts`: the test vectors Constellation publishes in internal/crypto/testvector.
+    #[test]
+    fn derivations_equal_the_published_vectors() {
+        let cases: [(Vec<u8>, Vec<u8>, &str, &str); 4] = [
+            (
+                vec![0; 32],
+                vec![0; 32],
+                "00000000-0000-0000-0000-000000000000",
+                "2b5c829f691bfd4232f8aac464bccc07e605c7c8e82cbca09837e86d0b6d0665",
+            ),
+            (
+                vec![0xff; 32],
+                vec![0xff; 32],
+                "ffffffff-ffff-ffff-ffff-ffffffffffff",
+                "1484aa39d3415e906e07940ff215d8b1eee705d3027dba93306af4abff4f70be",
+            ),
+            (
+                range(0x00, 0x1f),
+                range(0x20, 0x3f),
+                CLUSTER_ID,
+                "128c164378fe8767f998fbdfe4b4d6463ec5ae1b664ea5999bc27417607ae9b6",
+            ),
+            (
+                range(0x40, 0x5f),
+                range(0x60, 0x7f),
+                MEASUREMENT_SECRET_ID,
+                "4790578891f3fe6cc22cb661ecdc1b7e33121b1287546a52ba33a9136719c213",
+            ),
+        ];
+        for (secret, salt, id, expected) in cases {
+            let key = Secret::new(secret).derive(&salt, id).unwrap();
+            assert_eq!(hex::encode(key.expose()), expected, "{id}");
+        }
+    }
+
+    /// RFC 5869, appendix A.1, through the same crate calls `derive` makes.
+    #[test]
+    fn hkdf_equals_rfc_5869() {
+        let mut okm = [0; 42];
+        Hkdf::<Sha256>::new(Some(&range(0x00, 0x0c)), &[0x0b; 22])
+            .expand(&range(0xf0, 0xf9), &mut okm)
+            .unwrap();
+        assert_eq!(
+            hex::encode(okm),
+            "3cb25f25faacd57a90434f64d0362f2a2d2d0a90cf1a5a4c5db02d56ecc4c5bf34007208d5b887185865"
+        );
+    }
+
+    #[test]
+    fn an_upper_case_id_gives_another_key() {
+        let secret = Secret::new(vec![0xff; 32]);
+        let id = "ffffffff-ffff-ffff-ffff-ffffffffffff";
+        let lower = secret.derive(&[0xff; 32], id).unwrap();
+        let upper = secret.derive(&[0xff; 32], &id.to_uppercase()).unwrap();
+        assert_ne!(lower.expose(), upper.expose());
+    }
+
+    #[test]
+    fn the_cluster_id_and_its_pcr_follow_from_secret_and_salt() {
+        let salt: [u8; 32] = range(0x20, 0x3f).try_into().unwrap();
+        let id = cluster_id(&Secret::new(range(0x00, 0x1f)), &salt).unwrap();
+        assert_eq!(
+            hex::encode(&id),
+            "128c164378fe8767f998fbdfe4b4d6463ec5ae1b664ea5999bc27417607ae9b6"
+        );
+        let pcr = Bank::Sha256.extended(&[0; 32], &Bank::Sha256.hash(&id));
+        assert_eq!(
+            pcr,
+            Bank::Sha256.hash(&[&[0; 32][..], &Bank::Sha256.hash(&id)].concat())
+        );
+    }
+
+    #[test]
+    fn a_secret_does_not_print_its_bytes() {
+        assert_eq!(
+            format!("{:?}", Secret::new(b"hunter2".to_vec())),
+            "Secret(..)"
+        );
+    }
+}

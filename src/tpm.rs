@@ -1,0 +1,315 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The TPM: PCRs read and extended, secrets sealed and unsealed. The only user of tss-esapi.
+//!
+//! tpm2-tss writes its own messages to standard error unless `TSS2_LOG=all+NONE` is in the environment before the
+//! first call; the unit file sets it.
+//!
+//! Secrets cross the bus encrypted. tss-esapi and tpm2-tss leave copies behind in this process's memory, which the
+//! programs lock and which ends with them.
+//!
+//! TPM commands: [`Tpm::open`] one for a device node, which tpm2-tss probes; [`Tpm::banks`] one, once;
+//! [`Tpm::read`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each; finding the storage root key
+//! two, once; [`Tpm::seal`] four; [`Tpm::unseal`] seven.
+
+mod blob;
+mod fault;
+mod policy;
+mod seal;
+mod srk;
+#[cfg(test)]
+mod swtpm;
+
+use std::fs::OpenOptions;
+use std::path::Path;
+
+use nix::errno::Errno;
+use tss_esapi::constants::CapabilityType;
+use tss_esapi::handles::PcrHandle;
+use tss_esapi::interface_types::algorithm::HashingAlgorithm;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{
+    CapabilityData, Digest, DigestValues, PcrSelectionList, PcrSelectionListBuilder, PcrSlot,
+};
+use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig};
+use tss_esapi::{Context, TctiNameConf};
+
+pub use blob::Sealed;
+pub use policy::Policy;
+
+use crate::config::Tcti;
+use crate::error::{Doing, Error, Result};
+use crate::pcr::{Bank, Digests, Pcr};
+
+/// The TPM itself, which one process at a time may open, and the kernel's resource manager in front of it, which
+/// swaps contexts around every command (Linux, drivers/char/tpm/tpm-dev.c and tpmrm-dev.c).
+const NODES: [&str; 2] = ["/dev/tpm0", "/dev/tpmrm0"];
+
+/// How often a read of several parts is repeated because a PCR changed in between; systemd's number for the same.
+const CHANGED_MAX: u32 = 30;
+
+/// Values of PCRs.
+type Values = Vec<((Bank, Pcr), Vec<u8>)>;
+
+/// A connection to the TPM. What it loaded is flushed when it is dropped.
+#[derive(Debug)]
+pub struct Tpm {
+    context: Context,
+    active: Option<Vec<HashingAlgorithm>>,
+    srk: Option<srk::Srk>,
+}
+
+impl Tpm {
+    /// Connects to the TPM. A missing TPM is [`Exit::Unavailable`](crate::error::Exit::Unavailable).
+    pub fn open(tcti: &Tcti) -> Result<Self> {
+        match tcti {
+            Tcti::Auto => open_first(NODES),
+            Tcti::Device(path) => open_node(path.as_str()),
+            Tcti::Swtpm { port } => format!("host=127.0.0.1,port={port}")
+                .parse::<NetworkTPMConfig>()
+                .map_err(Error::from)
+                .and_then(|config| connect(TctiNameConf::Swtpm(config)))
+                .map_err(|error| {
+                    Error::unavailable(format_args!(
+                        "no TPM: nothing answers as swtpm on port {port}: {error}"
+                    ))
+                }),
+        }
+        .doing("opening the TPM")
+    }
+
+    /// The active banks this program can compute, in the TPM's order.
+    pub fn banks(&mut self) -> Result<Vec<Bank>> {
+        Ok(self.active()?.iter().copied().filter_map(bank).collect())
+    }
+
+    /// The values of `pcr` in every active bank.
+    pub fn read(&mut self, pcr: Pcr) -> Result<Digests> {
+        let banks = self.banks()?;
+        let values = self.values(&banks, &[pcr])?;
+        Ok(values
+            .into_iter()
+            .map(|((bank, _), value)| (bank, value))
+            .collect())
+    }
+
+    /// Refuses a `pcr` that was extended since the reset, in any active bank.
+    pub fn require_zero(&mut self, pcr: Pcr) -> Result<()> {
+        for (bank, value) in self.read(pcr)? {
+            if value.iter().any(|byte| *byte != 0) {
+                return Err(Error::refused(format_args!(
+                    "PCR {pcr} ({bank}) is already extended: something else measured into it during this boot; \
+                     turn that off or configure another PCR, then reboot"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Measures `data`: extends `pcr` with its digest in every active bank, as `TPM2_PCR_Event` would.
+    ///
+    /// Returns the digests. They are computed here because tss-esapi 7.7 lacks that command.
+    pub fn event(&mut self, pcr: Pcr, data: &[u8]) -> Result<Digests> {
+        let digests = self
+            .banks()?
+            .into_iter()
+            .map(|bank| (bank, bank.hash(data)))
+            .collect();
+        self.extend(pcr, &digests)?;
+        Ok(digests)
+    }
+
+    /// Extends `pcr` with one digest for each active bank, in one command.
+    ///
+    /// A bank left out could be extended at will later and then attest to anything, so a missing digest is an error.
+    pub fn extend(&mut self, pcr: Pcr, digests: &Digests) -> Result<()> {
+        let mut values = DigestValues::new();
+        for algorithm in self.active()? {
+            let Some(bank) = bank(algorithm) else {
+                return Err(Error::refused(format_args!(
+                    "PCR bank {algorithm:?} is active and this program cannot extend it: deactivate the bank"
+                )));
+            };
+            let Some((_, digest)) = digests.iter().find(|(of, _)| *of == bank) else {
+                return Err(Error::failure(format_args!(
+                    "PCR bank {bank} is active and has no digest to extend it with"
+                )));
+            };
+            values.set(algorithm, Digest::try_from(digest.as_slice())?);
+        }
+        let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
+        fault::patiently(&mut self.context, |context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                context.pcr_extend(handle, values.clone())
+            })
+        })
+        .doing(format_args!("extending PCR {pcr}"))
+    }
+
+    /// Asks once which banks are active.
+    fn active(&mut self) -> Result<Vec<HashingAlgorithm>> {
+        if let Some(active) = &self.active {
+            return Ok(active.clone());
+        }
+        let (capability, _) = fault::patiently(&mut self.context, |context| {
+            // A TPM has at most 16 banks (TPM 2.0 part 2, HASH_COUNT).
+            context.get_capability(CapabilityType::AssignedPcr, 0, 16)
+        })
+        .doing("asking the TPM for its PCR banks")?;
+        let CapabilityData::AssignedPcr(assigned) = capability else {
+            return Err(Error::failure(
+                "the TPM answered with another capability than its PCR banks",
+            ));
+        };
+        let active: Vec<_> = assigned
+            .get_selections()
+            .iter()
+            .filter(|selection| !selection.is_empty())
+            .map(tss_esapi::structures::PcrSelection::hashing_algorithm)
+            .collect();
+        self.active = Some(active.clone());
+        Ok(active)
+    }
+
+    /// The values of `pcrs` in `banks`, all of one instant, ordered by bank and PCR as given.
+    fn values(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Values> {
+        for _ in 0..CHANGED_MAX {
+            if let Some(values) = self.values_once(banks, pcrs)? {
+                return Ok(values);
+            }
+        }
+        Err(Error::temporary(
+            "reading PCRs: they changed each time they were read",
+        ))
+    }
+
+    /// One reading, in as many commands as the TPM needs (eight digests fit one); `None` if a PCR changed in between.
+    fn values_once(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Option<Values>> {
+        let mut wanted: Vec<(Bank, Pcr)> = banks
+            .iter()
+            .flat_map(|bank| pcrs.iter().map(|pcr| (*bank, *pcr)))
+            .collect();
+        let order = wanted.clone();
+        let mut found = Vec::new();
+        let mut first_counter = None;
+        while !wanted.is_empty() {
+            let list = selection(&wanted)?;
+            let (counter, selected, digests) = fault::patiently(&mut self.context, |context| {
+                context.execute_without_session(|context| context.pcr_read(list.clone()))
+            })
+            .doing("reading PCRs")?;
+            if *first_counter.get_or_insert(counter) != counter {
+                return Ok(None);
+            }
+            let got = selected_pcrs(&selected);
+            if got.is_empty() || got.len() != digests.len() {
+                let (bank, pcr) = wanted
+                    .first()
+                    .map_or(("", 0), |(bank, pcr)| (bank.name(), pcr.index()));
+                return Err(Error::unavailable(format_args!(
+                    "the TPM has no PCR {pcr} in bank {bank}: activate the bank or configure another"
+                )));
+            }
+            wanted.retain(|pair| !got.contains(pair));
+            let values = digests.value().iter().map(|digest| digest.value().to_vec());
+            found.extend(got.into_iter().zip(values));
+        }
+        found.sort_by_key(|(pair, _)| order.iter().position(|wanted| wanted == pair));
+        Ok(Some(found))
+    }
+}
+
+/// Opens the first node unless it is absent or somebody else holds it, then the second.
+fn open_first([exclusive, shared]: [&str; 2]) -> Result<Tpm> {
+    if !Path::new(exclusive).exists() && !Path::new(shared).exists() {
+        return Err(Error::unavailable(format_args!(
+            "no TPM: neither {exclusive} nor {shared} exists: \
+             give the machine a vTPM, or its initrd the driver for it"
+        )));
+    }
+    // The node is tried by itself first because tpm2-tss does not pass on the cause.
+    match OpenOptions::new().read(true).write(true).open(exclusive) {
+        Ok(node) => drop(node),
+        Err(_) => return open_node(shared),
+    }
+    open_node(exclusive).or_else(|_| open_node(shared))
+}
+
+/// Opens one device node.
+fn open_node(path: &str) -> Result<Tpm> {
+    let unavailable =
+        |cause: &dyn std::fmt::Display| Error::unavailable(format_args!("no TPM: {path}: {cause}"));
+    if let Err(error) = OpenOptions::new().read(true).write(true).open(path) {
+        let errno = error.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+        if errno == Errno::EBUSY {
+            return Err(Error::temporary(format_args!(
+                "{path} is held by another program"
+            )));
+        }
+        return Err(unavailable(&errno.desc()));
+    }
+    path.parse::<DeviceConfig>()
+        .map_err(Error::from)
+        .and_then(|config| connect(TctiNameConf::Device(config)))
+        .map_err(|error| unavailable(&error))
+}
+
+fn connect(tcti: TctiNameConf) -> Result<Tpm> {
+    Ok(Tpm {
+        context: Context::new(tcti)?,
+        active: None,
+        srk: None,
+    })
+}
+
+fn bank(algorithm: HashingAlgorithm) -> Option<Bank> {
+    match algorithm {
+        HashingAlgorithm::Sha1 => Some(Bank::Sha1),
+        HashingAlgorithm::Sha256 => Some(Bank::Sha256),
+        HashingAlgorithm::Sha384 => Some(Bank::Sha384),
+        HashingAlgorithm::Sha512 => Some(Bank::Sha512),
+        HashingAlgorithm::Sm3_256
+        | HashingAlgorithm::Sha3_256
+        | HashingAlgorithm::Sha3_384
+        | HashingAlgorithm::Sha3_512
+        | HashingAlgorithm::Null => None,
+    }
+}
+
+fn algorithm(bank: Bank) -> HashingAlgorithm {
+    match bank {
+        Bank::Sha1 => HashingAlgorithm::Sha1,
+        Bank::Sha256 => HashingAlgorithm::Sha256,
+        Bank::Sha384 => HashingAlgorithm::Sha384,
+        Bank::Sha512 => HashingAlgorithm::Sha512,
+    }
+}
+
+/// A selection of three octets per bank, as systemd and the PC Client profile have it.
+fn selection(pairs: &[(Bank, Pcr)]) -> Result<PcrSelectionList> {
+    let mut builder = PcrSelectionListBuilder::new();
+    for (bank, pcr) in pairs {
+        let slot = PcrSlot::try_from(1_u32 << pcr.index())?;
+        builder = builder.with_selection(algorithm(*bank), &[slot]);
+    }
+    Ok(builder.build()?)
+}
+
+/// The pairs a selection stands for, in the order the TPM lists their digests.
+fn selected_pcrs(list: &PcrSelectionList) -> Vec<(Bank, Pcr)> {
+    let mut pairs = Vec::new();
+    for selection in list.get_selections() {
+        let Some(bank) = bank(selection.hashing_algorithm()) else {
+            continue;
+        };
+        for slot in selection.selected() {
+            let index = u32::from(slot).trailing_zeros();
+            if let Some(pcr) = u8::try_from(index).ok().and_then(|i| Pcr::try_from(i).ok()) {
+                pairs.push((bank, pcr));
+            }
+        }
+    }
+    pairs
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+mod proxy;
+mod sealing;
+mod trouble;
+
+use super::swtpm::Swtpm;
+use super::*;
+use crate::error::Exit;
+use crate::key::Secret;
+
+const POLICY: Policy<'static> = Policy {
+    pcrs: &[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG],
+    bank: Bank::Sha256,
+};
+
+// Command codes (TPM 2.0 part 2, section 6.5.2).
+const EVICT_CONTROL: u32 = 0x120;
+const CREATE_PRIMARY: u32 = 0x131;
+const CREATE: u32 = 0x153;
+const LOAD: u32 = 0x157;
+const UNSEAL: u32 = 0x15e;
+const FLUSH_CONTEXT: u32 = 0x165;
+const READ_PUBLIC: u32 = 0x173;
+const START_AUTH_SESSION: u32 = 0x176;
+const GET_CAPABILITY: u32 = 0x17a;
+const PCR_READ: u32 = 0x17e;
+const POLICY_PCR: u32 = 0x17f;
+const POLICY_RESTART: u32 = 0x180;
+const PCR_EXTEND: u32 = 0x182;
+
+fn connected(swtpm: &Swtpm) -> Tpm {
+    Tpm::open(&Tcti::Swtpm { port: swtpm.port() }).unwrap()
+}
+
+fn succeeds(swtpm: &Swtpm, tool: &str, args: &[&str]) -> Vec<u8> {
+    let output = swtpm.tool(tool, args);
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{tool} {args:?}: {errors}");
+    output.stdout
+}
+
+#[test]
+fn an_event_extends_every_active_bank_with_the_digest_of_the_data() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let banks = tpm.banks().unwrap();
+    assert!(banks.contains(&Bank::Sha1) && banks.contains(&Bank::Sha256));
+
+    let digests = tpm
+        .event(Pcr::SYSTEM_IDENTITY, b"the id of a cluster")
+        .unwrap();
+
+    assert_eq!(digests.len(), banks.len());
+    for (bank, digest) in &digests {
+        assert_eq!(*digest, bank.hash(b"the id of a cluster"));
+    }
+    let expected: Digests = digests
+        .into_iter()
+        .map(|(bank, digest)| (bank, bank.extended(&vec![0; digest.len()], &digest)))
+        .collect();
+    assert_eq!(tpm.read(Pcr::SYSTEM_IDENTITY).unwrap(), expected);
+}
+
+#[test]
+fn another_program_reads_the_same_values() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    let values = tpm.read(Pcr::SYSTEM_IDENTITY).unwrap();
+    drop(tpm);
+    for (bank, value) in values {
+        let list = format!("{bank}:15");
+        succeeds(&swtpm, "tpm2_pcrread", &[&list, "-o", "values"]);
+        assert_eq!(std::fs::read(swtpm.dir().join("values")).unwrap(), value);
+    }
+}
+
+#[test]
+fn a_pcr_that_is_not_zero_is_refused() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+
+    let extend = format!("15:sha384={}", "ab".repeat(48));
+    succeeds(&swtpm, "tpm2_pcrextend", &[&extend]);
+
+    let error = tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert_eq!(
+        error.to_string(),
+        "PCR 15 (sha384) is already extended: something else measured into it during this boot; \
+         turn that off or configure another PCR, then reboot"
+    );
+    tpm.require_zero(Pcr::KERNEL_CONFIG).unwrap();
+}
+
+#[test]
+fn an_extend_that_leaves_a_bank_out_is_an_error_and_extends_nothing() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let all: Digests = tpm
+        .banks()
+        .unwrap()
+        .into_iter()
+        .map(|bank| (bank, bank.hash(b"x")))
+        .collect();
+    let but_sha1: Digests = all
+        .iter()
+        .filter(|(bank, _)| *bank != Bank::Sha1)
+        .cloned()
+        .collect();
+
+    let error = tpm.extend(Pcr::SYSTEM_IDENTITY, &but_sha1).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "PCR bank sha1 is active and has no digest to extend it with"
+    );
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+    tpm.extend(Pcr::SYSTEM_IDENTITY, &all).unwrap();
+    assert!(tpm.require_zero(Pcr::SYSTEM_IDENTITY).is_err());
+}
+
+#[test]
+fn a_missing_tpm_is_one_sentence_that_says_what_to_do() {
+    // tcpmux, which nothing serves any more
+    let error = Tpm::open(&Tcti::Swtpm { port: 1 }).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert!(
+        error
+            .to_string()
+            .starts_with("opening the TPM: no TPM: nothing answers as swtpm on port 1: "),
+        "{error}"
+    );
+
+    let error = open_first(["/nonexistent/tpm0", "/nonexistent/tpmrm0"]).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "no TPM: neither /nonexistent/tpm0 nor /nonexistent/tpmrm0 exists: \
+         give the machine a vTPM, or its initrd the driver for it"
+    );
+
+    let error = open_node("/nonexistent/tpm0").unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "no TPM: /nonexistent/tpm0: No such file or directory"
+    );
+}
+
+#[test]
+fn a_bank_that_is_not_active_is_left_alone_and_cannot_carry_a_policy() {
+    let mut swtpm = Swtpm::start();
+    succeeds(&swtpm, "tpm2_pcrallocate", &["sha384:none"]);
+    swtpm.reset();
+    let mut tpm = connected(&swtpm);
+    assert_eq!(
+        tpm.banks().unwrap(),
+        [Bank::Sha1, Bank::Sha256, Bank::Sha512]
+    );
+    let digests = tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    assert_eq!(digests.len(), 3);
+
+    let policy = Policy {
+        bank: Bank::Sha384,
+        ..POLICY
+    };
+    let secret = Secret::random().unwrap();
+    let error = tpm.seal(&secret, &policy).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "sealing to PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
+         activate the bank or configure another"
+    );
+    tpm.seal(&secret, &POLICY).unwrap();
+}
+
+#[test]
+fn a_tpm_that_goes_away_is_unavailable() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    tpm.read(Pcr::SYSTEM_IDENTITY).unwrap();
+    drop(swtpm);
+    let error = tpm.read(Pcr::SYSTEM_IDENTITY).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "reading PCRs: the TPM did not answer (tpm2-tss error 0xa000a)"
+    );
+}
+
+#[test]
+fn a_tpm_for_a_virtual_machine_waits_at_its_socket_after_a_reset_too() {
+    let mut swtpm = Swtpm::for_vm();
+    for _ in 0..2 {
+        std::os::unix::net::UnixStream::connect(swtpm.socket()).unwrap();
+        swtpm.reset();
+    }
+}
+
+#[test]
+fn a_boot_of_two_volumes_takes_twenty_commands() {
+    let mut swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let first = Secret::random().unwrap();
+    let second = Secret::random().unwrap();
+    let sealed = [
+        tpm.seal(&first, &POLICY).unwrap(),
+        tpm.seal(&second, &POLICY).unwrap(),
+    ];
+    drop(tpm);
+    swtpm.reset();
+    swtpm.commands();
+
+    let mut tpm = connected(&swtpm);
+    assert_eq!(swtpm.commands(), []);
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+    assert_eq!(swtpm.commands(), [GET_CAPABILITY, PCR_READ]);
+    tpm.unseal(&sealed[0], &POLICY).unwrap();
+    let found = [PCR_READ, READ_PUBLIC, READ_PUBLIC];
+    let unsealed = [
+        START_AUTH_SESSION,
+        LOAD,
+        POLICY_PCR,
+        UNSEAL,
+        FLUSH_CONTEXT,
+        FLUSH_CONTEXT,
+    ];
+    assert_eq!(swtpm.commands(), [&found[..], &unsealed].concat());
+    tpm.unseal(&sealed[1], &POLICY).unwrap();
+    assert_eq!(swtpm.commands(), [&[PCR_READ][..], &unsealed].concat());
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    assert_eq!(swtpm.commands(), [PCR_EXTEND]);
+    tpm.event(Pcr::KERNEL_CONFIG, b"fence").unwrap();
+    assert_eq!(swtpm.commands(), [PCR_EXTEND]);
+    drop(tpm);
+    assert_eq!(swtpm.commands(), []);
+}
+
+#[test]
+fn a_connection_may_move_to_another_thread() {
+    fn is_send<T: Send>() {}
+    is_send::<Tpm>();
+}

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The harness itself: a machine that fails, hangs or dies must never count as a success."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+import cases
+from libtest import Tally, seen, tally
+from machine import Ended
+from root import loading_order
+from tpm import command_codes
+
+PASSED = ["running 1 test", "test a ... ok", "test result: ok. 1 passed; 0 failed; 0 ignored; 0"]
+FAILED = [
+    "running 2 tests",
+    "test a ... ok",
+    "test b ... FAILED",
+    "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0",
+]
+NONE = ["running 0 tests", "test result: ok. 0 passed; 0 failed; 0 ignored; 0"]
+SKIPPED = ["running 1 test", "test a ... ignored", "test result: ok. 0 passed; 0 failed; 1 ignored"]
+
+
+def ended(output: list[str], how: str = "guest-shutdown", result: str = "exit 0") -> Ended:
+    """A machine that ended in the given way."""
+    results = [result] if result else []
+    return Ended(how, 1.0, {"nightlatch.result": results, cases.OUTPUT_PORT: output})
+
+
+def verdict(end: Ended) -> Tally:
+    """The counts, without the explanation, which is about a failure that is wanted here."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return cases.verdict(end)
+
+
+class Verdicts(unittest.TestCase):
+    """Which ends of a machine are believed."""
+
+    def test_a_run_whose_parts_agree_is_believed(self) -> None:
+        """The control of the others, and a failure that is just a failure."""
+        self.assertEqual(verdict(ended(PASSED)), Tally(passed=1))
+        self.assertEqual(verdict(ended(FAILED, result="exit 101")), Tally(1, 1))
+
+    def test_a_run_whose_parts_disagree_has_one_failure_more(self) -> None:
+        """A dead machine, no status, another status, no summary, no tests."""
+        doubtful = [
+            ended(PASSED, how="guest-reset"),
+            ended(PASSED, how="timeout"),
+            ended(PASSED, result=""),
+            ended(PASSED, result="exit 101"),
+            ended(PASSED[:2]),
+        ]
+        for end in doubtful:
+            self.assertEqual(verdict(end), Tally(1, 1), end)
+        self.assertEqual(verdict(ended(FAILED)), Tally(1, 2))
+        self.assertEqual(verdict(ended(NONE)), Tally(0, 1))
+
+    def test_a_skipped_case_is_a_failed_one(self) -> None:
+        """Unless the environment allows it, which `.ci/run` never does."""
+        self.assertEqual(verdict(ended(SKIPPED)), Tally(0, 1))
+
+
+class Parsing(unittest.TestCase):
+    """What is read from other programs."""
+
+    def test_summaries_add_up_and_a_missing_one_is_noticed(self) -> None:
+        """A plain `cargo test` runs several programs."""
+        self.assertEqual(tally(PASSED + FAILED), Tally(2, 1))
+        self.assertIsNone(tally(PASSED + FAILED[:3]))
+        self.assertIsNone(tally([]))
+        self.assertEqual(seen(FAILED[:3]), Tally(1, 1))
+
+    def test_tpm_commands_are_read_from_the_log(self) -> None:
+        """One Startup and one GetRandom, as swtpm 0.7 writes them; answers do not count."""
+        log = (
+            " SWTPM_IO_Read: length 12\n 80 01 00 00 00 0C 00 00 01 44 00 00 \n"
+            " SWTPM_IO_Write: length 10\n 80 01 00 00 00 0A 00 00 00 00 \n"
+            " SWTPM_IO_Read: length 12\n 80 01 00 00 00 0C 00 00 01 7B 00 08 \n"
+        )
+        self.assertEqual(command_codes(log), [0x144, 0x17B])
+
+    def test_modules_load_after_what_they_need(self) -> None:
+        """`modules.dep` lists dependencies last first; built-in modules need no file."""
+        dependencies = "fs/a-b.ko.xz: lib/c.ko.xz lib/d.ko.xz\nlib/c.ko.xz: lib/d.ko.xz\nlib/d.ko.xz:\n"
+        order = loading_order(dependencies, "kernel/e.ko\n", ["e", "a_b"])
+        self.assertEqual(order, ["lib/d.ko.xz", "lib/c.ko.xz", "fs/a-b.ko.xz"])
+
+
+class Machines(unittest.TestCase):
+    """Real machines that come to a bad end."""
+
+    def end_of(self, script: str, timeout_seconds: float = 120) -> Ended:
+        """Runs a script in the place of the test program."""
+        with tempfile.TemporaryDirectory() as directory:
+            program = Path(directory) / "program"
+            program.write_text(f"#!/bin/sh\n{script}\n", encoding="ascii")
+            program.chmod(0o755)
+            work = cases.WORK.with_name("harness")
+            return cases.run(work, cases.Build(program), [], timeout_seconds)
+
+    def test_a_machine_that_dies_after_a_hopeful_summary_has_failed(self) -> None:
+        """The summary is there, the exit status is not."""
+        lines = "\\n".join(PASSED)
+        end = self.end_of(f'printf "{lines}\\n"; echo b >/proc/sysrq-trigger; sleep 60')
+        self.assertEqual((end.how, end.results), ("guest-reset", []))
+        self.assertEqual(verdict(end), Tally(1, 1))
+
+    def test_a_machine_that_hangs_is_ended_and_has_failed(self) -> None:
+        """The control is that it had come as far as the script."""
+        end = self.end_of("echo hanging; sleep infinity", timeout_seconds=75)
+        self.assertEqual((end.how, end.results), ("timeout", []))
+        self.assertIn("hanging", end.ports[cases.OUTPUT_PORT])
+        self.assertEqual(verdict(end), Tally(0, 1))
+
+
+def main() -> int:
+    """Runs all or the named tests; the last line is `N passed, N failed`."""
+    program = unittest.main(argv=[sys.argv[0], *patterns(sys.argv[1:])], exit=False)
+    result = program.result
+    bad = len(result.failures) + len(result.errors)
+    sys.stderr.flush()
+    print(Tally(result.testsRun - bad - len(result.skipped), bad, len(result.skipped)).strict())
+    return 0 if result.wasSuccessful() else 1
+
+
+def patterns(filters: list[str]) -> list[str]:
+    """The filters as unittest's options."""
+    return [word for one in filters for word in ("-k", one)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

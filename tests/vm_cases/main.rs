@@ -1,0 +1,12 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The cases that need root and device-mapper. `tests/run --layer 2` runs them in a machine of
+//! their own; a plain `cargo test` leaves them out.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
+
+mod surroundings;
