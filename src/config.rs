@@ -11,7 +11,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use value::{DevicePath, MountPath, Tcti, VolumeName};
@@ -122,7 +122,7 @@ pub struct Volume {
 }
 
 /// What a volume is for.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Role {
     /// Data that outlives the image, mounted at `mount`.
@@ -143,7 +143,7 @@ impl Role {
 }
 
 /// A named, versioned set of header rules.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Profile {
     /// What this program makes.
     #[default]
@@ -180,7 +180,7 @@ pub enum Format {
 }
 
 /// Where a volume's secret comes from.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
     /// Sealed to this machine's TPM.
@@ -189,8 +189,19 @@ pub enum Source {
     Generate,
 }
 
+impl Source {
+    /// The word used in configuration and record.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Tpm => "tpm",
+            Self::Generate => "generate",
+        }
+    }
+}
+
 /// The file system on a volume.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FileSystem {
     /// btrfs: checksums in trees, the least to write on a new volume.

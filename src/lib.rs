@@ -2,7 +2,7 @@
 //! Opens the disks of a confidential VM from inside its initramfs.
 //!
 //! Data flows one way, a step a module: config → tpm → key → header → volume → measure → root → handoff.
-//! `boot` tells the story in order; nothing else knows it.
+//! [`boot`] tells the story in order; nothing else knows it.
 //!
 //! The host, its disks, network and console are the attacker. So nothing read from a disk selects code, relaxes policy
 //! or is used before it is authenticated; configuration comes only from the measured initrd; an error is never a reason
@@ -23,9 +23,20 @@
     )
 )]
 
+pub mod admin;
+pub mod boot;
+pub mod clock;
 pub mod config;
 pub mod error;
+pub mod generator;
+pub mod handoff;
 pub mod header;
 pub mod key;
+pub mod logging;
+pub mod measure;
 pub mod pcr;
+pub mod program;
+pub mod status;
 pub mod tpm;
+pub mod unit;
+pub mod volume;

@@ -83,6 +83,12 @@ impl Bank {
         }
     }
 
+    /// The value of a PCR of this bank that nothing was measured into.
+    #[must_use]
+    pub fn zero(self) -> Vec<u8> {
+        vec![0; self.hash(&[]).len()]
+    }
+
     /// The digest of `data`.
     #[must_use]
     pub fn hash(self, data: &[u8]) -> Vec<u8> {

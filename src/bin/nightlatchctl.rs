@@ -1,1 +1,6 @@
-fn main() {}
+// SPDX-License-Identifier: Apache-2.0
+//! The administrator's program. `nightlatchctl --help` tells what it can do.
+
+fn main() -> std::process::ExitCode {
+    nightlatch::admin::main(std::env::args_os())
+}

@@ -51,7 +51,7 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "\"state\"\ndevice",
             "\"root\"\ndevice",
-            "line 3: name: \"root\" is a mapping that systemd or device-mapper uses itself, choose another name",
+            "line 3: name: \"root\" is a name that systemd, device-mapper or the overlay needs itself, choose another one",
         ),
         (
             "/dev/disk/by-id/virtio-state",

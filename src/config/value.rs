@@ -9,8 +9,9 @@ use serde::Deserialize;
 /// The longest volume name. Device-mapper takes 127 bytes; the suffix `_dif` and a unit's name have to fit as well.
 const NAME_LEN_MAX: usize = 32;
 
-/// Names that systemd gives to mappings of its own (systemd-veritysetup-generator).
-const NAMES_TAKEN: [&str; 3] = ["root", "usr", "control"];
+/// Names of mappings that systemd makes (systemd-veritysetup-generator), of device-mapper's node, and of the directory in
+/// `/run/nightlatch` that takes the image below an overlay.
+const NAMES_TAKEN: [&str; 4] = ["root", "usr", "control", "lower"];
 
 /// A volume's name: safe in a path, a unit's name, a D-Bus message and a device-mapper name.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -43,7 +44,7 @@ impl TryFrom<String> for VolumeName {
         }
         if NAMES_TAKEN.contains(&name.as_str()) {
             return Err(format!(
-                "{name:?} is a mapping that systemd or device-mapper uses itself, choose another name"
+                "{name:?} is a name that systemd, device-mapper or the overlay needs itself, choose another one"
             ));
         }
         Ok(Self(name))

@@ -6,7 +6,14 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::print_stdout,
     reason = "a test fails by panicking"
 )]
 
+mod disk;
+mod interrupted;
+mod refusals;
+mod round_trip;
+mod stock;
 mod surroundings;

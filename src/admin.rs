@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `nightlatchctl`: what a boot did, and what one would do, told on a node or on an operator's machine.
+
+mod derive;
+pub mod header;
+mod status;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use serde_json::{Value, json};
+
+use crate::config::{Config, Profile};
+use crate::error::{Error, Exit, Result};
+
+const HELP: &str = "\
+Show and check what nightlatch does
+
+Usage: nightlatchctl [--json] COMMAND
+
+  status                  Show what the last boot did to each volume, and how long it took
+  status --svg FILE       Draw it as a timeline
+  config check FILE       Check a configuration
+  header check [--profile NAME] FILE|DEVICE
+                          Check a LUKS2 header as a boot does, without writing anything
+  derive --secret FILE --salt FILE --id ID
+                          Print the key derived for ID, in hexadecimal digits. The files are raw:
+                          a secret of at least 16 bytes, a salt of at least 32
+  -h, --help              Show this help
+  -V, --version           Show the version
+
+Exit codes: 0 done, 1 failure, 2 usage, 69 missing hardware, 75 try again later,
+77 refused, 78 configuration.
+";
+
+/// What a command has to say, for people and for machines.
+struct Answer {
+    text: String,
+    json: Value,
+}
+
+impl Answer {
+    fn new(text: String, json: Value) -> Self {
+        Self { text, json }
+    }
+}
+
+/// Runs the command that `arguments`, the program's name first, ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let mut words: Vec<String> = arguments
+        .into_iter()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let as_json = words.iter().any(|word| word == "--json");
+    words.retain(|word| word != "--json");
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let (exit, said) = match run(Path::new("/"), &words) {
+        Ok(answer) if as_json => (ExitCode::SUCCESS, print(&format!("{:#}\n", answer.json))),
+        Ok(answer) => (ExitCode::SUCCESS, print(&answer.text)),
+        Err(error) => {
+            let exit = ExitCode::from(error.exit().code());
+            let said = if as_json {
+                print(&format!("{:#}\n", complaint(&error)))
+            } else {
+                io::stderr().write_all(format!("nightlatchctl: {error}\n").as_bytes())
+            };
+            (exit, said)
+        }
+    };
+    // A reader that has seen enough is no failure; a full disk is one.
+    match said {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => exit,
+    }
+}
+
+/// One command. `root` is `/` outside of tests.
+fn run(root: &Path, words: &[&str]) -> Result<Answer> {
+    match words {
+        ["-h" | "--help"] => Ok(Answer::new(HELP.into(), json!({"help": HELP}))),
+        ["-V" | "--version"] => {
+            let version = env!("CARGO_PKG_VERSION");
+            let text = format!("nightlatchctl {version}\n");
+            Ok(Answer::new(text, json!({"version": version})))
+        }
+        ["status"] => status::show(root),
+        ["status", "--svg", file] => status::draw(root, Path::new(file)),
+        ["config", "check", file] => check_config(Path::new(file)),
+        ["header", "check", file] => check_header(None, Path::new(file)),
+        ["header", "check", "--profile", name, file] => {
+            check_header(Some(profile(name)?), Path::new(file))
+        }
+        ["derive", options @ ..] => derive::derive(options),
+        [] => Err(usage("expected a command")),
+        other => Err(usage(&format!("unknown command {:?}", other.join(" ")))),
+    }
+}
+
+fn check_config(path: &Path) -> Result<Answer> {
+    let config = Config::load_file(path)?;
+    let volumes: Vec<&str> = config
+        .volumes()
+        .map(|volume| volume.name.as_str())
+        .collect();
+    let text = format!("{}: valid: {}\n", path.display(), volumes.join(", "));
+    Ok(Answer::new(
+        text,
+        json!({"result": "valid", "volumes": volumes}),
+    ))
+}
+
+fn check_header(profile: Option<Profile>, path: &Path) -> Result<Answer> {
+    let report = header::check(profile, path)?;
+    let json = serde_json::to_value(&report).map_err(Error::failure)?;
+    Ok(Answer::new(report.to_string(), json))
+}
+
+fn profile(name: &str) -> Result<Profile> {
+    let known = Profile::ALL.map(Profile::name).join(", ");
+    Profile::ALL
+        .into_iter()
+        .find(|profile| profile.name() == name)
+        .ok_or_else(|| usage(&format!("expected a profile of {known}, found {name:?}")))
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(
+        Exit::Usage,
+        format_args!("{message}; try nightlatchctl --help"),
+    )
+}
+
+/// An error for machines: the same fields as in the boot record.
+fn complaint(error: &Error) -> Value {
+    json!({
+        "result": error.exit().word(),
+        "exit": error.exit().code(),
+        "error": error.to_string(),
+    })
+}
+
+fn print(text: &str) -> io::Result<()> {
+    io::stdout().write_all(text.as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

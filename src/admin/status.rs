@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `status`: the boot record, for people.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::Answer;
+use crate::error::{Doing, Error, Result};
+use crate::status::{Status, svg};
+
+/// Shows the record as tables.
+pub(super) fn show(root: &Path) -> Result<Answer> {
+    let status = Status::load(root)?;
+    let json = serde_json::to_value(&status).map_err(Error::failure)?;
+    Ok(Answer::new(text(&status), json))
+}
+
+/// Draws the record into `file`.
+pub(super) fn draw(root: &Path, file: &Path) -> Result<Answer> {
+    let picture = svg(&Status::load(root)?);
+    fs::write(file, picture).doing(format_args!("writing {}", file.display()))?;
+    let text = format!("{}: written\n", file.display());
+    Ok(Answer::new(text, json!({"svg": file})))
+}
+
+fn text(status: &Status) -> String {
+    let error = status.error.as_ref();
+    let error = error.map_or_else(String::new, |error| format!("{error}\n"));
+    [
+        format!(
+            "nightlatch {}: {} (exit {})\n",
+            status.version, status.result, status.exit
+        ),
+        error,
+        section(&volumes(status)),
+        section(&measurements(status)),
+        section(&steps(status)),
+    ]
+    .concat()
+}
+
+fn volumes(status: &Status) -> Vec<Vec<String>> {
+    let rows = status.volumes.iter().map(|volume| {
+        vec![
+            volume.name.clone(),
+            volume.role.word().into(),
+            volume.how.word().into(),
+            volume.source.word().into(),
+            volume.keyslot.to_string(),
+            volume.file_system.name().into(),
+            volume.mount.clone().unwrap_or_else(|| "-".into()),
+            volume.uuid.clone(),
+        ]
+    });
+    table(
+        &[
+            "VOLUME",
+            "ROLE",
+            "HOW",
+            "SOURCE",
+            "SLOT",
+            "FILE SYSTEM",
+            "MOUNT",
+            "UUID",
+        ],
+        rows,
+    )
+}
+
+fn measurements(status: &Status) -> Vec<Vec<String>> {
+    let id = status.cluster_id.iter();
+    let id = id.map(|id| vec!["clusterID".into(), String::new(), id.clone()]);
+    let values = status.pcrs.after.iter().flat_map(|(bank, values)| {
+        values.iter().map(move |(pcr, value)| {
+            let fence = if status.fence_pcr == Some(*pcr) {
+                ", fence"
+            } else {
+                ""
+            };
+            vec![format!("PCR {pcr}{fence}"), bank.to_string(), value.clone()]
+        })
+    });
+    table(&["MEASURED", "BANK", "VALUE"], id.chain(values))
+}
+
+fn steps(status: &Status) -> Vec<Vec<String>> {
+    let ms = |us: u64| format!("{:>8.1}", Duration::from_micros(us).as_secs_f64() * 1e3);
+    let rows = status.steps.iter().map(|step| {
+        let failed = if step.failed { " (failed)" } else { "" };
+        vec![
+            ms(step.start_us),
+            ms(step.duration_us()),
+            step.volume.clone().unwrap_or_else(|| "-".into()),
+            format!("{}{failed}", step.name),
+        ]
+    });
+    table(&["START MS", " TOOK MS", "VOLUME", "STEP"], rows)
+}
+
+/// The rows below their heading; nothing where there are none.
+fn table(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+    let heading = heading.iter().map(ToString::to_string).collect();
+    let table: Vec<_> = std::iter::once(heading).chain(rows).collect();
+    if table.len() > 1 { table } else { Vec::new() }
+}
+
+/// An empty line and the table, its columns aligned.
+fn section(rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = Vec::new();
+    for row in rows {
+        widths.resize(widths.len().max(row.len()), 0);
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths);
+        let line: Vec<_> = cells
+            .map(|(cell, width)| format!("{cell:width$}"))
+            .collect();
+        format!("{}\n", line.join("  ").trim_end())
+    };
+    match rows {
+        [] => String::new(),
+        rows => format!("\n{}", rows.iter().map(line).collect::<Vec<_>>().concat()),
+    }
+}

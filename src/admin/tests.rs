@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Commands, their answers, and the exact words about those that are wrong.
+
+use std::fs;
+use std::path::PathBuf;
+
+use super::*;
+use crate::status::Status;
+
+const BOOT: &str = include_str!("../../tests/fixtures/status/boot.json");
+
+/// A directory that is gone after the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(name: &str) -> Self {
+        let path =
+            std::env::temp_dir().join(format!("nightlatchctl-{name}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.display().to_string()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+fn at(root: &Path, words: &[&str]) -> Answer {
+    run(root, words).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn refusal(words: &[&str]) -> (Exit, String) {
+    match run(Path::new("/nonexistent"), words) {
+        Err(error) => (error.exit(), error.to_string()),
+        Ok(answer) => panic!("{}", answer.text),
+    }
+}
+
+/// Constellation's published vector, as in `key`.
+#[test]
+fn derive_prints_the_published_vector() {
+    let scratch = Scratch::new("vector");
+    let secret = scratch.file("secret", &(0x00..=0x1f).collect::<Vec<u8>>());
+    let salt = scratch.file("salt", &(0x20..=0x3f).collect::<Vec<u8>>());
+    let key = "128c164378fe8767f998fbdfe4b4d6463ec5ae1b664ea5999bc27417607ae9b6";
+    let words = [
+        "derive",
+        "--id",
+        "clusterID",
+        "--secret",
+        &secret,
+        "--salt",
+        &salt,
+    ];
+    let answer = at(&scratch.0, &words);
+    assert_eq!(answer.text, format!("{key}\n"));
+    assert_eq!(answer.json, json!({"id": "clusterID", "key": key}));
+}
+
+#[test]
+fn short_secrets_and_salts_are_refused() {
+    let scratch = Scratch::new("short");
+    let secret = scratch.file("secret", &[1; 16]);
+    let salt = scratch.file("salt", &[2; 32]);
+    let short_secret = scratch.file("short-secret", &[1; 15]);
+    let short_salt = scratch.file("short-salt", &[2; 31]);
+    let words = |secret, salt| ["derive", "--secret", secret, "--salt", salt, "--id", "x"];
+    assert!(run(&scratch.0, &words(&secret, &salt)).is_ok());
+    assert_eq!(
+        refusal(&words(&short_secret, &salt)),
+        (
+            Exit::Refused,
+            format!("reading the secret: {short_secret}: expected at least 16 bytes, found 15")
+        )
+    );
+    assert_eq!(
+        refusal(&words(&secret, &short_salt)),
+        (
+            Exit::Refused,
+            format!("reading the salt: {short_salt}: expected at least 32 bytes, found 31")
+        )
+    );
+}
+
+#[test]
+fn a_wrong_command_line_is_told_apart() {
+    let cases: [(&[&str], &str); 7] = [
+        (&[], "expected a command"),
+        (&["frobnicate", "x"], "unknown command \"frobnicate x\""),
+        (&["config", "check"], "unknown command \"config check\""),
+        (&["derive"], "derive: expected --secret, --salt and --id"),
+        (&["derive", "--id"], "derive: --id needs a value"),
+        (
+            &["derive", "--key", "x"],
+            "derive: unknown option \"--key\"",
+        ),
+        (
+            &["derive", "--id", "x", "--id", "y"],
+            "derive: --id is there twice",
+        ),
+    ];
+    for (words, message) in cases {
+        let message = format!("{message}; try nightlatchctl --help");
+        assert_eq!(refusal(words), (Exit::Usage, message));
+    }
+}
+
+#[test]
+fn config_check_tells_what_a_boot_would_tell() {
+    let scratch = Scratch::new("config");
+    let good =
+        include_bytes!("../../tests/fixtures/generator/state/root/etc/nightlatch/nightlatch.toml");
+    let good = scratch.file("good.toml", good);
+    let answer = at(&scratch.0, &["config", "check", &good]);
+    assert_eq!(answer.text, format!("{good}: valid: state, scratch\n"));
+    assert_eq!(
+        answer.json,
+        json!({"result": "valid", "volumes": ["state", "scratch"]})
+    );
+
+    let bad = scratch.file("bad.toml", b"volume = []\n");
+    let error = run(&scratch.0, &["config", "check", &bad]).err().unwrap();
+    let message = format!("{bad}: line 1: volume: expected at least one [[volume]]");
+    assert_eq!(
+        complaint(&error),
+        json!({"result": "config", "exit": 78, "error": message})
+    );
+}
+
+#[test]
+fn status_shows_volumes_measurements_and_steps() {
+    let scratch = Scratch::new("status");
+    Status::parse(BOOT).unwrap().write(&scratch.0).unwrap();
+    let answer = at(&scratch.0, &["status"]);
+    let expected = include_str!("../../tests/fixtures/status/boot.txt");
+    assert_eq!(answer.text, expected);
+    assert_eq!(answer.json, serde_json::from_str::<Value>(BOOT).unwrap());
+
+    let picture = scratch.0.join("boot.svg");
+    at(
+        &scratch.0,
+        &["status", "--svg", &picture.display().to_string()],
+    );
+    assert!(fs::read_to_string(picture).unwrap().starts_with("<svg "));
+}
+
+#[test]
+fn without_a_record_its_path_is_named() {
+    assert_eq!(
+        refusal(&["status"]),
+        (
+            Exit::Failure,
+            "reading /nonexistent/run/nightlatch/status.json: No such file or directory (os error 2)"
+                .into()
+        )
+    );
+}

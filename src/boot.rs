@@ -1,0 +1,224 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The boot, from start to end.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::{Mutex, MutexGuard};
+use std::thread;
+
+use log::{info, warn};
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl;
+
+use crate::config::{Config, Volume};
+use crate::error::{Doing, Error, Result};
+use crate::measure::{self, EventLog, Identity};
+use crate::status::{Recorder, VolumeStatus};
+use crate::tpm::{Policy, Tpm};
+use crate::volume::{self, Found, Keyed, Opened};
+use crate::{handoff, key, logging};
+
+/// Opens the volumes of this node, measures what it is, and hands over to systemd.
+///
+/// The order is the promise: nothing is measured before every volume's key is known to be right, nothing is mapped
+/// before everything is measured, and nothing can be unsealed after the hand-over.
+pub fn run(root: &Path, record: &Recorder) -> Result<()> {
+    let config = record.step("reading configuration", None, || Config::load(root))?;
+    let tpm = record.step("preparing TPM", None, || ready_tpm(&config, record))?;
+    let tpm = Mutex::new(tpm);
+    let log = EventLog::open(root);
+
+    let volumes = config.volumes().map(|volume| (volume, ())).collect();
+    let keyed = at_once(volumes, |volume, ()| {
+        let found = record.step("examining", Some(volume), || volume::examine(volume))?;
+        record.step("keying", Some(volume), || key(&config, &tpm, volume, found))
+    })?;
+    record.step("measuring", None, || {
+        measure(&config, &tpm, &log, &keyed, record)
+    })?;
+    let opened = at_once(keyed, |volume, keyed| {
+        record.step("opening", Some(volume), || volume::open(volume, keyed))
+    })?;
+    for (volume, opened) in opened {
+        record.volume(describe(volume, opened));
+    }
+    record.step("handing over", None, || handoff::hand_over(root, &config))?;
+    record.step("fencing", None, || fence(&config, &tpm, &log, record))
+}
+
+/// The TPM, and proof that this boot has not been given an identity yet.
+fn ready_tpm(config: &Config, record: &Recorder) -> Result<Tpm> {
+    let mut tpm = Tpm::open(&config.tpm.tcti)?;
+    let pcr = config.measure.cluster_pcr;
+    tpm.require_zero(pcr)?;
+    let zero = tpm
+        .banks()?
+        .into_iter()
+        .map(|bank| (bank, bank.zero()))
+        .collect();
+    record.pcr_before(pcr, &zero);
+    Ok(tpm)
+}
+
+/// Gets or makes the volume's key. Nothing is mapped yet.
+fn key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Result<Keyed> {
+    let policy = Policy {
+        pcrs: &config.tpm.pcrs,
+        bank: config.tpm.bank.into(),
+    };
+    match found {
+        Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
+            lock(tpm)?.seal(secret, &policy)
+        }),
+        Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
+            lock(tpm)?.unseal(sealed, &policy)
+        }),
+    }
+}
+
+/// Measures the clusterID and the volumes' identities, in the configuration's order, which is the same at every boot.
+fn measure(
+    config: &Config,
+    tpm: &Mutex<Tpm>,
+    log: &EventLog,
+    keyed: &[(&Volume, Keyed)],
+    record: &Recorder,
+) -> Result<()> {
+    let mut tpm = lock(tpm)?;
+    let id = cluster_id(config, keyed)?;
+    measure::cluster_id(log, config.measure.cluster_pcr, &id, |id| {
+        tpm.event(config.measure.cluster_pcr, id)
+    })?;
+    record.cluster_id(&id);
+    let banks = tpm.banks()?;
+    for (volume, keyed) in keyed {
+        if let Some(pcr) = volume.identity_pcr {
+            let identity = Identity {
+                name: volume.name.as_str(),
+                uuid: &keyed.uuid,
+                volume_key: keyed.volume_key(),
+            };
+            measure::volume_identity(log, pcr, &identity, &banks, |digests| {
+                tpm.extend(pcr, digests)
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The clusterID, from the secret and the salt of the volume that the configuration names.
+fn cluster_id(config: &Config, keyed: &[(&Volume, Keyed)]) -> Result<Vec<u8>> {
+    let name = config.cluster_volume().map(|volume| &volume.name);
+    let (_, keyed) = keyed
+        .iter()
+        .find(|(volume, _)| Some(&volume.name) == name)
+        .ok_or_else(|| Error::config("no volume to derive the clusterID from"))?;
+    let salt = keyed
+        .salt
+        .ok_or_else(|| Error::refused("the clusterID's volume has no measurement salt"))?;
+    key::stand_alone_cluster_id(keyed.secret(), &salt)
+}
+
+/// From here on nothing that was sealed for the initrd can be unsealed, until the next reset.
+fn fence(config: &Config, tpm: &Mutex<Tpm>, log: &EventLog, record: &Recorder) -> Result<()> {
+    let mut tpm = lock(tpm)?;
+    let pcr = config.tpm.fence_pcr;
+    measure::fence(log, pcr, |event| tpm.event(pcr, event))?;
+    record.fence(pcr);
+    record.pcr_after(pcr, &tpm.read(pcr)?);
+    let pcr = config.measure.cluster_pcr;
+    record.pcr_after(pcr, &tpm.read(pcr)?);
+    Ok(())
+}
+
+/// What the record says of an open volume.
+fn describe(volume: &Volume, opened: Opened) -> VolumeStatus {
+    VolumeStatus {
+        name: volume.name.to_string(),
+        role: volume.role,
+        device: volume.device.to_string(),
+        uuid: opened.uuid,
+        profile: volume.profile,
+        how: opened.how,
+        source: opened.source,
+        keyslot: opened.keyslot,
+        file_system: volume.file_system,
+        mapping: volume.name.mapping(),
+        mount: volume.mount.as_ref().map(ToString::to_string),
+    }
+}
+
+/// Works on all volumes at once and waits for each; the first failure in the configuration's order is the one returned.
+fn at_once<'a, I: Send, T: Send>(
+    volumes: Vec<(&'a Volume, I)>,
+    work: impl Fn(&'a Volume, I) -> Result<T> + Sync,
+) -> Result<Vec<(&'a Volume, T)>> {
+    let results = thread::scope(|scope| {
+        let threads: Vec<_> = volumes
+            .into_iter()
+            .map(|(volume, input)| {
+                let work = &work;
+                (volume, scope.spawn(move || work(volume, input)))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|(volume, thread)| match thread.join() {
+                Ok(result) => result
+                    .doing(format_args!("opening volume {}", volume.name))
+                    .map(|output| (volume, output)),
+                Err(_) => Err(Error::failure("a worker thread died")),
+            })
+            .collect::<Vec<_>>()
+    });
+    for error in results
+        .iter()
+        .filter_map(|result| result.as_ref().err())
+        .skip(1)
+    {
+        warn!("{error}");
+    }
+    results.into_iter().collect()
+}
+
+fn lock(tpm: &Mutex<Tpm>) -> Result<MutexGuard<'_, Tpm>> {
+    tpm.lock()
+        .map_err(|error| Error::failure(format_args!("TPM: {error}")))
+}
+
+/// The program `nightlatch boot`.
+#[must_use]
+pub fn main() -> ExitCode {
+    logging::init();
+    protect_memory();
+    let root = Path::new("/");
+    let record = Recorder::start();
+    let result = run(root, &record);
+    if let Err(error) = record.finish(&result).write(root) {
+        warn!("writing the boot record: {error}");
+    }
+    match result {
+        Ok(()) => {
+            info!("the volumes are open and handed over to systemd");
+            logging::progress("done");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            logging::last_word(&error);
+            ExitCode::from(error.exit().code())
+        }
+    }
+}
+
+/// Keeps secrets out of swap and core files. An initrd has neither by default, so a refusal is not fatal.
+fn protect_memory() {
+    if let Err(error) = prctl::set_dumpable(false) {
+        warn!("forbidding core dumps: {}", error.desc());
+    }
+    // On fault: stacks and arenas are mostly never touched, and memory is scarce.
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    if let Err(error) = mlockall(flags) {
+        warn!("locking memory: {}", error.desc());
+    }
+}

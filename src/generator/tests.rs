@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Each directory of `tests/fixtures/generator` is a case: `root`, a tree that looks like `/`, and what must come of it.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::*;
+
+/// A directory that is gone after the test.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("nightlatch-generator-{}-{number}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Paths below `directory`, with what is in each file or behind each link.
+fn tree(directory: &Path) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_owned()];
+    while let Some(next) = open.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.strip_prefix(directory).unwrap().display().to_string();
+            if path.is_symlink() {
+                let target = fs::read_link(&path).unwrap();
+                found.insert(name, format!("-> {}", target.display()));
+            } else if path.is_dir() {
+                open.push(path);
+            } else {
+                found.insert(name, fs::read_to_string(&path).unwrap());
+            }
+        }
+    }
+    found
+}
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/generator")
+        .join(name)
+}
+
+fn run(root: &Path, out: &Path) -> Result<()> {
+    for directory in ["normal", "early"] {
+        fs::create_dir_all(out.join(directory)).unwrap();
+    }
+    generate(root, &out.join("normal"), &out.join("early"))
+}
+
+#[test]
+fn each_configuration_gives_exactly_the_expected_files() {
+    for case in ["state", "overlay", "plain"] {
+        let out = Scratch::new();
+        run(&fixture(case).join("root"), &out.0).unwrap();
+        assert_eq!(
+            tree(&out.0),
+            tree(&fixture(case).join("expected")),
+            "{case}"
+        );
+    }
+}
+
+#[test]
+fn outside_of_an_initrd_nothing_is_written() {
+    let root = Scratch::new();
+    let configuration = root.0.join(crate::config::CONFIG_PATH);
+    fs::create_dir_all(configuration.parent().unwrap()).unwrap();
+    fs::copy(
+        fixture("state")
+            .join("root")
+            .join(crate::config::CONFIG_PATH),
+        &configuration,
+    )
+    .unwrap();
+
+    let out = Scratch::new();
+    run(&root.0, &out.0).unwrap();
+    assert!(tree(&out.0).is_empty());
+
+    // The control: the same tree as an initrd.
+    fs::write(root.0.join(IN_INITRD), "").unwrap();
+    run(&root.0, &out.0).unwrap();
+    assert!(tree(&out.0).contains_key("normal/sysroot-var-lib-state.mount"));
+}
+
+#[test]
+fn a_broken_configuration_is_an_error_and_still_masks_the_shells() {
+    let root = Scratch::new();
+    fs::create_dir_all(root.0.join("etc/nightlatch")).unwrap();
+    fs::write(root.0.join(IN_INITRD), "").unwrap();
+    let configuration = root.0.join(crate::config::CONFIG_PATH);
+    fs::write(&configuration, "volume = []").unwrap();
+
+    let out = Scratch::new();
+    let error = run(&root.0, &out.0).unwrap_err();
+    assert_eq!(error.exit(), Exit::Config);
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "reading the configuration: {}: line 1: volume: expected at least one [[volume]]",
+            configuration.display()
+        )
+    );
+    let shells = ["early/emergency.service", "early/rescue.service"];
+    assert_eq!(
+        tree(&out.0),
+        BTreeMap::from(shells.map(|name| (name.into(), "-> /dev/null".into())))
+    );
+}
+
+#[test]
+fn the_tpm_waited_for_is_the_resource_managers_node() {
+    let unit = |text: &str| tpm_device(&Tcti::try_from(text.to_owned()).unwrap());
+    assert_eq!(unit("auto").as_deref(), Some("dev-tpmrm0.device"));
+    assert_eq!(
+        unit("device:/dev/tpm1").as_deref(),
+        Some("dev-tpmrm1.device")
+    );
+    assert_eq!(
+        unit("device:/dev/tpmrm1").as_deref(),
+        Some("dev-tpmrm1.device")
+    );
+    assert_eq!(unit("device:/dev/vtpm").as_deref(), None);
+    assert_eq!(unit("swtpm:port=2321"), None);
+}

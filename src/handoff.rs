@@ -1,0 +1,124 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The hand-over to systemd: units for the final system, and the mounts of the volumes that are open now.
+
+mod manager;
+
+use std::fs::{self, Permissions};
+use std::io::ErrorKind;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use crate::config::{Config, Role};
+use crate::error::{Doing, Error, Result};
+use crate::unit::{self, MountUnit};
+
+/// Where units live that last until the machine is reset; `/run` moves along into the final system.
+const RUNTIME_UNITS: &str = "run/systemd/system";
+
+/// PID 1's own socket. It speaks D-Bus without a bus, to root only.
+const PRIVATE_SOCKET: &str = "run/systemd/private";
+
+/// The target that brings the mounts in the initrd.
+const TARGET: &str = "nightlatch-volumes.target";
+
+/// What mounts may take on top of the time their devices have. systemd gives each of them 90 s.
+const MOUNTS_LIMIT: Duration = Duration::from_secs(180);
+
+/// How long PID 1 may take to say which mounts are missing.
+const QUESTION_LIMIT: Duration = Duration::from_secs(10);
+
+/// Hands the open volumes over: writes the final system's units, has PID 1 load them, and has it mount the volumes.
+///
+/// Returns when all of them are mounted below `/sysroot`.
+pub fn hand_over(root: &Path, config: &Config) -> Result<()> {
+    publish(root, config).doing("writing units for the final system")?;
+    let limit =
+        MOUNTS_LIMIT.saturating_add(Duration::from_secs(u64::from(config.device_timeout_s)));
+    mount(root, config, limit)
+}
+
+/// Writes the mounts the final system has to know.
+fn publish(root: &Path, config: &Config) -> Result<()> {
+    let directory = root.join(RUNTIME_UNITS);
+    for volume in config.volumes() {
+        for unit in unit::in_final_system(volume) {
+            write_unit(&directory, &unit)?;
+            // So that a soft reboot mounts it again.
+            if volume.role == Role::State {
+                require(&directory.join("local-fs.target.requires"), &unit)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn write_unit(directory: &Path, unit: &MountUnit) -> Result<()> {
+    create_directory(directory)?;
+    let path = directory.join(unit.name());
+    fs::write(&path, format!("# Made by nightlatch\n\n{unit}"))
+        .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+        .doing(path.display())
+}
+
+fn require(directory: &Path, unit: &MountUnit) -> Result<()> {
+    create_directory(directory)?;
+    let name = unit.name();
+    match symlink(format!("../{name}"), directory.join(name)) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        done => done.doing(directory.display()),
+    }
+}
+
+/// Everybody may read units, so modes are not left to the umask, which is 0077 for this service.
+fn create_directory(directory: &Path) -> Result<()> {
+    fs::create_dir_all(directory)
+        .and_then(|()| fs::set_permissions(directory, Permissions::from_mode(0o755)))
+        .doing(directory.display())
+}
+
+/// Starts the target and waits for it, but no longer than `limit`.
+fn mount(root: &Path, config: &Config, limit: Duration) -> Result<()> {
+    let socket = root.join(PRIVATE_SOCKET);
+    let target_of = socket.clone();
+    let started = within(limit, move || manager::start(&target_of, TARGET));
+    let outcome = match started {
+        Some(Ok(result)) if result == "done" => return Ok(()),
+        Some(Ok(result)) => format!("systemd says {result}"),
+        Some(Err(error)) => return Err(error).doing(format_args!("starting {TARGET}")),
+        None => format!("systemd is not done after {} s", limit.as_secs()),
+    };
+    let units: Vec<String> = config
+        .volumes()
+        .flat_map(unit::in_initrd)
+        .map(|unit| unit.name())
+        .collect();
+    let missing = within(QUESTION_LIMIT, move || manager::missing(&socket, &units));
+    let missing = match missing {
+        Some(Ok(units)) if !units.is_empty() => units.join(", "),
+        Some(Ok(_)) => "every mount is there".into(),
+        Some(Err(error)) => format!("asking which mounts are missing: {error}"),
+        None => "PID 1 does not say which mounts are missing".into(),
+    };
+    Err(Error::failure(outcome + ": " + &missing)).doing(format_args!("starting {TARGET}"))
+}
+
+/// Does `work` on a thread of its own; `None` where it is not done in time. The thread ends with the program.
+fn within<T: Send + 'static>(
+    limit: Duration,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Option<Result<T>> {
+    let (done, wait) = mpsc::channel();
+    thread::spawn(move || {
+        // Nobody listens any more once the time is over.
+        if done.send(work()).is_err() {
+            log::debug!("an answer of PID 1 came too late");
+        }
+    });
+    wait.recv_timeout(limit).ok()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The units, and the protocol against a small PID 1 that really speaks D-Bus. The real PID 1 is tested in a VM.
+
+use std::future::poll_fn;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::pin::Pin;
+
+use futures_core::Stream as _;
+use zbus::message::Type;
+use zbus::{Connection, MessageStream, ObjectPath, Variant};
+
+use super::*;
+use crate::error::Exit;
+
+const CONFIG: &str =
+    include_str!("../../tests/fixtures/generator/overlay/root/etc/nightlatch/nightlatch.toml");
+const JOB: &str = "/org/freedesktop/systemd1/job/42";
+const MANAGER: &str = "org.freedesktop.systemd1.Manager";
+
+/// A root directory that is gone after the test.
+struct Root(PathBuf);
+
+impl Root {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("nightlatch-{name}-{}", std::process::id()));
+        fs::create_dir_all(path.join("run/systemd")).unwrap();
+        Self(path)
+    }
+
+    fn unit(&self, name: &str) -> String {
+        fs::read_to_string(self.0.join(RUNTIME_UNITS).join(name)).unwrap()
+    }
+
+    /// Serves `connections` connections as PID 1 would, and returns the methods that were called.
+    fn pid_1(&self, connections: usize, result: &'static str) -> thread::JoinHandle<Vec<String>> {
+        let listener = UnixListener::bind(self.0.join(PRIVATE_SOCKET)).unwrap();
+        thread::spawn(move || {
+            let serve = |_| {
+                let (stream, _) = listener.accept().unwrap();
+                zbus::block_on(serve(stream, result))
+            };
+            (0..connections).flat_map(serve).collect()
+        })
+    }
+}
+
+impl Drop for Root {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+async fn serve(stream: std::os::unix::net::UnixStream, result: &str) -> Vec<String> {
+    let guid = "0123456789abcdef0123456789abcdef";
+    let builder = zbus::connection::Builder::unix_stream(stream);
+    let connection = builder.server(guid).p2p().build().await.unwrap();
+    let mut messages = MessageStream::from(&connection);
+    let mut called = Vec::new();
+    while let Some(Ok(message)) =
+        poll_fn(|context| Pin::new(&mut messages).poll_next(context)).await
+    {
+        let header = message.header();
+        if header.message_type() != Type::MethodCall {
+            continue;
+        }
+        let member = header.member().unwrap().to_string();
+        match member.as_str() {
+            "Reload" => {
+                flood(&connection).await;
+                connection.reply(&header, &()).await.unwrap();
+            }
+            "StartUnit" => {
+                let body = message.body();
+                let (unit, mode): (String, String) = body.deserialize().unwrap();
+                assert_eq!((unit.as_str(), mode.as_str()), (TARGET, "replace"));
+                // Another job ends, and ours does so before the caller knows its path.
+                removed(&connection, "/org/freedesktop/systemd1/job/7", "failed").await;
+                removed(&connection, JOB, result).await;
+                let job = ObjectPath::try_from(JOB).unwrap();
+                connection.reply(&header, &job).await.unwrap();
+            }
+            "LoadUnit" => {
+                let body = message.body();
+                let (unit,): (String,) = body.deserialize().unwrap();
+                let name = unit.replace(['-', '.'], "_");
+                let path = ObjectPath::try_from(format!("/u/{name}")).unwrap();
+                connection.reply(&header, &path).await.unwrap();
+            }
+            "Get" => {
+                let body = message.body();
+                let (_, name): (String, String) = body.deserialize().unwrap();
+                let failed = header.path().unwrap().as_str() == "/u/sysroot_mount";
+                let value = match (name.as_str(), failed) {
+                    ("ActiveState", true) => "failed",
+                    ("ActiveState", false) => "active",
+                    _ => "exit-code",
+                };
+                connection
+                    .reply(&header, &Variant::from(value))
+                    .await
+                    .unwrap();
+            }
+            other => panic!("{other}"),
+        }
+        called.push(member);
+    }
+    called
+}
+
+/// As many signals as a reload sends, more than any queue of zbus holds by itself.
+async fn flood(connection: &Connection) {
+    for number in 0..500 {
+        let unit = format!("unit-{number}.device");
+        let path = ObjectPath::try_from("/u/x").unwrap();
+        let arguments = (unit, path);
+        signal(connection, "UnitNew", &arguments).await;
+    }
+}
+
+async fn removed(connection: &Connection, job: &str, result: &str) {
+    let job = ObjectPath::try_from(job).unwrap();
+    signal(connection, "JobRemoved", &(7_u32, job, TARGET, result)).await;
+}
+
+async fn signal(
+    connection: &Connection,
+    name: &str,
+    arguments: &(impl serde::Serialize + zbus::wire::DynamicType),
+) {
+    let to = None::<&str>;
+    connection
+        .emit_signal(to, "/org/freedesktop/systemd1", MANAGER, name, arguments)
+        .await
+        .unwrap();
+}
+
+fn config() -> Config {
+    Config::parse(CONFIG).unwrap()
+}
+
+#[test]
+fn the_final_system_learns_of_the_data_volume_and_the_layers_below_the_root() {
+    let root = Root::new("units");
+    publish(&root.0, &config()).unwrap();
+    publish(&root.0, &config()).unwrap();
+    assert_eq!(
+        root.unit("var-lib-state.mount"),
+        "# Made by nightlatch\n\n\
+         [Unit]\nDescription=Volume state\nDocumentation=man:nightlatch(8)\nDefaultDependencies=no\n\
+         After=local-fs-pre.target\nBefore=local-fs.target umount.target\nConflicts=umount.target\n\n\
+         [Mount]\nWhat=/dev/mapper/state\nWhere=/var/lib/state\nType=btrfs\nOptions=nosuid,nodev\n"
+    );
+    let link = root
+        .0
+        .join("run/systemd/system/local-fs.target.requires/var-lib-state.mount");
+    assert_eq!(
+        fs::read_link(link).unwrap(),
+        Path::new("../var-lib-state.mount")
+    );
+    for layer in ["run-nightlatch-lower.mount", "run-nightlatch-system.mount"] {
+        assert!(!root.unit(layer).contains("umount.target"));
+    }
+    assert_eq!(fs::read_dir(root.0.join(RUNTIME_UNITS)).unwrap().count(), 4);
+}
+
+#[test]
+fn a_job_that_ends_before_its_path_is_known_is_not_missed() {
+    let root = Root::new("done");
+    let pid_1 = root.pid_1(1, "done");
+    hand_over(&root.0, &config()).unwrap();
+    assert_eq!(pid_1.join().unwrap(), ["Reload", "StartUnit"]);
+}
+
+#[test]
+fn a_failed_job_names_the_mount_that_failed_and_why() {
+    let root = Root::new("dependency");
+    let pid_1 = root.pid_1(2, "dependency");
+    let error = hand_over(&root.0, &config()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Failure);
+    assert_eq!(
+        error.to_string(),
+        "starting nightlatch-volumes.target: systemd says dependency: sysroot.mount failed (exit-code)"
+    );
+    pid_1.join().unwrap();
+}
+
+#[test]
+fn a_job_that_does_not_end_is_given_up_in_time() {
+    let root = Root::new("silent");
+    // A listener that never answers: the connection is made and nothing follows.
+    let _silent = UnixListener::bind(root.0.join(PRIVATE_SOCKET)).unwrap();
+    let started = within(Duration::from_millis(50), {
+        let socket = root.0.join(PRIVATE_SOCKET);
+        move || manager::start(&socket, TARGET)
+    });
+    assert!(started.is_none());
+}
+
+#[test]
+fn without_pid_1_the_socket_is_named() {
+    let root = Root::new("absent");
+    let error = hand_over(&root.0, &config()).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "starting nightlatch-volumes.target: connecting to {}: No such file or directory (os error 2)",
+            root.0.join(PRIVATE_SOCKET).display()
+        )
+    );
+}

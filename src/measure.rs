@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is measured, byte by byte, and systemd's log of it.
+//!
+//! The TPM itself comes in as a closure that extends: one that fails stops the boot, a log that cannot be written does
+//! not.
+
+mod log;
+
+pub use log::{Event, EventLog};
+
+use crate::error::{Doing, Result};
+use crate::key::Secret;
+use crate::pcr::{Bank, Digests, Pcr};
+
+/// What is measured into the fence PCR. Its digest is that of the string, so `systemd-pcrlock log` can validate it.
+pub const FENCE: &str = "nightlatch:fence";
+
+/// Which volume this is: systemd's `tpm2-measure-pcr=`.
+#[derive(Clone, Copy, Debug)]
+pub struct Identity<'a> {
+    /// The mapping's name.
+    pub name: &'a str,
+    /// The LUKS2 UUID, in lower case.
+    pub uuid: &'a str,
+    /// The whole volume key, the integrity key included.
+    pub volume_key: &'a Secret,
+}
+
+impl Identity<'_> {
+    /// The string that is measured (systemd, cryptsetup-util.c, `cryptsetup_get_volume_key_prefix`).
+    fn string(&self) -> String {
+        format!("cryptsetup:{}:{}", escaped(self.name), self.uuid)
+    }
+
+    /// Its HMAC in each bank, under the volume key, so that neither the bus nor the log gives the key away.
+    fn digests(&self, banks: &[Bank]) -> Digests {
+        let string = self.string();
+        let hmac = |bank: &Bank| bank.hmac(self.volume_key.expose(), string.as_bytes());
+        banks.iter().map(|bank| (*bank, hmac(bank))).collect()
+    }
+}
+
+/// Measures the clusterID with `event`, which hashes and extends as `TPM2_PCR_Event` does.
+pub fn cluster_id(
+    log: &EventLog,
+    pcr: Pcr,
+    id: &[u8],
+    event: impl FnOnce(&[u8]) -> Result<Digests>,
+) -> Result<()> {
+    log.record(pcr, Event::cluster_id(id), || event(id))
+        .doing(format_args!("measuring the clusterID into PCR {pcr}"))
+}
+
+/// Measures a volume's identity with `extend`, in the active `banks`.
+pub fn volume_identity(
+    log: &EventLog,
+    pcr: Pcr,
+    identity: &Identity<'_>,
+    banks: &[Bank],
+    extend: impl FnOnce(&Digests) -> Result<()>,
+) -> Result<()> {
+    // The same record systemd-cryptsetup writes. The digest is an HMAC, so pcrlock cannot validate either of them.
+    let entry = Event::string("volume-key", &identity.string());
+    let digests = identity.digests(banks);
+    log.record(pcr, entry, || extend(&digests).map(|()| digests))
+        .doing(format_args!(
+            "measuring the identity of volume {} into PCR {pcr}",
+            identity.name
+        ))
+}
+
+/// Extends the fence PCR with `event`: what is sealed to it cannot be unsealed any more until the next reset.
+pub fn fence(log: &EventLog, pcr: Pcr, event: impl FnOnce(&[u8]) -> Result<Digests>) -> Result<()> {
+    let entry = Event::string("nightlatch-fence", FENCE);
+    log.record(pcr, entry, || event(FENCE.as_bytes()))
+        .doing(format_args!("raising the fence in PCR {pcr}"))
+}
+
+/// systemd's `xescape(name, ":")`: what could end the field, and what does not print, as `\xHH`.
+fn escaped(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for byte in name.bytes() {
+        match byte {
+            b':' | b'\\' | ..0x20 | 0x7f.. => out.push_str(&hex_escape(byte)),
+            _ => out.push(char::from(byte)),
+        }
+    }
+    out
+}
+
+fn hex_escape(byte: u8) -> String {
+    format!("\\x{byte:02x}")
+}
+
+#[cfg(test)]
+mod tests;

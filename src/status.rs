@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The boot record `/run/nightlatch/status.json`: what happened to each volume, what was measured, how long it took.
+//!
+//! It outlives the initrd, anybody may read it, and it contains no secret.
+
+mod draw;
+mod record;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use draw::svg;
+pub use record::Recorder;
+
+use crate::config::{FileSystem, Profile, Role, Source};
+use crate::error::{Doing, Error, Result};
+use crate::pcr::{Bank, Pcr};
+use crate::volume::How;
+
+/// Where the record lives, below the root.
+pub const STATUS_PATH: &str = "run/nightlatch/status.json";
+
+/// The version of the schema this program writes and reads. It grows when a field changes its meaning or goes away.
+pub const SCHEMA: u32 = 1;
+
+/// PCR values: bank, then register, then hexadecimal digits.
+pub type PcrValues = BTreeMap<Bank, BTreeMap<Pcr, String>>;
+
+/// The record of one boot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Status {
+    /// The version of this schema, [`SCHEMA`].
+    pub schema: u32,
+    /// The version of the program that wrote it.
+    pub version: String,
+    /// When the program started, in microseconds of `CLOCK_BOOTTIME`.
+    pub started_us: u64,
+    /// `done`, or the verdict's word.
+    pub result: String,
+    /// The exit code.
+    pub exit: u8,
+    /// What went wrong, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// The volumes that were opened, in the order of the configuration.
+    pub volumes: Vec<VolumeStatus>,
+    /// What the PCRs held.
+    pub pcrs: Pcrs,
+    /// The clusterID, in hexadecimal digits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cluster_id: Option<String>,
+    /// The PCR that was extended so that nothing can be unsealed any more, where that was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fence_pcr: Option<Pcr>,
+    /// What was done when, in the order it was begun.
+    pub steps: Vec<Step>,
+}
+
+/// One volume that was opened.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct VolumeStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is for: `state` or `root`.
+    pub role: Role,
+    /// The device as configured.
+    pub device: String,
+    /// The LUKS2 UUID, in lower case.
+    pub uuid: String,
+    /// The profile its header conforms to.
+    pub profile: Profile,
+    /// Whether it is new.
+    pub how: How,
+    /// Where its secret came from.
+    pub source: Source,
+    /// The keyslot the secret opened.
+    pub keyslot: u8,
+    /// The file system on it.
+    pub file_system: FileSystem,
+    /// The mapping, `/dev/mapper/<name>`.
+    pub mapping: String,
+    /// Where the final system sees it, where it does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount: Option<String>,
+}
+
+/// What the PCRs held, before anything was measured and after everything was.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Pcrs {
+    /// Before the first extend.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub before: PcrValues,
+    /// After the last one.
+    #[serde(default)]
+    pub after: PcrValues,
+}
+
+/// One step of the boot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Step {
+    /// What was done, as in an error's sentence.
+    pub name: String,
+    /// The volume it was done to; none where it concerns all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume: Option<String>,
+    /// When it began, in microseconds since the program started.
+    pub start_us: u64,
+    /// When it ended.
+    pub end_us: u64,
+    /// Whether it ended in an error.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
+}
+
+impl Step {
+    /// How long it took, in microseconds.
+    #[must_use]
+    pub fn duration_us(&self) -> u64 {
+        self.end_us.saturating_sub(self.start_us)
+    }
+}
+
+impl Status {
+    /// Reads the record below `root`, which is `/` outside of tests.
+    pub fn load(root: &Path) -> Result<Self> {
+        let path = root.join(STATUS_PATH);
+        fs::read_to_string(&path)
+            .map_err(Error::from)
+            .and_then(|text| Self::parse(&text))
+            .doing(format_args!("reading {}", path.display()))
+    }
+
+    /// Parses a record. Fields this program does not know are ignored; another schema is an error.
+    pub fn parse(text: &str) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Version {
+            schema: u32,
+        }
+        let Version { schema } = serde_json::from_str(text).map_err(Error::failure)?;
+        if schema != SCHEMA {
+            return Err(Error::failure(format_args!(
+                "expected schema {SCHEMA}, found {schema}: it was written by another version of nightlatch"
+            )));
+        }
+        serde_json::from_str(text).map_err(Error::failure)
+    }
+
+    /// The record as JSON.
+    pub fn to_json(&self) -> Result<String> {
+        let mut text = serde_json::to_string_pretty(self).map_err(Error::failure)?;
+        text.push('\n');
+        Ok(text)
+    }
+
+    /// Writes the record below `root`. A reader sees the old one or the new one, never a part.
+    pub fn write(&self, root: &Path) -> Result<()> {
+        let path = root.join(STATUS_PATH);
+        self.publish(&path)
+            .doing(format_args!("writing {}", path.display()))
+    }
+
+    fn publish(&self, path: &Path) -> Result<()> {
+        // Modes are not left to the umask, which is 0077 for this service.
+        if let Some(directory) = path.parent() {
+            fs::create_dir_all(directory)?;
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755))?;
+        }
+        let unfinished = path.with_extension("json.new");
+        let mut file = File::create(&unfinished)?;
+        file.write_all(self.to_json()?.as_bytes())?;
+        file.set_permissions(fs::Permissions::from_mode(0o644))?;
+        fs::rename(&unfinished, path)?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

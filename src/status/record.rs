@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Fills in a boot's record while the boot goes on, from as many threads as it has.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::{PcrValues, Pcrs, SCHEMA, Status, Step, VolumeStatus};
+use crate::clock::boottime_us;
+use crate::config::Volume;
+use crate::error::{Doing, Result};
+use crate::logging;
+use crate::pcr::{Digests, Pcr};
+
+/// A record in the making.
+#[derive(Debug)]
+pub struct Recorder {
+    started: Instant,
+    status: Mutex<Status>,
+}
+
+impl Recorder {
+    /// Starts the clock.
+    #[must_use]
+    pub fn start() -> Self {
+        let status = Status {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").into(),
+            started_us: boottime_us(),
+            result: String::new(),
+            exit: 0,
+            error: None,
+            volumes: Vec::new(),
+            pcrs: Pcrs::default(),
+            cluster_id: None,
+            fence_pcr: None,
+            steps: Vec::new(),
+        };
+        Self {
+            started: Instant::now(),
+            status: Mutex::new(status),
+        }
+    }
+
+    /// Does one step: tells systemd of it, takes its time, and puts its name in front of its error.
+    pub fn step<T>(
+        &self,
+        name: &str,
+        volume: Option<&Volume>,
+        work: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match volume {
+            Some(volume) => logging::progress(&format!("volume {}: {name}", volume.name)),
+            None => logging::progress(name),
+        }
+        let start_us = self.elapsed_us();
+        let done = work();
+        let step = Step {
+            name: name.into(),
+            volume: volume.map(|volume| volume.name.to_string()),
+            start_us,
+            end_us: self.elapsed_us(),
+            failed: done.is_err(),
+        };
+        self.lock().steps.push(step);
+        done.doing(name)
+    }
+
+    /// Adds a volume that was opened.
+    pub fn volume(&self, volume: VolumeStatus) {
+        self.lock().volumes.push(volume);
+    }
+
+    /// Notes what a PCR held before anything was measured.
+    pub fn pcr_before(&self, pcr: Pcr, digests: &Digests) {
+        note(&mut self.lock().pcrs.before, pcr, digests);
+    }
+
+    /// Notes what a PCR holds after everything was measured.
+    pub fn pcr_after(&self, pcr: Pcr, digests: &Digests) {
+        note(&mut self.lock().pcrs.after, pcr, digests);
+    }
+
+    /// Notes the clusterID.
+    pub fn cluster_id(&self, id: &[u8]) {
+        self.lock().cluster_id = Some(hex::encode(id));
+    }
+
+    /// Notes that the fence is up.
+    pub fn fence(&self, pcr: Pcr) {
+        self.lock().fence_pcr = Some(pcr);
+    }
+
+    /// The finished record of a boot that ended in `result`.
+    #[must_use]
+    pub fn finish(self, result: &Result<()>) -> Status {
+        let mut status = self
+            .status
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Outer steps end after inner ones; people read in the order things began.
+        status
+            .steps
+            .sort_by_key(|step| (step.start_us, u64::MAX.saturating_sub(step.end_us)));
+        match result {
+            Ok(()) => "done".clone_into(&mut status.result),
+            Err(error) => {
+                error.exit().word().clone_into(&mut status.result);
+                status.exit = error.exit().code();
+                status.error = Some(error.to_string());
+            }
+        }
+        status
+    }
+
+    fn elapsed_us(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// A thread that panicked while it held the lock left a record that is still worth having.
+    fn lock(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn note(values: &mut PcrValues, pcr: Pcr, digests: &Digests) {
+    for (bank, digest) in digests {
+        values
+            .entry(*bank)
+            .or_default()
+            .insert(pcr, hex::encode(digest));
+    }
+}

@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A volume's way from a block device to a mapping: examined, keyed, opened.
+//!
+//! Each stage is a type, so no stage can be skipped: what is [`Found`] on the device becomes [`Keyed`] once its volume key
+//! is known, and [`Opened`] once it is mapped, compared with what was meant and, if it is new, committed to the disk.
+
+mod device;
+mod filesystem;
+mod luks;
+mod provision;
+pub mod table;
+mod unlock;
+
+use std::os::unix::fs::FileExt;
+
+use log::info;
+use serde::{Deserialize, Serialize};
+
+pub use device::Device;
+use luks::{HeaderFile, Journal, Luks};
+pub use provision::New;
+pub use unlock::Existing;
+
+use crate::config::{self, Format, Source};
+use crate::error::{Doing, Error, Result};
+use crate::header::{self, Area, Content, Expect, superblock};
+use crate::key::{KEY_LEN, Secret};
+
+/// What a volume's device holds.
+#[derive(Debug)]
+pub enum Found {
+    /// Nothing, proven: it may be formatted.
+    New(New),
+    /// A volume whose header has been checked.
+    Existing(Box<Existing>),
+}
+
+/// A volume whose key is known and that nothing maps yet.
+#[derive(Debug)]
+pub struct Keyed {
+    device: Device,
+    header: HeaderFile,
+    volume_key: Secret,
+    secret: Secret,
+    /// The LUKS UUID, lower case.
+    pub uuid: String,
+    /// The measurement salt of the `nightlatch` token; foreign profiles have none.
+    pub salt: Option<[u8; KEY_LEN]>,
+    /// Whether it is new.
+    pub how: How,
+    /// Where the secret came from.
+    pub source: Source,
+    /// The keyslot that was opened or, on a new volume, the first one.
+    pub keyslot: u8,
+}
+
+/// How a volume came to be open.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum How {
+    /// It was blank, and was formatted.
+    Formatted,
+    /// It existed, and was unlocked.
+    Unlocked,
+}
+
+impl How {
+    /// The word the record uses.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Formatted => "formatted",
+            Self::Unlocked => "unlocked",
+        }
+    }
+}
+
+/// A mapped volume with a file system.
+#[derive(Debug)]
+pub struct Opened {
+    /// The LUKS UUID, lower case.
+    pub uuid: String,
+    /// Whether it is new.
+    pub how: How,
+    /// Where the secret came from.
+    pub source: Source,
+    /// The keyslot that was opened.
+    pub keyslot: u8,
+}
+
+impl Keyed {
+    /// The 96-byte volume key, for the measurement of the volume's identity.
+    #[must_use]
+    pub fn volume_key(&self) -> &Secret {
+        &self.volume_key
+    }
+
+    /// The volume's secret, for the derivation of the clusterID.
+    #[must_use]
+    pub fn secret(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+/// Reads the device once and decides what it holds. Nothing is written; all that is neither proven blank nor an intact
+/// volume of the configured profile is refused.
+pub fn examine(volume: &config::Volume) -> Result<Found> {
+    let device = Device::open(volume.device.as_path())?;
+    let (area, probe) = Area::read(device.file(), device.len_bytes())?;
+    match area.classify(probe)? {
+        Content::Blank => {
+            may_format(volume, "the device is blank").map(|()| Found::New(New::on(device)))
+        }
+        Content::Interrupted(_) => may_format(volume, "an earlier first boot was interrupted")
+            .map(|()| Found::New(New::on(device))),
+        Content::Luks(header) => {
+            let expect = Expect {
+                role: Some(volume.role),
+                device_len: Some(device.len_bytes()),
+            };
+            let checked = header
+                .check(volume.profile, &expect)
+                .doing("checking header")?;
+            check_superblock(&device).doing("checking dm-integrity superblock")?;
+            let header = HeaderFile::sealed(area.bytes())?;
+            let existing = Existing::new(device, header, checked);
+            Ok(Found::Existing(Box::new(existing)))
+        }
+    }
+}
+
+/// The kernel reads this block from the disk again; what it then maps is compared with what was meant.
+fn check_superblock(device: &Device) -> Result<()> {
+    let mut block = [0; superblock::SUPERBLOCK_LEN];
+    device
+        .file()
+        .read_exact_at(&mut block, header::DATA_OFFSET)
+        .map_err(Error::refused)?;
+    superblock::check(&block, device.len_bytes())
+}
+
+fn may_format(volume: &config::Volume, why: &str) -> Result<()> {
+    match volume.format {
+        Format::IfBlank => {
+            info!(volume = volume.name.as_str(); "{why}: it will be formatted");
+            Ok(())
+        }
+        Format::Never => Err(Error::refused(format_args!(
+            "{why} and format = \"never\"; attach the right disk, or set format = \"if-blank\" in the image"
+        ))),
+    }
+}
+
+/// Maps the volume, compares the live tables with what was meant and, where the volume is new, makes its file system and
+/// commits its header to the disk as the very last step.
+pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
+    let name = volume.name.as_str();
+    keyed.device.require_same()?;
+    let mut luks = Luks::load(&keyed.header, keyed.device.path())?;
+    activate(&mut luks, name, &keyed)?;
+    if keyed.how == How::Formatted {
+        provision::finish(volume, &mut luks, &keyed)?;
+    }
+    Ok(Opened {
+        uuid: keyed.uuid,
+        how: keyed.how,
+        source: keyed.source,
+        keyslot: keyed.keyslot,
+    })
+}
+
+/// A mapping that is not what was meant is removed at once.
+fn activate(luks: &mut Luks, name: &str, keyed: &Keyed) -> Result<()> {
+    luks.activate(name, &keyed.volume_key, Journal::On)
+        .doing("activating")?;
+    let expected = table::Expected {
+        name,
+        uuid: &keyed.uuid,
+        disk: &keyed.device.number(),
+    };
+    let verified = table::verify(&expected).doing("comparing the live tables");
+    if verified.is_err() {
+        luks.deactivate(name)?;
+    }
+    verified
+}

@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A new volume on a device that was proven blank.
+//!
+//! The order of writes makes an interruption harmless at any instant. First the provisioning marker is written, one sector
+//! in a corner of the header area that the finished header does not use. Then come dm-integrity's superblock, the file
+//! system and, after they are durable, the header. Last the marker is cleared. While it is there the volume does not
+//! exist and the next boot starts again; once it is gone the volume is complete.
+
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use log::info;
+use uuid::Uuid;
+
+use super::filesystem::{self, OVERLAY_DIRS};
+use super::luks::{self, Identity, Journal};
+use super::unlock::Passphrase;
+use super::{Device, HeaderFile, How, Keyed, Luks, activate};
+use crate::config::{self, Profile, RootMode, Source, Wipe};
+use crate::error::{Doing, Result};
+use crate::header::{
+    Area, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken, Tpm2Token,
+};
+use crate::key::{KEY_LEN, Secret, fill_random};
+use crate::logging;
+use crate::tpm::Sealed;
+
+/// Keyslots: the volume secret itself, and what `systemd-cryptsetup` opens with the TPM.
+const SECRET_KEYSLOT: u8 = 0;
+const TPM_KEYSLOT: u8 = 1;
+
+/// Where a new file system is mounted for a moment.
+const SCRATCH: &str = "/run/nightlatch/new";
+
+/// A device that may be formatted.
+#[derive(Debug)]
+pub struct New {
+    device: Device,
+}
+
+impl New {
+    pub(super) fn on(device: Device) -> Self {
+        Self { device }
+    }
+
+    /// Draws the secret and the volume key, marks the device, and formats a header in memory.
+    ///
+    /// `seal` is the only way to the TPM; it is called where `tpm` is among the volume's sources.
+    pub fn prepare(
+        self,
+        volume: &config::Volume,
+        policy: &config::Tpm,
+        seal: impl FnOnce(&Secret) -> Result<Sealed>,
+    ) -> Result<Keyed> {
+        let secret = Secret::random()?;
+        let sealed = if volume.sources.contains(&Source::Tpm) {
+            Some(seal(&secret).doing("sealing")?)
+        } else {
+            None
+        };
+        self.format(volume, secret, sealed.map(|sealed| token(sealed, policy)))
+    }
+
+    /// Formats a header in memory for a secret the caller has.
+    pub fn format(
+        self,
+        volume: &config::Volume,
+        secret: Secret,
+        tpm: Option<Tpm2Token>,
+    ) -> Result<Keyed> {
+        let uuid = new_uuid()?;
+        let volume_key = luks::new_volume_key()?;
+        let mut salt = [0; KEY_LEN];
+        fill_random(&mut salt)?;
+        self.mark(volume, &uuid)?;
+        let header = HeaderFile::blank()?;
+        let role = volume.role.word();
+        let identity = Identity {
+            label: LABEL,
+            subsystem: role,
+            uuid,
+        };
+        let mut luks = Luks::format(&header, self.device.path(), &identity, &volume_key)?;
+        let passphrase = Passphrase::Raw.of(&secret);
+        luks.add_keyslot(SECRET_KEYSLOT, volume.kdf, &passphrase, &volume_key)?;
+        let token = NightlatchToken {
+            profile: Profile::Nightlatch1,
+            role: volume.role,
+            salt,
+        };
+        luks.add_token(&token.to_json())?;
+        if let Some(token) = tpm {
+            let passphrase = Passphrase::Base64.of(&secret);
+            luks.add_keyslot(TPM_KEYSLOT, config::Kdf::Pbkdf2, &passphrase, &volume_key)?;
+            luks.add_token(&token.to_json())?;
+        }
+        drop(luks);
+        let header = tidy(volume, &header, self.device.len_bytes())?;
+        Ok(Keyed {
+            uuid: uuid.to_string(),
+            salt: Some(salt),
+            how: How::Formatted,
+            source: Source::Generate,
+            keyslot: SECRET_KEYSLOT,
+            device: self.device,
+            header,
+            volume_key,
+            secret,
+        })
+    }
+
+    /// From here on the device counts as an interrupted first boot until the header is committed.
+    fn mark(&self, volume: &config::Volume, uuid: &Uuid) -> Result<()> {
+        let marker = Marker {
+            uuid: uuid.to_string(),
+            role: volume.role,
+        };
+        let file = self.device.file();
+        file.write_all_at(&marker.encode(), MARKER_OFFSET as u64)
+            .and_then(|()| file.sync_all())
+            .doing("writing the provisioning marker")
+    }
+}
+
+/// Clears what libcryptsetup filled with random bytes and no keyslot uses, and checks the result as that of others is.
+fn tidy(volume: &config::Volume, header: &HeaderFile, device_len: u64) -> Result<HeaderFile> {
+    let mut area = Area::from_vec(header.read()?)?;
+    let parsed = area.header().doing("reading back the new header")?;
+    area.clear_unused(&parsed);
+    let expect = Expect {
+        role: Some(volume.role),
+        device_len: Some(device_len),
+    };
+    area.header()
+        .and_then(|header| header.check(Profile::Nightlatch1, &expect))
+        .doing("checking the new header")?;
+    HeaderFile::sealed(area.bytes())
+}
+
+/// Makes the file system on the mapped volume, and commits the header once everything below it is durable.
+pub(super) fn finish(volume: &config::Volume, luks: &mut Luks, keyed: &Keyed) -> Result<()> {
+    let name = volume.name.as_str();
+    let mapping = volume.name.mapping();
+    let mapping = Path::new(&mapping);
+    match volume.wipe {
+        Wipe::Edges => filesystem::wipe_edges(mapping).doing("wiping head and tail")?,
+        Wipe::Full => wipe_full(name, mapping, luks, keyed).doing("wiping")?,
+    }
+    filesystem::make(mapping, volume.file_system, name).doing("making the file system")?;
+    if volume.mode == Some(RootMode::Overlay) {
+        let scratch = Path::new(SCRATCH).join(name);
+        filesystem::populate(mapping, volume.file_system, &OVERLAY_DIRS, &scratch)
+            .doing("preparing the overlay")?;
+    }
+    filesystem::flush(mapping).doing("flushing the file system")?;
+    commit(keyed).doing("committing the header")?;
+    info!(volume = name; "formatted {} with {}", keyed.device.path().display(), volume.file_system.name());
+    Ok(())
+}
+
+/// Overwrites every sector through a mapping without a journal, which would write everything twice.
+fn wipe_full(name: &str, mapping: &Path, luks: &mut Luks, keyed: &Keyed) -> Result<()> {
+    luks.deactivate(name)?;
+    luks.activate(name, &keyed.volume_key, Journal::Off)?;
+    filesystem::wipe_full(mapping, &mut |percent| write_progress(name, percent))?;
+    luks.deactivate(name)?;
+    activate(luks, name, keyed)
+}
+
+/// Tells journal and service manager how far a full wipe has come.
+fn write_progress(name: &str, percent: u64) {
+    logging::progress(&format!("wiping volume {name}: {percent} %"));
+    if percent.is_multiple_of(5) {
+        info!(volume = name; "wiping: {percent} %");
+    }
+}
+
+/// Writes the header, and only when it is durable clears the marker.
+fn commit(keyed: &Keyed) -> Result<()> {
+    let area = Area::from_vec(keyed.header.read()?)?;
+    let file = keyed.device.file();
+    file.write_all_at(area.before_marker(), 0)?;
+    file.sync_all()?;
+    file.write_all_at(&[0; MARKER_LEN], MARKER_OFFSET as u64)?;
+    Ok(file.sync_all()?)
+}
+
+fn token(sealed: Sealed, policy: &config::Tpm) -> Tpm2Token {
+    let mut pcrs = policy.pcrs.clone();
+    pcrs.sort_unstable();
+    pcrs.dedup();
+    Tpm2Token {
+        keyslot: TPM_KEYSLOT,
+        private: sealed.private,
+        public: sealed.public,
+        pcrs,
+        bank: policy.bank.into(),
+        policy_hash: sealed.policy_hash,
+        srk: sealed.srk,
+    }
+}
+
+/// A random UUID (RFC 9562, version 4). libcryptsetup would draw one too late: the marker names it first.
+fn new_uuid() -> Result<Uuid> {
+    let mut bytes = [0; 16];
+    fill_random(&mut bytes)?;
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid())
+}

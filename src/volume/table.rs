@@ -1,0 +1,232 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The live device-mapper tables, compared with what was meant (rule E20 of the header rules).
+//!
+//! libcryptsetup builds the tables from the header copy; what counts is what the kernel maps in the end.
+
+use devicemapper::{DM, DevId, DmFlags, DmName, DmOptions};
+use zeroize::Zeroizing;
+
+use crate::error::{Doing, Error, Result};
+
+/// The algorithm of the crypt target, in the kernel's crypto API notation.
+const CIPHER: &str = "capi:authenc(hmac(sha256),xts(aes))-plain64";
+
+/// Where data starts on the device, in sectors of 512 bytes: the 16 MiB of the header area.
+const DATA_OFFSET_SECTORS: &str = "32768";
+
+/// One line of a device-mapper table.
+#[derive(Debug)]
+struct Target {
+    kind: String,
+    start_sector: u64,
+    /// Wiped on drop: without a keyring the kernel would print the volume key here.
+    params: Zeroizing<String>,
+}
+
+/// What the two mappings of a volume must be.
+#[derive(Debug)]
+pub struct Expected<'a> {
+    /// The name of the upper mapping; the lower one has the suffix `_dif`.
+    pub name: &'a str,
+    /// The LUKS UUID.
+    pub uuid: &'a str,
+    /// `major:minor` of the disk.
+    pub disk: &'a str,
+}
+
+/// Reads both live tables of an active volume and compares them.
+pub fn verify(expected: &Expected<'_>) -> Result<()> {
+    let dm = DM::new()?;
+    let lower_name = format!("{}_dif", expected.name);
+    let (lower_device, lower) = read(&dm, &lower_name)?;
+    check_integrity(&lower, expected.disk).doing(format_args!("mapping {lower_name}"))?;
+    let (_, upper) = read(&dm, expected.name)?;
+    check_crypt(&upper, expected.uuid, &lower_device)
+        .doing(format_args!("mapping {}", expected.name))
+}
+
+/// The mapping's `major:minor` and its only target.
+fn read(dm: &DM, name: &str) -> Result<(String, Target)> {
+    let id = DevId::Name(DmName::new(name)?);
+    let options = DmOptions::default().set_flags(DmFlags::DM_STATUS_TABLE);
+    let (info, table) = dm
+        .table_status(&id, options)
+        .doing(format_args!("reading the live table of {name}"))?;
+    let device = format!("{}:{}", info.device().major, info.device().minor);
+    let mut targets = table
+        .into_iter()
+        .map(|(start_sector, _, kind, params)| Target {
+            kind,
+            start_sector,
+            params: Zeroizing::new(params),
+        });
+    match (targets.next(), targets.next()) {
+        (Some(target), None) => Ok((device, target)),
+        _ => Err(Error::refused(format_args!(
+            "the live table of {name} does not have exactly one target"
+        ))),
+    }
+}
+
+/// `<cipher> :96:logon:<description> 0 <device> 0 <n> integrity:32:aead sector_size:4096`
+/// (kernel documentation, device-mapper/dm-crypt).
+fn check_crypt(target: &Target, uuid: &str, lower_device: &str) -> Result<()> {
+    let mut words = target.params.split(' ');
+    let mut next = || words.next().unwrap_or("");
+    require("target", &target.kind, "crypt")?;
+    require("start", &target.start_sector.to_string(), "0")?;
+    require("cipher", next(), CIPHER)?;
+    // 2.6 and 2.7 name the key `cryptsetup:UUID-dN`; what must hold is that it is a keyring reference of this volume.
+    if !next().starts_with(&format!(":96:logon:cryptsetup:{uuid}-")) {
+        return Err(Error::refused(
+            "key: expected a reference to this volume's 96-byte key in the kernel keyring",
+        ));
+    }
+    require("IV offset", next(), "0")?;
+    require("device", next(), lower_device)?;
+    require("offset", next(), "0")?;
+    require("number of options", next(), "2")?;
+    let mut options: Vec<&str> = words.collect();
+    options.sort_unstable();
+    require(
+        "options",
+        &options.join(" "),
+        "integrity:32:aead sector_size:4096",
+    )
+}
+
+/// `<device> <reserved sectors> <tag size> J <n> <options>` (kernel documentation, device-mapper/dm-integrity).
+fn check_integrity(target: &Target, disk: &str) -> Result<()> {
+    let mut words = target.params.split(' ');
+    let mut next = || words.next().unwrap_or("");
+    require("target", &target.kind, "integrity")?;
+    require("start", &target.start_sector.to_string(), "0")?;
+    require("device", next(), disk)?;
+    require("offset", next(), DATA_OFFSET_SECTORS)?;
+    require("tag size", next(), "32")?;
+    require("mode", next(), "J")?;
+    let count = next();
+    let options: Vec<&str> = words.collect();
+    require("number of options", count, &options.len().to_string())?;
+    for option in &options {
+        check_integrity_option(option)?;
+    }
+    for wanted in ["block_size:4096", "interleave_sectors:32768", "fix_padding"] {
+        if !options.contains(&wanted) {
+            return Err(Error::refused(format_args!("option {wanted} is missing")));
+        }
+    }
+    Ok(())
+}
+
+/// Options that change how data is checked are refused; tuning of the journal is the kernel's affair.
+fn check_integrity_option(option: &str) -> Result<()> {
+    const KNOWN: [&str; 7] = [
+        "block_size",
+        "interleave_sectors",
+        "fix_padding",
+        "journal_sectors",
+        "buffer_sectors",
+        "journal_watermark",
+        "commit_time",
+    ];
+    let name = option.split(':').next().unwrap_or("");
+    if KNOWN.contains(&name) {
+        Ok(())
+    } else {
+        Err(Error::refused(format_args!("unexpected option {option}")))
+    }
+}
+
+fn require(what: &str, found: &str, expected: &str) -> Result<()> {
+    if found == expected {
+        Ok(())
+    } else {
+        Err(Error::refused(format_args!(
+            "{what}: expected {expected:?}, found {found:?}"
+        )))
+    }
+}
+
+impl From<devicemapper::DmError> for Error {
+    fn from(error: devicemapper::DmError) -> Self {
+        Self::failure(format_args!("device-mapper: {error}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const UUID: &str = "01234567-89ab-4cde-8f01-23456789abcd";
+    const CRYPT: &str = "capi:authenc(hmac(sha256),xts(aes))-plain64 :96:logon:cryptsetup:01234567-89ab-4cde-8f01-23456789abcd-d0 0 253:0 0 2 integrity:32:aead sector_size:4096";
+    const INTEGRITY: &str = "254:16 32768 32 J 7 block_size:4096 journal_sectors:130944 interleave_sectors:32768 buffer_sectors:128 journal_watermark:50 commit_time:10000 fix_padding";
+
+    fn target(kind: &str, params: &str) -> Target {
+        Target {
+            kind: kind.into(),
+            start_sector: 0,
+            params: Zeroizing::new(params.into()),
+        }
+    }
+
+    #[test]
+    fn a_crypt_table_that_differs_anywhere_is_refused() {
+        let check = |kind: &str, params: &str| check_crypt(&target(kind, params), UUID, "253:0");
+        assert!(check("crypt", CRYPT).is_ok());
+        assert_eq!(
+            check("linear", CRYPT).unwrap_err().to_string(),
+            "target: expected \"crypt\", found \"linear\""
+        );
+        let cases = [
+            (
+                "capi:authenc(hmac(sha256),xts(aes))-plain64",
+                "cipher_null-ecb",
+            ),
+            (":96:", ":64:"),
+            (
+                ":96:logon:cryptsetup:01234567",
+                ":96:logon:cryptsetup:11234567",
+            ),
+            ("-d0 0 ", "-d0 8 "),
+            ("253:0", "253:1"),
+            (" 0 2 ", " 8 2 "),
+            ("integrity:32:aead", "integrity:0:none"),
+            ("sector_size:4096", "sector_size:512"),
+            ("2 integrity", "3 allow_discards integrity"),
+        ];
+        for (from, to) in cases {
+            assert!(CRYPT.contains(from), "{from}");
+            let error = check("crypt", &CRYPT.replacen(from, to, 1)).unwrap_err();
+            assert_eq!(error.exit(), crate::error::Exit::Refused, "{to}");
+        }
+    }
+
+    #[test]
+    fn a_raw_key_in_the_table_does_not_reach_the_message() {
+        let params = CRYPT.replace(&format!(":96:logon:cryptsetup:{UUID}-d0"), "5ec4e7");
+        let error = check_crypt(&target("crypt", &params), UUID, "253:0").unwrap_err();
+        assert!(!error.to_string().contains("5ec4e7"));
+    }
+
+    #[test]
+    fn an_integrity_table_that_differs_where_it_matters_is_refused() {
+        let check = |params: &str| check_integrity(&target("integrity", params), "254:16");
+        assert!(check(INTEGRITY).is_ok());
+        assert!(check(&INTEGRITY.replace("commit_time:10000", "commit_time:5000")).is_ok());
+        let cases = [
+            ("254:16", "254:32"),
+            ("32768 32 J", "32776 32 J"),
+            (" 32 J", " 4 J"),
+            (" J ", " D "),
+            (" J ", " R "),
+            ("fix_padding", "allow_discards"),
+            ("7 block_size", "8 recalculate block_size"),
+            ("block_size:4096", "block_size:512"),
+        ];
+        for (from, to) in cases {
+            assert!(INTEGRITY.contains(from), "{from}");
+            assert!(check(&INTEGRITY.replacen(from, to, 1)).is_err(), "{to}");
+        }
+    }
+}

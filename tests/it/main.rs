@@ -1,0 +1,16 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Tests from outside: the documentation against the programs it describes.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    reason = "a test fails by panicking"
+)]
+
+mod config_keys;
+mod docs;
+mod markdown;
+mod sources;

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is neither blank nor ours is refused and left as it was, byte for byte.
+
+use nightlatch::error::Exit;
+use nightlatch::key::Secret;
+use nightlatch::volume::{self, Found, table};
+
+use crate::disk::{self, Disk, NAME, SECRET, close, config, run, volume};
+
+const MIB: u64 = 1 << 20;
+
+/// A device with some content is refused unchanged; the same device without it is accepted.
+fn refused(what: &str, fill: impl Fn(&Disk)) -> String {
+    let disk = Disk::in_memory(128);
+    let config = config(&disk, &[]);
+    assert!(
+        matches!(volume::examine(volume(&config)), Ok(Found::New(_))),
+        "{what}: the control"
+    );
+
+    fill(&disk);
+    let before = disk.sha256();
+    let error = volume::examine(volume(&config)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused, "{what}: {error}");
+    assert_eq!(disk.sha256(), before, "{what}: the disk changed");
+    println!("{what}: {error}");
+    error.to_string()
+}
+
+fn with(program: &str, arguments: &[&str]) -> impl Fn(&Disk) {
+    move |disk| {
+        run(program, &[arguments, &[disk.as_str()]].concat(), &SECRET);
+    }
+}
+
+#[test]
+fn foreign_content_is_refused_and_unchanged() {
+    refused("ext4", with("mkfs.ext4", &["-q", "-F"]));
+    refused("btrfs", with("mkfs.btrfs", &["-q", "-f"]));
+    refused("swap", with("mkswap", &[]));
+    refused(
+        "LUKS1",
+        with(
+            "cryptsetup",
+            &[
+                "luksFormat",
+                "-q",
+                "--type=luks1",
+                "--pbkdf-force-iterations=1000",
+                "--key-file=-",
+            ],
+        ),
+    );
+    refused(
+        "LUKS2 of others",
+        with(
+            "cryptsetup",
+            &[
+                "luksFormat",
+                "-q",
+                "--type=luks2",
+                "--pbkdf=pbkdf2",
+                "--pbkdf-force-iterations=1000",
+                "--key-file=-",
+            ],
+        ),
+    );
+    refused("GPT", |disk| {
+        run(
+            "sfdisk",
+            &[
+                "-q",
+                "--no-reread",
+                "--no-tell-kernel",
+                "--label=gpt",
+                disk.as_str(),
+            ],
+            b",\n",
+        );
+    });
+    refused("MBR", |disk| {
+        run(
+            "sfdisk",
+            &[
+                "-q",
+                "--no-reread",
+                "--no-tell-kernel",
+                "--label=dos",
+                disk.as_str(),
+            ],
+            b",\n",
+        );
+    });
+    refused("random bytes", |disk| disk.write(0, &run_random()));
+}
+
+fn run_random() -> Vec<u8> {
+    let mut bytes = vec![0; 1 << 16];
+    nightlatch::key::fill_random(&mut bytes).unwrap();
+    bytes
+}
+
+#[test]
+fn a_single_byte_anywhere_that_is_probed_makes_a_device_not_blank() {
+    for offset in [
+        0,
+        511,
+        4096,
+        5 * MIB,
+        16 * MIB - 1,
+        16 * MIB,
+        20 * MIB,
+        125 * MIB,
+        128 * MIB - 1,
+    ] {
+        let message = refused(&format!("a byte at {offset}"), |disk| {
+            disk.write(offset, &[1]);
+        });
+        assert!(message.contains("not blank") || !message.is_empty());
+    }
+}
+
+#[test]
+fn a_volume_of_ours_with_a_byte_changed_is_refused_and_unchanged() {
+    let disk = Disk::in_memory(256);
+    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    disk::format(volume(&config));
+    close();
+    // The binary headers, the metadata, and keyslots area that is not in use.
+    for offset in [
+        0,
+        6,
+        8,
+        0x1c8,
+        0x1000,
+        0x1040,
+        0x4000,
+        0x5001,
+        15 * MIB,
+        16 * MIB - 4096,
+    ] {
+        let original = disk.read(offset, 1);
+        disk.write(offset, &[original[0] ^ 1]);
+        let before = disk.sha256();
+        let error = volume::examine(volume(&config)).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused, "{offset:#x}: {error}");
+        assert_eq!(disk.sha256(), before, "{offset:#x}: the disk changed");
+        disk.write(offset, &original);
+        assert!(
+            disk::key(volume(&config)).is_ok(),
+            "{offset:#x}: the control"
+        );
+    }
+}
+
+#[test]
+fn a_wrong_secret_is_refused_and_nothing_is_mapped() {
+    let disk = Disk::in_memory(256);
+    let config = config(&disk, &[]);
+    disk::format(volume(&config));
+    close();
+    let before = disk.sha256();
+    let Ok(Found::Existing(existing)) = volume::examine(volume(&config)) else {
+        panic!("expected an existing volume");
+    };
+    let wrong = Secret::new(vec![0x77; 32]);
+    let error = existing.unlock_with(wrong, 0).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert_eq!(
+        error.to_string(),
+        "opening keyslot 0: the secret does not open it"
+    );
+    assert!(!std::path::Path::new("/dev/mapper/case").exists());
+    assert_eq!(disk.sha256(), before);
+    assert!(disk::key(volume(&config)).is_ok());
+}
+
+#[test]
+fn a_read_error_is_refused_and_never_formatted() {
+    let disk = Disk::in_memory(128);
+    let table = |bad_sector: u64| {
+        let before = format!("0 {bad_sector} linear {} 0", disk.as_str());
+        let after = bad_sector + 8;
+        let rest = 128 * 2048 - after;
+        format!(
+            "{before}\n{bad_sector} 8 error\n{after} {rest} linear {} {after}\n",
+            disk.as_str()
+        )
+    };
+    for bad_sector in [8, 20000, 40000, 128 * 2048 - 16] {
+        run(
+            "dmsetup",
+            &["create", "flawed"],
+            table(bad_sector).as_bytes(),
+        );
+        let flawed = config(&disk, &["device = \"/dev/mapper/flawed\""]);
+        let error = volume::examine(volume(&flawed)).unwrap_err();
+        run("dmsetup", &["remove", "--retry", "flawed"], b"");
+        assert_eq!(error.exit(), Exit::Refused, "{bad_sector}: {error}");
+    }
+    assert_eq!(disk.read(0, 1 << 20), vec![0; 1 << 20]);
+    assert!(volume::examine(volume(&config(&disk, &[]))).is_ok());
+}
+
+#[test]
+fn a_device_in_use_or_missing_is_not_touched() {
+    let disk = Disk::in_memory(256);
+    let config = config(&disk, &[]);
+    disk::format(volume(&config));
+    let error = volume::examine(volume(&config)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(error.to_string().contains("in use"), "{error}");
+    close();
+    let gone = disk::config(&disk, &["device = \"/dev/gone\""]);
+    let error = volume::examine(volume(&gone)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+}
+
+#[test]
+fn a_blank_device_is_formatted_only_where_the_configuration_says_so() {
+    let disk = Disk::in_memory(128);
+    let never = config(&disk, &["format = \"never\"", "sources = [\"tpm\"]"]);
+    let error = volume::examine(volume(&never)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(error.to_string().contains("format = \"never\""), "{error}");
+    assert!(volume::examine(volume(&config(&disk, &[]))).is_ok());
+}
+
+#[test]
+fn a_live_table_that_is_not_what_was_meant_is_refused() {
+    let disk = Disk::in_memory(256);
+    let config = config(&disk, &[]);
+    let opened = disk::format(volume(&config));
+    let disk_number = run("lsblk", &["-dno", "MAJ:MIN", disk.as_str()], b"");
+    let expected = table::Expected {
+        name: NAME,
+        uuid: &opened.uuid,
+        disk: disk_number.trim(),
+    };
+    table::verify(&expected).unwrap();
+    close();
+
+    // The same name over plain sectors, as a header with a linear segment would give.
+    let sectors = 100 * 2048;
+    let plain = format!("0 {sectors} linear {} 32768\n", disk.as_str());
+    run("dmsetup", &["create", "case_dif"], plain.as_bytes());
+    run(
+        "dmsetup",
+        &["create", NAME],
+        format!("0 {sectors} linear /dev/mapper/case_dif 0\n").as_bytes(),
+    );
+    let error = table::verify(&expected).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert_eq!(
+        error.to_string(),
+        "mapping case_dif: target: expected \"integrity\", found \"linear\""
+    );
+}
