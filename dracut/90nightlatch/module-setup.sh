@@ -20,9 +20,11 @@ depends() {
 
 # The file systems the configuration asks for; btrfs where it does not say.
 file_systems() {
-    local named
-    named=$(sed -n 's/^[[:space:]]*file-system[[:space:]]*=[[:space:]]*"\([a-z0-9]*\)".*/\1/p' "${dracutsysrootdir-}$config")
-    printf '%s\n' btrfs "$named" | sort -u
+    {
+        echo btrfs
+        sed -n 's/^[[:space:]]*file-system[[:space:]]*=[[:space:]]*"\([a-z0-9]*\)".*/\1/p' \
+            "${dracutsysrootdir-}$config"
+    } | sort -u
 }
 
 installkernel() {

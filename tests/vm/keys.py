@@ -47,7 +47,8 @@ class Keys:
         with node.paths[volume].open("rb") as disk:
             header.write_bytes(disk.read(HEADER_BYTES))
         token = _token(header)
-        before = boot.verdict["status"]["pcrs"]["before"]["sha256"]
+        # In the initrd as in the final system, except for the fence, which was zero then.
+        before = {**boot.pcrs, str(boot.verdict["status"]["fence_pcr"]): ZERO.hex()}
         with _running(node, work) as tool:
             for pcr in token["tpm2-pcrs"]:
                 for digest in _history(before[str(pcr)]):
