@@ -16,17 +16,17 @@ use crate::measure::{self, EventLog, Identity};
 use crate::status::{Recorder, VolumeStatus};
 use crate::tpm::{Policy, Tpm};
 use crate::volume::{self, Found, Keyed, Opened};
-use crate::{handoff, key, logging};
+use crate::{handoff, key, logging, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
 /// The order is the promise: nothing is measured before every volume's key is known to be right, nothing is mapped
 /// before everything is measured, and nothing can be unsealed after the hand-over.
-pub fn run(root: &Path, record: &Recorder) -> Result<()> {
-    let config = record.step("reading configuration", None, || Config::load(root))?;
+pub fn run(top: &Path, record: &Recorder) -> Result<()> {
+    let config = record.step("reading configuration", None, || Config::load(top))?;
     let tpm = record.step("preparing TPM", None, || ready_tpm(&config, record))?;
     let tpm = Mutex::new(tpm);
-    let log = EventLog::open(root);
+    let log = EventLog::open(top);
 
     let volumes = config.volumes().map(|volume| (volume, ())).collect();
     let keyed = at_once(volumes, |volume, ()| {
@@ -42,7 +42,8 @@ pub fn run(root: &Path, record: &Recorder) -> Result<()> {
     for (volume, opened) in opened {
         record.volume(describe(volume, opened));
     }
-    record.step("handing over", None, || handoff::hand_over(root, &config))?;
+    record.step("preparing root", None, || root::check(&config))?;
+    record.step("handing over", None, || handoff::hand_over(top, &config))?;
     record.step("fencing", None, || fence(&config, &tpm, &log, record))
 }
 
@@ -191,10 +192,10 @@ fn lock(tpm: &Mutex<Tpm>) -> Result<MutexGuard<'_, Tpm>> {
 pub fn main() -> ExitCode {
     logging::init();
     protect_memory();
-    let root = Path::new("/");
+    let top = Path::new("/");
     let record = Recorder::start();
-    let result = run(root, &record);
-    if let Err(error) = record.finish(&result).write(root) {
+    let result = run(top, &record);
+    if let Err(error) = record.finish(&result).write(top) {
         warn!("writing the boot record: {error}");
     }
     match result {

@@ -107,14 +107,7 @@ fn waits(config: &Config) -> Vec<File> {
             &["JobRunningTimeoutSec=infinity".into()],
         ));
         let lower = volume.lower.iter();
-        files.extend(lower.map(|lower| {
-            let device = unit_name(lower.as_str(), "device");
-            drop_in(
-                &device,
-                "50-timeout.conf",
-                &[limit(config.device_timeout_s)],
-            )
-        }));
+        devices.extend(lower.map(|lower| unit_name(lower.as_str(), "device")));
     }
     files.extend(
         devices

@@ -2,6 +2,7 @@
 //! The hand-over to systemd: units for the final system, and the mounts of the volumes that are open now.
 
 mod manager;
+mod relay;
 
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;

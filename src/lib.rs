@@ -36,6 +36,7 @@ pub mod logging;
 pub mod measure;
 pub mod pcr;
 pub mod program;
+pub mod root;
 pub mod status;
 pub mod tpm;
 pub mod unit;

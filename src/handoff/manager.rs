@@ -15,6 +15,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
 
+use super::relay;
 use crate::error::{Doing, Error, Result};
 
 const SERVICE: &str = "org.freedesktop.systemd1";
@@ -80,8 +81,9 @@ pub(super) fn missing(socket: &Path, units: &[String]) -> Result<Vec<String>> {
 }
 
 async fn connect(socket: &Path) -> Result<Connection> {
-    let stream =
-        UnixStream::connect(socket).doing(format_args!("connecting to {}", socket.display()))?;
+    let stream = UnixStream::connect(socket)
+        .and_then(relay::through)
+        .doing(format_args!("connecting to {}", socket.display()))?;
     let builder = zbus::connection::Builder::unix_stream(stream).p2p();
     Ok(builder.build().await?)
 }

@@ -2,7 +2,8 @@
 //! The units, and the protocol against a small PID 1 that really speaks D-Bus. The real PID 1 is tested in a VM.
 
 use std::future::poll_fn;
-use std::os::unix::net::UnixListener;
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::pin::Pin;
 
@@ -51,9 +52,9 @@ impl Drop for Root {
     }
 }
 
-async fn serve(stream: std::os::unix::net::UnixStream, result: &str) -> Vec<String> {
+async fn serve(stream: UnixStream, result: &str) -> Vec<String> {
     let guid = "0123456789abcdef0123456789abcdef";
-    let builder = zbus::connection::Builder::unix_stream(stream);
+    let builder = zbus::connection::Builder::unix_stream(signed_as_pid_1(stream));
     let connection = builder.server(guid).p2p().build().await.unwrap();
     let mut messages = MessageStream::from(&connection);
     let mut called = Vec::new();
@@ -68,7 +69,7 @@ async fn serve(stream: std::os::unix::net::UnixStream, result: &str) -> Vec<Stri
         match member.as_str() {
             "Reload" => {
                 flood(&connection).await;
-                connection.reply(&header, &()).await.unwrap();
+                reply(&connection, &header, &()).await;
             }
             "StartUnit" => {
                 let body = message.body();
@@ -78,14 +79,14 @@ async fn serve(stream: std::os::unix::net::UnixStream, result: &str) -> Vec<Stri
                 removed(&connection, "/org/freedesktop/systemd1/job/7", "failed").await;
                 removed(&connection, JOB, result).await;
                 let job = ObjectPath::try_from(JOB).unwrap();
-                connection.reply(&header, &job).await.unwrap();
+                reply(&connection, &header, &job).await;
             }
             "LoadUnit" => {
                 let body = message.body();
                 let (unit,): (String,) = body.deserialize().unwrap();
                 let name = unit.replace(['-', '.'], "_");
                 let path = ObjectPath::try_from(format!("/u/{name}")).unwrap();
-                connection.reply(&header, &path).await.unwrap();
+                reply(&connection, &header, &path).await;
             }
             "Get" => {
                 let body = message.body();
@@ -96,16 +97,50 @@ async fn serve(stream: std::os::unix::net::UnixStream, result: &str) -> Vec<Stri
                     ("ActiveState", false) => "active",
                     _ => "exit-code",
                 };
-                connection
-                    .reply(&header, &Variant::from(value))
-                    .await
-                    .unwrap();
+                reply(&connection, &header, &Variant::from(value)).await;
             }
             other => panic!("{other}"),
         }
         called.push(member);
     }
     called
+}
+
+/// What zbus writes and [`signed_as_pid_1`] turns into PID 1's own name.
+const SENDER: &str = ":rg.freedesktop.systemd1";
+
+/// The stream a client gets to see: with the sender that PID 1 has, which zbus refuses to write.
+fn signed_as_pid_1(client: UnixStream) -> UnixStream {
+    let (near, mut far) = UnixStream::pair().unwrap();
+    let (mut from, mut to) = (client.try_clone().unwrap(), far.try_clone().unwrap());
+    thread::spawn(move || {
+        std::io::copy(&mut from, &mut to).unwrap();
+        to.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    let mut client = client;
+    thread::spawn(move || {
+        let mut senders = relay::Senders::new(relay::COLON, relay::LETTER);
+        let mut byte = [0];
+        // One byte at a time, so that no field arrives in one piece.
+        while far.read(&mut byte).unwrap_or(0) > 0 {
+            senders.change(&mut byte);
+            if client.write_all(&byte).is_err() {
+                break;
+            }
+        }
+    });
+    near
+}
+
+async fn reply(
+    connection: &Connection,
+    call: &zbus::message::Header<'_>,
+    body: &(impl serde::Serialize + zbus::wire::DynamicType),
+) {
+    let message = zbus::Message::method_return(call)
+        .sender(SENDER)
+        .build(body);
+    connection.send(&message.unwrap()).await.unwrap();
 }
 
 /// As many signals as a reload sends, more than any queue of zbus holds by itself.
@@ -128,11 +163,11 @@ async fn signal(
     name: &str,
     arguments: &(impl serde::Serialize + zbus::wire::DynamicType),
 ) {
-    let to = None::<&str>;
-    connection
-        .emit_signal(to, "/org/freedesktop/systemd1", MANAGER, name, arguments)
-        .await
+    let message = zbus::Message::signal("/org/freedesktop/systemd1", MANAGER, name)
+        .sender(SENDER)
+        .build(arguments)
         .unwrap();
+    connection.send(&message).await.unwrap();
 }
 
 fn config() -> Config {

@@ -3,6 +3,12 @@
 //!
 //! libcryptsetup builds the tables from the header copy; what counts is what the kernel maps in the end.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+
 use devicemapper::{DM, DevId, DmFlags, DmName, DmOptions};
 use zeroize::Zeroizing;
 
@@ -43,6 +49,17 @@ pub fn verify(expected: &Expected<'_>) -> Result<()> {
     let (_, upper) = read(&dm, expected.name)?;
     check_crypt(&upper, expected.uuid, &lower_device)
         .doing(format_args!("mapping {}", expected.name))
+}
+
+/// Refuses a device that is not a mapping of dm-verity.
+pub fn require_verity(device: &Path) -> Result<()> {
+    let metadata = fs::metadata(device).map_err(Error::unavailable)?;
+    let number = metadata.rdev();
+    let name = format!("/sys/dev/block/{}:{}/dm/name", major(number), minor(number));
+    let name = fs::read_to_string(name)
+        .map_err(|error| Error::refused(format_args!("not a mapping of dm-verity: {error}")))?;
+    let (_, target) = read(&DM::new()?, name.trim_end())?;
+    require("target", &target.kind, "verity")
 }
 
 /// The mapping's `major:minor` and its only target.

@@ -13,6 +13,7 @@
 
 mod disk;
 mod interrupted;
+mod lower;
 mod refusals;
 mod round_trip;
 mod stock;

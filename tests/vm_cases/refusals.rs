@@ -256,3 +256,39 @@ fn a_live_table_that_is_not_what_was_meant_is_refused() {
         "mapping case_dif: target: expected \"integrity\", found \"linear\""
     );
 }
+
+#[test]
+fn a_changed_sector_is_an_error_and_not_data() {
+    let disk = Disk::in_memory(256);
+    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    disk::format(volume(&config));
+    close();
+    let read_head = || {
+        let keyed = disk::key(volume(&config)).unwrap();
+        volume::open(volume(&config), keyed).unwrap();
+        let head = [
+            "if=/dev/mapper/case",
+            "of=/dev/null",
+            "bs=1M",
+            "count=8",
+            "iflag=direct",
+        ];
+        let readable = disk::try_run("dd", &head, b"").status.success();
+        close();
+        readable
+    };
+    assert!(read_head());
+
+    // Past superblock and journal, which is 1/128 of the device: one bit in the tags and data of the head.
+    let range = disk.read(20 * MIB, 4 << 20);
+    let changed: Vec<u8> = range
+        .iter()
+        .enumerate()
+        .map(|(at, byte)| byte ^ u8::from(at % 4096 == 7))
+        .collect();
+    disk.write(20 * MIB, &changed);
+    assert!(!read_head());
+
+    disk.write(20 * MIB, &range);
+    assert!(read_head());
+}
