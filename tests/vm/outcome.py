@@ -25,16 +25,22 @@ class Outcome:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the others still run
             self.failed += 1
-            print(f"test {name} ... FAILED ({time.monotonic() - started:.1f} s)")
+            print(f"test {name} ... FAILED{_took(started)}")
             if not isinstance(error, AssertionError):
                 traceback.print_exc(file=sys.stdout)
             print("\n".join(f"    {line}" for line in str(error).splitlines()), flush=True)
         else:
             self.passed += 1
-            print(f"test {name} ... ok ({time.monotonic() - started:.1f} s)", flush=True)
+            print(f"test {name} ... ok{_took(started)}", flush=True)
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed"
+
+
+def _took(started: float) -> str:
+    """The time since then, where it is worth a word."""
+    seconds = time.monotonic() - started
+    return f" ({seconds:.0f} s)" if seconds >= 1 else ""
 
 
 def check(condition: object, expected: str, seen: object) -> None:
