@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An initrd that dracut made, without firmware, and a volume that is the whole root."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import image
+from chain_firmware import FIRST, LATER, booted
+from node import Node
+from outcome import Outcome, check, equal
+
+
+def run(outcome: Outcome, work: Path) -> None:
+    """A plain root: filled at the first boot, booted from at the second."""
+    with outcome.case("dracut::its_initrd_is_built"):
+        debian = image.dracut(print)
+        print(f"    initrd: {debian.initrd.stat().st_size / 1e6:.1f} MB")
+    node = Node(work / "node", debian)
+    with outcome.case("dracut::the_first_boot_formats_both_volumes"):
+        first = node.boot()
+        booted(first, FIRST, count=1)
+    with outcome.case("dracut::the_volume_is_the_root"):
+        mounts = {mount["target"]: mount for mount in first.verdict["mounts"]}
+        equal(mounts["/"]["source"], "/dev/mapper/system", "the root")
+        equal(mounts["/var/lib/state"]["source"], "/dev/mapper/state", "the state volume")
+    with outcome.case("dracut::the_second_boot_unlocks_and_finds_its_files"):
+        second = node.boot()
+        booted(second, LATER, count=2)
+        equal(second.pcrs["15"], first.pcrs["15"], "PCR 15")
+    with outcome.case("dracut::the_final_system_cannot_unseal_the_key"):
+        more = second.verdict["more"]
+        check(more["loaded"], "the sealed key to load", more)
+        # TPM_RC_POLICY_FAIL, from session 1: TPM 2.0 Library, part 2, 6.6.
+        check("0x99d" in more["unsealing"].lower(), "the TPM to refuse its policy", more)

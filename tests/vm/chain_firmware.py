@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo image, from firmware: four boots, with a tampered header at the third."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import image
+from node import Boot, Node
+from outcome import Outcome, check, equal
+
+ZERO_PCR = "0" * 64
+# Inside the JSON area of the first header copy (LUKS2 on-disk format: a binary header of 4 KiB, then JSON).
+HEADER_OFFSET = 4096 + 100
+FIRST = {"state": "formatted", "system": "formatted"}
+LATER = {"state": "unlocked", "system": "unlocked"}
+
+
+def run(outcome: Outcome, work: Path) -> None:
+    """Format, unlock, refuse, unlock, with firmware and a measured unified kernel image."""
+    node = Node(work / "node", image.demo(print))
+    first = node.boot(firmware=True)
+    with outcome.case("firmware::the_first_boot_formats_both_volumes"):
+        booted(first, FIRST, count=1)
+    with outcome.case("firmware::the_root_is_a_verity_image_below_an_encrypted_volume"):
+        overlaid(first)
+    with outcome.case("firmware::the_cluster_is_measured_before_the_hand_over"):
+        measured(first)
+    with outcome.case("firmware::systemd_pcrlock_accepts_the_event_log"):
+        logged(first)
+
+    second = node.boot(firmware=True)
+    with outcome.case("firmware::the_second_boot_unlocks_and_finds_its_files"):
+        booted(second, LATER, count=2)
+    with outcome.case("firmware::the_cluster_measures_the_same_at_every_boot"):
+        check(second.pcrs["15"] != ZERO_PCR, "PCR 15 to be extended", second)
+        equal(second.pcrs["15"], first.pcrs["15"], "PCR 15")
+    with outcome.case("firmware::the_policy_is_closed_after_the_hand_over"):
+        equal(second.verdict["status"].get("fence_pcr"), 12, "the fence")
+        check(second.pcrs["12"] != ZERO_PCR, "PCR 12 to be extended", second.pcrs["12"])
+
+    before = node.digest("state")
+    with outcome.case("firmware::one_changed_byte_in_the_header_is_refused"):
+        node.flip("state", HEADER_OFFSET)
+        tampered = node.digest("state")
+        check(before != tampered, "the digest to show the changed byte", before)
+        third = node.boot(firmware=True)
+        refused(third, 77)
+        equal(node.digest("state"), tampered, "the refused disk")
+
+    with outcome.case("firmware::the_same_disk_with_the_byte_restored_is_unlocked"):
+        node.flip("state", HEADER_OFFSET)
+        fourth = node.boot(firmware=True)
+        booted(fourth, LATER, count=3)
+
+    with outcome.case("firmware::the_same_disks_and_tpm_with_another_boot_chain_stay_closed"):
+        other = node.copy(work / "other-chain")
+        before = other.digest("state")
+        refused(other.boot(), 77)
+        equal(other.digest("state"), before, "the refused disk")
+
+
+def booted(boot: Boot, opened: dict[str, str], count: int) -> None:
+    """The boot came up, opened its volumes in that way, and is number `count` on both."""
+    check(boot.kind == "booted", "a boot to the end", boot)
+    equal(boot.opened, opened, "how the volumes were opened")
+    equal(boot.verdict["boots"], {"state": count, "root": count}, "the boots counted in files")
+    equal(boot.verdict["failed"], [], "failed units")
+
+
+def refused(boot: Boot, code: int) -> None:
+    """The boot was stopped with this exit code, and one sentence says why."""
+    check(boot.kind == "stopped", "a stopped boot", boot)
+    check(boot.exit == code, f"exit code {code}", boot)
+    check(boot.sentence, "a sentence in the journal", boot)
+    print(f"    exit {boot.exit}: {boot.sentence}")
+
+
+def overlaid(boot: Boot) -> None:
+    """The mounts of the final system are what the configuration says."""
+    mounts = {mount["target"]: mount for mount in boot.verdict["mounts"]}
+    root = mounts["/"]
+    equal(root["fstype"], "overlay", "the root's file system")
+    check("lowerdir=/run/nightlatch/lower" in root["options"], "the image below", root)
+    check("upperdir=/run/nightlatch/system/upper" in root["options"], "the volume above", root)
+    equal(mounts["/run/nightlatch/lower"]["source"], "/dev/mapper/root", "the lower layer")
+    equal(mounts["/run/nightlatch/system"]["source"], "/dev/mapper/system", "the upper layer")
+    equal(mounts["/var/lib/state"]["source"], "/dev/mapper/state", "the state volume")
+
+
+def measured(boot: Boot) -> None:
+    """PCR 15 is SHA-256 over zeros and the hash of the clusterID, as design section 8 has it."""
+    cluster = bytes.fromhex(boot.verdict["status"]["cluster_id"])
+    expected = hashlib.sha256(bytes(32) + hashlib.sha256(cluster).digest()).hexdigest()
+    equal(boot.pcrs["15"], expected, "PCR 15")
+
+
+def logged(boot: Boot) -> None:
+    """systemd-pcrlock reads the userspace log, and PCR 15 is explained by it."""
+    log = boot.verdict["log"]
+    check(log, "a log from systemd-pcrlock", boot)
+    events = [event for event in log["log"] if event.get("pcr") == 15]
+    check(events, "an event for PCR 15", json.dumps(log)[:2000])
+    print(f"    {json.dumps(events)[:500]}")

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The power goes while the first boot is at work."""
+
+from __future__ import annotations
+
+import os
+import random
+import time
+from pathlib import Path
+
+import image
+from chain_firmware import FIRST, booted
+from node import BOOT_TIMEOUT_SECONDS, Boot, Node
+from outcome import Outcome, check
+
+CUTS = 3
+
+
+def run(outcome: Outcome, work: Path) -> None:
+    """Cut the power of a first boot at random moments; the next boot must end well."""
+    seed = os.environ.get("NIGHTLATCH_SEED") or str(random.SystemRandom().randrange(1 << 32))
+    print(f"    NIGHTLATCH_SEED={seed} repeats these moments")
+    chance = random.Random(seed)
+    demo = image.demo(print)
+    with outcome.case("power::the_control_boots_undisturbed"):
+        control = Node(work / "control", demo).boot()
+        booted(control, FIRST, count=1)
+        from_seconds, to_seconds = window(control)
+    for number in range(1, CUTS + 1):
+        seconds = chance.uniform(from_seconds, to_seconds)
+        with outcome.case(f"power::cut_{number}_during_the_first_boot_is_survived"):
+            node = Node(work / f"cut{number}", demo)
+            with node.machine() as machine:
+                time.sleep(seconds)
+                machine.kill()
+                cut = Boot(machine.wait(BOOT_TIMEOUT_SECONDS))
+            check(cut.ended.how == "killed", "the power to be cut during the boot", cut)
+            after = node.boot()
+            print(f"    cut after {seconds:.2f} s; then {after.kind}: {after.opened}")
+            check(after.kind == "booted", "a boot to the end", after)
+
+
+def window(boot: Boot) -> tuple[float, float]:
+    """When nightlatch was at work, in seconds since the machine was started.
+
+    The kernel's clock starts a little later than the machine; the boot's end, which both know, says by how much.
+    """
+    status, times = boot.verdict["status"], boot.verdict["times_us"]
+    started = status["started_us"] / 1e6
+    ended = started + max(step["end_us"] for step in status["steps"]) / 1e6
+    kernel_late = max(0.0, boot.seconds() - times["FinishTimestampMonotonic"] / 1e6)
+    return started, ended + min(kernel_late, 5.0)

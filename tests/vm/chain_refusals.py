@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What must stop a boot, each against a machine that was fine just before.
+
+Firmware does not matter here, so these machines start from the image's kernel and initrd.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from pathlib import Path
+
+import image
+from chain_firmware import FIRST, LATER, booted, refused
+from machine import Disk, Tpm
+from node import DISK_BYTES, Boot, Node, with_files
+from outcome import Outcome, check, equal
+
+DEVICE_TIMEOUT_SECONDS = 5
+# What a stopped boot takes beyond the wait for its device, under software emulation on a busy machine.
+STOPPED_SECONDS = 120
+
+
+def run(outcome: Outcome, work: Path) -> None:
+    """Other PCRs, other TPMs, other disks: refused, and left as they are."""
+    node = Node(work / "node", image.demo(print))
+    with outcome.case("refusals::the_control_formats_and_then_unlocks"):
+        booted(node.boot(), FIRST, count=1)
+        booted(node.boot(), LATER, count=2)
+
+    def unchanged(boot: Boot, code: int, machine: Node = node) -> None:
+        """Refused, and both disks hold what they held."""
+        refused(boot, code)
+        for name, digest in digests.items():
+            equal(machine.digest(name), digest, f"the disk of {name}")
+
+    digests = {name: node.digest(name) for name in node.paths}
+    with outcome.case("refusals::another_value_in_a_policy_pcr"):
+        unchanged(node.boot(initrd=extending(node, 12)), 77)
+    with outcome.case("refusals::a_cluster_pcr_that_was_extended_before"):
+        unchanged(node.boot(initrd=extending(node, 15)), 77)
+    with outcome.case("refusals::no_tpm"):
+        unchanged(node.boot(tpm=False), 69)
+    with outcome.case("refusals::another_tpm"):
+        other = node.copy(work / "other-tpm")
+        other.tpm = Tpm(work / "other-tpm" / "new")
+        unchanged(other.boot(), 77, other)
+    with outcome.case("refusals::a_missing_disk_within_the_device_timeout"):
+        started = time.monotonic()
+        unchanged(node.boot(initrd=impatient(node), without="state"), 69)
+        check(time.monotonic() - started < STOPPED_SECONDS, "the time limit", "it took longer")
+    with outcome.case("refusals::a_foreign_file_system"):
+        other = node.copy(work / "foreign")
+        Disk.blank(other.paths["state"], DISK_BYTES, "state")
+        command = ["mkfs.ext4", "-q", "-F", str(other.paths["state"])]
+        subprocess.run(command, check=True)
+        digests = {name: other.digest(name) for name in other.paths}
+        unchanged(other.boot(), 77, other)
+    with outcome.case("refusals::the_control_still_unlocks"):
+        booted(node.boot(), LATER, count=3)
+
+
+def extending(node: Node, pcr: int) -> Path:
+    """An initrd that extends a PCR before nightlatch starts."""
+    files = {
+        "usr/lib/nightlatch-test/bin/extend": EXTEND.replace("@PCR@", f"{pcr:02x}"),
+        "usr/lib/systemd/system/nightlatch-test-extend.service": EXTEND_UNIT,
+        "usr/lib/systemd/system/nightlatch.service.requires/nightlatch-test-extend.service": (
+            "-> ../nightlatch-test-extend.service"
+        ),
+    }
+    return with_files(node.image.initrd, files, node.directory / f"extend-{pcr}.initrd")
+
+
+def impatient(node: Node) -> Path:
+    """An initrd whose configuration waits for devices only shortly."""
+    name = "etc/nightlatch/nightlatch.toml"
+    text = (image.PROJECT / "mkosi/demo/initrd/mkosi.extra" / name).read_text(encoding="utf-8")
+    files = {name: f"device-timeout-s = {DEVICE_TIMEOUT_SECONDS}\n{text}"}
+    return with_files(node.image.initrd, files, node.directory / "impatient.initrd")
+
+
+# TPM2_PCR_Extend with an empty password session and a digest for the SHA-256 bank: TPM 2.0 Library, part 3, 22.2. The
+# answer's code is in bytes 6 to 10.
+EXTEND = r"""#!/bin/bash
+set -euo pipefail
+exec 3<>/dev/tpmrm0
+digest=$(printf '\\x01%.0s' {1..32})
+command='\x80\x02\x00\x00\x00\x41\x00\x00\x01\x82\x00\x00\x00\x@PCR@'
+command+='\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x0b'
+printf "$command$digest" >&3
+[ "$(head --bytes=10 <&3 | tail --bytes=4 | od -An -tx1 | tr -d ' ')" = 00000000 ]
+"""
+EXTEND_UNIT = r"""[Unit]
+DefaultDependencies=no
+Before=nightlatch.service
+Requires=dev-tpmrm0.device
+After=dev-tpmrm0.device
+
+[Service]
+Type=oneshot
+ExecStart=/usr/lib/nightlatch-test/bin/extend
+"""

@@ -1,0 +1,194 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Builds the images of the boot-chain tests and the demo, and keeps them until an input changes.
+
+    image.py          builds the demo image and says where it is
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import mirror
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+CACHE = PROJECT / "tests" / ".cache" / "mkosi"
+SUITE = "trixie"
+TARGET = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
+PROGRAMS = TARGET / "release"
+Say = Callable[[str], None]
+
+
+# Of both images, for boots without firmware: see KernelCommandLine= in mkosi/demo/image/mkosi.conf.
+COMMON_OPTIONS = "quiet systemd.gpt_auto=no systemd.import_credentials=no"
+
+
+@dataclass(frozen=True)
+class Image:
+    """A disk to boot from, and the same kernel and initrd for boots without firmware."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+    # What makes the kernel's command line find the root.
+    root: str
+
+    @property
+    def append(self) -> str:
+        """The kernel command line for a boot without firmware."""
+        return f"{self.root} {COMMON_OPTIONS}"
+
+
+def programs(say: Say) -> None:
+    """Builds the programs that go into the images."""
+    say("building nightlatch and nightlatchctl")
+    _run("cargo", ["cargo", "build", "--release", "--locked", "--bins"], cwd=PROJECT)
+
+
+def demo(say: Say) -> Image:
+    """The demo image: UKI, verity root, ESP."""
+    here = PROJECT / "mkosi"
+    def make() -> None:
+        tools = _staged("tools")
+        say("building the initrd")
+        _mkosi(here / "demo/initrd", [_staged("initrd")])
+        say("building the image: unified kernel image, verity root")
+        _mkosi(here / "demo/image", [tools], [f"--initrd={CACHE}/initrd.cpio.zst"])
+
+    _unless_kept("demo", [here / "demo", here / "initrd", here / "install", *_programs()], make)
+    disk = CACHE / "image.raw"
+    root = f"roothash={_root_hash(disk)}"
+    return Image(disk, CACHE / "image.vmlinuz", CACHE / "image.initrd", root)
+
+
+def dracut(say: Say) -> Image:
+    """A plain Debian with an initrd of its own dracut."""
+    here = PROJECT / "tests/vm/dracut"
+    name = CACHE / "dracut"
+
+    def make() -> None:
+        say("building a Debian, and its initrd with dracut")
+        _mkosi(here, [_staged("system")])
+
+    inputs = [here, PROJECT / "mkosi/demo", PROJECT / "mkosi/install", PROJECT / "dracut"]
+    _unless_kept("dracut", [*inputs, *_programs()], make)
+    disk, kernel, initrd = (name.with_suffix(s) for s in (".raw", ".vmlinuz", ".initrd"))
+    return Image(disk, kernel, initrd, "root=/dev/mapper/system")
+
+
+def _root_hash(disk: Path) -> str:
+    """The verity root hash: the identifiers of the data and the hash partition, in a row.
+
+    That is how systemd-repart names them and systemd-veritysetup-generator finds them.
+    """
+    table = _output(["sfdisk", "--json", str(disk)])
+    partitions = json.loads(table)["partitiontable"]["partitions"]
+    named = {partition["name"]: partition["uuid"] for partition in partitions}
+    identifiers = (named[name] for name in ("root-x86-64", "root-x86-64-verity"))
+    return "".join(identifiers).replace("-", "").lower()
+
+
+def _programs() -> list[Path]:
+    names = ("nightlatch", "nightlatchctl")
+    return [PROJECT / "units", *(PROGRAMS / name for name in names)]
+
+
+def _staged(kind: str) -> Path:
+    """A fresh tree with our own files, see mkosi/install."""
+    tree = CACHE / f"tree-{kind}"
+    shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
+    _run("install", [str(PROJECT / "mkosi/install"), kind, str(tree), str(PROGRAMS)])
+    return tree
+
+
+def _mkosi(directory: Path, trees: Sequence[Path], extra: Sequence[str] = ()) -> None:
+    """Runs mkosi on one configuration; its packages come from where the machine's own do."""
+    version = int(_output(["mkosi", "--version"]).split()[1].split(".")[0].split("~")[0])
+    sandbox = "--package-manager-tree" if version < 25 else "--sandbox-tree"
+    command = ["mkosi", f"--directory={directory}", f"{sandbox}={_apt_tree()}"]
+    command += [f"--output-dir={CACHE}", f"--cache-dir={_made(CACHE / 'cache')}"]
+    command += [f"--package-cache-dir={_made(CACHE / 'packages')}", "--incremental=yes", "--force"]
+    command += [f"--extra-tree={tree}" for tree in trees]
+    _run(f"mkosi-{directory.name}", [*command, *extra, "build"])
+
+
+def _apt_tree() -> Path:
+    """What mkosi's apt is told. With this source in place mkosi does not write its own."""
+    tree = CACHE / "apt"
+    shutil.rmtree(tree, ignore_errors=True)
+    sources = _made(tree / "etc/apt/sources.list.d") / "mkosi.sources"
+    lines = ["Types: deb", f"URIs: {mirror.uri()}", f"Suites: {SUITE}", "Components: main"]
+    lines += [f"Signed-By: {mirror.KEYRING}", ""]
+    sources.write_text("\n".join(lines), encoding="utf-8")
+    options = _made(tree / "etc/apt/apt.conf.d") / "90mirror"
+    options.write_text("".join(f"{line}\n" for line in mirror.apt_options()), encoding="utf-8")
+    return tree
+
+
+def _unless_kept(name: str, inputs: Iterable[Path], make: Callable[[], None]) -> None:
+    """Calls `make` unless it has succeeded before on the same inputs."""
+    _made(CACHE)
+    key = CACHE / f"{name}.key"
+    now = _digest(inputs)
+    if key.exists() and key.read_text(encoding="ascii") == now:
+        return
+    key.unlink(missing_ok=True)
+    make()
+    key.write_text(now, encoding="ascii")
+
+
+def _digest(inputs: Iterable[Path]) -> str:
+    """A hash over the names, modes and contents of files and whole directories."""
+    digest = hashlib.sha256(SUITE.encode())
+    for top in inputs:
+        for path in sorted(top.rglob("*")) if top.is_dir() else [top]:
+            if path.is_symlink():
+                content = os.readlink(path).encode()
+            elif path.is_file():
+                content = path.read_bytes()
+            else:
+                continue
+            described = f"{path.name}\0{path.lstat().st_mode}\0{len(content)}\0"
+            digest.update(described.encode() + content)
+    return digest.hexdigest()
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(parents=True, exist_ok=True)
+    return directory
+
+
+def _output(command: Sequence[str]) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def _run(name: str, command: Sequence[str], cwd: Path | None = None) -> None:
+    """Runs a build step, its output in a log that is shown only when the step fails."""
+    log = _made(CACHE) / f"{name}.log"
+    with log.open("wb") as file:
+        ended = subprocess.run(
+            command, check=False, cwd=cwd, stdin=subprocess.DEVNULL, stdout=file, stderr=file
+        )
+    if ended.returncode != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:]
+        raise RuntimeError("\n".join([f"{' '.join(command)}: {ended.returncode}", *lines]))
+
+
+if __name__ == "__main__":
+    STARTED = time.monotonic()
+
+    def _say(text: str) -> None:
+        print(f"{time.monotonic() - STARTED:6.0f} s  {text}", flush=True)
+
+    if sys.argv[1:] != ["--no-programs"]:
+        programs(_say)
+    _say(str(demo(_say).disk))

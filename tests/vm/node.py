@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node of the boot-chain tests: disks and a TPM that outlive its boots, and what a boot said."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from image import Image
+from machine import Disk, Ended, Kernel, Machine, Tpm, Uefi
+
+JOURNAL_PORT = "nightlatch.journal"
+PROGRESS_PORT = "nightlatch.progress"
+RESULT_PORT = "nightlatch.result"
+VOLUMES = ("state", "system")
+DISK_BYTES = 4 << 30
+# A boot takes some 40 s under software emulation, and several times that on a busy machine.
+BOOT_TIMEOUT_SECONDS = 400
+BLOCK_BYTES = 1 << 16
+
+
+@dataclass
+class Boot:
+    """One boot's outcome, as the machine reported it."""
+
+    ended: Ended
+
+    @cached_property
+    def lines(self) -> list[dict[str, Any]]:
+        """The JSON lines of the result port."""
+        return [json.loads(line) for line in self.ended.results if line.startswith("{")]
+
+    @cached_property
+    def verdict(self) -> dict[str, Any]:
+        """The line that says how the boot ended; empty where there is none."""
+        return next((line for line in self.lines if "kind" in line), {})
+
+    @property
+    def kind(self) -> str:
+        """`booted`, `stopped` in the initrd, or how the machine ended without a word."""
+        return str(self.verdict.get("kind", f"silent ({self.ended.how})"))
+
+    @property
+    def exit(self) -> int | None:
+        """What nightlatch ended with, where the boot was stopped."""
+        return self.verdict.get("exit")
+
+    @property
+    def said(self) -> list[str]:
+        """Nightlatch's journal lines, where the boot was stopped."""
+        return [text for line in self.lines if isinstance(text := line.get("MESSAGE"), str)]
+
+    @property
+    def sentence(self) -> str:
+        """What nightlatch itself said last."""
+        own = [
+            line["MESSAGE"]
+            for line in self.lines
+            if line.get("_COMM") == "nightlatch" and isinstance(line.get("MESSAGE"), str)
+        ]
+        return own[-1] if own else ""
+
+    @property
+    def opened(self) -> dict[str, str]:
+        """How each volume was opened: `formatted` or `unlocked`."""
+        status = self.verdict.get("status") or {}
+        return {volume["name"]: volume["how"] for volume in status.get("volumes", [])}
+
+    @property
+    def pcrs(self) -> dict[str, str]:
+        """The SHA-256 PCRs of the final system."""
+        return dict(self.verdict.get("pcrs", {}))
+
+    @property
+    def journal(self) -> bytes:
+        """The whole journal, where the boot had a port for it."""
+        return "\n".join(self.ended.ports.get(JOURNAL_PORT, [])).encode()
+
+    def seconds(self) -> float:
+        """How long the machine ran."""
+        return self.ended.seconds
+
+    def __str__(self) -> str:
+        """For the message of a failed check."""
+        verdict = {k: v for k, v in self.verdict.items() if k not in ("pcrs", "mounts")}
+        return "\n".join([f"{self.kind}, {self.seconds():.0f} s", json.dumps(verdict), *self.said])
+
+
+class Node:
+    """Two volumes, a TPM, firmware variables, and the image to boot from."""
+
+    def __init__(self, directory: Path, image: Image) -> None:
+        """A new machine: blank disks, a TPM fresh from the factory."""
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        self.directory = directory
+        self.image = image
+        self.tpm = Tpm(directory / "tpm")
+        self.paths = {name: directory / f"{name}.img" for name in VOLUMES}
+        for name in VOLUMES:
+            Disk.blank(self.paths[name], DISK_BYTES, name)
+        self._boots = 0
+
+    def machine(
+        self,
+        *,
+        append: str = "",
+        firmware: bool = False,
+        initrd: Path | None = None,
+        journal: bool = False,
+        progress: bool = False,
+        tpm: bool = True,
+        without: str = "",
+    ) -> Machine:
+        """Starts one boot: from firmware, or of the image's kernel with `append` and `initrd`."""
+        self._boots += 1
+        boot: Kernel | Uefi
+        if firmware:
+            boot = Uefi(self.directory / "vars.fd")
+        else:
+            command_line = f"{self.image.append} {append}"
+            boot = Kernel(self.image.kernel, initrd or self.image.initrd, command_line)
+        disks = [Disk(self.image.disk, "image", discard_writes=True)]
+        disks += [Disk(path, name) for name, path in self.paths.items() if name != without]
+        ports = [RESULT_PORT]
+        ports += [JOURNAL_PORT] if journal else []
+        ports += [PROGRESS_PORT] if progress else []
+        return Machine(
+            self.directory / f"boot{self._boots}",
+            boot,
+            disks=disks,
+            tpm=self.tpm if tpm else None,
+            ports=ports,
+        )
+
+    def boot(self, **options: Any) -> Boot:
+        """One boot to its end."""
+        with self.machine(**options) as machine:
+            return Boot(machine.wait(BOOT_TIMEOUT_SECONDS))
+
+    def copy(self, directory: Path) -> Node:
+        """Another node in this one's state."""
+        other = Node(directory, self.image)
+        for name, path in self.paths.items():
+            copy_sparse(path, other.paths[name])
+        self.tpm.snapshot(other.tpm.state)
+        return other
+
+    def flip(self, volume: str, offset: int) -> None:
+        """Changes one byte; doing it again changes it back."""
+        with self.paths[volume].open("r+b") as file:
+            file.seek(offset)
+            byte = file.read(1)[0]
+            file.seek(offset)
+            file.write(bytes([byte ^ 0xFF]))
+
+    def digest(self, volume: str) -> str:
+        """What is on a disk: a hash over every block that is not zero, and where it is."""
+        return content_digest(self.paths[volume])
+
+
+def content_digest(path: Path) -> str:
+    """The same for the same content, however sparse the file."""
+    digest = hashlib.sha256(str(path.stat().st_size).encode())
+    zero = bytes(BLOCK_BYTES)
+    with path.open("rb") as file:
+        for start, end in _extents(file.fileno(), path.stat().st_size):
+            offset = start - start % BLOCK_BYTES
+            while offset < end:
+                file.seek(offset)
+                block = file.read(BLOCK_BYTES)
+                if block != zero[: len(block)]:
+                    digest.update(offset.to_bytes(8, "big") + block)
+                offset += BLOCK_BYTES
+    return digest.hexdigest()
+
+
+def _extents(descriptor: int, size: int) -> list[tuple[int, int]]:
+    """Where a sparse file has data, in whole blocks that do not overlap."""
+    found: list[tuple[int, int]] = []
+    position = 0
+    while position < size:
+        try:
+            start = os.lseek(descriptor, position, os.SEEK_DATA)
+        except OSError:
+            break  # a hole up to the end
+        position = os.lseek(descriptor, start, os.SEEK_HOLE)
+        first = start - start % BLOCK_BYTES
+        last = min(size, position + -position % BLOCK_BYTES)
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], last)
+        else:
+            found.append((first, last))
+    return found
+
+
+def copy_sparse(source: Path, target: Path) -> None:
+    """Copies an image without its holes."""
+    command = ["cp", "--sparse=always", "--reflink=auto", str(source), str(target)]
+    subprocess.run(command, check=True)
+
+
+def with_files(initrd: Path, files: dict[str, str], target: Path) -> Path:
+    """An initrd with files added or replaced; those below a `bin` are made executable."""
+    tree = target.with_suffix(".tree")
+    shutil.rmtree(tree, ignore_errors=True)
+    for name, content in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content.startswith("-> "):
+            path.symlink_to(content.removeprefix("-> "))
+            continue
+        path.write_text(content, encoding="utf-8")
+        path.chmod(0o755 if path.parent.name == "bin" else 0o644)
+    # Only what is new, and its directories: the kernel unpacks one archive over the other.
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    command = ["cpio", "--quiet", "--create", "--format=newc", "--owner=+0:+0"]
+    made = subprocess.run(command, check=True, cwd=tree, input=names.encode(), capture_output=True)
+    before = initrd.read_bytes()
+    # An archive begins at a multiple of four.
+    target.write_bytes(before + bytes(-len(before) % 4) + made.stdout)
+    shutil.rmtree(tree)
+    return target
