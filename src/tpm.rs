@@ -11,7 +11,7 @@
 //! [`Tpm::read`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each; finding the storage root key
 //! two, once; [`Tpm::seal`] four; [`Tpm::unseal`] seven.
 
-mod blob;
+pub(crate) mod blob;
 mod fault;
 mod policy;
 mod seal;
