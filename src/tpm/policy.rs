@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::pcr::{Bank, Pcr};
+use crate::pcr::{Bank, Pcr, PcrSet};
 
 /// `TPM_CC_PolicyPCR` (TPM 2.0 part 2, section 6.5.2).
 const CC_POLICY_PCR: u32 = 0x0000_017f;
@@ -21,12 +21,8 @@ pub struct Policy<'a> {
 }
 
 impl Policy<'_> {
-    /// The PCRs in ascending order, each once.
-    pub(super) fn ordered(&self) -> Vec<Pcr> {
-        let mut pcrs = self.pcrs.to_vec();
-        pcrs.sort_unstable();
-        pcrs.dedup();
-        pcrs
+    pub(super) fn set(&self) -> PcrSet {
+        PcrSet::of(self.pcrs)
     }
 
     /// The digest of a SHA-256 policy session after one `TPM2_PolicyPCR`, with `values` in the order of the PCRs.
@@ -45,10 +41,7 @@ impl Policy<'_> {
 
     /// The marshalled `TPML_PCR_SELECTION` (TPM 2.0 part 2, section 10.9.7).
     fn selection(&self) -> Vec<u8> {
-        let mask = self
-            .pcrs
-            .iter()
-            .fold(0_u32, |mask, pcr| mask | 1 << pcr.index());
+        let mask = u32::from(self.set().bits());
         let mut bytes = 1_u32.to_be_bytes().to_vec();
         bytes.extend(algorithm_id(self.bank).to_be_bytes());
         bytes.push(SELECT_LEN);
@@ -59,12 +52,7 @@ impl Policy<'_> {
 
 impl fmt::Display for Policy<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PCRs ")?;
-        for (place, pcr) in self.ordered().into_iter().enumerate() {
-            let separator = if place == 0 { "" } else { "+" };
-            write!(f, "{separator}{pcr}")?;
-        }
-        write!(f, " ({})", self.bank)
+        write!(f, "PCRs {} ({})", self.set(), self.bank)
     }
 }
 

@@ -75,11 +75,7 @@ impl Tpm {
         }
         let private = Private::try_from(sealed.private.as_slice()).map_err(damaged)?;
         let public = Public::unmarshall(&sealed.public).map_err(damaged)?;
-        let pcrs: Vec<_> = policy
-            .ordered()
-            .into_iter()
-            .map(|pcr| (policy.bank, pcr))
-            .collect();
+        let pcrs: Vec<_> = policy.set().iter().map(|pcr| (policy.bank, pcr)).collect();
         let pcrs = selection(&pcrs)?;
         let data = self.in_session(SessionType::Policy, |tpm, session| {
             let object = tpm.load(srk.handle, &private, &public)?;
@@ -102,7 +98,8 @@ impl Tpm {
         if policy.pcrs.is_empty() {
             return Err(Error::config("a policy without PCRs protects nothing"));
         }
-        let values = self.values(&[policy.bank], &policy.ordered())?;
+        let pcrs: Vec<_> = policy.set().iter().collect();
+        let values = self.values(&[policy.bank], &pcrs)?;
         Ok(policy.digest(values.iter().map(|(_, value)| value.as_slice())))
     }
 

@@ -168,12 +168,14 @@ fn a_bank_that_is_not_active_is_left_alone_and_cannot_carry_a_policy() {
     let secret = Secret::random().unwrap();
     let error = tpm.seal(&secret, &policy).unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable);
-    assert_eq!(
-        error.to_string(),
-        "sealing to PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
-         activate the bank or configure another"
-    );
-    tpm.seal(&secret, &POLICY).unwrap();
+    let sentence = "from PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
+         activate the bank or configure another";
+    assert_eq!(error.to_string(), sentence.replace("from", "sealing to"));
+    let sealed = tpm.seal(&secret, &POLICY).unwrap();
+    let error = tpm.unseal(&sealed, &policy).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(error.to_string(), format!("unsealing {sentence}"));
+    tpm.unseal(&sealed, &POLICY).unwrap();
 }
 
 #[test]

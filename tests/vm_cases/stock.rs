@@ -21,7 +21,7 @@ fn stock_cryptsetup_opens_our_volume_with_the_secret_as_key_file() {
     disk::mount("btrfs");
 }
 
-fn luks_format(disk: &Disk, more: &[&str]) {
+pub(crate) fn luks_format(disk: &Disk, more: &[&str]) {
     let arguments = [
         "luksFormat",
         "--batch-mode",
