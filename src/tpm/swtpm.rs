@@ -94,7 +94,7 @@ impl Swtpm {
     /// Runs one of the tpm2-tools against this TPM, in its directory, and flushes what it left loaded.
     pub(crate) fn tool(&self, name: &str, args: &[&str]) -> Output {
         let run = |name: &str, args: &[&str]| {
-            Command::new(name)
+            alone(name)
                 .args(args)
                 .current_dir(&self.dir)
                 .env(
@@ -149,6 +149,18 @@ fn new_dir() -> PathBuf {
     dir
 }
 
+/// A program that inherits nothing but the three standard streams.
+///
+/// tpm2-tss opens its sockets without `O_CLOEXEC`. A program that another test starts meanwhile would keep a copy of this
+/// test's connection, and swtpm, which serves one connection at a time, would wait for that copy to be closed.
+fn alone(program: &str) -> Command {
+    const CLOSE_OTHERS: &str = "for fd in /proc/$$/fd/*; do fd=${fd##*/}; \
+        if [ \"$fd\" -gt 2 ]; then eval \"exec $fd>&-\"; fi; done; exec \"$0\" \"$@\"";
+    let mut command = Command::new("bash");
+    command.args(["-c", CLOSE_OTHERS, program]);
+    command
+}
+
 /// Starts swtpm with its state and its log in `dir` and waits until it listens; `None` if it ended at once, for want of
 /// what `listening` names. Paths are absolute.
 fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
@@ -157,7 +169,7 @@ fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
     if pid_file.exists() {
         fs::remove_file(&pid_file).expect("removing swtpm's pid file");
     }
-    let mut process = Command::new("swtpm")
+    let mut process = alone("swtpm")
         .args(["socket", "--tpm2", "--tpmstate"])
         .arg(format!("dir={}", dir.display()))
         .args(["--pid", &file("pid")])
