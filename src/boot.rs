@@ -129,7 +129,7 @@ fn ready_tpm(config: &Config, record: &Recorder) -> Result<Tpm> {
 /// Gets or makes the volume's key. Nothing is mapped with it yet.
 fn obtain_key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Result<Keyed> {
     let policy = Policy {
-        pcrs: &config.tpm.pcrs,
+        pcrs: config.tpm.pcrs,
         bank: config.tpm.bank.into(),
     };
     match found {

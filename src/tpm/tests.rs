@@ -7,9 +7,10 @@ use super::swtpm::Swtpm;
 use super::*;
 use crate::error::Exit;
 use crate::key::Secret;
+use crate::pcr::PcrSet;
 
-const POLICY: Policy<'static> = Policy {
-    pcrs: &[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG],
+const POLICY: Policy = Policy {
+    pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
 };
 

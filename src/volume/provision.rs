@@ -192,14 +192,11 @@ fn commit(keyed: &Keyed) -> Result<()> {
 }
 
 fn token(sealed: Sealed, policy: &config::Tpm) -> Tpm2Token {
-    let mut pcrs = policy.pcrs.clone();
-    pcrs.sort_unstable();
-    pcrs.dedup();
     Tpm2Token {
         keyslot: TPM_KEYSLOT,
         private: sealed.private,
         public: sealed.public,
-        pcrs,
+        pcrs: policy.pcrs.into(),
         bank: policy.bank.into(),
         policy_hash: sealed.policy_hash,
         srk: sealed.srk,

@@ -75,7 +75,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     let volume = volume(&config);
     let mut tpm = nightlatch::tpm::Tpm::open(&config.tpm.tcti).unwrap();
     let policy = nightlatch::tpm::Policy {
-        pcrs: &config.tpm.pcrs,
+        pcrs: config.tpm.pcrs,
         bank: config.tpm.bank.into(),
     };
     let keyed = new(volume)

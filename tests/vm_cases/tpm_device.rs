@@ -7,7 +7,7 @@ use std::process::{Child, Command};
 
 use nightlatch::config::Tcti;
 use nightlatch::error::Exit;
-use nightlatch::pcr::{Bank, Pcr};
+use nightlatch::pcr::{Bank, Pcr, PcrSet};
 use nightlatch::tpm::{Policy, Tpm};
 use nightlatch::volume::{self, Found};
 
@@ -16,8 +16,8 @@ use crate::stock::luks_format;
 
 const EXCLUSIVE: &str = "/dev/tpm0";
 const SHARED: &str = "/dev/tpmrm0";
-const POLICY: Policy<'static> = Policy {
-    pcrs: &[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG],
+const POLICY: Policy = Policy {
+    pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
 };
 

@@ -24,7 +24,10 @@ fn a_secret_comes_back_under_every_kind_of_policy() {
     let all = all_pcrs();
     for bank in [Bank::Sha256, Bank::Sha384] {
         for pcrs in [&all[7..8], &all[11..13], &all[..]] {
-            let policy = Policy { pcrs, bank };
+            let policy = Policy {
+                pcrs: PcrSet::of(pcrs),
+                bank,
+            };
             let secret = Secret::random().unwrap();
             let sealed = tpm.seal(&secret, &policy).unwrap();
             let unsealed = tpm.unseal(&sealed, &policy).unwrap();
@@ -38,7 +41,7 @@ fn a_policy_without_pcrs_and_a_secret_of_another_length_are_errors() {
     let swtpm = Swtpm::start();
     let mut tpm = connected(&swtpm);
     let none = Policy {
-        pcrs: &[],
+        pcrs: PcrSet::of(&[]),
         bank: Bank::Sha256,
     };
     let error = tpm.seal(&Secret::random().unwrap(), &none).unwrap_err();
@@ -85,7 +88,7 @@ fn a_policy_other_than_the_configured_one_is_refused() {
     let mut tpm = connected(&swtpm);
     let secret = Secret::random().unwrap();
     let weaker = Policy {
-        pcrs: &[Pcr::SECURE_BOOT],
+        pcrs: PcrSet::of(&[Pcr::SECURE_BOOT]),
         bank: Bank::Sha256,
     };
     let mut sealed = tpm.seal(&secret, &weaker).unwrap();
