@@ -134,10 +134,10 @@ fn obtain_key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) 
     };
     match found {
         Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            lock(tpm)?.seal(secret, &policy)
+            lock(tpm)?.seal(secret, policy)
         }),
         Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
-            lock(tpm)?.unseal(sealed, &policy)
+            lock(tpm)?.unseal(sealed, policy)
         }),
     }
 }

@@ -24,7 +24,7 @@ impl Policy {
     /// The digest of a SHA-256 policy session after one `TPM2_PolicyPCR`, with `values` in the order of the PCRs.
     ///
     /// policyDigest = H(0³² ‖ `TPM_CC_PolicyPCR` ‖ pcrs ‖ H(values)) (TPM 2.0 part 3, section 23.7).
-    pub(super) fn digest<'v>(&self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
+    pub(super) fn digest<'v>(self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
         let all: Vec<u8> = values.into_iter().flatten().copied().collect();
         let mut message = vec![0; 32];
         message.extend(CC_POLICY_PCR.to_be_bytes());
@@ -36,7 +36,7 @@ impl Policy {
     }
 
     /// The marshalled `TPML_PCR_SELECTION` (TPM 2.0 part 2, section 10.9.7).
-    fn selection(&self) -> Vec<u8> {
+    fn selection(self) -> Vec<u8> {
         let mask = u32::from(self.pcrs.bits());
         let mut bytes = 1_u32.to_be_bytes().to_vec();
         bytes.extend(algorithm_id(self.bank).to_be_bytes());

@@ -20,7 +20,7 @@ impl Tpm {
     /// Seals `secret` to the values the PCRs have now.
     ///
     /// Commands: `PCR_Read`, `StartAuthSession`, `Create`, `FlushContext`.
-    pub fn seal(&mut self, secret: &Secret, policy: &Policy) -> Result<Sealed> {
+    pub fn seal(&mut self, secret: &Secret, policy: Policy) -> Result<Sealed> {
         self.seal_now(secret, policy)
             .doing(format_args!("sealing to {policy}"))
     }
@@ -29,12 +29,12 @@ impl Tpm {
     ///
     /// Commands: `PCR_Read`, `StartAuthSession`, `Load`, `PolicyPCR`, `Unseal`, `FlushContext` twice. What can be refused from
     /// the PCRs and the bytes alone never reaches the TPM.
-    pub fn unseal(&mut self, sealed: &Sealed, policy: &Policy) -> Result<Secret> {
+    pub fn unseal(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         self.unseal_now(sealed, policy)
             .doing(format_args!("unsealing from {policy}"))
     }
 
-    fn seal_now(&mut self, secret: &Secret, policy: &Policy) -> Result<Sealed> {
+    fn seal_now(&mut self, secret: &Secret, policy: Policy) -> Result<Sealed> {
         if secret.expose().len() != KEY_LEN {
             return Err(Error::failure(format_args!(
                 "the secret is not {KEY_LEN} bytes"
@@ -63,7 +63,7 @@ impl Tpm {
         Ok(sealed)
     }
 
-    fn unseal_now(&mut self, sealed: &Sealed, policy: &Policy) -> Result<Secret> {
+    fn unseal_now(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         sealed.check()?;
         if self.policy_hash(policy)? != sealed.policy_hash {
             return Err(other_values());
@@ -94,7 +94,7 @@ impl Tpm {
     }
 
     /// What a session's policy digest would be with the values the PCRs have now.
-    fn policy_hash(&mut self, policy: &Policy) -> Result<[u8; 32]> {
+    fn policy_hash(&mut self, policy: Policy) -> Result<[u8; 32]> {
         if policy.pcrs.is_empty() {
             return Err(Error::config("a policy without PCRs protects nothing"));
         }

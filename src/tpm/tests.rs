@@ -167,16 +167,16 @@ fn a_bank_that_is_not_active_is_left_alone_and_cannot_carry_a_policy() {
         ..POLICY
     };
     let secret = Secret::random().unwrap();
-    let error = tpm.seal(&secret, &policy).unwrap_err();
+    let error = tpm.seal(&secret, policy).unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable);
     let sentence = "from PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
          activate the bank or configure another";
     assert_eq!(error.to_string(), sentence.replace("from", "sealing to"));
-    let sealed = tpm.seal(&secret, &POLICY).unwrap();
-    let error = tpm.unseal(&sealed, &policy).unwrap_err();
+    let sealed = tpm.seal(&secret, POLICY).unwrap();
+    let error = tpm.unseal(&sealed, policy).unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable);
     assert_eq!(error.to_string(), format!("unsealing {sentence}"));
-    tpm.unseal(&sealed, &POLICY).unwrap();
+    tpm.unseal(&sealed, POLICY).unwrap();
 }
 
 #[test]
@@ -209,8 +209,8 @@ fn a_boot_of_two_volumes_takes_twenty_commands() {
     let first = Secret::random().unwrap();
     let second = Secret::random().unwrap();
     let sealed = [
-        tpm.seal(&first, &POLICY).unwrap(),
-        tpm.seal(&second, &POLICY).unwrap(),
+        tpm.seal(&first, POLICY).unwrap(),
+        tpm.seal(&second, POLICY).unwrap(),
     ];
     drop(tpm);
     swtpm.reset();
@@ -220,7 +220,7 @@ fn a_boot_of_two_volumes_takes_twenty_commands() {
     assert!(swtpm.commands().is_empty());
     tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
     assert_eq!(swtpm.commands(), [GET_CAPABILITY, PCR_READ]);
-    tpm.unseal(&sealed[0], &POLICY).unwrap();
+    tpm.unseal(&sealed[0], POLICY).unwrap();
     let found = [PCR_READ, READ_PUBLIC, READ_PUBLIC];
     let unsealed = [
         START_AUTH_SESSION,
@@ -231,7 +231,7 @@ fn a_boot_of_two_volumes_takes_twenty_commands() {
         FLUSH_CONTEXT,
     ];
     assert_eq!(swtpm.commands(), [&found[..], &unsealed].concat());
-    tpm.unseal(&sealed[1], &POLICY).unwrap();
+    tpm.unseal(&sealed[1], POLICY).unwrap();
     assert_eq!(swtpm.commands(), [&[PCR_READ][..], &unsealed].concat());
     tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
     assert_eq!(swtpm.commands(), [PCR_EXTEND]);

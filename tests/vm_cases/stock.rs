@@ -79,7 +79,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         bank: config.tpm.bank.into(),
     };
     let keyed = new(volume)
-        .prepare(volume, &config.tpm, |secret| tpm.seal(secret, &policy))
+        .prepare(volume, &config.tpm, |secret| tpm.seal(secret, policy))
         .unwrap();
     volume::open(volume, keyed).unwrap();
     close();
@@ -89,7 +89,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         panic!("expected an existing volume");
     };
     let keyed = existing
-        .unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, &policy))
+        .unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, policy))
         .unwrap();
     assert_eq!(keyed.keyslot, 1);
     volume::open(volume, keyed).unwrap();

@@ -101,16 +101,16 @@ fn the_exclusive_node_by_name_is_not_replaced_by_another() {
 
 #[test]
 fn what_one_node_seals_either_unseals() {
-    let sealed = auto().seal(&secret(), &POLICY).unwrap();
-    let unsealed = auto().unseal(&sealed, &POLICY).unwrap();
+    let sealed = auto().seal(&secret(), POLICY).unwrap();
+    let unsealed = auto().unseal(&sealed, POLICY).unwrap();
     assert_eq!(unsealed.expose(), SECRET);
 
     let _holder = Holder::start();
     let mut shared = auto();
     assert_eq!(open_nodes(), [SHARED]);
-    assert_eq!(shared.unseal(&sealed, &POLICY).unwrap().expose(), SECRET);
-    let sealed = shared.seal(&secret(), &POLICY).unwrap();
-    assert_eq!(shared.unseal(&sealed, &POLICY).unwrap().expose(), SECRET);
+    assert_eq!(shared.unseal(&sealed, POLICY).unwrap().expose(), SECRET);
+    let sealed = shared.seal(&secret(), POLICY).unwrap();
+    assert_eq!(shared.unseal(&sealed, POLICY).unwrap().expose(), SECRET);
 }
 
 /// The storage root key is one that systemd made, where this is the first case to need it.
@@ -139,7 +139,7 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
             panic!("expected an existing volume");
         };
         let mut tpm = auto();
-        existing.unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, &POLICY))
+        existing.unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, POLICY))
     };
 
     enroll("7");

@@ -8,11 +8,11 @@ const ALWAYS: usize = usize::MAX;
 fn unsealed_with(fault: Fault) -> (Result<bool>, Vec<u32>, Proxy) {
     let mut swtpm = Swtpm::start();
     let secret = Secret::random().unwrap();
-    let sealed = connected(&swtpm).seal(&secret, &POLICY).unwrap();
+    let sealed = connected(&swtpm).seal(&secret, POLICY).unwrap();
     swtpm.commands();
     let proxy = Proxy::before(swtpm.port(), fault);
     let mut tpm = Tpm::open(&Tcti::Swtpm { port: proxy.port }).unwrap();
-    let unsealed = tpm.unseal(&sealed, &POLICY);
+    let unsealed = tpm.unseal(&sealed, POLICY);
     let is_same = unsealed.map(|unsealed| unsealed.expose() == secret.expose());
     drop(tpm);
     (is_same, swtpm.commands(), proxy)
@@ -209,7 +209,7 @@ fn trouble_is_one_sentence_and_a_verdict() {
 fn a_locked_out_tpm_still_unseals_because_nothing_of_ours_counts_failures() {
     let swtpm = Swtpm::start();
     let secret = Secret::random().unwrap();
-    let sealed = connected(&swtpm).seal(&secret, &POLICY).unwrap();
+    let sealed = connected(&swtpm).seal(&secret, POLICY).unwrap();
     let setup = ["-s", "-n", "1", "-t", "3600", "-l", "3600"];
     succeeds(&swtpm, "tpm2_dictionarylockout", &setup);
     std::fs::write(swtpm.dir().join("data"), b"x").unwrap();
@@ -234,10 +234,10 @@ fn a_locked_out_tpm_still_unseals_because_nothing_of_ours_counts_failures() {
 
     let mut tpm = connected(&swtpm);
     assert_eq!(
-        tpm.unseal(&sealed, &POLICY).unwrap().expose(),
+        tpm.unseal(&sealed, POLICY).unwrap().expose(),
         secret.expose()
     );
-    tpm.seal(&secret, &POLICY).unwrap();
+    tpm.seal(&secret, POLICY).unwrap();
 }
 
 #[test]
@@ -245,8 +245,8 @@ fn the_secret_never_crosses_the_bus_in_clear() {
     let swtpm = Swtpm::start();
     let secret = Secret::random().unwrap();
     let mut tpm = connected(&swtpm);
-    let sealed = tpm.seal(&secret, &POLICY).unwrap();
-    tpm.unseal(&sealed, &POLICY).unwrap();
+    let sealed = tpm.seal(&secret, POLICY).unwrap();
+    tpm.unseal(&sealed, POLICY).unwrap();
     let digits: String = swtpm
         .log()
         .lines()
