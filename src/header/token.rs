@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::broken::broken;
 use super::fields::{Field, Fields};
 use super::role;
-use crate::config::{Profile, Role};
+use crate::config::{Profile, Role, VolumeName};
 use crate::error::{Error, Result};
 use crate::pcr::{Bank, Pcr};
 use crate::tpm::blob;
@@ -35,6 +35,8 @@ pub struct NightlatchToken {
     pub profile: Profile,
     /// What the volume is for.
     pub role: Role,
+    /// The volume's name. Two disks of one role do not pass for each other unless somebody edits the header.
+    pub volume: VolumeName,
     /// The salt of the clusterID. It is not secret.
     pub salt: [u8; 32],
 }
@@ -81,6 +83,7 @@ impl NightlatchToken {
             "keyslots": [],
             "profile": self.profile.name(),
             "role": self.role.word(),
+            "volume": self.volume.as_str(),
             "measurement-salt": Base64::encode_string(&self.salt),
         })
     }
@@ -96,9 +99,14 @@ impl NightlatchToken {
         Ok(Self {
             profile: Profile::Nightlatch1,
             role: the_role(&fields.take("role")?)?,
+            volume: the_name(&fields.take("volume")?)?,
             salt: fields.take("measurement-salt")?.base64_array()?,
         })
     }
+}
+
+fn the_name(field: &Field<'_, '_>) -> Result<VolumeName> {
+    VolumeName::try_from(field.text()?.to_owned()).map_err(|why| field.expected(why))
 }
 
 fn the_role(field: &Field<'_, '_>) -> Result<Role> {

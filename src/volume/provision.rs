@@ -87,6 +87,7 @@ impl New {
         let token = NightlatchToken {
             profile: Profile::Nightlatch1,
             role: volume.role,
+            volume: volume.name.clone(),
             salt,
         };
         luks.add_token(&token.to_json())?;
@@ -134,6 +135,7 @@ fn tidy(volume: &config::Volume, header: &HeaderFile, device_len: u64) -> Result
     area.clear_unused(&parsed);
     let expect = Expect {
         role: Some(volume.role),
+        volume: Some(volume.name.clone()),
         device_len: Some(device_len),
     };
     area.header()
