@@ -280,7 +280,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Keeps secrets out of swap and core files. An initrd has neither by default, so a refusal is not fatal.
-fn protect_memory() {
+pub fn protect_memory() {
     if let Err(error) = prctl::set_dumpable(false) {
         warn!("forbidding core dumps: {}", error.desc());
     }
