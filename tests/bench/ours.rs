@@ -99,15 +99,15 @@ fn ready_tpm(config: &Config) -> Mutex<Tpm> {
 
 fn key_all<'a>(config: &'a Config, tpm: &Mutex<Tpm>, steps: &Steps) -> Vec<(&'a Volume, Keyed)> {
     let policy = Policy {
-        pcrs: &config.tpm.pcrs,
+        pcrs: config.tpm.pcrs,
         bank: config.tpm.bank.into(),
     };
     let key = |volume: &Volume, found| match found {
         Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            tpm.lock().unwrap().seal(secret, &policy)
+            tpm.lock().unwrap().seal(secret, policy)
         }),
         Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
-            tpm.lock().unwrap().unseal(sealed, &policy)
+            tpm.lock().unwrap().unseal(sealed, policy)
         }),
     };
     let volumes = config.volumes().map(|volume| (volume, ())).collect();
