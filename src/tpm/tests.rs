@@ -203,6 +203,17 @@ fn a_tpm_for_a_virtual_machine_waits_at_its_socket_after_a_reset_too() {
 }
 
 #[test]
+fn a_program_a_test_starts_does_not_inherit_connections() {
+    let swtpm = Swtpm::start();
+    let (end, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    // Unlike what the standard library opens, a duplicate stays open in programs; so does what tpm2-tss opens.
+    let _inherited = nix::unistd::dup(&end).unwrap();
+    let open = succeeds(&swtpm, "ls", &["-l", "/proc/self/fd"]);
+    let open = String::from_utf8(open).unwrap();
+    assert!(open.contains("/fd") && !open.contains("socket:"), "{open}");
+}
+
+#[test]
 fn a_boot_of_two_volumes_takes_twenty_commands() {
     let mut swtpm = Swtpm::start();
     let mut tpm = connected(&swtpm);
