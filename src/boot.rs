@@ -5,36 +5,64 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
+use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 
 use crate::config::{Config, Volume};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Exit, Result};
 use crate::measure::{self, EventLog, Identity};
 use crate::status::{Recorder, VolumeStatus};
 use crate::tpm::{Policy, Tpm};
 use crate::volume::{self, Found, Keyed, Opened};
 use crate::{handoff, key, logging, root};
 
+/// Pauses before a temporary failure is tried again, in seconds. After the last one, about an hour, it is final.
+const PAUSES_S: [u64; 18] = [
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300, 300, 300, 300, 300,
+];
+
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
-/// The order is the promise: nothing is measured before every volume's key is known to be right, nothing is mapped
-/// before everything is measured, and nothing can be unsealed after the hand-over.
+/// The order is the promise: nothing is measured before every volume's key is known to be right, nothing is mapped with a
+/// key before everything is measured, and nothing can be unsealed once that has begun and ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
-    let tpm = record.step("preparing TPM", None, || ready_tpm(&config, record))?;
-    let tpm = Mutex::new(tpm);
     let log = EventLog::open(top);
-
-    let volumes = config.volumes().map(|volume| (volume, ())).collect();
-    let keyed = at_once(volumes, |volume, ()| {
-        let found = record.step("examining", Some(volume), || volume::examine(volume))?;
-        record.step("keying", Some(volume), || key(&config, &tpm, volume, found))
+    let (tpm, keyed) = patiently(|| {
+        let tpm = record.step("preparing TPM", None, || ready_tpm(&config, record))?;
+        let tpm = Mutex::new(tpm);
+        let volumes = config.volumes().map(|volume| (volume, ())).collect();
+        let keyed = at_once(volumes, |volume, ()| {
+            let found = record.step("examining", Some(volume), || volume::examine(volume))?;
+            record.step("keying", Some(volume), || {
+                obtain_key(&config, &tpm, volume, found)
+            })
+        })?;
+        Ok((tpm, keyed))
     })?;
+    let done = measure_and_open(top, &config, &tpm, &log, keyed, record);
+    if done.is_err() {
+        close_all(&config);
+    }
+    let fenced = record.step("fencing", None, || fence(&config, &tpm, &log, record));
+    done.and(fenced).map_err(Error::for_good)
+}
+
+/// What can be done once only: a measurement cannot be taken back.
+fn measure_and_open(
+    top: &Path,
+    config: &Config,
+    tpm: &Mutex<Tpm>,
+    log: &EventLog,
+    keyed: Vec<(&Volume, Keyed)>,
+    record: &Recorder,
+) -> Result<()> {
+    require_distinct(&keyed)?;
     record.step("measuring", None, || {
-        measure(&config, &tpm, &log, &keyed, record)
+        measure_all(config, tpm, log, &keyed, record)
     })?;
     let opened = at_once(keyed, |volume, keyed| {
         record.step("opening", Some(volume), || volume::open(volume, keyed))
@@ -42,9 +70,46 @@ pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     for (volume, opened) in opened {
         record.volume(describe(volume, opened));
     }
-    record.step("preparing root", None, || root::check(&config))?;
-    record.step("handing over", None, || handoff::hand_over(top, &config))?;
-    record.step("fencing", None, || fence(&config, &tpm, &log, record))
+    record.step("preparing root", None, || root::check(config))?;
+    record.step("handing over", None, || handoff::hand_over(top, config))
+}
+
+/// Tries again, after pauses that grow, as long as the failure is a temporary one.
+fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for seconds in PAUSES_S {
+        match work() {
+            Err(error) if error.exit() == Exit::Temporary => {
+                warn!("{error}; trying again in {seconds} s");
+                logging::progress(&format!("waiting {seconds} s: {error}"));
+                thread::sleep(Duration::from_secs(seconds));
+            }
+            done => return done,
+        }
+    }
+    work()
+}
+
+/// Two devices that hold the same volume are one volume and a copy of it.
+fn require_distinct(keyed: &[(&Volume, Keyed)]) -> Result<()> {
+    for (index, (volume, this)) in keyed.iter().enumerate() {
+        let mut before = keyed.iter().take(index);
+        if let Some((other, _)) = before.find(|(_, other)| other.uuid == this.uuid) {
+            return Err(Error::refused(format_args!(
+                "volume {} has the UUID of volume {}: one of them is a copy",
+                volume.name, other.name
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// After a failure nothing stays open.
+fn close_all(config: &Config) {
+    for volume in config.volumes() {
+        if let Err(error) = volume::close(volume) {
+            warn!(volume = volume.name.as_str(); "closing: {error}");
+        }
+    }
 }
 
 /// The TPM, and proof that this boot has not been given an identity yet.
@@ -61,8 +126,8 @@ fn ready_tpm(config: &Config, record: &Recorder) -> Result<Tpm> {
     Ok(tpm)
 }
 
-/// Gets or makes the volume's key. Nothing is mapped yet.
-fn key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Result<Keyed> {
+/// Gets or makes the volume's key. Nothing is mapped with it yet.
+fn obtain_key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Result<Keyed> {
     let policy = Policy {
         pcrs: &config.tpm.pcrs,
         bank: config.tpm.bank.into(),
@@ -78,7 +143,7 @@ fn key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Resu
 }
 
 /// Measures the clusterID and the volumes' identities, in the configuration's order, which is the same at every boot.
-fn measure(
+fn measure_all(
     config: &Config,
     tpm: &Mutex<Tpm>,
     log: &EventLog,
@@ -149,7 +214,8 @@ fn describe(volume: &Volume, opened: Opened) -> VolumeStatus {
     }
 }
 
-/// Works on all volumes at once and waits for each; the first failure in the configuration's order is the one returned.
+/// Works on all volumes at once and waits for each. Of several failures the first one that is not temporary is returned,
+/// in the configuration's order; the others are logged.
 fn at_once<'a, I: Send, T: Send>(
     volumes: Vec<(&'a Volume, I)>,
     work: impl Fn(&'a Volume, I) -> Result<T> + Sync,
@@ -172,14 +238,16 @@ fn at_once<'a, I: Send, T: Send>(
             })
             .collect::<Vec<_>>()
     });
-    for error in results
+    let (done, mut failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    failed.sort_by_key(|failed| matches!(failed, Err(error) if error.exit() == Exit::Temporary));
+    for error in failed
         .iter()
-        .filter_map(|result| result.as_ref().err())
         .skip(1)
+        .filter_map(|failed| failed.as_ref().err())
     {
         warn!("{error}");
     }
-    results.into_iter().collect()
+    failed.into_iter().take(1).chain(done).collect()
 }
 
 fn lock(tpm: &Mutex<Tpm>) -> Result<MutexGuard<'_, Tpm>> {

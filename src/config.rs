@@ -214,6 +214,26 @@ pub enum FileSystem {
 }
 
 impl FileSystem {
+    /// The longest label it takes, in bytes; volumes are labelled with their names.
+    #[must_use]
+    pub fn max_label_len(self) -> usize {
+        match self {
+            Self::Btrfs => 255,
+            Self::Xfs => 12,
+            Self::Ext4 => 16,
+        }
+    }
+
+    /// The smallest device to put it on, in bytes: what its mkfs asks for, and header, tags and journals.
+    #[must_use]
+    pub fn min_device_len(self) -> u64 {
+        match self {
+            Self::Btrfs => 132 << 20,
+            Self::Xfs => 352 << 20,
+            Self::Ext4 => 160 << 20,
+        }
+    }
+
     /// The name `mount -t` takes.
     #[must_use]
     pub fn name(self) -> &'static str {

@@ -86,6 +86,18 @@ impl Error {
         Self::new(Exit::Config, message)
     }
 
+    /// The same error where trying again cannot help any more.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        match self.exit {
+            Exit::Temporary => Self {
+                exit: Exit::Failure,
+                ..self
+            },
+            Exit::Failure | Exit::Usage | Exit::Unavailable | Exit::Refused | Exit::Config => self,
+        }
+    }
+
     /// The verdict.
     #[must_use]
     pub fn exit(&self) -> Exit {

@@ -153,6 +153,19 @@ impl Area {
         self.bytes().get(..MARKER_OFFSET).unwrap_or_default()
     }
 
+    /// The binary parts of both copies and their offsets. They are written before the rest of a new header, so that an
+    /// interruption leaves something that can be told from other uses of the disk.
+    #[must_use]
+    pub fn binary_headers(&self) -> [(u64, &[u8]); 2] {
+        [0, binary::COPY_LEN].map(|offset| {
+            let copy = self.bytes().get(offset..).unwrap_or_default();
+            (
+                offset as u64,
+                copy.get(..binary::BINARY_LEN).unwrap_or_default(),
+            )
+        })
+    }
+
     /// Decides what the device holds. What is neither blank nor interrupted nor a LUKS2 header that parses is refused.
     pub fn classify(&self, probe: Probe) -> Result<Content> {
         if is_zero(self.bytes()) {
@@ -169,7 +182,14 @@ impl Area {
             .split_last_chunk::<MARKER_LEN>()
             .ok_or_else(|| Error::failure("the header area is shorter than a marker"))?;
         if Marker::is_in(block) {
-            return Marker::parse(block).map(Content::Interrupted);
+            let marker = Marker::parse(block)?;
+            return if marker.explains(rest) {
+                Ok(Content::Interrupted(marker))
+            } else {
+                Err(foreign(
+                    "a provisioning marker beside data that provisioning does not write",
+                ))
+            };
         }
         let luks = rest.starts_with(&binary::PRIMARY_MAGIC)
             || rest

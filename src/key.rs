@@ -25,7 +25,7 @@ pub const CLUSTER_ID: &str = "clusterID";
 
 /// Key bytes: wiped on drop, never printed, never copied.
 ///
-/// The programs lock their memory as they start, so the bytes do not reach a swap device either.
+/// The boot program locks its memory as it starts, so there the bytes do not reach a swap device either.
 pub struct Secret(Zeroizing<Box<[u8]>>);
 
 impl Secret {
@@ -65,7 +65,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Fills `bytes` from the kernel's generator (getrandom(2)), for salts and nonces, which are not secret.
+/// Fills `bytes` from the kernel's generator (getrandom(2)), which blocks until it is seeded.
 pub fn fill_random(bytes: &mut [u8]) -> Result<()> {
     getrandom::fill(bytes)
         .map_err(|error| Error::failure(format_args!("getrandom: {error}")))

@@ -12,8 +12,9 @@ pub mod table;
 mod unlock;
 
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 
-use log::info;
+use log::{info, warn};
 use serde::{Deserialize, Serialize};
 
 pub use device::Device;
@@ -109,10 +110,18 @@ pub fn examine(volume: &config::Volume) -> Result<Found> {
     let (area, probe) = Area::read(device.file(), device.len_bytes())?;
     match area.classify(probe)? {
         Content::Blank => {
-            may_format(volume, "the device is blank").map(|()| Found::New(New::on(device)))
+            may_format(volume, &device, "the device is blank")?;
+            Ok(Found::New(New::on(device, None)))
         }
-        Content::Interrupted(_) => may_format(volume, "an earlier first boot was interrupted")
-            .map(|()| Found::New(New::on(device))),
+        Content::Interrupted(marker) if marker.role == volume.role => {
+            may_format(volume, &device, "an earlier first boot was interrupted")?;
+            Ok(Found::New(New::on(device, Some(marker))))
+        }
+        Content::Interrupted(marker) => Err(Error::refused(format_args!(
+            "rule F23: an interrupted first boot of a volume of role {}, expected {}; is it the right disk?",
+            marker.role.word(),
+            volume.role.word()
+        ))),
         Content::Luks(header) => {
             let expect = Expect {
                 role: Some(volume.role),
@@ -139,7 +148,15 @@ fn check_superblock(device: &Device) -> Result<()> {
     superblock::check(&block, device.len_bytes())
 }
 
-fn may_format(volume: &config::Volume, why: &str) -> Result<()> {
+fn may_format(volume: &config::Volume, device: &Device, why: &str) -> Result<()> {
+    let min_len = volume.file_system.min_device_len();
+    if device.len_bytes() < min_len {
+        return Err(Error::refused(format_args!(
+            "the device has {} bytes, {} needs at least {min_len}",
+            device.len_bytes(),
+            volume.file_system.name()
+        )));
+    }
     match volume.format {
         Format::IfBlank => {
             info!(volume = volume.name.as_str(); "{why}: it will be formatted");
@@ -157,7 +174,7 @@ pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
     let name = volume.name.as_str();
     keyed.device.require_same()?;
     let mut luks = Luks::load(&keyed.header, keyed.device.path())?;
-    activate(&mut luks, name, &keyed)?;
+    activate(&mut luks, name, &keyed, Journal::On)?;
     if keyed.how == How::Formatted {
         provision::finish(volume, &mut luks, &keyed)?;
     }
@@ -169,18 +186,34 @@ pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
     })
 }
 
+/// Removes the mapping of a volume of a boot that failed.
+pub fn close(volume: &config::Volume) -> Result<()> {
+    let name = volume.name.as_str();
+    if !Path::new(&volume.name.mapping()).exists() {
+        return Ok(());
+    }
+    Luks::of_mapping(name)?.deactivate(name)
+}
+
 /// A mapping that is not what was meant is removed at once.
-fn activate(luks: &mut Luks, name: &str, keyed: &Keyed) -> Result<()> {
-    luks.activate(name, &keyed.volume_key, Journal::On)
+fn activate(luks: &mut Luks, name: &str, keyed: &Keyed, journal: Journal) -> Result<()> {
+    luks.activate(name, &keyed.volume_key, journal)
         .doing("activating")?;
     let expected = table::Expected {
         name,
         uuid: &keyed.uuid,
         disk: &keyed.device.number(),
+        len_sectors: superblock::data_len(keyed.device.len_bytes()) / table::SECTOR_LEN,
+        mode: match journal {
+            Journal::On => "J",
+            Journal::Off => "D",
+        },
     };
     let verified = table::verify(&expected).doing("comparing the live tables");
-    if verified.is_err() {
-        luks.deactivate(name)?;
+    if verified.is_err()
+        && let Err(error) = luks.deactivate(name)
+    {
+        warn!(volume = name; "{error}");
     }
     verified
 }

@@ -90,6 +90,13 @@ fn one(volume: &Volume) -> Result<(), String> {
                 .into(),
         );
     }
+    let max_len = volume.file_system.max_label_len();
+    if volume.name.as_str().len() > max_len {
+        return Err(format!(
+            "name: {} is labelled with it and takes at most {max_len} characters",
+            volume.file_system.name()
+        ));
+    }
     match (volume.role, volume.mode, &volume.mount, &volume.lower) {
         (Role::State, None, Some(_), None)
         | (Role::Root, Some(RootMode::Plain), None, None)

@@ -9,9 +9,9 @@ use serde::Deserialize;
 /// The longest volume name. Device-mapper takes 127 bytes; the suffix `_dif` and a unit's name have to fit as well.
 const NAME_LEN_MAX: usize = 32;
 
-/// Names of mappings that systemd makes (systemd-veritysetup-generator), of device-mapper's node, and of the directory in
-/// `/run/nightlatch` that takes the image below an overlay.
-const NAMES_TAKEN: [&str; 4] = ["root", "usr", "control", "lower"];
+/// Names of mappings that systemd makes (systemd-veritysetup-generator), of device-mapper's node, and of directories in
+/// `/run/nightlatch`: for the image below an overlay, and for file systems being made.
+const NAMES_TAKEN: [&str; 5] = ["root", "usr", "control", "lower", "new"];
 
 /// A volume's name: safe in a path, a unit's name, a D-Bus message and a device-mapper name.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]

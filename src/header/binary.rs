@@ -12,9 +12,11 @@ use crate::error::{Error, Result};
 /// Length of one copy with its JSON. LUKS2 allows larger ones; libcryptsetup makes this one by default.
 pub(super) const COPY_LEN: usize = 16384;
 /// Length of the binary part.
-const BINARY_LEN: usize = 4096;
+pub(super) const BINARY_LEN: usize = 4096;
 /// Length of the JSON area.
 pub(super) const JSON_LEN: usize = COPY_LEN - BINARY_LEN;
+/// What is between the magic and the UUID in the binary part, in bytes.
+const UP_TO_UUID_LEN: usize = 162;
 /// Where the checksum is in the binary part, and how long its field is.
 const CHECKSUM_OFFSET: usize = 448;
 const CHECKSUM_LEN: usize = 64;
@@ -32,6 +34,32 @@ pub(super) struct Binary<'a> {
     pub(super) subsystem: &'a str,
     pub(super) uuid: String,
     pub(super) json: &'a [u8],
+}
+
+/// How a copy begins, by its first sector alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Start {
+    /// Zeros.
+    Blank,
+    /// The magic, and the UUID that was asked for.
+    Named,
+    /// Anything else.
+    Foreign,
+}
+
+/// How the copy with `magic` begins in `sector`, where a volume `uuid` is meant.
+pub(super) fn start(sector: &[u8], magic: [u8; 6], uuid: &str) -> Start {
+    if is_zero(sector) {
+        return Start::Blank;
+    }
+    let mut reader = Reader::new(sector);
+    let is_magic = reader.array() == Some(magic);
+    let _up_to_uuid = reader.take(UP_TO_UUID_LEN);
+    if is_magic && reader.take(40).and_then(text) == Some(uuid) {
+        Start::Named
+    } else {
+        Start::Foreign
+    }
 }
 
 /// Reads and compares both copies.

@@ -15,7 +15,7 @@ use crate::error::Result;
 /// Stripes of the anti-forensic splitter (LUKS1 specification, section 5.5).
 const AF_STRIPES: u64 = 4000;
 /// Bytes of a keyslot's area: volume key times stripes, rounded up to 4 KiB (`get_area_size` in libcryptsetup).
-const KEYSLOT_AREA_LEN: u64 = (VOLUME_KEY_LEN * AF_STRIPES).next_multiple_of(4096);
+pub(super) const KEYSLOT_AREA_LEN: u64 = (VOLUME_KEY_LEN * AF_STRIPES).next_multiple_of(4096);
 
 /// Compares the keyslots with the template of `profile`.
 pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {

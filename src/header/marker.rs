@@ -2,14 +2,16 @@
 //! The mark of a provisioning that has not finished.
 //!
 //! Written and synced to a proven-blank device before anything else and cleared by the very last write, so a device that
-//! carries it holds nothing anybody kept: the next boot starts over. It is not authenticated; a host that forges it
-//! destroys a volume it could have destroyed by blanking it.
+//! carries it, and nothing that cannot be explained by it, holds nothing anybody kept: the next boot starts over. It is
+//! not authenticated; a host that forges it destroys a volume it could have destroyed by blanking it.
 
 use sha2::{Digest, Sha256};
 
+use super::binary::{self, BINARY_LEN, COPY_LEN, PRIMARY_MAGIC, SECONDARY_MAGIC, Start};
 use super::broken::broken;
+use super::keyslots::KEYSLOT_AREA_LEN;
 use super::reader::{Reader, is_zero, text};
-use super::{role, uuid};
+use super::{KEYSLOTS_OFFSET, role, uuid};
 use crate::config::Role;
 use crate::error::{Error, Result};
 
@@ -23,6 +25,10 @@ const UUID_LEN: usize = 36;
 const SUMMED_LEN: usize = 480;
 /// The role word and zeros up to the checksum.
 const ROLE_LEN: usize = SUMMED_LEN - MAGIC.len() - UUID_LEN;
+
+/// Where the keyslots area of a finished header is unused: behind the volume secret's keyslot and the TPM's.
+#[expect(clippy::cast_possible_truncation, reason = "a constant of 385,024")]
+const UNUSED_OFFSET: usize = KEYSLOTS_OFFSET + 2 * (KEYSLOT_AREA_LEN as usize);
 
 /// Length in bytes of the block a marker is in.
 pub const MARKER_LEN: usize = 4096;
@@ -51,6 +57,29 @@ impl Marker {
             *to = from;
         }
         block
+    }
+
+    /// Whether `rest`, the area in front of the marker, is what an interrupted provisioning of this volume leaves there.
+    ///
+    /// The binary headers become durable before anything else of the header does. So there is nothing, or the beginning of
+    /// at least one of them, or both and then whatever fits where metadata and two keyslots go. A disk that was put to
+    /// another use since, with the marker left over in its corner, shows something else.
+    pub(super) fn explains(&self, rest: &[u8]) -> bool {
+        let part = |from: usize, len: usize| rest.get(from..).and_then(|rest| rest.get(..len));
+        let [Some(first), Some(second)] = [0, COPY_LEN].map(|from| part(from, BINARY_LEN)) else {
+            return false;
+        };
+        let starts = [
+            binary::start(first, PRIMARY_MAGIC, &self.uuid),
+            binary::start(second, SECONDARY_MAGIC, &self.uuid),
+        ];
+        let between = part(BINARY_LEN, COPY_LEN - BINARY_LEN).is_some_and(is_zero);
+        let after = |from: usize| rest.get(from..).is_some_and(is_zero);
+        match starts {
+            [Start::Foreign, _] | [_, Start::Foreign] => false,
+            [Start::Named, Start::Named] => after(UNUSED_OFFSET),
+            [Start::Blank, _] | [_, Start::Blank] => between && after(COPY_LEN + BINARY_LEN),
+        }
     }
 
     /// Whether a block is meant as a marker, of whatever version.

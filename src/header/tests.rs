@@ -143,26 +143,80 @@ fn other_contents_are_refused_by_name() {
     }
 }
 
-#[test]
-fn a_marker_means_interrupted_whatever_else_is_there_and_a_damaged_one_is_refused() {
+/// An area with a marker for the fixtures' volume.
+fn marked(mut bytes: Vec<u8>) -> Area {
     let marker = Marker {
         uuid: UUID.into(),
         role: Role::Root,
     };
-    for mut bytes in [
-        vec![0; AREA_LEN],
-        Fixture::ours().build(),
+    put(&mut bytes, MARKER_OFFSET, &marker.encode());
+    Area::from_vec(bytes).unwrap()
+}
+
+#[test]
+fn a_marker_means_interrupted_beside_what_provisioning_had_written_by_then() {
+    let whole = Fixture::ours().build();
+    let only = |ranges: &[Range<usize>]| {
+        let mut bytes = vec![0; AREA_LEN];
+        for range in ranges {
+            put(&mut bytes, range.start, &whole[range.clone()]);
+        }
+        bytes
+    };
+    let (first, second) = (0..4096, 16384..20480);
+    let explained = [
+        only(&[]),
+        only(std::slice::from_ref(&first)),
+        only(std::slice::from_ref(&second)),
+        only(&[first.clone(), second.clone()]),
+        only(&[first.clone(), second.clone(), 40960..45056]),
+        whole.clone(),
+    ];
+    for (at, bytes) in explained.into_iter().enumerate() {
+        let content = marked(bytes).classify(Probe::Skipped);
+        assert!(
+            matches!(content, Ok(Content::Interrupted(_))),
+            "{at}: {content:?}"
+        );
+    }
+}
+
+#[test]
+fn a_marker_left_over_on_a_disk_in_other_use_does_not_let_it_be_formatted() {
+    let mut ext4 = vec![0; AREA_LEN];
+    put(&mut ext4, 1080, &[0x53, 0xef]);
+    let mut gpt = vec![0; AREA_LEN];
+    put(&mut gpt, 510, &[0x55, 0xaa]);
+    put(&mut gpt, 512, b"EFI PART");
+    let mut btrfs = vec![0; AREA_LEN];
+    put(&mut btrfs, 65536 + 64, b"_BHRfS_M");
+    let mut other_volume = Fixture::ours().build();
+    other_volume[168] ^= 1;
+    other_volume[16384 + 168] ^= 1;
+    let mut metadata_first = Fixture::ours().build();
+    metadata_first[..4096].fill(0);
+    let mut beyond = Fixture::ours().build();
+    beyond[8 << 20] = 1;
+    for bytes in [
+        ext4,
+        gpt,
+        btrfs,
+        other_volume,
+        metadata_first,
+        beyond,
         vec![0xff; AREA_LEN],
     ] {
-        put(&mut bytes, MARKER_OFFSET, &marker.encode());
-        let area = Area::from_vec(bytes).unwrap();
-        match area.classify(Probe::Skipped).unwrap() {
-            Content::Interrupted(found) => assert_eq!(found, marker),
-            other @ (Content::Blank | Content::Luks(_)) => panic!("{other:?}"),
-        }
+        assert_eq!(
+            refusal(marked(bytes).classify(Probe::Skipped)),
+            "rule F23: expected a blank device or a LUKS2 volume, found a provisioning marker beside data that \
+             provisioning does not write; if nobody needs it, blank the device with \"blkdiscard --zeroout\" and start again"
+        );
     }
-    let mut bytes = vec![0; AREA_LEN];
-    put(&mut bytes, MARKER_OFFSET, &marker.encode());
+}
+
+#[test]
+fn a_damaged_marker_is_refused() {
+    let mut bytes = marked(vec![0; AREA_LEN]).bytes().to_vec();
     bytes[MARKER_OFFSET + 100] = 1;
     assert_eq!(
         refusal(Area::from_vec(bytes).unwrap().classify(Probe::Skipped)),

@@ -2,11 +2,13 @@
 //! A volume's block device, opened once.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
+use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::libc;
 use nix::sys::stat::{major, minor};
 
 use crate::error::{Doing, Error, Result};
@@ -15,22 +17,25 @@ use crate::error::{Doing, Error, Result};
 #[derive(Debug)]
 pub struct Device {
     file: File,
+    /// Only a device that is being provisioned is written to. The lock keeps udev from probing it meanwhile (systemd,
+    /// "Locking Block Device Access").
+    writer: Option<Flock<File>>,
     path: PathBuf,
     number: u64,
     len_bytes: u64,
 }
 
 impl Device {
-    /// Opens the block device at `path` and makes sure that nobody else uses it.
+    /// Opens the block device at `path` for reading and makes sure that nobody else uses it.
     pub fn open(path: &Path) -> Result<Self> {
         Self::open_canonical(path).doing(format_args!("opening {}", path.display()))
     }
 
     fn open_canonical(path: &Path) -> Result<Self> {
         // Links below /dev/disk are re-pointed by udev when the host renames a disk: follow them once.
-        let path = fs::canonicalize(path).map_err(|error| missing_or(&error))?;
+        let path = fs::canonicalize(path).map_err(|error| unopened(&error))?;
         require_unused(&path)?;
-        let mut file = OpenOptions::new().read(true).write(true).open(&path)?;
+        let mut file = File::open(&path).map_err(|error| unopened(&error))?;
         let metadata = file.metadata()?;
         if !metadata.file_type().is_block_device() {
             return Err(Error::refused(
@@ -40,16 +45,38 @@ impl Device {
         let len_bytes = file.seek(SeekFrom::End(0))?;
         Ok(Self {
             file,
+            writer: None,
             path,
             number: metadata.rdev(),
             len_bytes,
         })
     }
 
-    /// The open file. It is shared by reads at absolute offsets only.
+    /// The open file. It is used by reads at absolute offsets only.
     #[must_use]
     pub fn file(&self) -> &File {
         &self.file
+    }
+
+    /// Opens the same device for writing too, and locks it.
+    pub fn lock_for_writing(&mut self) -> Result<()> {
+        let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
+        let writer = OpenOptions::new().write(true).open(same)?;
+        let writer = Flock::lock(writer, FlockArg::LockExclusive)
+            .map_err(|(_, error)| error)
+            .doing("locking the device")?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    /// Writes `bytes` at `offset` and waits until they are on the disk.
+    pub fn write_durably(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let writer = self
+            .writer
+            .as_ref()
+            .ok_or_else(|| Error::failure("the device is not open for writing"))?;
+        writer.write_all_at(bytes, offset)?;
+        Ok(writer.sync_all()?)
     }
 
     /// The device node behind all links.
@@ -95,16 +122,16 @@ fn require_unused(path: &Path) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::ResourceBusy => Err(Error::refused(
             "in use by a mapping, a mount or a swap; is the volume open already?",
         )),
-        Err(error) => Err(missing_or(&error)),
+        Err(error) => Err(unopened(&error)),
     }
 }
 
-fn missing_or(error: &std::io::Error) -> Error {
-    if error.kind() == ErrorKind::NotFound {
-        Error::unavailable(
+fn unopened(error: &io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::ENOENT | libc::ENXIO | libc::ENOMEDIUM) => Error::unavailable(
             "the device has not appeared; attach the disk, or correct `device` in the configuration",
-        )
-    } else {
-        Error::failure(error)
+        ),
+        Some(libc::EIO) => Error::refused(error),
+        _ => Error::failure(error),
     }
 }

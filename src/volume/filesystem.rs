@@ -4,8 +4,9 @@
 //! A sector that was never written has no valid tag and reads as an error. So the regions that probing reads are written
 //! first, and each mkfs gets the options with which it reads only what it wrote.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -144,7 +145,10 @@ pub(super) fn populate(
 
 fn create(top: &Path, dirs: &[&str]) -> Result<()> {
     for dir in dirs {
-        fs::create_dir_all(top.join(dir))?;
+        let dir = top.join(dir);
+        fs::create_dir_all(&dir)?;
+        // An overlay's root has the mode of its upper directory, and the service has a umask of 0077.
+        fs::set_permissions(&dir, Permissions::from_mode(0o755))?;
     }
     Ok(syncfs(File::open(top)?)?)
 }

@@ -233,11 +233,18 @@ impl Luks {
         )?)
     }
 
-    /// Removes the mapping `name`.
+    /// A mapping that exists, to remove it.
+    pub(super) fn of_mapping(name: &str) -> Result<Self> {
+        CryptInit::init_by_name_and_header(name, None)
+            .map(Self)
+            .doing(format_args!("looking at mapping {name}"))
+    }
+
+    /// Removes the mapping `name`, even if udev is looking at it.
     pub(super) fn deactivate(&mut self, name: &str) -> Result<()> {
         self.0
             .activate_handle()
-            .deactivate(name, CryptDeactivate::empty())
+            .deactivate(name, CryptDeactivate::FORCE)
             .doing(format_args!("removing mapping {name}"))
     }
 }

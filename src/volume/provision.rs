@@ -3,10 +3,10 @@
 //!
 //! The order of writes makes an interruption harmless at any instant. First the provisioning marker is written, one sector
 //! in a corner of the header area that the finished header does not use. Then come dm-integrity's superblock, the file
-//! system and, after they are durable, the header. Last the marker is cleared. While it is there the volume does not
-//! exist and the next boot starts again; once it is gone the volume is complete.
+//! system and, after they are durable, the header: its two binary copies, then the rest. Last the marker is cleared.
+//! While it is there the volume does not exist and the next boot starts again; once it is gone the volume is complete.
+//! [`Marker`] knows which leftovers that order explains.
 
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use log::info;
@@ -17,7 +17,7 @@ use super::luks::{self, Identity, Journal};
 use super::unlock::Passphrase;
 use super::{Device, HeaderFile, How, Keyed, Luks, activate};
 use crate::config::{self, Profile, RootMode, Source, Wipe};
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::header::{
     Area, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken, Tpm2Token,
 };
@@ -36,11 +36,13 @@ const SCRATCH: &str = "/run/nightlatch/new";
 #[derive(Debug)]
 pub struct New {
     device: Device,
+    /// What an interrupted first boot left. Its UUID is used again, so that whatever else is left belongs to it.
+    marker: Option<Marker>,
 }
 
 impl New {
-    pub(super) fn on(device: Device) -> Self {
-        Self { device }
+    pub(super) fn on(device: Device, marker: Option<Marker>) -> Self {
+        Self { device, marker }
     }
 
     /// Draws the secret and the volume key, marks the device, and formats a header in memory.
@@ -63,23 +65,22 @@ impl New {
 
     /// Formats a header in memory for a secret the caller has.
     pub fn format(
-        self,
+        mut self,
         volume: &config::Volume,
         secret: Secret,
         tpm: Option<Tpm2Token>,
     ) -> Result<Keyed> {
-        let uuid = new_uuid()?;
         let volume_key = luks::new_volume_key()?;
         let mut salt = [0; KEY_LEN];
         fill_random(&mut salt)?;
-        self.mark(volume, &uuid)?;
+        let uuid = self.mark(volume).doing("marking the device")?;
         let header = HeaderFile::blank()?;
-        let role = volume.role.word();
         let identity = Identity {
             label: LABEL,
-            subsystem: role,
+            subsystem: volume.role.word(),
             uuid,
         };
+        self.device.require_same()?;
         let mut luks = Luks::format(&header, self.device.path(), &identity, &volume_key)?;
         let passphrase = Passphrase::Raw.of(&secret);
         luks.add_keyslot(SECRET_KEYSLOT, volume.kdf, &passphrase, &volume_key)?;
@@ -110,15 +111,19 @@ impl New {
     }
 
     /// From here on the device counts as an interrupted first boot until the header is committed.
-    fn mark(&self, volume: &config::Volume, uuid: &Uuid) -> Result<()> {
+    fn mark(&mut self, volume: &config::Volume) -> Result<Uuid> {
+        self.device.lock_for_writing()?;
+        if let Some(marker) = &self.marker {
+            return Uuid::parse_str(&marker.uuid).map_err(Error::failure);
+        }
+        let uuid = new_uuid()?;
         let marker = Marker {
             uuid: uuid.to_string(),
             role: volume.role,
         };
-        let file = self.device.file();
-        file.write_all_at(&marker.encode(), MARKER_OFFSET as u64)
-            .and_then(|()| file.sync_all())
-            .doing("writing the provisioning marker")
+        self.device
+            .write_durably(&marker.encode(), MARKER_OFFSET as u64)?;
+        Ok(uuid)
     }
 }
 
@@ -161,15 +166,15 @@ pub(super) fn finish(volume: &config::Volume, luks: &mut Luks, keyed: &Keyed) ->
 /// Overwrites every sector through a mapping without a journal, which would write everything twice.
 fn wipe_full(name: &str, mapping: &Path, luks: &mut Luks, keyed: &Keyed) -> Result<()> {
     luks.deactivate(name)?;
-    luks.activate(name, &keyed.volume_key, Journal::Off)?;
-    filesystem::wipe_full(mapping, &mut |percent| write_progress(name, percent))?;
+    activate(luks, name, keyed, Journal::Off)?;
+    filesystem::wipe_full(mapping, &mut |percent| tell_progress(name, percent))?;
     luks.deactivate(name)?;
-    activate(luks, name, keyed)
+    activate(luks, name, keyed, Journal::On)
 }
 
 /// Tells journal and service manager how far a full wipe has come.
-fn write_progress(name: &str, percent: u64) {
-    logging::progress(&format!("wiping volume {name}: {percent} %"));
+fn tell_progress(name: &str, percent: u64) {
+    logging::progress(&format!("volume {name}: wiping: {percent} %"));
     if percent.is_multiple_of(5) {
         info!(volume = name; "wiping: {percent} %");
     }
@@ -178,11 +183,12 @@ fn write_progress(name: &str, percent: u64) {
 /// Writes the header, and only when it is durable clears the marker.
 fn commit(keyed: &Keyed) -> Result<()> {
     let area = Area::from_vec(keyed.header.read()?)?;
-    let file = keyed.device.file();
-    file.write_all_at(area.before_marker(), 0)?;
-    file.sync_all()?;
-    file.write_all_at(&[0; MARKER_LEN], MARKER_OFFSET as u64)?;
-    Ok(file.sync_all()?)
+    let device = &keyed.device;
+    for (offset, binary) in area.binary_headers() {
+        device.write_durably(binary, offset)?;
+    }
+    device.write_durably(area.before_marker(), 0)?;
+    device.write_durably(&[0; MARKER_LEN], MARKER_OFFSET as u64)
 }
 
 fn token(sealed: Sealed, policy: &config::Tpm) -> Tpm2Token {

@@ -63,3 +63,45 @@ fn a_marker_does_not_overrule_a_configuration_that_forbids_formatting() {
     assert_eq!(error.exit().code(), 77);
     assert!(matches!(volume::examine(volume(&may)), Ok(Found::New(_))));
 }
+
+#[test]
+fn a_marker_left_on_a_disk_that_serves_something_else_now_does_not_cost_its_data() {
+    let disk = Disk::virtio("blank4g");
+    let config = config(&disk, &[]);
+    drop(
+        new(volume(&config))
+            .format(volume(&config), secret(), None)
+            .unwrap(),
+    );
+    assert!(matches!(
+        volume::examine(volume(&config)),
+        Ok(Found::New(_))
+    ));
+
+    disk::run(
+        "sfdisk",
+        &[
+            "-q",
+            "--no-reread",
+            "--no-tell-kernel",
+            "--label=gpt",
+            disk.as_str(),
+        ],
+        b",\n",
+    );
+    let error = volume::examine(volume(&config)).unwrap_err();
+    assert_eq!(error.exit().code(), 77, "{error}");
+
+    disk::run("blkdiscard", &["-f", disk.as_str()], b"");
+    drop(
+        new(volume(&config))
+            .format(volume(&config), secret(), None)
+            .unwrap(),
+    );
+    let as_root = disk::config(
+        &disk,
+        &["role = \"root\"", "mode = \"plain\"", "mount none"],
+    );
+    let error = volume::examine(volume(&as_root)).unwrap_err();
+    assert_eq!(error.exit().code(), 77, "{error}");
+}
