@@ -40,7 +40,7 @@ def run(outcome: Outcome, work: Path) -> None:
     with outcome.case("refusals::a_cluster_pcr_that_was_extended_before"):
         unchanged(node.boot(initrd=extending(node, 15)), 77)
     with outcome.case("refusals::no_tpm"):
-        unchanged(node.boot(tpm=False), 69)
+        unchanged(node.boot(initrd=impatient(node), tpm=False), 69)
     with outcome.case("refusals::another_tpm"):
         other = node.copy(work / "other-tpm")
         other.tpm = Tpm(work / "other-tpm" / "new")

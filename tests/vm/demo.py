@@ -26,7 +26,7 @@ def main() -> int:
     story = Story(node)
     story.boot("blank disks", FORMATTED)
     story.boot("the disks as the first boot left them", UNLOCKED)
-    flipped = f"one byte of the state volume's header changed, at offset {HEADER_OFFSET}"
+    flipped = f"one byte of a header changed, at offset {HEADER_OFFSET}"
     node.flip("state", HEADER_OFFSET)
     story.boot(flipped, REFUSED)
     node.flip("state", HEADER_OFFSET)
@@ -75,7 +75,7 @@ class Story:
         cluster = boot.pcrs.get("15", "")
         self._cluster = self._cluster or cluster
         counts = boot.verdict.get("boots")
-        happened = f"{boot.kind}, {'+'.join(ways) or 'nothing'}, files of boot {counts_text(counts)}"
+        happened = f"{boot.kind}, {'+'.join(ways) or 'nothing open'}, its files count {counts_text(counts)}"
         problems = []
         wanted = ["formatted"] if expected == FORMATTED else ["unlocked"]
         if boot.kind != "booted" or ways != wanted or len(boot.opened) != 2:
