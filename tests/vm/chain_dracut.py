@@ -5,18 +5,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import image
 from chain_firmware import FIRST, LATER, booted
+from image import Image
 from node import Node
 from outcome import Outcome, check, equal
 
 
-def run(outcome: Outcome, work: Path) -> None:
+def run(outcome: Outcome, image: Image, work: Path) -> None:
     """A plain root: filled at the first boot, booted from at the second."""
-    with outcome.case("dracut::its_initrd_is_built"):
-        debian = image.dracut(print)
-        print(f"    initrd: {debian.initrd.stat().st_size / 1e6:.1f} MB")
-    node = Node(work / "node", debian)
+    node = Node(work / "node", image)
     with outcome.case("dracut::the_first_boot_formats_both_volumes"):
         first = node.boot()
         booted(first, FIRST, count=1)

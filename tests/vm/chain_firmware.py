@@ -6,9 +6,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-import image
+from image import Image
 from node import Boot, Node
-from outcome import Outcome, check, equal
+from outcome import Outcome, check, equal, note
 
 ZERO_PCR = "0" * 64
 # Inside the JSON area of the first header copy (LUKS2 on-disk format: a binary header of 4 KiB, then JSON).
@@ -17,9 +17,9 @@ FIRST = {"state": "formatted", "system": "formatted"}
 LATER = {"state": "unlocked", "system": "unlocked"}
 
 
-def run(outcome: Outcome, work: Path) -> None:
+def run(outcome: Outcome, image: Image, work: Path) -> None:
     """Format, unlock, refuse, unlock, with firmware and a measured unified kernel image."""
-    node = Node(work / "node", image.demo(print))
+    node = Node(work / "node", image)
     first = node.boot(firmware=True)
     with outcome.case("firmware::the_first_boot_formats_both_volumes"):
         booted(first, FIRST, count=1)
@@ -74,7 +74,7 @@ def refused(boot: Boot, code: int) -> None:
     check(boot.kind == "stopped", "a stopped boot", boot)
     check(boot.exit == code, f"exit code {code}", boot)
     check(boot.sentence, "a sentence in the journal", boot)
-    print(f"    exit {boot.exit}: {boot.sentence}")
+    note(f"exit {boot.exit}: {boot.sentence}")
 
 
 def overlaid(boot: Boot) -> None:

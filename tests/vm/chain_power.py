@@ -8,35 +8,34 @@ import random
 import time
 from pathlib import Path
 
-import image
 from chain_firmware import FIRST, booted
+from image import Image
 from node import BOOT_TIMEOUT_SECONDS, Boot, Node
-from outcome import Outcome, check
+from outcome import Outcome, check, note
 
 CUTS = 3
 
 
-def run(outcome: Outcome, work: Path) -> None:
+def run(outcome: Outcome, image: Image, work: Path) -> None:
     """Cut the power of a first boot at random moments; the next boot must end well."""
     seed = os.environ.get("NIGHTLATCH_SEED") or str(random.SystemRandom().randrange(1 << 32))
-    print(f"    NIGHTLATCH_SEED={seed} repeats these moments")
+    print(f"power: NIGHTLATCH_SEED={seed} repeats these moments", flush=True)
     chance = random.Random(seed)
-    demo = image.demo(print)
     with outcome.case("power::the_control_boots_undisturbed"):
-        control = Node(work / "control", demo).boot()
+        control = Node(work / "control", image).boot()
         booted(control, FIRST, count=1)
         from_seconds, to_seconds = window(control)
     for number in range(1, CUTS + 1):
         seconds = chance.uniform(from_seconds, to_seconds)
         with outcome.case(f"power::cut_{number}_during_the_first_boot_is_survived"):
-            node = Node(work / f"cut{number}", demo)
+            node = Node(work / f"cut{number}", image)
             with node.machine() as machine:
                 time.sleep(seconds)
                 machine.kill()
-                cut = Boot(machine.wait(BOOT_TIMEOUT_SECONDS))
+                cut = Boot(machine.wait(BOOT_TIMEOUT_SECONDS), machine.directory)
             check(cut.ended.how == "killed", "the power to be cut during the boot", cut)
             after = node.boot()
-            print(f"    cut after {seconds:.2f} s; then {after.kind}: {after.opened}")
+            note(f"cut after {seconds:.2f} s; then {after.kind}: {after.opened}")
             check(after.kind == "booted", "a boot to the end", after)
 
 

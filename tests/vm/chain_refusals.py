@@ -10,8 +10,9 @@ import subprocess
 import time
 from pathlib import Path
 
-import image
+import image as images
 from chain_firmware import FIRST, LATER, booted, refused
+from image import Image
 from machine import Disk, Tpm
 from node import DISK_BYTES, Boot, Node, with_files
 from outcome import Outcome, check, equal
@@ -21,9 +22,9 @@ DEVICE_TIMEOUT_SECONDS = 5
 STOPPED_SECONDS = 120
 
 
-def run(outcome: Outcome, work: Path) -> None:
+def run(outcome: Outcome, image: Image, work: Path) -> None:
     """Other PCRs, other TPMs, other disks: refused, and left as they are."""
-    node = Node(work / "node", image.demo(print))
+    node = Node(work / "node", image)
     with outcome.case("refusals::the_control_formats_and_then_unlocks"):
         booted(node.boot(), FIRST, count=1)
         booted(node.boot(), LATER, count=2)
@@ -75,7 +76,7 @@ def extending(node: Node, pcr: int) -> Path:
 def impatient(node: Node) -> Path:
     """An initrd whose configuration waits for devices only shortly."""
     name = "etc/nightlatch/nightlatch.toml"
-    text = (image.PROJECT / "mkosi/demo/initrd/mkosi.extra" / name).read_text(encoding="utf-8")
+    text = (images.PROJECT / "mkosi/demo/initrd/mkosi.extra" / name).read_text(encoding="utf-8")
     files = {name: f"device-timeout-s = {DEVICE_TIMEOUT_SECONDS}\n{text}"}
     return with_files(node.image.initrd, files, node.directory / "impatient.initrd")
 

@@ -52,7 +52,7 @@ class Story:
         before = self._node.digest("state")
         with self._node.machine(firmware=True, progress=True) as machine:
             ended = machine.wait(BOOT_TIMEOUT_SECONDS, on_line=step, port=PROGRESS_PORT)
-        boot = Boot(ended)
+        boot = Boot(ended, machine.directory)
         happened, problems = self._judge(boot, expected, before)
         for problem in problems:
             step(paint(problem, "red"))

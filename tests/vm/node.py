@@ -31,6 +31,7 @@ class Boot:
     """One boot's outcome, as the machine reported it."""
 
     ended: Ended
+    directory: Path
 
     @cached_property
     def lines(self) -> list[dict[str, Any]]:
@@ -80,8 +81,8 @@ class Boot:
 
     @property
     def journal(self) -> bytes:
-        """The whole journal, where the boot had a port for it."""
-        return "\n".join(self.ended.ports.get(JOURNAL_PORT, [])).encode()
+        """The whole journal, byte by byte, where the boot had a port for it."""
+        return (self.directory / f"port-{JOURNAL_PORT}").read_bytes()
 
     def seconds(self) -> float:
         """How long the machine ran."""
@@ -143,7 +144,7 @@ class Node:
     def boot(self, **options: Any) -> Boot:
         """One boot to its end."""
         with self.machine(**options) as machine:
-            return Boot(machine.wait(BOOT_TIMEOUT_SECONDS))
+            return Boot(machine.wait(BOOT_TIMEOUT_SECONDS), machine.directory)
 
     def copy(self, directory: Path) -> Node:
         """Another node in this one's state."""

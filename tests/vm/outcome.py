@@ -1,13 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Named checks that share machines: each prints its outcome, and one that fails stops no other."""
+"""Named checks that share machines: each prints its outcome, and one that fails stops no other.
+
+Several threads may run checks at once; what belongs to one check is printed together.
+"""
 
 from __future__ import annotations
 
-import sys
+import threading
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+_here = threading.local()
 
 
 class Outcome:
@@ -16,31 +21,36 @@ class Outcome:
     def __init__(self) -> None:
         self.passed = 0
         self.failed = 0
+        self._lock = threading.Lock()
 
     @contextmanager
     def case(self, name: str) -> Iterator[None]:
-        """One check: it fails when its body raises."""
+        """One check: it fails when its body raises. Checks do not nest."""
         started = time.monotonic()
+        _here.notes = []
+        failure: Exception | None = None
         try:
             yield
         except Exception as error:  # noqa: BLE001 - whatever it is, the others still run
-            self.failed += 1
-            print(f"test {name} ... FAILED{_took(started)}")
-            if not isinstance(error, AssertionError):
-                traceback.print_exc(file=sys.stdout)
-            print("\n".join(f"    {line}" for line in str(error).splitlines()), flush=True)
-        else:
-            self.passed += 1
-            print(f"test {name} ... ok{_took(started)}", flush=True)
+            failure = error
+        with self._lock:
+            self.passed += failure is None
+            self.failed += failure is not None
+            word = "ok" if failure is None else "FAILED"
+            lines = [f"test {name} ... {word}{_took(started)}", *map(_indented, _here.notes)]
+            if failure and not isinstance(failure, AssertionError):
+                lines.append(_indented("".join(traceback.format_exception(failure))))
+            elif failure:
+                lines.append(_indented(str(failure)))
+            print("\n".join(lines), flush=True)
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed"
 
 
-def _took(started: float) -> str:
-    """The time since then, where it is worth a word."""
-    seconds = time.monotonic() - started
-    return f" ({seconds:.0f} s)" if seconds >= 1 else ""
+def note(text: str) -> None:
+    """Something worth reading about the check that runs."""
+    _here.notes.append(text)
 
 
 def check(condition: object, expected: str, seen: object) -> None:
@@ -53,3 +63,13 @@ def equal(seen: object, expected: object, what: str) -> None:
     """Raises unless the two are equal."""
     if seen != expected:
         raise AssertionError(f"{what}: expected {expected!r}, seen {seen!r}")
+
+
+def _took(started: float) -> str:
+    """The time since then, where it is worth a word."""
+    seconds = time.monotonic() - started
+    return f" ({seconds:.0f} s)" if seconds >= 1 else ""
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text.splitlines())
