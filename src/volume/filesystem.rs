@@ -73,6 +73,7 @@ pub(super) fn make(mapping: &Path, kind: FileSystem, label: &str) -> Result<()> 
     let program = format!("mkfs.{}", kind.name());
     let output = Command::new(&program)
         .args(options(kind))
+        .args(inodes(kind, mapping)?)
         .args(["-L", label])
         .arg(mapping)
         .env_clear()
@@ -94,6 +95,25 @@ pub(super) fn make(mapping: &Path, kind: FileSystem, label: &str) -> Result<()> 
     )))
 }
 
+/// How many files ext4 has room for, as mkfs takes it; the others make room as they go.
+///
+/// mkfs writes all inode tables now, 256 bytes an inode. So there is a limit that does not grow with the disk, below it
+/// the usual one for every 16 KiB.
+fn inodes(kind: FileSystem, mapping: &Path) -> Result<Vec<String>> {
+    const MOST: u64 = 1 << 18;
+    const BYTES_PER_INODE: u64 = 16 << 10;
+    match kind {
+        FileSystem::Ext4 => {
+            let (_, len) = open(mapping)?;
+            Ok(vec![
+                "-N".into(),
+                MOST.min(len / BYTES_PER_INODE).to_string(),
+            ])
+        }
+        FileSystem::Btrfs | FileSystem::Xfs => Ok(Vec::new()),
+    }
+}
+
 /// Options that write before they read, never discard, and cap what would grow with the disk.
 fn options(kind: FileSystem) -> &'static [&'static str] {
     match kind {
@@ -106,8 +126,6 @@ fn options(kind: FileSystem) -> &'static [&'static str] {
         FileSystem::Ext4 => &[
             "-F",
             "-q",
-            "-T",
-            "largefile4",
             "-O",
             "sparse_super2,^resize_inode",
             "-E",
