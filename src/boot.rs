@@ -1,28 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The boot, from start to end.
 
+mod measuring;
+mod pace;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard};
-use std::thread;
-use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 
+use measuring::{fence, measure_all};
+use pace::{at_once, patiently};
+
 use crate::config::{Config, Volume};
-use crate::error::{Doing, Error, Exit, Result};
-use crate::measure::{self, EventLog, Identity};
+use crate::error::{Error, Result};
+use crate::measure::EventLog;
 use crate::status::{Recorder, VolumeStatus};
 use crate::tpm::{Policy, Tpm};
 use crate::volume::{self, Found, Keyed, Opened};
-use crate::{handoff, key, logging, root};
-
-/// Pauses before a temporary failure is tried again, in seconds. After the last one, about an hour, it is final.
-const PAUSES_S: [u64; 18] = [
-    1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300, 300, 300, 300, 300,
-];
+use crate::{handoff, logging, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
@@ -74,21 +73,6 @@ fn measure_and_open(
     record.step("handing over", None, || handoff::hand_over(top, config))
 }
 
-/// Tries again, after pauses that grow, as long as the failure is a temporary one.
-fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    for seconds in PAUSES_S {
-        match work() {
-            Err(error) if error.exit() == Exit::Temporary => {
-                warn!("{error}; trying again in {seconds} s");
-                logging::progress(&format!("waiting {seconds} s: {error}"));
-                thread::sleep(Duration::from_secs(seconds));
-            }
-            done => return done,
-        }
-    }
-    work()
-}
-
 /// Two devices that hold the same volume are one volume and a copy of it.
 fn require_distinct(keyed: &[(&Volume, Keyed)]) -> Result<()> {
     for (index, (volume, this)) in keyed.iter().enumerate() {
@@ -129,72 +113,17 @@ fn ready_tpm(config: &Config, record: &Recorder) -> Result<Tpm> {
 /// Gets or makes the volume's key. Nothing is mapped with it yet.
 fn obtain_key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Result<Keyed> {
     let policy = Policy {
-        pcrs: &config.tpm.pcrs,
+        pcrs: config.tpm.pcrs,
         bank: config.tpm.bank.into(),
     };
     match found {
         Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            lock(tpm)?.seal(secret, &policy)
+            lock(tpm)?.seal(secret, policy)
         }),
         Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
-            lock(tpm)?.unseal(sealed, &policy)
+            lock(tpm)?.unseal(sealed, policy)
         }),
     }
-}
-
-/// Measures the clusterID and the volumes' identities, in the configuration's order, which is the same at every boot.
-fn measure_all(
-    config: &Config,
-    tpm: &Mutex<Tpm>,
-    log: &EventLog,
-    keyed: &[(&Volume, Keyed)],
-    record: &Recorder,
-) -> Result<()> {
-    let mut tpm = lock(tpm)?;
-    let id = cluster_id(config, keyed)?;
-    measure::cluster_id(log, config.measure.cluster_pcr, &id, |id| {
-        tpm.event(config.measure.cluster_pcr, id)
-    })?;
-    record.cluster_id(&id);
-    let banks = tpm.banks()?;
-    for (volume, keyed) in keyed {
-        if let Some(pcr) = volume.identity_pcr {
-            let identity = Identity {
-                name: volume.name.as_str(),
-                uuid: &keyed.uuid,
-                volume_key: keyed.volume_key(),
-            };
-            measure::volume_identity(log, pcr, &identity, &banks, |digests| {
-                tpm.extend(pcr, digests)
-            })?;
-        }
-    }
-    Ok(())
-}
-
-/// The clusterID, from the secret and the salt of the volume that the configuration names.
-fn cluster_id(config: &Config, keyed: &[(&Volume, Keyed)]) -> Result<Vec<u8>> {
-    let name = config.cluster_volume().map(|volume| &volume.name);
-    let (_, keyed) = keyed
-        .iter()
-        .find(|(volume, _)| Some(&volume.name) == name)
-        .ok_or_else(|| Error::config("no volume to derive the clusterID from"))?;
-    let salt = keyed
-        .salt
-        .ok_or_else(|| Error::refused("the clusterID's volume has no measurement salt"))?;
-    key::stand_alone_cluster_id(keyed.secret(), &salt)
-}
-
-/// From here on nothing that was sealed for the initrd can be unsealed, until the next reset.
-fn fence(config: &Config, tpm: &Mutex<Tpm>, log: &EventLog, record: &Recorder) -> Result<()> {
-    let mut tpm = lock(tpm)?;
-    let pcr = config.tpm.fence_pcr;
-    measure::fence(log, pcr, |event| tpm.event(pcr, event))?;
-    record.fence(pcr);
-    record.pcr_after(pcr, &tpm.read(pcr)?);
-    let pcr = config.measure.cluster_pcr;
-    record.pcr_after(pcr, &tpm.read(pcr)?);
-    Ok(())
 }
 
 /// What the record says of an open volume.
@@ -212,42 +141,6 @@ fn describe(volume: &Volume, opened: Opened) -> VolumeStatus {
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }
-}
-
-/// Works on all volumes at once and waits for each. Of several failures the first one that is not temporary is returned,
-/// in the configuration's order; the others are logged.
-fn at_once<'a, I: Send, T: Send>(
-    volumes: Vec<(&'a Volume, I)>,
-    work: impl Fn(&'a Volume, I) -> Result<T> + Sync,
-) -> Result<Vec<(&'a Volume, T)>> {
-    let results = thread::scope(|scope| {
-        let threads: Vec<_> = volumes
-            .into_iter()
-            .map(|(volume, input)| {
-                let work = &work;
-                (volume, scope.spawn(move || work(volume, input)))
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|(volume, thread)| match thread.join() {
-                Ok(result) => result
-                    .doing(format_args!("opening volume {}", volume.name))
-                    .map(|output| (volume, output)),
-                Err(_) => Err(Error::failure("a worker thread died")),
-            })
-            .collect::<Vec<_>>()
-    });
-    let (done, mut failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
-    failed.sort_by_key(|failed| matches!(failed, Err(error) if error.exit() == Exit::Temporary));
-    for error in failed
-        .iter()
-        .skip(1)
-        .filter_map(|failed| failed.as_ref().err())
-    {
-        warn!("{error}");
-    }
-    failed.into_iter().take(1).chain(done).collect()
 }
 
 fn lock(tpm: &Mutex<Tpm>) -> Result<MutexGuard<'_, Tpm>> {
@@ -280,7 +173,7 @@ pub fn main() -> ExitCode {
 }
 
 /// Keeps secrets out of swap and core files. An initrd has neither by default, so a refusal is not fatal.
-fn protect_memory() {
+pub fn protect_memory() {
     if let Err(error) = prctl::set_dumpable(false) {
         warn!("forbidding core dumps: {}", error.desc());
     }

@@ -17,7 +17,7 @@ use toml::Spanned;
 pub use value::{DevicePath, MountPath, Tcti, VolumeName};
 
 use crate::error::{Doing, Error, Result};
-use crate::pcr::{Bank, Pcr};
+use crate::pcr::{Bank, Pcr, PcrSet};
 
 /// Where the configuration lives, below the root.
 pub const CONFIG_PATH: &str = "etc/nightlatch/nightlatch.toml";
@@ -47,7 +47,7 @@ pub struct Tpm {
     /// How to reach the TPM.
     pub tcti: Tcti,
     /// The PCRs whose values a secret is sealed to.
-    pub pcrs: Vec<Pcr>,
+    pub pcrs: PcrSet,
     /// The bank those values are taken from.
     pub bank: PolicyBank,
     /// The PCR, one of `pcrs`, that is extended after the hand-over so that nothing can be unsealed any more.
@@ -281,7 +281,7 @@ impl Default for Tpm {
     fn default() -> Self {
         Self {
             tcti: Tcti::default(),
-            pcrs: vec![Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG],
+            pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
             bank: PolicyBank::default(),
             fence_pcr: Pcr::KERNEL_CONFIG,
         }

@@ -20,8 +20,31 @@ pub const NAME: &str = "nightlatch-generator";
 /// Present in an initrd only (os-release(5)).
 const IN_INITRD: &str = "etc/initrd-release";
 
-/// Shells on a console that belongs to the host.
-const SHELLS: [&str; 2] = ["emergency.service", "rescue.service"];
+/// Shells that a failure leads to, on a console that belongs to the host, each with what starts beside its replacement.
+///
+/// Not masks: `emergency.target` and `rescue.target` require their service (systemd.special(7)), and a boot that cannot
+/// reach them stands still for ever. dracut's `emergency_shell` starts its service by itself and then goes on with the
+/// boot (dracut 106, `dracut-lib.sh`), so that one leads to `emergency.target`, which stops dracut's own units.
+const SHELLS_AFTER_FAILURE: [(&str, &str); 3] = [
+    ("emergency.service", REBOOT),
+    ("rescue.service", REBOOT),
+    (
+        "dracut-emergency.service",
+        "nightlatch-reboot.timer emergency.target",
+    ),
+];
+
+/// Shells that only the kernel's command line asks for (systemd-debug-generator(8)); without them the boot goes on.
+const SHELLS_ON_REQUEST: [&str; 5] = [
+    "debug-shell.service",
+    "breakpoint-pre-udev.service",
+    "breakpoint-pre-basic.service",
+    "breakpoint-pre-mount.service",
+    "breakpoint-pre-switch-root.service",
+];
+
+/// A pause, then a reboot.
+const REBOOT: &str = "nightlatch-reboot.timer";
 
 /// Units that systemd-fstab-generator and systemd-gpt-auto-generator let pull in `sysroot.mount` from the start.
 const PULL_IN_ROOT: [&str; 2] = ["initrd-root-fs.target", "initrd-usr-fs.target"];
@@ -89,7 +112,35 @@ pub fn generate(root: &Path, normal: &Path, early: &Path) -> Result<()> {
 }
 
 fn no_shells() -> Vec<File> {
-    SHELLS.map(|unit| masked(unit.into())).into()
+    let replaced = SHELLS_AFTER_FAILURE.map(|(unit, wants)| File {
+        priority: Priority::Early,
+        path: unit.into(),
+        content: Content::Text(format!("# Made by {NAME}\n\n{}", reboot_instead(wants))),
+    });
+    let masked = SHELLS_ON_REQUEST.map(|unit| masked(unit.into()));
+    replaced.into_iter().chain(masked).collect()
+}
+
+/// A service in the place of a shell. It says which units failed, and nothing on the console.
+///
+/// The reboot is a dependency, because a command may fail, and so that isolating `emergency.target` does not stop it.
+fn reboot_instead(wants: &str) -> String {
+    format!(
+        "[Unit]\n\
+         Description=Reboot in the place of a shell\n\
+         Documentation=man:nightlatch(8)\n\
+         DefaultDependencies=no\n\
+         Wants={wants}\n\
+         Conflicts=shutdown.target\n\
+         Before=shutdown.target\n\n\
+         [Service]\n\
+         Type=oneshot\n\
+         RemainAfterExit=yes\n\
+         ExecStart=-systemctl --failed --plain --full --no-legend --no-pager\n\
+         StandardInput=null\n\
+         StandardOutput=journal\n\
+         StandardError=journal\n"
+    )
 }
 
 /// Drop-ins that make systemd wait for devices, and say for how long.

@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::config::{Config, Role};
+use crate::config::{Config, DevicePath, Role};
 use crate::error::{Doing, Error, Result};
 use crate::unit::{self, MountUnit};
 
@@ -103,7 +103,19 @@ fn mount(root: &Path, config: &Config, limit: Duration) -> Result<()> {
         Some(Err(error)) => format!("asking which mounts are missing: {error}"),
         None => "PID 1 does not say which mounts are missing".into(),
     };
-    Err(Error::failure(outcome + ": " + &missing)).doing(format_args!("starting {TARGET}"))
+    let error = match lost_lower(root, config) {
+        Some(lower) => Error::unavailable(format_args!(
+            "{outcome}: lower image {lower} is missing: {missing}"
+        )),
+        None => Error::failure(format_args!("{outcome}: {missing}")),
+    };
+    Err(error).doing(format_args!("starting {TARGET}"))
+}
+
+/// An image below the root that went away after it was checked. The volumes' own mappings are ours to keep.
+fn lost_lower<'a>(root: &Path, config: &'a Config) -> Option<&'a DevicePath> {
+    let mut lower = config.volumes().filter_map(|volume| volume.lower.as_ref());
+    lower.find(|lower| !root.join(lower.as_str().trim_start_matches('/')).exists())
 }
 
 /// Does `work` on a thread of its own; `None` where it is not done in time. The thread ends with the program.

@@ -17,19 +17,21 @@ const DEBUG: &str = "NIGHTLATCH_DEBUG";
 
 /// Starts logging. Steps and details are left out unless `NIGHTLATCH_DEBUG=1`.
 pub fn init() {
-    let installed = match JournalLog::new() {
-        Ok(journal) => journal
-            .with_syslog_identifier("nightlatch".into())
-            .with_extra_fields([("NIGHTLATCH_VERSION", env!("CARGO_PKG_VERSION"))])
-            .install(),
-        // No journald yet, or none at all.
-        Err(_) => log::set_logger(&StandardError),
+    let detail = match env::var_os(DEBUG) {
+        Some(value) if value == "1" => Detail::Steps,
+        _ => Detail::Results,
     };
-    log::set_max_level(match env::var_os(DEBUG) {
-        Some(value) if value == "1" => LevelFilter::Debug,
-        _ => LevelFilter::Info,
-    });
-    if installed.is_err() {
+    let to: Box<dyn Log> = match JournalLog::new() {
+        Ok(journal) => Box::new(
+            journal
+                .with_syslog_identifier("nightlatch".into())
+                .with_extra_fields([("NIGHTLATCH_VERSION", env!("CARGO_PKG_VERSION"))]),
+        ),
+        // No journald yet, or none at all.
+        Err(_) => Box::new(StandardError),
+    };
+    log::set_max_level(detail.of(env!("CARGO_CRATE_NAME")));
+    if log::set_boxed_logger(Box::new(Sieve { detail, to })).is_err() {
         debug!("logging was started before");
     }
 }
@@ -47,6 +49,51 @@ pub fn last_word(error: &Error) {
     let verdict = error.exit().word();
     error!(exit = error.exit().code(), verdict = verdict; "{verdict}: {error}");
     progress(&format!("{verdict}: {error}"));
+}
+
+/// How much is said.
+#[derive(Clone, Copy, Debug)]
+enum Detail {
+    /// What this program says of itself, and what goes wrong in the crates it uses.
+    Results,
+    /// Each step, and all that the crates say, for debugging.
+    Steps,
+}
+
+impl Detail {
+    /// The most verbose level let through from `target`, which starts with the name of a crate.
+    fn of(self, target: &str) -> LevelFilter {
+        let name = target.split("::").next().unwrap_or_default();
+        match (self, name) {
+            (Self::Steps, _) => LevelFilter::Debug,
+            (Self::Results, env!("CARGO_CRATE_NAME")) => LevelFilter::Info,
+            // It tells each object it flushes, and calls each answer an error that it passes on to us, expected or not.
+            (Self::Results, "tss_esapi") => LevelFilter::Off,
+            (Self::Results, _) => LevelFilter::Warn,
+        }
+    }
+}
+
+/// Lets through what an administrator wants to read.
+struct Sieve {
+    detail: Detail,
+    to: Box<dyn Log>,
+}
+
+impl Log for Sieve {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= self.detail.of(metadata.target()) && self.to.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if self.enabled(record.metadata()) {
+            self.to.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.to.flush();
+    }
 }
 
 /// Plain lines, with the prefix journald understands on standard error (sd-daemon(3)).
@@ -70,4 +117,34 @@ impl Log for StandardError {
     }
 
     fn flush(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_this_program_speaks_unless_something_is_wrong_or_being_debugged() {
+        let is_said = |detail, target, level| {
+            let sieve = Sieve {
+                detail,
+                to: Box::new(StandardError),
+            };
+            sieve.enabled(&Metadata::builder().target(target).level(level).build())
+        };
+        for (target, level, by_default, debugging) in [
+            ("nightlatch", Level::Info, true, true),
+            ("nightlatch::volume", Level::Warn, true, true),
+            ("nightlatch::boot", Level::Debug, false, true),
+            ("nightlatch_other", Level::Info, false, true),
+            ("zbus::connection", Level::Info, false, true),
+            ("zbus::connection", Level::Warn, true, true),
+            ("tss_esapi::context", Level::Info, false, true),
+            ("tss_esapi::context", Level::Error, false, true),
+            ("zbus::connection", Level::Trace, false, false),
+        ] {
+            let said = [Detail::Results, Detail::Steps].map(|d| is_said(d, target, level));
+            assert_eq!(said, [by_default, debugging], "{target} {level}");
+        }
+    }
 }

@@ -26,6 +26,9 @@ impl Pcr {
     /// The identity of the system (same registry); the register Constellation keeps the clusterID in.
     pub const SYSTEM_IDENTITY: Self = Self(15);
 
+    /// The highest number.
+    const LAST: u8 = 15;
+
     /// The register's number.
     #[must_use]
     pub fn index(self) -> u8 {
@@ -37,10 +40,13 @@ impl TryFrom<u8> for Pcr {
     type Error = String;
 
     fn try_from(index: u8) -> Result<Self, String> {
-        if index <= 15 {
+        if index <= Self::LAST {
             Ok(Self(index))
         } else {
-            Err(format!("expected a PCR from 0 to 15, found {index}"))
+            Err(format!(
+                "expected a PCR from 0 to {}, found {index}",
+                Self::LAST
+            ))
         }
     }
 }
@@ -54,6 +60,74 @@ impl From<Pcr> for u8 {
 impl fmt::Display for Pcr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
+    }
+}
+
+/// A set of PCRs, in ascending order, each once. Displays as `7+11+12`, which `systemd-cryptenroll` takes as well.
+///
+/// In a configuration and in a token it is a list of numbers, of which order and repetition mean nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(from = "Vec<Pcr>", into = "Vec<Pcr>")]
+pub struct PcrSet(u16);
+
+impl PcrSet {
+    /// The set of these PCRs.
+    #[must_use]
+    pub const fn of(pcrs: &[Pcr]) -> Self {
+        let mut bits = 0;
+        let mut rest = pcrs;
+        while let Some((pcr, after)) = rest.split_first() {
+            bits |= 1 << pcr.0;
+            rest = after;
+        }
+        Self(bits)
+    }
+
+    /// The PCRs in ascending order.
+    pub fn iter(self) -> impl Iterator<Item = Pcr> {
+        (0..=Pcr::LAST)
+            .map(Pcr)
+            .filter(move |pcr| self.contains(*pcr))
+    }
+
+    /// Whether `pcr` is one of them.
+    #[must_use]
+    pub fn contains(self, pcr: Pcr) -> bool {
+        self.0 & (1 << pcr.0) != 0
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// One bit for each PCR, the lowest for PCR 0, as a TPM selects them.
+    #[must_use]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+}
+
+impl From<Vec<Pcr>> for PcrSet {
+    fn from(pcrs: Vec<Pcr>) -> Self {
+        Self::of(&pcrs)
+    }
+}
+
+impl From<PcrSet> for Vec<Pcr> {
+    fn from(pcrs: PcrSet) -> Self {
+        pcrs.iter().collect()
+    }
+}
+
+impl fmt::Display for PcrSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, pcr) in self.iter().enumerate() {
+            let separator = if place == 0 { "" } else { "+" };
+            write!(f, "{separator}{pcr}")?;
+        }
+        Ok(())
     }
 }
 
@@ -132,3 +206,30 @@ fn mac<M: Mac + KeyInit>(key: &[u8], data: &[u8]) -> Vec<u8> {
 
 /// One digest for each bank, in the TPM's order of banks.
 pub type Digests = Vec<(Bank, Vec<u8>)>;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_is_in_order_and_has_each_pcr_once() {
+        let set: PcrSet = serde_json::from_str("[12,7,11,7]").unwrap();
+        assert_eq!(set, PcrSet::of(&[Pcr(7), Pcr(11), Pcr(12)]));
+        assert_eq!(set.to_string(), "7+11+12");
+        assert_eq!(serde_json::to_string(&set).unwrap(), "[7,11,12]");
+        assert!(set.contains(Pcr(11)) && !set.contains(Pcr(10)));
+        assert!(!set.is_empty() && PcrSet::default().is_empty());
+        let ends = PcrSet::of(&[Pcr(15), Pcr(0)]);
+        assert_eq!((ends.bits(), ends.to_string()), (0x8001, "0+15".into()));
+    }
+
+    #[test]
+    fn a_set_takes_no_pcr_that_a_program_can_reset() {
+        serde_json::from_str::<PcrSet>("[15]").unwrap();
+        let error = serde_json::from_str::<PcrSet>("[16]").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "expected a PCR from 0 to 15, found 16 at line 1 column 4"
+        );
+    }
+}

@@ -11,7 +11,7 @@
 //! [`Tpm::read`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each; finding the storage root key
 //! two, once; [`Tpm::seal`] four; [`Tpm::unseal`] seven.
 
-mod blob;
+pub(crate) mod blob;
 mod fault;
 mod policy;
 mod seal;
@@ -54,7 +54,7 @@ type Values = Vec<((Bank, Pcr), Vec<u8>)>;
 #[derive(Debug)]
 pub struct Tpm {
     context: Context,
-    active: Option<Vec<HashingAlgorithm>>,
+    active: Option<Vec<Bank>>,
     srk: Option<srk::Srk>,
 }
 
@@ -77,9 +77,17 @@ impl Tpm {
         .doing("opening the TPM")
     }
 
-    /// The active banks this program can compute, in the TPM's order.
+    /// The active banks, in the TPM's order. They are asked for once.
+    ///
+    /// None at all is [`Exit::Unavailable`](crate::error::Exit::Unavailable): every measurement would be lost. One this
+    /// program cannot compute is refused: it could be extended at will later and then attest to anything.
     pub fn banks(&mut self) -> Result<Vec<Bank>> {
-        Ok(self.active()?.iter().copied().filter_map(bank).collect())
+        if let Some(active) = &self.active {
+            return Ok(active.clone());
+        }
+        let active = self.active().doing("asking the TPM for its PCR banks")?;
+        self.active = Some(active.clone());
+        Ok(active)
     }
 
     /// The values of `pcr` in every active bank.
@@ -123,18 +131,13 @@ impl Tpm {
     /// A bank left out could be extended at will later and then attest to anything, so a missing digest is an error.
     pub fn extend(&mut self, pcr: Pcr, digests: &Digests) -> Result<()> {
         let mut values = DigestValues::new();
-        for algorithm in self.active()? {
-            let Some(bank) = bank(algorithm) else {
-                return Err(Error::refused(format_args!(
-                    "PCR bank {algorithm:?} is active and this program cannot extend it: deactivate the bank"
-                )));
-            };
+        for bank in self.banks()? {
             let Some((_, digest)) = digests.iter().find(|(of, _)| *of == bank) else {
                 return Err(Error::failure(format_args!(
                     "PCR bank {bank} is active and has no digest to extend it with"
                 )));
             };
-            values.set(algorithm, Digest::try_from(digest.as_slice())?);
+            values.set(algorithm(bank), Digest::try_from(digest.as_slice())?);
         }
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
         fault::patiently(&mut self.context, |context| {
@@ -145,28 +148,34 @@ impl Tpm {
         .doing(format_args!("extending PCR {pcr}"))
     }
 
-    /// Asks once which banks are active.
-    fn active(&mut self) -> Result<Vec<HashingAlgorithm>> {
-        if let Some(active) = &self.active {
-            return Ok(active.clone());
-        }
+    fn active(&mut self) -> Result<Vec<Bank>> {
         let (capability, _) = fault::patiently(&mut self.context, |context| {
             // A TPM has at most 16 banks (TPM 2.0 part 2, HASH_COUNT).
             context.get_capability(CapabilityType::AssignedPcr, 0, 16)
-        })
-        .doing("asking the TPM for its PCR banks")?;
+        })?;
         let CapabilityData::AssignedPcr(assigned) = capability else {
-            return Err(Error::failure(
-                "the TPM answered with another capability than its PCR banks",
-            ));
+            return Err(Error::failure("it answered with another capability"));
         };
-        let active: Vec<_> = assigned
+        let active: Vec<Bank> = assigned
             .get_selections()
             .iter()
             .filter(|selection| !selection.is_empty())
-            .map(tss_esapi::structures::PcrSelection::hashing_algorithm)
-            .collect();
-        self.active = Some(active.clone());
+            .map(|selection| {
+                let algorithm = selection.hashing_algorithm();
+                bank(algorithm).ok_or_else(|| {
+                    Error::refused(format_args!(
+                        "bank {algorithm:?} is active and this program cannot extend it: \
+                         deactivate it in the firmware's TPM setting"
+                    ))
+                })
+            })
+            .collect::<Result<_>>()?;
+        if active.is_empty() {
+            return Err(Error::unavailable(
+                "no bank is active, so nothing can be measured: \
+                 activate sha256 in the firmware's TPM setting",
+            ));
+        }
         Ok(active)
     }
 
@@ -209,9 +218,17 @@ impl Tpm {
                     "the TPM has no PCR {pcr} in bank {bank}: activate the bank or configure another"
                 )));
             }
-            wanted.retain(|pair| !got.contains(pair));
-            let values = digests.value().iter().map(|digest| digest.value().to_vec());
-            found.extend(got.into_iter().zip(values));
+            for (pair, digest) in got.into_iter().zip(digests.value()) {
+                // Each answer brings the end nearer.
+                let Some(place) = wanted.iter().position(|wanted| *wanted == pair) else {
+                    let (bank, pcr) = pair;
+                    return Err(Error::failure(format_args!(
+                        "the TPM answered with PCR {pcr} of bank {bank}, which it was not asked for"
+                    )));
+                };
+                wanted.remove(place);
+                found.push((pair, digest.value().to_vec()));
+            }
         }
         found.sort_by_key(|(pair, _)| order.iter().position(|wanted| wanted == pair));
         Ok(Some(found))

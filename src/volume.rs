@@ -125,6 +125,7 @@ pub fn examine(volume: &config::Volume) -> Result<Found> {
         Content::Luks(header) => {
             let expect = Expect {
                 role: Some(volume.role),
+                volume: Some(volume.name.clone()),
                 device_len: Some(device.len_bytes()),
             };
             let checked = header

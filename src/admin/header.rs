@@ -91,6 +91,7 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
     };
     let expect = Expect {
         role: None,
+        volume: None,
         device_len: (!only_header).then_some(len),
     };
     let profile = profile.unwrap_or_else(|| header.claimed_profile());

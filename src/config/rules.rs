@@ -41,7 +41,7 @@ fn tpm(config: &Config) -> Result<(), String> {
     if tpm.pcrs.is_empty() {
         return Err("tpm.pcrs: expected at least one PCR, or any boot could unseal".into());
     }
-    if !tpm.pcrs.contains(&tpm.fence_pcr) {
+    if !tpm.pcrs.contains(tpm.fence_pcr) {
         return Err(format!(
             "tpm.fence-pcr: expected one of tpm.pcrs, found {}: extending it would fence nothing",
             tpm.fence_pcr

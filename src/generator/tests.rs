@@ -99,7 +99,7 @@ fn outside_of_an_initrd_nothing_is_written() {
 }
 
 #[test]
-fn a_broken_configuration_is_an_error_and_still_masks_the_shells() {
+fn a_broken_configuration_is_an_error_and_still_leaves_no_shell() {
     let root = Scratch::new();
     fs::create_dir_all(root.0.join("etc/nightlatch")).unwrap();
     fs::write(root.0.join(IN_INITRD), "").unwrap();
@@ -116,11 +116,25 @@ fn a_broken_configuration_is_an_error_and_still_masks_the_shells() {
             configuration.display()
         )
     );
-    let shells = ["early/emergency.service", "early/rescue.service"];
-    assert_eq!(
-        tree(&out.0),
-        BTreeMap::from(shells.map(|name| (name.into(), "-> /dev/null".into())))
-    );
+    // What any configuration gives, but for the mount of a root.
+    let shells = fixture("state").join("expected/early");
+    assert_eq!(tree(&out.0.join("early")), tree(&shells));
+    assert!(tree(&out.0.join("normal")).is_empty());
+}
+
+#[test]
+fn whatever_leads_to_a_shell_leads_to_a_reboot() {
+    let out = Scratch::new();
+    run(&fixture("state").join("root"), &out.0).unwrap();
+    let files = tree(&out.0.join("early"));
+    for unit in ["emergency", "rescue", "dracut-emergency"] {
+        let text = &files[&format!("{unit}.service")];
+        assert!(text.contains("Wants=nightlatch-reboot.timer"), "{unit}");
+        assert!(!text.contains("tty"), "{unit}");
+    }
+    // A mask would let dracut go on as if the shell had been left.
+    assert!(files["dracut-emergency.service"].contains(" emergency.target\n"));
+    assert_eq!(files["debug-shell.service"], "-> /dev/null");
 }
 
 #[test]

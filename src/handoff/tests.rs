@@ -183,6 +183,7 @@ fn the_final_system_learns_of_the_data_volume_and_the_layers_below_the_root() {
         root.unit("var-lib-state.mount"),
         "# Made by nightlatch\n\n\
          [Unit]\nDescription=Volume state\nDocumentation=man:nightlatch(8)\nDefaultDependencies=no\n\
+         ConditionPathExists=!/etc/initrd-release\n\
          After=local-fs-pre.target\nBefore=local-fs.target umount.target\nConflicts=umount.target\n\n\
          [Mount]\nWhat=/dev/mapper/state\nWhere=/var/lib/state\nType=btrfs\nOptions=nosuid,nodev\n"
     );
@@ -195,6 +196,8 @@ fn the_final_system_learns_of_the_data_volume_and_the_layers_below_the_root() {
     );
     for layer in ["run-nightlatch-lower.mount", "run-nightlatch-system.mount"] {
         assert!(!root.unit(layer).contains("umount.target"));
+        // The initrd mounts the root from this very unit.
+        assert!(!root.unit(layer).contains("Condition"));
     }
     assert_eq!(fs::read_dir(root.0.join(RUNTIME_UNITS)).unwrap().count(), 4);
 }
@@ -211,11 +214,27 @@ fn a_job_that_ends_before_its_path_is_known_is_not_missed() {
 fn a_failed_job_names_the_mount_that_failed_and_why() {
     let root = Root::new("dependency");
     let pid_1 = root.pid_1(2, "dependency");
+    fs::create_dir_all(root.0.join("dev/mapper")).unwrap();
+    fs::write(root.0.join("dev/mapper/root"), "").unwrap();
     let error = hand_over(&root.0, &config()).unwrap_err();
     assert_eq!(error.exit(), Exit::Failure);
     assert_eq!(
         error.to_string(),
         "starting nightlatch-volumes.target: systemd says dependency: sysroot.mount failed (exit-code)"
+    );
+    pid_1.join().unwrap();
+}
+
+#[test]
+fn a_lower_image_that_is_gone_is_missing_hardware() {
+    let root = Root::new("gone");
+    let pid_1 = root.pid_1(2, "dependency");
+    let error = hand_over(&root.0, &config()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(
+        error.to_string(),
+        "starting nightlatch-volumes.target: systemd says dependency: lower image /dev/mapper/root is missing: \
+         sysroot.mount failed (exit-code)"
     );
     pid_1.join().unwrap();
 }

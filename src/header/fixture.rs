@@ -13,7 +13,7 @@ pub(super) const STOCK: &str = r#"{"keyslots":{"0":{"type":"luks2","key_size":64
 /// The token `systemd-cryptenroll` 254 wrote for PCRs 7, 11 and 12 of a swtpm, here for keyslot 1.
 pub(super) const TPM2: &str = r#"{"type":"systemd-tpm2","keyslots":["1"],"tpm2-blob":"AJ4AIIXjwgk0xTo/MBC9wP6cLAQBlYGi0BM3rVYDRQf2/P5tABCPHzuxXZ7zilec/8PD73iPHPgKScN27FBEm+9meM3GxjHWM1ZPcZ4t+gehyi49ED9qLJr9HzSoFTf7afEFO2FIibLW+z9/AeRt7jPajhl6MnBe3BDYmZvJAYWn5PkyFPaNDJPsFIonHWshwlNlNk2Zxof/mC9lPppbawBOAAgACwAAABIAIIzlp0vyBxcsx4/rQCQXS1Qipj+iGQRahfFulOHHbK7BABAAINzy5qMmJo+x8LAvosNPMHqBTeo5heFMabFhibYkscoM","tpm2-pcrs":[7,11,12],"tpm2-pcr-bank":"sha256","tpm2-primary-alg":"ecc","tpm2-policy-hash":"8ce5a74bf207172cc78feb4024174b5422a63fa219045a85f16e94e1c76caec1","tpm2-pin":false,"tpm2_srk":"gQAAAQAiAAt8jnNoPx6qhb4w/UDIxwmpuhb8r6WVic0Q4GDYsDQHxwAAAAEAWgAjAAsAAwRyAAAABgCAAEMAEAADABAAILD//uK3KDvIndJomiuvXd2SUbHKs6f//ncErBa+y822ACBli+mUwb07MFtzbebxCebLSWdr1PQ1BHlKJNjg///glg=="}"#;
 
-const NIGHTLATCH: &str = r#"{"type":"nightlatch","keyslots":[],"profile":"nightlatch-1","role":"state","measurement-salt":"ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="}"#;
+const NIGHTLATCH: &str = r#"{"type":"nightlatch","keyslots":[],"profile":"nightlatch-1","role":"state","volume":"data","measurement-salt":"ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8="}"#;
 
 /// The keyslot `systemd-cryptenroll` makes, for a volume key of 96 bytes.
 const TPM_KEYSLOT: &str = r#""1":{"type":"luks2","key_size":96,"af":{"type":"luks1","stripes":4000,"hash":"sha512"},"area":{"type":"raw","offset":"417792","size":"385024","encryption":"aes-xts-plain64","key_size":64},"kdf":{"type":"pbkdf2","hash":"sha512","iterations":1000,"salt":"3orC3yaqjLLHR2ZStBNBMbrIJgdGMw53GybCiw97cQI="}}"#;

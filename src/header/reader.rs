@@ -24,12 +24,6 @@ impl<'a> Reader<'a> {
         Some(field)
     }
 
-    /// A TPM2B: a big-endian 16-bit length and that many bytes (TPM 2.0 Library, part 2, section 10.4).
-    pub(super) fn tpm2b(&mut self) -> Option<&'a [u8]> {
-        let len = u16::from_be_bytes(self.array()?);
-        self.take(usize::from(len))
-    }
-
     /// Everything not read yet.
     pub(super) fn rest(self) -> &'a [u8] {
         self.0

@@ -9,7 +9,7 @@ use super::keyslots;
 use super::metadata::{Digest, Integrity};
 use super::token::{NightlatchToken, Token, Tpm2Token};
 use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN};
-use crate::config::{Profile, Role};
+use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
 
 /// The label of every volume of profile `nightlatch-1`. Its subsystem is the word of its role.
@@ -31,10 +31,12 @@ pub(super) const HASHES: &[&str] = &["sha256", "sha512"];
 pub(super) const TPM_KEYSLOT: u8 = 1;
 
 /// What the caller knows about the volume.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Expect {
     /// What it is for; `None` takes any role.
     pub role: Option<Role>,
+    /// Its name; `None` takes any.
+    pub volume: Option<VolumeName>,
     /// Length of the device in bytes; `None` where there is only a copy of the header area.
     pub device_len: Option<u64>,
 }
@@ -83,15 +85,15 @@ impl Header {
             self.subsystem.as_str(),
             token.role.word(),
         )?;
-        match expect.role {
-            Some(role) => equal(
-                "C13",
-                "token nightlatch: role",
-                token.role.word(),
-                role.word(),
-            ),
-            None => Ok(()),
+        if let Some(role) = expect.role {
+            let field = "token nightlatch: role";
+            equal("C13", field, token.role.word(), role.word())?;
         }
+        if let Some(volume) = &expect.volume {
+            let field = "token nightlatch: volume";
+            equal("C13", field, token.volume.as_str(), volume.as_str())?;
+        }
+        Ok(())
     }
 
     /// Rule C9.

@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::broken::broken;
 use super::fields::{Field, Fields};
-use super::reader::Reader;
 use super::role;
-use crate::config::{Profile, Role};
+use crate::config::{Profile, Role, VolumeName};
 use crate::error::{Error, Result};
 use crate::pcr::{Bank, Pcr};
+use crate::tpm::blob;
 
 /// Type of the token this program writes.
 pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
@@ -19,19 +19,6 @@ pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
 pub const TPM2_TOKEN: &str = "systemd-tpm2";
 /// Type of the token for a recovery key.
 pub const RECOVERY_TOKEN: &str = "systemd-recovery";
-
-/// Where the storage root key is kept (TCG TPM v2.0 Provisioning Guidance, section 7.8).
-const SRK_HANDLE: u32 = 0x8100_0001;
-/// `TPM2_ALG_KEYEDHASH`, `TPM2_ALG_SHA256` and `TPM2_ALG_NULL` (TPM 2.0 Library, part 2, table 9).
-const ALG_KEYEDHASH: u16 = 0x0008;
-const ALG_SHA256: u16 = 0x000b;
-const ALG_NULL: u16 = 0x0010;
-/// `TPMA_OBJECT` with fixedTPM and fixedParent, which is what systemd sets: no userWithAuth, so only the policy opens it.
-const FIXED: u32 = 0x0012;
-/// The same with noDA, which newer versions of systemd add.
-const FIXED_NO_DA: u32 = 0x0412;
-/// `IESYSC_KEY_RSRC`, the kind of object in a serialised `ESYS_TR` (tpm2-tss, `src/tss2-esys/esys_types.h`).
-const ESYS_KEY: u32 = 1;
 
 /// A token of a type this program knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,6 +35,8 @@ pub struct NightlatchToken {
     pub profile: Profile,
     /// What the volume is for.
     pub role: Role,
+    /// The volume's name. Two disks of one role do not pass for each other unless somebody edits the header.
+    pub volume: VolumeName,
     /// The salt of the clusterID. It is not secret.
     pub salt: [u8; 32],
 }
@@ -94,6 +83,7 @@ impl NightlatchToken {
             "keyslots": [],
             "profile": self.profile.name(),
             "role": self.role.word(),
+            "volume": self.volume.as_str(),
             "measurement-salt": Base64::encode_string(&self.salt),
         })
     }
@@ -109,9 +99,14 @@ impl NightlatchToken {
         Ok(Self {
             profile: Profile::Nightlatch1,
             role: the_role(&fields.take("role")?)?,
+            volume: the_name(&fields.take("volume")?)?,
             salt: fields.take("measurement-salt")?.base64_array()?,
         })
     }
+}
+
+fn the_name(field: &Field<'_, '_>) -> Result<VolumeName> {
+    VolumeName::try_from(field.text()?.to_owned()).map_err(|why| field.expected(why))
 }
 
 fn the_role(field: &Field<'_, '_>) -> Result<Role> {
@@ -122,7 +117,7 @@ impl Tpm2Token {
     /// The token as libcryptsetup takes it and `systemd-cryptsetup` reads it.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let blob = [sized(&self.private), sized(&self.public)].concat();
+        let blob = blob::join(&self.private, &self.public);
         let mut token = json!({
             "type": TPM2_TOKEN,
             "keyslots": [self.keyslot.to_string()],
@@ -144,8 +139,9 @@ impl Tpm2Token {
         let keyslot = one_keyslot(fields)?;
         without_more_factors(fields)?;
         let policy_hash = fields.take("tpm2-policy-hash")?.hex_array()?;
-        let blob = fields.take("tpm2-blob")?;
-        let (private, public) = sealed(&blob, &policy_hash)?;
+        let field = fields.take("tpm2-blob")?;
+        let (private, public) = blob::split(&field.base64()?, &policy_hash)
+            .map_err(|expected| wrong(&field, expected))?;
         let srk = fields.take_if_there("tpm2_srk");
         Ok(Self {
             keyslot,
@@ -210,82 +206,12 @@ fn bank(field: &Field<'_, '_>) -> Result<Bank> {
     }
 }
 
-/// `TPM2B_PRIVATE ‖ TPM2B_PUBLIC` and nothing after it: a third part is the seed of an import, and a blob to import can
-/// be made by anyone who knows the public part of the storage root key.
-fn sealed(field: &Field<'_, '_>, policy_hash: &[u8; 32]) -> Result<(Vec<u8>, Vec<u8>)> {
-    let blob = field.base64()?;
-    let mut reader = Reader::new(&blob);
-    let (Some(private), Some(public)) = (reader.tpm2b(), reader.tpm2b()) else {
-        return Err(wrong(
-            field,
-            "expected a TPM2B_PRIVATE and a TPM2B_PUBLIC, found less",
-        ));
-    };
-    if !reader.rest().is_empty() {
-        return Err(wrong(
-            field,
-            "expected nothing after the TPM2B_PUBLIC, found an import seed",
-        ));
-    }
-    if private.is_empty() {
-        return Err(wrong(field, "expected a private part, found an empty one"));
-    }
-    if let Some(what) = foreign_object(public, policy_hash) {
-        return Err(wrong(
-            field,
-            &format!("expected a sealed object with {what}"),
-        ));
-    }
-    Ok((private.into(), public.into()))
-}
-
-/// What makes a `TPMT_PUBLIC` (TPM 2.0 Library, part 2, section 12.2.4) another than the sealed object systemd makes.
-fn foreign_object(public: &[u8], policy_hash: &[u8; 32]) -> Option<&'static str> {
-    let mut reader = Reader::new(public);
-    let mut short = || reader.array().map(u16::from_be_bytes);
-    if short() != Some(ALG_KEYEDHASH) {
-        return Some("type KEYEDHASH");
-    }
-    if short() != Some(ALG_SHA256) {
-        return Some("name algorithm SHA256");
-    }
-    let attributes = reader.array().map(u32::from_be_bytes);
-    if !matches!(attributes, Some(FIXED | FIXED_NO_DA)) {
-        return Some("attributes fixedTPM and fixedParent and without userWithAuth");
-    }
-    if reader.tpm2b() != Some(policy_hash) {
-        return Some("the policy in tpm2-policy-hash");
-    }
-    if reader.array().map(u16::from_be_bytes) != Some(ALG_NULL) {
-        return Some("scheme NULL");
-    }
-    let unique = reader.tpm2b().is_some_and(|unique| unique.len() == 32);
-    (!unique || !reader.rest().is_empty()).then_some("a unique field of 32 bytes at its end")
-}
-
-/// `handle ‖ TPM2B_NAME ‖ kind ‖ TPM2B_PUBLIC`, big-endian, nothing else.
 fn serialised_srk(field: &Field<'_, '_>) -> Result<Vec<u8>> {
     let bytes = field.base64()?;
-    let mut reader = Reader::new(&bytes);
-    let handle = reader.array().map(u32::from_be_bytes);
-    let name = reader.tpm2b();
-    let kind = reader.array().map(u32::from_be_bytes);
-    let public = reader.tpm2b();
-    if handle != Some(SRK_HANDLE) {
-        return Err(wrong(field, "expected the key at handle 0x81000001"));
-    }
-    if name.is_none() || kind != Some(ESYS_KEY) || public.is_none() || !reader.rest().is_empty() {
-        return Err(wrong(field, "expected a serialised key object"));
-    }
+    blob::check_serialized_srk(&bytes).map_err(|expected| wrong(field, expected))?;
     Ok(bytes)
 }
 
 fn wrong(field: &Field<'_, '_>, what: &str) -> Error {
     broken(field.rule, &field.path, what)
-}
-
-/// A TPM2B. Bodies come from [`Reader::tpm2b`] or the TPM, so the length fits; a longer one would parse as a wrong blob.
-fn sized(body: &[u8]) -> Vec<u8> {
-    let len = u16::try_from(body.len()).unwrap_or(u16::MAX);
-    [len.to_be_bytes().as_slice(), body].concat()
 }

@@ -1,22 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bytes of a sealed secret, which come back from a disk the host writes to, and the template they must match.
+//!
+//! Pure functions. The header's rule C13 and [`Tpm::unseal`](super::Tpm::unseal) both ask here, so they cannot disagree.
 
 use crate::error::{Error, Result};
+
+/// Where the storage root key lives (TCG TPM v2.0 Provisioning Guidance, section 7.5.1, table 2).
+pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;
 
 /// `TPM_ALG_KEYEDHASH`, `TPM_ALG_SHA256`, `TPM_ALG_NULL` (TPM 2.0 part 2, section 6.3).
 const ALG_KEYEDHASH: u16 = 0x0008;
 const ALG_SHA256: u16 = 0x000b;
 const ALG_NULL: u16 = 0x0010;
 
-/// fixedTPM, fixedParent, noDA and nothing else (TPM 2.0 part 2, section 8.3): bound to this TPM and this parent, opened by
-/// policy only because userWithAuth is clear.
-const ATTRIBUTES: u32 = 0x0000_0412;
+/// fixedTPM and fixedParent (TPM 2.0 part 2, section 8.3): bound to this TPM and this parent. userWithAuth is clear, so only
+/// the policy opens it. Older versions of systemd set these two alone.
+const FIXED: u32 = 0x0000_0012;
+/// The same with noDA, which newer versions of systemd and we add: a lock-out is no reason not to unseal.
+const FIXED_NO_DA: u32 = 0x0000_0412;
 
 /// Length of a SHA-256 digest, and of the unique field of a SHA-256 object.
-const DIGEST_LEN: u16 = 32;
+const DIGEST_LEN: usize = 32;
 
 /// `IESYSC_KEY_RSRC`: the kind of resource tpm2-tss writes before a key (tpm2-tss, src/tss2-esys/esys_types.h).
 const ESYS_KEY_RESOURCE: u32 = 1;
+
+/// What was expected of bytes, as a sentence.
+type Expected = &'static str;
 
 /// What sealing yields and unsealing takes; it is kept as a `systemd-tpm2` token.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -32,37 +42,59 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Refuses anything but the one kind of object [`Tpm::seal`](super::Tpm::seal) makes.
-    ///
-    /// An object outside the template could have been made elsewhere and imported, or be opened without the policy.
+    /// Refuses anything but the one kind of object [`Tpm::seal`](super::Tpm::seal) and systemd make.
     pub(super) fn check(&self) -> Result<()> {
-        let mut rest = self.public.as_slice();
-        let fields = [
-            (ALG_KEYEDHASH.to_be_bytes().to_vec(), "not a data object"),
-            (ALG_SHA256.to_be_bytes().to_vec(), "not named by SHA-256"),
-            (
-                ATTRIBUTES.to_be_bytes().to_vec(),
-                "its attributes are not fixedTPM, fixedParent and noDA alone",
-            ),
-            (
-                sized(&self.policy_hash),
-                "bound to another policy than its token says",
-            ),
-            (ALG_NULL.to_be_bytes().to_vec(), "it has a scheme"),
-            (
-                DIGEST_LEN.to_be_bytes().to_vec(),
-                "its unique field is not 32 bytes",
-            ),
-        ];
-        for (expected, broken) in fields {
-            rest = rest
-                .strip_prefix(expected.as_slice())
-                .ok_or_else(|| refused(broken))?;
-        }
-        if rest.len() != usize::from(DIGEST_LEN) {
-            return Err(refused("its unique field is not 32 bytes"));
-        }
-        Ok(())
+        check_public(&self.public, &self.policy_hash).map_err(Error::refused)
+    }
+}
+
+/// Takes `TPM2B_PRIVATE ‖ TPM2B_PUBLIC` apart and checks the object.
+///
+/// Nothing may follow: a third part is the seed of an import, and a blob to import can be made by anyone who knows the
+/// public part of the storage root key.
+pub(crate) fn split(
+    blob: &[u8],
+    policy_hash: &[u8; 32],
+) -> std::result::Result<(Vec<u8>, Vec<u8>), Expected> {
+    let parts = tpm2b(blob).and_then(|(private, rest)| Some((private, tpm2b(rest)?)));
+    let Some((private, (public, rest))) = parts else {
+        return Err("expected a TPM2B_PRIVATE and a TPM2B_PUBLIC, found less");
+    };
+    if !rest.is_empty() {
+        return Err("expected nothing after the TPM2B_PUBLIC, found an import seed");
+    }
+    if private.is_empty() {
+        return Err("expected a private part, found an empty one");
+    }
+    check_public(public, policy_hash)?;
+    Ok((private.into(), public.into()))
+}
+
+/// `TPM2B_PRIVATE ‖ TPM2B_PUBLIC` of these bodies.
+pub(crate) fn join(private: &[u8], public: &[u8]) -> Vec<u8> {
+    [sized(private), sized(public)].concat()
+}
+
+/// Checks a `TPMT_PUBLIC` (TPM 2.0 part 2, section 12.2.4).
+///
+/// An object outside the template could have been made elsewhere and imported, or be opened without the policy.
+fn check_public(public: &[u8], policy_hash: &[u8; 32]) -> std::result::Result<(), Expected> {
+    let rest = public
+        .strip_prefix(&ALG_KEYEDHASH.to_be_bytes())
+        .ok_or("expected a sealed object with type KEYEDHASH")?
+        .strip_prefix(&ALG_SHA256.to_be_bytes())
+        .ok_or("expected a sealed object with name algorithm SHA256")?;
+    let rest = [FIXED, FIXED_NO_DA]
+        .iter()
+        .find_map(|attributes| rest.strip_prefix(&attributes.to_be_bytes()))
+        .ok_or("expected a sealed object with attributes fixedTPM and fixedParent and without userWithAuth")?
+        .strip_prefix(sized(policy_hash).as_slice())
+        .ok_or("expected a sealed object with the policy in tpm2-policy-hash")?
+        .strip_prefix(&ALG_NULL.to_be_bytes())
+        .ok_or("expected a sealed object with scheme NULL")?;
+    match tpm2b(rest) {
+        Some((unique, [])) if unique.len() == DIGEST_LEN => Ok(()),
+        _ => Err("expected a sealed object with a unique field of 32 bytes at its end"),
     }
 }
 
@@ -79,14 +111,30 @@ pub(super) fn serialized(identity: &[u8], public: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A `TPM2B`: the length in two bytes, then the bytes. Nothing marshalled here reaches the limit.
+/// Checks that bytes are a serialized key, the one at the storage root key's handle, and nothing else.
+pub(crate) fn check_serialized_srk(bytes: &[u8]) -> std::result::Result<(), Expected> {
+    let rest = bytes
+        .strip_prefix(&SRK_HANDLE.to_be_bytes())
+        .ok_or("expected the key at handle 0x81000001")?;
+    let public = tpm2b(rest)
+        .and_then(|(_name, rest)| rest.strip_prefix(&ESYS_KEY_RESOURCE.to_be_bytes()))
+        .and_then(tpm2b);
+    match public {
+        Some((_, [])) => Ok(()),
+        _ => Err("expected a serialised key object"),
+    }
+}
+
+/// Takes a `TPM2B` off the front: a big-endian 16-bit length and that many bytes (TPM 2.0 part 2, section 10.4).
+fn tpm2b(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    rest.split_at_checked(usize::from(u16::from_be_bytes(*len)))
+}
+
+/// A `TPM2B`. Nothing marshalled here reaches the limit; what did would parse as another blob.
 fn sized(bytes: &[u8]) -> Vec<u8> {
     let len = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
     [&len.to_be_bytes()[..], bytes].concat()
-}
-
-fn refused(broken: &str) -> Error {
-    Error::refused(format_args!("the sealed object is not ours: {broken}"))
 }
 
 #[cfg(test)]
@@ -110,44 +158,40 @@ mod tests {
     #[test]
     fn only_the_template_is_accepted() {
         sealed().check().unwrap();
+        let attributes = "attributes fixedTPM and fixedParent and without userWithAuth";
         let cases = [
-            (1, 0x01, "not a data object"),
-            (3, 0x0c, "not named by SHA-256"),
+            (1, 0x01, "type KEYEDHASH"),
+            (3, 0x0c, "name algorithm SHA256"),
             // without fixedTPM, without fixedParent, with userWithAuth, with encryptedDuplication
-            (
-                7,
-                0x10,
-                "its attributes are not fixedTPM, fixedParent and noDA alone",
-            ),
-            (
-                7,
-                0x02,
-                "its attributes are not fixedTPM, fixedParent and noDA alone",
-            ),
-            (
-                7,
-                0x52,
-                "its attributes are not fixedTPM, fixedParent and noDA alone",
-            ),
-            (
-                6,
-                0x0c,
-                "its attributes are not fixedTPM, fixedParent and noDA alone",
-            ),
-            (20, 0xab, "bound to another policy than its token says"),
-            (43, 0x05, "it has a scheme"),
-            (45, 0x1f, "its unique field is not 32 bytes"),
+            (7, 0x10, attributes),
+            (7, 0x02, attributes),
+            (7, 0x52, attributes),
+            (6, 0x0c, attributes),
+            (20, 0xab, "the policy in tpm2-policy-hash"),
+            (43, 0x05, "scheme NULL"),
+            (45, 0x1f, "a unique field of 32 bytes at its end"),
         ];
-        for (place, byte, broken) in cases {
+        for (place, byte, expected) in cases {
             let mut sealed = sealed();
             sealed.public[place] = byte;
             let error = sealed.check().unwrap_err();
             assert_eq!(error.exit(), Exit::Refused);
             assert_eq!(
                 error.to_string(),
-                format!("the sealed object is not ours: {broken}")
+                format!("expected a sealed object with {expected}")
             );
         }
+    }
+
+    #[test]
+    fn an_object_of_an_older_systemd_is_accepted_with_the_header_and_by_unsealing() {
+        let mut older = sealed();
+        // without noDA
+        older.public[6] = 0;
+        older.check().unwrap();
+        let blob = join(&[1], &older.public);
+        let parts = split(&blob, &older.policy_hash).unwrap();
+        assert_eq!(parts, (vec![1], older.public));
     }
 
     #[test]
@@ -165,12 +209,11 @@ mod tests {
 
     #[test]
     fn a_key_is_serialized_as_tpm2_tss_does() {
-        assert_eq!(
-            hex::encode(serialized(
-                &identity(0x8100_0001, &[0, 0x0b, 0xcc]),
-                &[0, 0x23]
-            )),
-            "810000010003000bcc0000000100020023"
-        );
+        let key = serialized(&identity(SRK_HANDLE, &[0, 0x0b, 0xcc]), &[0, 0x23]);
+        assert_eq!(hex::encode(&key), "810000010003000bcc0000000100020023");
+        check_serialized_srk(&key).unwrap();
+        for len in 0..key.len() {
+            assert!(check_serialized_srk(&key[..len]).is_err(), "{len} bytes");
+        }
     }
 }

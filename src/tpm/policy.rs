@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::pcr::{Bank, Pcr};
+use crate::pcr::{Bank, PcrSet};
 
 /// `TPM_CC_PolicyPCR` (TPM 2.0 part 2, section 6.5.2).
 const CC_POLICY_PCR: u32 = 0x0000_017f;
@@ -13,26 +13,18 @@ const SELECT_LEN: u8 = 3;
 
 /// The PCRs whose values a secret is sealed to, and the bank they are taken from.
 #[derive(Clone, Copy, Debug)]
-pub struct Policy<'a> {
-    /// The PCRs; order and repetition mean nothing.
-    pub pcrs: &'a [Pcr],
+pub struct Policy {
+    /// The PCRs.
+    pub pcrs: PcrSet,
     /// The bank.
     pub bank: Bank,
 }
 
-impl Policy<'_> {
-    /// The PCRs in ascending order, each once.
-    pub(super) fn ordered(&self) -> Vec<Pcr> {
-        let mut pcrs = self.pcrs.to_vec();
-        pcrs.sort_unstable();
-        pcrs.dedup();
-        pcrs
-    }
-
+impl Policy {
     /// The digest of a SHA-256 policy session after one `TPM2_PolicyPCR`, with `values` in the order of the PCRs.
     ///
     /// policyDigest = H(0³² ‖ `TPM_CC_PolicyPCR` ‖ pcrs ‖ H(values)) (TPM 2.0 part 3, section 23.7).
-    pub(super) fn digest<'v>(&self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
+    pub(super) fn digest<'v>(self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
         let all: Vec<u8> = values.into_iter().flatten().copied().collect();
         let mut message = vec![0; 32];
         message.extend(CC_POLICY_PCR.to_be_bytes());
@@ -44,11 +36,8 @@ impl Policy<'_> {
     }
 
     /// The marshalled `TPML_PCR_SELECTION` (TPM 2.0 part 2, section 10.9.7).
-    fn selection(&self) -> Vec<u8> {
-        let mask = self
-            .pcrs
-            .iter()
-            .fold(0_u32, |mask, pcr| mask | 1 << pcr.index());
+    fn selection(self) -> Vec<u8> {
+        let mask = u32::from(self.pcrs.bits());
         let mut bytes = 1_u32.to_be_bytes().to_vec();
         bytes.extend(algorithm_id(self.bank).to_be_bytes());
         bytes.push(SELECT_LEN);
@@ -57,14 +46,9 @@ impl Policy<'_> {
     }
 }
 
-impl fmt::Display for Policy<'_> {
+impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("PCRs ")?;
-        for (place, pcr) in self.ordered().into_iter().enumerate() {
-            let separator = if place == 0 { "" } else { "+" };
-            write!(f, "{separator}{pcr}")?;
-        }
-        write!(f, " ({})", self.bank)
+        write!(f, "PCRs {} ({})", self.pcrs, self.bank)
     }
 }
 
@@ -81,13 +65,14 @@ fn algorithm_id(bank: Bank) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pcr::Pcr;
 
     /// From `tpm2_policypcr -l sha256:7,11,12` in a trial session on a software TPM whose PCRs are zero.
     #[test]
     fn the_digest_equals_what_a_tpm_computes() {
         let pcrs = [Pcr::KERNEL_CONFIG, Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE];
         let policy = Policy {
-            pcrs: &pcrs,
+            pcrs: PcrSet::of(&pcrs),
             bank: Bank::Sha256,
         };
         let digest = policy.digest([&[0; 32][..]; 3]);
@@ -96,7 +81,7 @@ mod tests {
             "8ce5a74bf207172cc78feb4024174b5422a63fa219045a85f16e94e1c76caec1"
         );
         let policy = Policy {
-            pcrs: &pcrs,
+            pcrs: PcrSet::of(&pcrs),
             bank: Bank::Sha384,
         };
         let digest = policy.digest([&[0; 48][..]; 3]);
@@ -110,7 +95,7 @@ mod tests {
     fn a_policy_names_each_pcr_once_in_order() {
         let pcrs = [Pcr::KERNEL_CONFIG, Pcr::SECURE_BOOT, Pcr::KERNEL_CONFIG];
         let policy = Policy {
-            pcrs: &pcrs,
+            pcrs: PcrSet::of(&pcrs),
             bank: Bank::Sha256,
         };
         assert_eq!(policy.to_string(), "PCRs 7+12 (sha256)");

@@ -20,7 +20,7 @@ impl Tpm {
     /// Seals `secret` to the values the PCRs have now.
     ///
     /// Commands: `PCR_Read`, `StartAuthSession`, `Create`, `FlushContext`.
-    pub fn seal(&mut self, secret: &Secret, policy: &Policy<'_>) -> Result<Sealed> {
+    pub fn seal(&mut self, secret: &Secret, policy: Policy) -> Result<Sealed> {
         self.seal_now(secret, policy)
             .doing(format_args!("sealing to {policy}"))
     }
@@ -29,12 +29,12 @@ impl Tpm {
     ///
     /// Commands: `PCR_Read`, `StartAuthSession`, `Load`, `PolicyPCR`, `Unseal`, `FlushContext` twice. What can be refused from
     /// the PCRs and the bytes alone never reaches the TPM.
-    pub fn unseal(&mut self, sealed: &Sealed, policy: &Policy<'_>) -> Result<Secret> {
+    pub fn unseal(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         self.unseal_now(sealed, policy)
             .doing(format_args!("unsealing from {policy}"))
     }
 
-    fn seal_now(&mut self, secret: &Secret, policy: &Policy<'_>) -> Result<Sealed> {
+    fn seal_now(&mut self, secret: &Secret, policy: Policy) -> Result<Sealed> {
         if secret.expose().len() != KEY_LEN {
             return Err(Error::failure(format_args!(
                 "the secret is not {KEY_LEN} bytes"
@@ -63,7 +63,7 @@ impl Tpm {
         Ok(sealed)
     }
 
-    fn unseal_now(&mut self, sealed: &Sealed, policy: &Policy<'_>) -> Result<Secret> {
+    fn unseal_now(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         sealed.check()?;
         if self.policy_hash(policy)? != sealed.policy_hash {
             return Err(other_values());
@@ -75,11 +75,7 @@ impl Tpm {
         }
         let private = Private::try_from(sealed.private.as_slice()).map_err(damaged)?;
         let public = Public::unmarshall(&sealed.public).map_err(damaged)?;
-        let pcrs: Vec<_> = policy
-            .ordered()
-            .into_iter()
-            .map(|pcr| (policy.bank, pcr))
-            .collect();
+        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         let pcrs = selection(&pcrs)?;
         let data = self.in_session(SessionType::Policy, |tpm, session| {
             let object = tpm.load(srk.handle, &private, &public)?;
@@ -98,11 +94,12 @@ impl Tpm {
     }
 
     /// What a session's policy digest would be with the values the PCRs have now.
-    fn policy_hash(&mut self, policy: &Policy<'_>) -> Result<[u8; 32]> {
+    fn policy_hash(&mut self, policy: Policy) -> Result<[u8; 32]> {
         if policy.pcrs.is_empty() {
             return Err(Error::config("a policy without PCRs protects nothing"));
         }
-        let values = self.values(&[policy.bank], &policy.ordered())?;
+        let pcrs: Vec<_> = policy.pcrs.iter().collect();
+        let values = self.values(&[policy.bank], &pcrs)?;
         Ok(policy.digest(values.iter().map(|(_, value)| value.as_slice())))
     }
 

@@ -15,12 +15,10 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::Marshall;
 
-use super::{Tpm, blob, fault};
+use super::blob::{self, SRK_HANDLE};
+use super::{Tpm, fault};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::Bank;
-
-/// Where the storage root key lives (TCG TPM v2.0 Provisioning Guidance, section 7.5.1, table 2).
-pub(super) const SRK_HANDLE: u32 = 0x8100_0001;
 
 /// The storage root key in use.
 #[derive(Clone, Debug)]

@@ -25,6 +25,19 @@ const START_MAX: Duration = Duration::from_secs(20);
 /// How often a pair of ports is tried: another process may take one between choosing and binding.
 const PORT_TRIES: usize = 20;
 
+/// Closes all but the standard streams, then becomes the program. tpm2-tss leaves its connections open across an exec: a
+/// program that one test starts would keep the TPM of another busy, and swtpm serves one client at a time.
+const ALONE: &str = r#"
+    for open in /proc/self/fd/*; do
+        fd=${open##*/}
+        if [ "$fd" -gt 2 ]; then exec {fd}>&-; fi
+    done
+    exec "$0" "$@"
+"#;
+
+/// What bash exits with where there is no such program.
+const NOT_FOUND: i32 = 127;
+
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// A running swtpm, killed when dropped. Its state lives in a directory of its own that goes with it.
@@ -94,7 +107,7 @@ impl Swtpm {
     /// Runs one of the tpm2-tools against this TPM, in its directory, and flushes what it left loaded.
     pub(crate) fn tool(&self, name: &str, args: &[&str]) -> Output {
         let run = |name: &str, args: &[&str]| {
-            Command::new(name)
+            let output = alone(name)
                 .args(args)
                 .current_dir(&self.dir)
                 .env(
@@ -102,7 +115,10 @@ impl Swtpm {
                     format!("swtpm:host=127.0.0.1,port={}", self.port()),
                 )
                 .output()
-                .unwrap_or_else(|error| panic!("{name} (Debian: tpm2-tools): {error}"))
+                .expect("bash");
+            let is_there = output.status.code() != Some(NOT_FOUND);
+            assert!(is_there, "{name} (Debian: tpm2-tools): not found");
+            output
         };
         let output = run(name, args);
         run("tpm2_flushcontext", &["-t"]);
@@ -149,6 +165,13 @@ fn new_dir() -> PathBuf {
     dir
 }
 
+/// A command that inherits nothing.
+fn alone(program: &str) -> Command {
+    let mut command = Command::new("bash");
+    command.args(["-c", ALONE, program]);
+    command
+}
+
 /// Starts swtpm with its state and its log in `dir` and waits until it listens; `None` if it ended at once, for want of
 /// what `listening` names. Paths are absolute.
 fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
@@ -157,7 +180,7 @@ fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
     if pid_file.exists() {
         fs::remove_file(&pid_file).expect("removing swtpm's pid file");
     }
-    let mut process = Command::new("swtpm")
+    let mut process = alone("swtpm")
         .args(["socket", "--tpm2", "--tpmstate"])
         .arg(format!("dir={}", dir.display()))
         .args(["--pid", &file("pid")])
@@ -166,11 +189,13 @@ fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
-        .unwrap_or_else(|error| panic!("swtpm (Debian: swtpm): {error}"));
+        .expect("bash");
     let start = Instant::now();
     // swtpm writes this file once it has its sockets.
     while !pid_file.exists() {
-        if process.try_wait().expect("asking for swtpm").is_some() {
+        if let Some(status) = process.try_wait().expect("asking for swtpm") {
+            let is_there = status.code() != Some(NOT_FOUND);
+            assert!(is_there, "swtpm (Debian: swtpm): not found");
             return None;
         }
         if start.elapsed() > START_MAX {

@@ -7,9 +7,10 @@ use super::swtpm::Swtpm;
 use super::*;
 use crate::error::Exit;
 use crate::key::Secret;
+use crate::pcr::PcrSet;
 
-const POLICY: Policy<'static> = Policy {
-    pcrs: &[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG],
+const POLICY: Policy = Policy {
+    pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
 };
 
@@ -166,14 +167,16 @@ fn a_bank_that_is_not_active_is_left_alone_and_cannot_carry_a_policy() {
         ..POLICY
     };
     let secret = Secret::random().unwrap();
-    let error = tpm.seal(&secret, &policy).unwrap_err();
+    let error = tpm.seal(&secret, policy).unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable);
-    assert_eq!(
-        error.to_string(),
-        "sealing to PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
-         activate the bank or configure another"
-    );
-    tpm.seal(&secret, &POLICY).unwrap();
+    let sentence = "from PCRs 7+11+12 (sha384): the TPM has no PCR 7 in bank sha384: \
+         activate the bank or configure another";
+    assert_eq!(error.to_string(), sentence.replace("from", "sealing to"));
+    let sealed = tpm.seal(&secret, POLICY).unwrap();
+    let error = tpm.unseal(&sealed, policy).unwrap_err();
+    assert_eq!(error.exit(), Exit::Unavailable);
+    assert_eq!(error.to_string(), format!("unsealing {sentence}"));
+    tpm.unseal(&sealed, POLICY).unwrap();
 }
 
 #[test]
@@ -200,14 +203,25 @@ fn a_tpm_for_a_virtual_machine_waits_at_its_socket_after_a_reset_too() {
 }
 
 #[test]
+fn a_program_a_test_starts_does_not_inherit_connections() {
+    let swtpm = Swtpm::start();
+    let (end, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    // Unlike what the standard library opens, a duplicate stays open in programs; so does what tpm2-tss opens.
+    let _inherited = nix::unistd::dup(&end).unwrap();
+    let open = succeeds(&swtpm, "ls", &["-l", "/proc/self/fd"]);
+    let open = String::from_utf8(open).unwrap();
+    assert!(open.contains("/fd") && !open.contains("socket:"), "{open}");
+}
+
+#[test]
 fn a_boot_of_two_volumes_takes_twenty_commands() {
     let mut swtpm = Swtpm::start();
     let mut tpm = connected(&swtpm);
     let first = Secret::random().unwrap();
     let second = Secret::random().unwrap();
     let sealed = [
-        tpm.seal(&first, &POLICY).unwrap(),
-        tpm.seal(&second, &POLICY).unwrap(),
+        tpm.seal(&first, POLICY).unwrap(),
+        tpm.seal(&second, POLICY).unwrap(),
     ];
     drop(tpm);
     swtpm.reset();
@@ -217,7 +231,7 @@ fn a_boot_of_two_volumes_takes_twenty_commands() {
     assert!(swtpm.commands().is_empty());
     tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
     assert_eq!(swtpm.commands(), [GET_CAPABILITY, PCR_READ]);
-    tpm.unseal(&sealed[0], &POLICY).unwrap();
+    tpm.unseal(&sealed[0], POLICY).unwrap();
     let found = [PCR_READ, READ_PUBLIC, READ_PUBLIC];
     let unsealed = [
         START_AUTH_SESSION,
@@ -228,7 +242,7 @@ fn a_boot_of_two_volumes_takes_twenty_commands() {
         FLUSH_CONTEXT,
     ];
     assert_eq!(swtpm.commands(), [&found[..], &unsealed].concat());
-    tpm.unseal(&sealed[1], &POLICY).unwrap();
+    tpm.unseal(&sealed[1], POLICY).unwrap();
     assert_eq!(swtpm.commands(), [&[PCR_READ][..], &unsealed].concat());
     tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
     assert_eq!(swtpm.commands(), [PCR_EXTEND]);

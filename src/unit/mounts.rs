@@ -39,7 +39,8 @@ pub fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
 /// The mounts of `volume` that the final system has to know, or it would treat them as it sees fit.
 ///
 /// A data volume is unmounted at shutdown and mounted again after a soft reboot. The layers below the root stay: they may
-/// not conflict with `umount.target`, or a soft reboot would take them away from under a root that needs them.
+/// not conflict with `umount.target`, or a soft reboot would take them away from under a root that needs them. Their units
+/// are those of the initrd, which they override there: `/run/systemd/system` comes before a generator's directory.
 #[must_use]
 pub fn in_final_system(volume: &Volume) -> Vec<MountUnit> {
     match (volume.mode, &volume.lower, &volume.mount) {
@@ -47,6 +48,9 @@ pub fn in_final_system(volume: &Volume) -> Vec<MountUnit> {
         (Some(_), ..) | (None, _, None) => Vec::new(),
         (None, _, Some(mount)) => vec![MountUnit {
             order: vec![
+                // The hand-over writes it while PID 1 is still the initrd's, whose local-fs.target must not mount the
+                // volume on the initrd's own directory. A target takes a skipped mount for a successful one.
+                "ConditionPathExists=!/etc/initrd-release".into(),
                 "After=local-fs-pre.target".into(),
                 "Before=local-fs.target umount.target".into(),
                 "Conflicts=umount.target".into(),

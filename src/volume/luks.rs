@@ -31,6 +31,7 @@ pub(super) const VOLUME_KEY_LEN: usize = 96;
 const HEADER_AREA_LEN: u64 = 16 << 20;
 const SECTOR_LEN: u64 = 512;
 const PAGE_LEN: usize = 4096;
+const ZEROS: &[u8] = &[0; PAGE_LEN];
 
 /// A header area in memory that no other process can reach, as a file for libcryptsetup.
 #[derive(Debug)]
@@ -42,7 +43,7 @@ impl HeaderFile {
         let file = Self::blank()?;
         for (index, page) in area.chunks(PAGE_LEN).enumerate() {
             // Pages of zeros stay holes: most of the area is empty, and memory is scarce in an initrd.
-            if page.iter().any(|byte| *byte != 0) {
+            if page != ZEROS {
                 let offset = (index as u64).saturating_mul(PAGE_LEN as u64);
                 file.0.write_all_at(page, offset)?;
             }

@@ -87,6 +87,7 @@ impl New {
         let token = NightlatchToken {
             profile: Profile::Nightlatch1,
             role: volume.role,
+            volume: volume.name.clone(),
             salt,
         };
         luks.add_token(&token.to_json())?;
@@ -134,6 +135,7 @@ fn tidy(volume: &config::Volume, header: &HeaderFile, device_len: u64) -> Result
     area.clear_unused(&parsed);
     let expect = Expect {
         role: Some(volume.role),
+        volume: Some(volume.name.clone()),
         device_len: Some(device_len),
     };
     area.header()
@@ -192,14 +194,11 @@ fn commit(keyed: &Keyed) -> Result<()> {
 }
 
 fn token(sealed: Sealed, policy: &config::Tpm) -> Tpm2Token {
-    let mut pcrs = policy.pcrs.clone();
-    pcrs.sort_unstable();
-    pcrs.dedup();
     Tpm2Token {
         keyslot: TPM_KEYSLOT,
         private: sealed.private,
         public: sealed.public,
-        pcrs,
+        pcrs: policy.pcrs.into(),
         bank: policy.bank.into(),
         policy_hash: sealed.policy_hash,
         srk: sealed.srk,

@@ -10,7 +10,7 @@ use crate::config::{self, Source};
 use crate::error::{Doing, Error, Result};
 use crate::header::{Checked, Tpm2Token};
 use crate::key::Secret;
-use crate::pcr::{Bank, Pcr};
+use crate::pcr::{Bank, PcrSet};
 use crate::tpm::Sealed;
 
 /// A volume whose header has been checked.
@@ -93,7 +93,7 @@ impl Existing {
         let token = self.checked.tpm.as_ref().ok_or_else(|| {
             Error::refused("the volume has no systemd-tpm2 token, so nothing of it is sealed")
         })?;
-        require_policy(token, &policy.pcrs, policy.bank.into())?;
+        require_policy(token, policy)?;
         let secret = unseal(&Sealed {
             private: token.private.clone(),
             public: token.public.clone(),
@@ -142,25 +142,13 @@ impl Existing {
 }
 
 /// The policy is the configuration's; a token may not relax it (rule C13).
-fn require_policy(token: &Tpm2Token, pcrs: &[Pcr], bank: Bank) -> Result<()> {
-    let mut wanted: Vec<Pcr> = pcrs.to_vec();
-    wanted.sort_unstable();
-    wanted.dedup();
-    let mut found = token.pcrs.clone();
-    found.sort_unstable();
-    if found == wanted && token.bank == bank {
-        Ok(())
-    } else {
-        Err(Error::refused(format_args!(
-            "rule C13: the token is sealed to {} {}, the configuration says {bank} {}",
-            token.bank,
-            list(&found),
-            list(&wanted)
-        )))
+fn require_policy(token: &Tpm2Token, policy: &config::Tpm) -> Result<()> {
+    let (pcrs, bank) = (PcrSet::of(&token.pcrs), Bank::from(policy.bank));
+    if pcrs == policy.pcrs && token.bank == bank {
+        return Ok(());
     }
-}
-
-fn list(pcrs: &[Pcr]) -> String {
-    let numbers: Vec<String> = pcrs.iter().map(ToString::to_string).collect();
-    numbers.join("+")
+    Err(Error::refused(format_args!(
+        "rule C13: the token is sealed to {} {pcrs}, the configuration says {bank} {}",
+        token.bank, policy.pcrs
+    )))
 }

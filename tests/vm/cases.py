@@ -63,16 +63,16 @@ def build() -> Build:
     return Build(made.pop("vm"), tuple(made.values()))
 
 
-def pack(work: Path, build: Build, filters: list[str]) -> Path:
-    """The disk with what is under test."""
+def pack(work: Path, build: Build, arguments: list[str]) -> Path:
+    """The disk with what is under test, and what it is called with."""
     tree = work / "payload"
     (tree / "bin").mkdir(parents=True)
     shutil.copy2(build.cases, tree / "cases")
     for program in build.programs:
         shutil.copy2(program, tree / "bin")
     shutil.copy2(Path(__file__).parent / "guest" / "run-cases", tree / "init")
-    arguments = ["cases", "--test-threads=1", *filters]
-    (tree / "arguments").write_text("".join(f"{a}\n" for a in arguments), encoding="utf-8")
+    words = "".join(f"{word}\n" for word in ("cases", *arguments))
+    (tree / "arguments").write_text(words, encoding="utf-8")
     image = work / "payload.squashfs"
     command = ["mksquashfs", str(tree), str(image), "-all-root", *root.UNCOMPRESSED]
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -87,7 +87,7 @@ def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) ->
     system = root.prepare()
     initrd = work / "initrd.img"
     root.initrd(system, initrd)
-    payload = pack(work, build, filters)
+    payload = pack(work, build, ["--test-threads=1", *filters])
     disks = [Disk(system.image, "root", readonly=True), Disk(payload, "payload", readonly=True)]
     blank = [Disk.blank(work / f"{name}.img", size, name) for name, size in BLANK_DISKS.items()]
     kernel = Kernel(system.kernel, initrd, "quiet panic=-1")

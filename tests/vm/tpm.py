@@ -119,12 +119,15 @@ class Tpm:
         return Counter(self.commands())
 
 
-def command_codes(log: str) -> list[int]:
-    """The codes in a `level=20` log: bytes 6 to 10 of each block that swtpm has read."""
-    codes = []
+def command_heads(log: str) -> list[bytes]:
+    """The first 16 bytes of each block that swtpm has read, in a `level=20` log."""
+    heads = []
     for block in log.split("SWTPM_IO_Read: length")[1:]:
         lines = block.splitlines()[1:2]
-        data = bytes.fromhex(lines[0].strip()) if lines else b""
-        if len(data) >= 10:
-            codes.append(int.from_bytes(data[6:10], "big"))
-    return codes
+        heads.append(bytes.fromhex(lines[0].strip()) if lines else b"")
+    return heads
+
+
+def command_codes(log: str) -> list[int]:
+    """The command codes in such a log: bytes 6 to 10."""
+    return [int.from_bytes(head[6:10], "big") for head in command_heads(log) if len(head) >= 10]

@@ -18,3 +18,4 @@ mod refusals;
 mod round_trip;
 mod stock;
 mod surroundings;
+mod tpm_device;

@@ -58,9 +58,9 @@ fn a_new_file_system_stands_parallel_writers_without_reading_what_was_never_writ
     for kind in ["btrfs", "xfs", "ext4"] {
         let disk = Disk::virtio("blank4g");
         let config = config(&disk, &[&format!("file-system = \"{kind}\"")]);
-        // Other cases provoke errors on purpose.
-        run("dmesg", &["--clear"], b"");
         disk::format(volume(&config));
+        // Other cases provoke errors on purpose, and udev looks at a new mapping before its head is written.
+        run("dmesg", &["--clear"], b"");
         disk::mount(kind);
         let script = "for d in 1 2 3 4; do (mkdir /mnt/$d && for f in $(seq 300); do \
                       head -c 5000 /dev/urandom >/mnt/$d/$f || exit 1; done; rm -r /mnt/$d) & done; \

@@ -21,7 +21,7 @@ fn stock_cryptsetup_opens_our_volume_with_the_secret_as_key_file() {
     disk::mount("btrfs");
 }
 
-fn luks_format(disk: &Disk, more: &[&str]) {
+pub(crate) fn luks_format(disk: &Disk, more: &[&str]) {
     let arguments = [
         "luksFormat",
         "--batch-mode",
@@ -75,11 +75,11 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     let volume = volume(&config);
     let mut tpm = nightlatch::tpm::Tpm::open(&config.tpm.tcti).unwrap();
     let policy = nightlatch::tpm::Policy {
-        pcrs: &config.tpm.pcrs,
+        pcrs: config.tpm.pcrs,
         bank: config.tpm.bank.into(),
     };
     let keyed = new(volume)
-        .prepare(volume, &config.tpm, |secret| tpm.seal(secret, &policy))
+        .prepare(volume, &config.tpm, |secret| tpm.seal(secret, policy))
         .unwrap();
     volume::open(volume, keyed).unwrap();
     close();
@@ -89,7 +89,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         panic!("expected an existing volume");
     };
     let keyed = existing
-        .unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, &policy))
+        .unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, policy))
         .unwrap();
     assert_eq!(keyed.keyslot, 1);
     volume::open(volume, keyed).unwrap();

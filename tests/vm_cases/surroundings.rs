@@ -4,26 +4,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+
+use crate::disk::run;
 
 const DISK: &str = "/dev/disk/by-id/virtio-blank4g";
 const NAME: &str = "surroundings";
-
-/// Runs a program to its end and gives what it printed.
-fn run(program: &str, arguments: &[&str], input: &[u8]) -> String {
-    let mut child = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input).unwrap();
-    let output = child.wait_with_output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{program} {arguments:?}: {said}");
-    String::from_utf8(output.stdout).unwrap()
-}
 
 #[test]
 fn an_authenticated_volume_of_stock_cryptsetup_is_live_as_it_was_asked_for() {

@@ -92,12 +92,12 @@ fn rule_c8_the_metadata_has_exactly_the_five_objects_and_zeros_after_it() {
             (
                 r#""16744448"}}"#,
                 r#""16744448"}}{}"#,
-                "rule C8: metadata byte 2027: expected the end of the JSON, found '{'",
+                "rule C8: metadata byte 2043: expected the end of the JSON, found '{'",
             ),
             (
                 "\"16744448\"}}",
                 "\"16744448\"}}\0x",
-                "rule C8: metadata: expected zeros after the JSON, found something at byte 2028",
+                "rule C8: metadata: expected zeros after the JSON, found something at byte 2044",
             ),
         ],
     );
@@ -303,8 +303,8 @@ fn a_header_of_one_profile_is_refused_under_the_other() {
 fn rule_c10_a_device_has_room_for_the_segment() {
     let header = Fixture::ours().header();
     let on = |len| Expect {
-        role: None,
         device_len: Some(len),
+        ..Expect::default()
     };
     assert!(header.check(Profile::Nightlatch1, &on(64 << 20)).is_ok());
     assert_eq!(

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::super::fixture::{Fixture, TPM2};
 use super::super::{Checked, Expect, NightlatchToken, Tpm2Token};
 use super::refusal;
-use crate::config::{Profile, Role};
+use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
 use crate::pcr::Bank;
 
@@ -39,6 +39,7 @@ fn our_token_is_read_and_written_back_the_same() {
     let token = NightlatchToken {
         profile: Profile::Nightlatch1,
         role: Role::State,
+        volume: VolumeName::try_from("data".to_owned()).unwrap(),
         salt: std::array::from_fn(|at| 0x20 + u8::try_from(at).unwrap()),
     };
     assert_eq!(
@@ -255,7 +256,7 @@ fn the_role_the_caller_expects_must_be_the_volumes() {
     let header = Fixture::ours().header();
     let expect = |role| Expect {
         role: Some(role),
-        device_len: Some(64 << 20),
+        ..Expect::default()
     };
     assert!(
         header
@@ -265,6 +266,20 @@ fn the_role_the_caller_expects_must_be_the_volumes() {
     assert_eq!(
         refusal(header.check(Profile::Nightlatch1, &expect(Role::Root))),
         "rule C13: token nightlatch: role: expected \"root\", found \"state\""
+    );
+}
+
+#[test]
+fn the_volume_the_caller_expects_must_be_this_one() {
+    let header = Fixture::ours().header();
+    let expect = |name: &str| Expect {
+        volume: Some(VolumeName::try_from(name.to_owned()).unwrap()),
+        ..Expect::default()
+    };
+    assert!(header.check(Profile::Nightlatch1, &expect("data")).is_ok());
+    assert_eq!(
+        refusal(header.check(Profile::Nightlatch1, &expect("logs"))),
+        "rule C13: token nightlatch: volume: expected \"logs\", found \"data\""
     );
 }
 

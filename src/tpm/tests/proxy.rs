@@ -13,6 +13,8 @@ use super::super::swtpm::free_pair;
 pub(super) struct Fault {
     pub(super) command: u32,
     pub(super) response: u32,
+    /// What follows the response code.
+    pub(super) body: &'static [u8],
     pub(super) times: usize,
 }
 
@@ -69,7 +71,7 @@ fn pass_on(mut client: &TcpStream, mut server: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Passes commands and responses on, or answers with ten bytes: tag, length, response code.
+/// Passes commands and responses on, or answers itself: tag, length, response code, body.
 fn answer(mut client: &TcpStream, mut server: &TcpStream, fault: &Mutex<Fault>) -> io::Result<()> {
     loop {
         let command = message(client)?;
@@ -77,8 +79,11 @@ fn answer(mut client: &TcpStream, mut server: &TcpStream, fault: &Mutex<Fault>) 
         let mut fault = fault.lock().unwrap();
         if code == fault.command && fault.times > 0 {
             fault.times -= 1;
-            let mut response = vec![0x80, 0x01, 0, 0, 0, 10];
+            let mut response = vec![0x80, 0x01];
+            let len = 10 + u32::try_from(fault.body.len()).unwrap();
+            response.extend(len.to_be_bytes());
             response.extend(fault.response.to_be_bytes());
+            response.extend(fault.body);
             client.write_all(&response)?;
         } else {
             server.write_all(&command)?;

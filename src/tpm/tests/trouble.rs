@@ -8,14 +8,102 @@ const ALWAYS: usize = usize::MAX;
 fn unsealed_with(fault: Fault) -> (Result<bool>, Vec<u32>, Proxy) {
     let mut swtpm = Swtpm::start();
     let secret = Secret::random().unwrap();
-    let sealed = connected(&swtpm).seal(&secret, &POLICY).unwrap();
+    let sealed = connected(&swtpm).seal(&secret, POLICY).unwrap();
     swtpm.commands();
     let proxy = Proxy::before(swtpm.port(), fault);
     let mut tpm = Tpm::open(&Tcti::Swtpm { port: proxy.port }).unwrap();
-    let unsealed = tpm.unseal(&sealed, &POLICY);
+    let unsealed = tpm.unseal(&sealed, POLICY);
     let is_same = unsealed.map(|unsealed| unsealed.expose() == secret.expose());
     drop(tpm);
     (is_same, swtpm.commands(), proxy)
+}
+
+/// Opens a TPM that always answers `command` with `body`.
+fn answering(swtpm: &Swtpm, command: u32, body: &'static [u8]) -> Tpm {
+    let fault = Fault {
+        command,
+        response: 0,
+        body,
+        times: ALWAYS,
+    };
+    let proxy = Proxy::before(swtpm.port(), fault);
+    Tpm::open(&Tcti::Swtpm { port: proxy.port }).unwrap()
+}
+
+#[test]
+fn a_tpm_without_an_active_bank_is_unavailable_and_one_with_an_unknown_bank_refused() {
+    // No more data, TPM_CAP_PCRS, then the banks (TPM 2.0 part 2, sections 10.10.1 and 10.6.2).
+    let none = &[0, 0, 0, 0, 5, 0, 0, 0, 0];
+    let all_off = &[0, 0, 0, 0, 5, 0, 0, 0, 1, 0, 0x0b, 3, 0, 0, 0];
+    let sm3_too = &[
+        0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0x0b, 3, 255, 255, 255, 0, 0x12, 3, 255, 255, 255,
+    ];
+    let sm3_off = &[
+        0, 0, 0, 0, 5, 0, 0, 0, 2, 0, 0x0b, 3, 255, 255, 255, 0, 0x12, 3, 0, 0, 0,
+    ];
+    let no_bank = "asking the TPM for its PCR banks: no bank is active, so nothing can be measured: \
+         activate sha256 in the firmware's TPM setting";
+    let unknown_bank = "asking the TPM for its PCR banks: \
+         bank Sm3_256 is active and this program cannot extend it: \
+         deactivate it in the firmware's TPM setting";
+    let mut swtpm = Swtpm::start();
+    for (banks, exit, sentence) in [
+        (&none[..], Exit::Unavailable, no_bank),
+        (all_off, Exit::Unavailable, no_bank),
+        (sm3_too, Exit::Refused, unknown_bank),
+    ] {
+        let mut tpm = answering(&swtpm, GET_CAPABILITY, banks);
+        let pcr = Pcr::SYSTEM_IDENTITY;
+        let errors = [
+            tpm.require_zero(pcr).unwrap_err(),
+            tpm.read(pcr).unwrap_err(),
+            tpm.event(pcr, b"id").unwrap_err(),
+            tpm.extend(pcr, &Vec::new()).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.to_string(), sentence);
+            assert_eq!(error.exit(), exit);
+        }
+        // Neither was anything read that would pass for zero, nor was one bank extended and the other left open.
+        assert!(swtpm.commands().is_empty());
+    }
+    let mut tpm = answering(&swtpm, GET_CAPABILITY, sm3_off);
+    tpm.require_zero(Pcr::SYSTEM_IDENTITY).unwrap();
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    assert_eq!(swtpm.commands(), [PCR_READ, PCR_EXTEND]);
+}
+
+#[test]
+fn an_answer_about_other_pcrs_than_those_asked_for_ends_the_reading() {
+    // A counter, one selection of sha256 with PCR 0 or 15, one digest of 32 bytes.
+    const ZERO: &[u8] = &answer_about([1, 0]);
+    const FIFTEEN: &[u8] = &answer_about([0, 0x80]);
+    let swtpm = Swtpm::start();
+    let read =
+        |body| answering(&swtpm, PCR_READ, body).values(&[Bank::Sha256], &[Pcr::SYSTEM_IDENTITY]);
+    let error = read(ZERO).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the TPM answered with PCR 0 of bank sha256, which it was not asked for"
+    );
+    assert_eq!(error.exit(), Exit::Failure);
+    assert_eq!(
+        read(FIFTEEN).unwrap(),
+        [((Bank::Sha256, Pcr::SYSTEM_IDENTITY), vec![0; 32])]
+    );
+}
+
+/// What follows the response code of `TPM2_PCR_Read` (TPM 2.0 part 3, section 22.4).
+const fn answer_about([low, high]: [u8; 2]) -> [u8; 52] {
+    let mut body = [0; 52];
+    body[7] = 1;
+    body[9] = 0x0b;
+    body[10] = 3;
+    body[11] = low;
+    body[12] = high;
+    body[17] = 1;
+    body[19] = 32;
+    body
 }
 
 #[test]
@@ -25,6 +113,7 @@ fn a_busy_tpm_is_asked_again() {
         let (unsealed, _, proxy) = unsealed_with(Fault {
             command: UNSEAL,
             response,
+            body: &[],
             times: 12,
         });
         assert!(unsealed.unwrap());
@@ -37,6 +126,7 @@ fn a_tpm_that_stays_busy_is_a_temporary_failure() {
     let (unsealed, commands, _) = unsealed_with(Fault {
         command: UNSEAL,
         response: 0x922,
+        body: &[],
         times: ALWAYS,
     });
     let error = unsealed.unwrap_err();
@@ -54,6 +144,7 @@ fn a_pcr_that_changes_meanwhile_starts_the_policy_again() {
     let changed = |times| Fault {
         command: UNSEAL,
         response: 0x128,
+        body: &[],
         times,
     };
     let (unsealed, commands, _) = unsealed_with(changed(2));
@@ -102,6 +193,7 @@ fn trouble_is_one_sentence_and_a_verdict() {
         let (unsealed, _, _) = unsealed_with(Fault {
             command: UNSEAL,
             response,
+            body: &[],
             times: 1,
         });
         let error = unsealed.unwrap_err();
@@ -117,7 +209,7 @@ fn trouble_is_one_sentence_and_a_verdict() {
 fn a_locked_out_tpm_still_unseals_because_nothing_of_ours_counts_failures() {
     let swtpm = Swtpm::start();
     let secret = Secret::random().unwrap();
-    let sealed = connected(&swtpm).seal(&secret, &POLICY).unwrap();
+    let sealed = connected(&swtpm).seal(&secret, POLICY).unwrap();
     let setup = ["-s", "-n", "1", "-t", "3600", "-l", "3600"];
     succeeds(&swtpm, "tpm2_dictionarylockout", &setup);
     std::fs::write(swtpm.dir().join("data"), b"x").unwrap();
@@ -142,10 +234,10 @@ fn a_locked_out_tpm_still_unseals_because_nothing_of_ours_counts_failures() {
 
     let mut tpm = connected(&swtpm);
     assert_eq!(
-        tpm.unseal(&sealed, &POLICY).unwrap().expose(),
+        tpm.unseal(&sealed, POLICY).unwrap().expose(),
         secret.expose()
     );
-    tpm.seal(&secret, &POLICY).unwrap();
+    tpm.seal(&secret, POLICY).unwrap();
 }
 
 #[test]
@@ -153,8 +245,8 @@ fn the_secret_never_crosses_the_bus_in_clear() {
     let swtpm = Swtpm::start();
     let secret = Secret::random().unwrap();
     let mut tpm = connected(&swtpm);
-    let sealed = tpm.seal(&secret, &POLICY).unwrap();
-    tpm.unseal(&sealed, &POLICY).unwrap();
+    let sealed = tpm.seal(&secret, POLICY).unwrap();
+    tpm.unseal(&sealed, POLICY).unwrap();
     let digits: String = swtpm
         .log()
         .lines()

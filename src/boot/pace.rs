@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Everything at once where it may be, and again where that may help.
+
+use std::thread;
+use std::time::Duration;
+
+use log::warn;
+
+use crate::config::Volume;
+use crate::error::{Doing, Error, Exit, Result};
+use crate::logging;
+
+/// Pauses before a temporary failure is tried again, in seconds. After the last one, about an hour, it is final.
+const PAUSES_S: [u64; 18] = [
+    1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300, 300, 300, 300, 300,
+];
+
+/// Tries again, after pauses that grow, as long as the failure is a temporary one.
+pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+    for seconds in PAUSES_S {
+        match work() {
+            Err(error) if error.exit() == Exit::Temporary => {
+                warn!("{error}; trying again in {seconds} s");
+                logging::progress(&format!("waiting {seconds} s: {error}"));
+                thread::sleep(Duration::from_secs(seconds));
+            }
+            done => return done,
+        }
+    }
+    work()
+}
+
+/// Works on all volumes at once and waits for each. Of several failures the first one that is not temporary is returned,
+/// in the configuration's order; the others are logged.
+pub(super) fn at_once<'a, I: Send, T: Send>(
+    volumes: Vec<(&'a Volume, I)>,
+    work: impl Fn(&'a Volume, I) -> Result<T> + Sync,
+) -> Result<Vec<(&'a Volume, T)>> {
+    let results = thread::scope(|scope| {
+        let threads: Vec<_> = volumes
+            .into_iter()
+            .map(|(volume, input)| {
+                let work = &work;
+                (volume, scope.spawn(move || work(volume, input)))
+            })
+            .collect();
+        threads
+            .into_iter()
+            .map(|(volume, thread)| match thread.join() {
+                Ok(result) => result
+                    .doing(format_args!("opening volume {}", volume.name))
+                    .map(|output| (volume, output)),
+                Err(_) => Err(Error::failure("a worker thread died")),
+            })
+            .collect::<Vec<_>>()
+    });
+    let (done, mut failed): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    failed.sort_by_key(|failed| matches!(failed, Err(error) if error.exit() == Exit::Temporary));
+    for error in failed
+        .iter()
+        .skip(1)
+        .filter_map(|failed| failed.as_ref().err())
+    {
+        warn!("{error}");
+    }
+    failed.into_iter().take(1).chain(done).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    const TWO: &str = r#"
+        [[volume]]
+        name = "a"
+        device = "/dev/a"
+        role = "state"
+        sources = ["tpm"]
+        mount = "/a"
+        [[volume]]
+        name = "b"
+        device = "/dev/b"
+        role = "state"
+        sources = ["tpm"]
+        mount = "/b"
+    "#;
+
+    fn outcomes(a: fn() -> Result<u8>, b: fn() -> Result<u8>) -> Result<Vec<u8>> {
+        let config = Config::parse(TWO).unwrap();
+        let volumes = config.volumes().zip([a, b]).collect();
+        at_once(volumes, |_, work| work())
+            .map(|done| done.into_iter().map(|(_, value)| value).collect())
+    }
+
+    #[test]
+    fn results_come_in_the_configurations_order() {
+        let slow = || {
+            thread::sleep(Duration::from_millis(20));
+            Ok(1)
+        };
+        assert_eq!(outcomes(slow, || Ok(2)).unwrap(), [1, 2]);
+    }
+
+    #[test]
+    fn a_failure_that_is_final_goes_before_one_that_is_not() {
+        let error = outcomes(
+            || Err(Error::temporary("busy")),
+            || Err(Error::refused("forged")),
+        )
+        .unwrap_err();
+        assert_eq!(error.to_string(), "opening volume b: forged");
+        let error = outcomes(|| Err(Error::temporary("busy")), || Ok(2)).unwrap_err();
+        assert_eq!(error.to_string(), "opening volume a: busy");
+    }
+
+    #[test]
+    fn only_a_temporary_failure_is_tried_again() {
+        let mut tries = 0;
+        let done = patiently(|| {
+            tries += 1;
+            if tries == 1 {
+                Err(Error::temporary("busy"))
+            } else {
+                Err(Error::refused("forged"))
+            }
+        });
+        assert_eq!(
+            done.map_err(|error: Error| error.to_string()),
+            Err::<(), _>("forged".into())
+        );
+        assert_eq!(tries, 2);
+    }
+}
