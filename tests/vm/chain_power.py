@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The power goes while the first boot is at work."""
+"""The power goes while the first boot is at work.
+
+What the guest had written by then stays written: killing QEMU loses nothing that its disks had taken. Writes that a
+disk had taken and lost are the business of the crash points in the unit tests.
+"""
 
 from __future__ import annotations
 

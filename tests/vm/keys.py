@@ -27,7 +27,7 @@ from tpm import STATE_FILE
 
 SRK_HANDLE = "0x81000001"
 ZERO = bytes(32)
-# What SeaBIOS extends PCRs 0 to 7 with before it boots: an EV_SEPARATOR event of four bytes of ones (its tpm_add_event_separators).
+# The event that SeaBIOS extends into PCRs 0 to 7 before it boots: four bytes of ones (its src/tcgbios.c, and seen).
 SEPARATOR = hashlib.sha256(b"\xff" * 4).digest()
 HEADER_BYTES = 16 << 20
 
