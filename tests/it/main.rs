@@ -13,4 +13,5 @@
 mod config_keys;
 mod docs;
 mod markdown;
+mod modules;
 mod sources;
