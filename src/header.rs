@@ -41,7 +41,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 pub use marker::{MARKER_LEN, Marker};
-pub use template::{Checked, Expect, LABEL};
+pub use template::{Checked, Expect, LABEL, TPM_KEYSLOT};
 pub use token::{NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN, Tpm2Token};
 
 use self::metadata::Metadata;
@@ -62,8 +62,9 @@ const KEYSLOTS_OFFSET: usize = 2 * binary::COPY_LEN;
 const MIN_DEVICE_LEN: u64 = 64 << 20;
 /// What programs that look for file systems read on a new volume: libblkid up to 4 MiB + 512 bytes at the head and
 /// 1.6 MiB at the tail. Provisioning writes this much, so a blank device must be blank there.
-const PROBE_HEAD_LEN: u64 = 8 << 20;
-const PROBE_TAIL_LEN: u64 = 4 << 20;
+pub const PROBE_HEAD_LEN: u64 = 8 << 20;
+/// The same at the end of the device.
+pub const PROBE_TAIL_LEN: u64 = 4 << 20;
 
 /// A private copy of the header area.
 pub struct Area(Box<[u8; AREA_LEN]>);

@@ -28,7 +28,7 @@ pub(super) const MIN_ITERATIONS: u64 = 1000;
 /// Hashes of digests and splitters. libcryptsetup takes the one set for PBKDF2 for these too, sha256 where none is.
 pub(super) const HASHES: &[&str] = &["sha256", "sha512"];
 /// The keyslot of the TPM's secret in profile `nightlatch-1`.
-pub(super) const TPM_KEYSLOT: u8 = 1;
+pub const TPM_KEYSLOT: u8 = 1;
 
 /// What the caller knows about the volume.
 #[derive(Clone, Debug, Default)]

@@ -15,12 +15,7 @@ use nix::unistd::syncfs;
 
 use crate::config::FileSystem;
 use crate::error::{Doing, Error, Result};
-
-/// What `blkid` and the kernel's partition scan read at the start: up to 4 MiB + 512 bytes, so 4 MiB is not enough.
-const HEAD_LEN: u64 = 8 << 20;
-
-/// What they read at the end: 1.51 MiB of RAID, GPT and ZFS labels.
-const TAIL_LEN: u64 = 4 << 20;
+use crate::header::{PROBE_HEAD_LEN, PROBE_TAIL_LEN};
 
 /// How much is written at once.
 const BLOCK_LEN: usize = 1 << 20;
@@ -28,8 +23,8 @@ const BLOCK_LEN: usize = 1 << 20;
 /// Writes zeros to the regions that probing reads.
 pub(super) fn wipe_edges(mapping: &Path) -> Result<()> {
     let (mut file, len) = open(mapping)?;
-    zero(&mut file, 0, HEAD_LEN.min(len), &mut |_| {})?;
-    let tail = TAIL_LEN.min(len);
+    zero(&mut file, 0, PROBE_HEAD_LEN.min(len), &mut |_| {})?;
+    let tail = PROBE_TAIL_LEN.min(len);
     zero(&mut file, len.saturating_sub(tail), tail, &mut |_| {})?;
     Ok(file.sync_all()?)
 }

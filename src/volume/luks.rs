@@ -20,16 +20,15 @@ use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use uuid::Uuid;
 
+use super::table::SECTOR_LEN;
 use crate::config::Kdf;
 use crate::error::{Doing, Error, Result};
+use crate::header::{AREA_LEN, DATA_OFFSET};
 use crate::key::{Secret, fill_random};
 
 /// Length in bytes of a volume key: 64 for AES-256-XTS, 32 for HMAC-SHA256.
 pub(super) const VOLUME_KEY_LEN: usize = 96;
 
-/// The header area, and where data starts on the device.
-const HEADER_AREA_LEN: u64 = 16 << 20;
-const SECTOR_LEN: u64 = 512;
 const PAGE_LEN: usize = 4096;
 const ZEROS: &[u8] = &[0; PAGE_LEN];
 
@@ -58,13 +57,13 @@ impl HeaderFile {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let fd: OwnedFd = memfd_create(c"luks2-header", flags).doing("allocating a header copy")?;
         let file = File::from(fd);
-        file.set_len(HEADER_AREA_LEN)?;
+        file.set_len(DATA_OFFSET)?;
         Ok(Self(file))
     }
 
     /// The whole area.
     pub(super) fn read(&self) -> Result<Vec<u8>> {
-        let mut area = vec![0; usize::try_from(HEADER_AREA_LEN).unwrap_or_default()];
+        let mut area = vec![0; AREA_LEN];
         self.0.read_exact_at(&mut area, 0)?;
         Ok(area)
     }
@@ -133,7 +132,7 @@ impl Luks {
             .metadata_locking(false)
             .doing("turning metadata locks off")?;
         device
-            .set_data_offset(HEADER_AREA_LEN / SECTOR_LEN)
+            .set_data_offset(DATA_OFFSET / SECTOR_LEN)
             .doing("placing the data")?;
         let params = CryptParamsLuks2 {
             pbkdf: Some(pbkdf2()),

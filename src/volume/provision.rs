@@ -19,15 +19,14 @@ use super::{Device, HeaderFile, How, Keyed, Luks, activate};
 use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
-    Area, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken, Tpm2Token,
+    Area, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken, TPM_KEYSLOT, Tpm2Token,
 };
 use crate::key::{KEY_LEN, Secret, fill_random};
 use crate::logging;
 use crate::tpm::Sealed;
 
-/// Keyslots: the volume secret itself, and what `systemd-cryptsetup` opens with the TPM.
+/// The keyslot of the volume secret itself.
 const SECRET_KEYSLOT: u8 = 0;
-const TPM_KEYSLOT: u8 = 1;
 
 /// Where a new file system is mounted for a moment.
 const SCRATCH: &str = "/run/nightlatch/new";

@@ -64,6 +64,17 @@ impl Disk {
         file.sync_all().unwrap();
     }
 
+    /// Gives it a partition table of a kind sfdisk knows, with one partition.
+    pub(crate) fn partition(&self, kind: &str) {
+        let label = format!("--label={kind}");
+        let quietly = ["-q", "--no-reread", "--no-tell-kernel"];
+        run(
+            "sfdisk",
+            &[&quietly[..], &[&label, self.as_str()]].concat(),
+            b",\n",
+        );
+    }
+
     pub(crate) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let file = File::open(&self.path).unwrap();

@@ -78,17 +78,7 @@ fn a_marker_left_on_a_disk_that_serves_something_else_now_does_not_cost_its_data
         Ok(Found::New(_))
     ));
 
-    disk::run(
-        "sfdisk",
-        &[
-            "-q",
-            "--no-reread",
-            "--no-tell-kernel",
-            "--label=gpt",
-            disk.as_str(),
-        ],
-        b",\n",
-    );
+    disk.partition("gpt");
     let error = volume::examine(volume(&config)).unwrap_err();
     assert_eq!(error.exit().code(), 77, "{error}");
 

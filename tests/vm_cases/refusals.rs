@@ -65,32 +65,8 @@ fn foreign_content_is_refused_and_unchanged() {
             ],
         ),
     );
-    refused("GPT", |disk| {
-        run(
-            "sfdisk",
-            &[
-                "-q",
-                "--no-reread",
-                "--no-tell-kernel",
-                "--label=gpt",
-                disk.as_str(),
-            ],
-            b",\n",
-        );
-    });
-    refused("MBR", |disk| {
-        run(
-            "sfdisk",
-            &[
-                "-q",
-                "--no-reread",
-                "--no-tell-kernel",
-                "--label=dos",
-                disk.as_str(),
-            ],
-            b",\n",
-        );
-    });
+    refused("GPT", |disk| disk.partition("gpt"));
+    refused("MBR", |disk| disk.partition("dos"));
     refused("random bytes", |disk| disk.write(0, &run_random()));
 }
 
