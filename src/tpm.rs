@@ -13,8 +13,11 @@
 
 pub(crate) mod blob;
 mod fault;
+mod nv;
 mod policy;
+mod quote;
 mod seal;
+mod session;
 mod srk;
 #[cfg(test)]
 mod swtpm;
@@ -34,7 +37,9 @@ use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig};
 use tss_esapi::{Context, TctiNameConf};
 
 pub use blob::Sealed;
+pub use nv::{Handles, NvAccess};
 pub use policy::Policy;
+pub use quote::Quote;
 
 use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};
@@ -56,6 +61,10 @@ pub struct Tpm {
     context: Context,
     active: Option<Vec<Bank>>,
     srk: Option<srk::Srk>,
+    session: Option<AuthSession>,
+    known: Option<policy::Known>,
+    indices: Vec<nv::Open>,
+    ak: Option<quote::Ak>,
 }
 
 impl Tpm {
@@ -92,23 +101,57 @@ impl Tpm {
 
     /// The values of `pcr` in every active bank.
     pub fn read(&mut self, pcr: Pcr) -> Result<Digests> {
+        let mut all = self.read_all(&[pcr])?;
+        Ok(all.pop().unwrap_or_default())
+    }
+
+    /// The values of each of `pcrs` in every active bank, all of one instant: one command for each eight values.
+    pub fn read_all(&mut self, pcrs: &[Pcr]) -> Result<Vec<Digests>> {
         let banks = self.banks()?;
-        let values = self.values(&banks, &[pcr])?;
-        Ok(values
-            .into_iter()
-            .map(|((bank, _), value)| (bank, value))
-            .collect())
+        let wanted: Vec<_> = banks
+            .iter()
+            .flat_map(|bank| pcrs.iter().map(|pcr| (*bank, *pcr)))
+            .collect();
+        let values = self.values(&wanted)?;
+        let of = |pcr: &Pcr| {
+            values
+                .iter()
+                .filter(|((_, of), _)| of == pcr)
+                .map(|((bank, _), value)| (*bank, value.clone()))
+                .collect()
+        };
+        Ok(pcrs.iter().map(of).collect())
     }
 
     /// Refuses a `pcr` that was extended since the reset, in any active bank.
     pub fn require_zero(&mut self, pcr: Pcr) -> Result<()> {
-        for (bank, value) in self.read(pcr)? {
-            if value.iter().any(|byte| *byte != 0) {
-                return Err(Error::refused(format_args!(
-                    "PCR {pcr} ({bank}) is already extended: something else measured into it during this boot; \
-                     turn that off or configure another PCR, then reboot"
-                )));
+        require_zero(pcr, &self.read(pcr)?)
+    }
+
+    /// The same, and reads the values for `policy` with it, for the unsealing and the reading to come.
+    pub fn require_zero_before(&mut self, pcr: Pcr, policy: Policy) -> Result<()> {
+        let banks = self.banks()?;
+        let mut wanted: Vec<_> = banks.into_iter().map(|bank| (bank, pcr)).collect();
+        let of_policy: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
+        for pair in &of_policy {
+            if !wanted.contains(pair) {
+                wanted.push(*pair);
             }
+        }
+        let values = self.values(&wanted)?;
+        let digests: Digests = values
+            .iter()
+            .filter(|((_, of), _)| *of == pcr)
+            .map(|((bank, _), value)| (*bank, value.clone()))
+            .collect();
+        require_zero(pcr, &digests)?;
+        let of_policy: Vec<&[u8]> = of_policy
+            .iter()
+            .filter_map(|pair| values.iter().find(|(of, _)| of == pair))
+            .map(|(_, value)| value.as_slice())
+            .collect();
+        if !of_policy.is_empty() {
+            self.known = Some(policy::Known::new(policy, of_policy));
         }
         Ok(())
     }
@@ -140,6 +183,7 @@ impl Tpm {
             values.set(algorithm(bank), Digest::try_from(digest.as_slice())?);
         }
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
+        self.known = self.known.filter(|known| !known.policy.pcrs.contains(pcr));
         fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.pcr_extend(handle, values.clone())
@@ -179,10 +223,10 @@ impl Tpm {
         Ok(active)
     }
 
-    /// The values of `pcrs` in `banks`, all of one instant, ordered by bank and PCR as given.
-    fn values(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Values> {
+    /// The values of these PCRs, all of one instant, in the order given.
+    fn values(&mut self, order: &[(Bank, Pcr)]) -> Result<Values> {
         for _ in 0..CHANGED_MAX {
-            if let Some(values) = self.values_once(banks, pcrs)? {
+            if let Some(values) = self.values_once(order)? {
                 return Ok(values);
             }
         }
@@ -192,12 +236,8 @@ impl Tpm {
     }
 
     /// One reading, in as many commands as the TPM needs (eight digests fit one); `None` if a PCR changed in between.
-    fn values_once(&mut self, banks: &[Bank], pcrs: &[Pcr]) -> Result<Option<Values>> {
-        let mut wanted: Vec<(Bank, Pcr)> = banks
-            .iter()
-            .flat_map(|bank| pcrs.iter().map(|pcr| (*bank, *pcr)))
-            .collect();
-        let order = wanted.clone();
+    fn values_once(&mut self, order: &[(Bank, Pcr)]) -> Result<Option<Values>> {
+        let mut wanted = order.to_vec();
         let mut found = Vec::new();
         let mut first_counter = None;
         while !wanted.is_empty() {
@@ -233,6 +273,18 @@ impl Tpm {
         found.sort_by_key(|(pair, _)| order.iter().position(|wanted| wanted == pair));
         Ok(Some(found))
     }
+}
+
+fn require_zero(pcr: Pcr, digests: &Digests) -> Result<()> {
+    for (bank, value) in digests {
+        if value.iter().any(|byte| *byte != 0) {
+            return Err(Error::refused(format_args!(
+                "PCR {pcr} ({bank}) is already extended: something else measured into it during this boot; \
+                 turn that off or configure another PCR, then reboot"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// Opens the first node unless it is absent or somebody else holds it, then the second.
@@ -275,6 +327,10 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
         context: Context::new(tcti)?,
         active: None,
         srk: None,
+        session: None,
+        known: None,
+        indices: Vec::new(),
+        ak: None,
     })
 }
 

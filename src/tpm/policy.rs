@@ -1,18 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The policy a secret is sealed under: PCR values, and nothing else.
+//! Policies: PCR values and nothing else for a secret; for the anchor's record these, or knowledge of its value.
 
 use std::fmt;
 
+use super::Tpm;
+use crate::error::{Error, Result};
 use crate::pcr::{Bank, PcrSet};
 
-/// `TPM_CC_PolicyPCR` (TPM 2.0 part 2, section 6.5.2).
+// Command codes (TPM 2.0 part 2, section 6.5.2).
+const CC_POLICY_AUTH_VALUE: u32 = 0x0000_016b;
+const CC_POLICY_OR: u32 = 0x0000_0171;
 const CC_POLICY_PCR: u32 = 0x0000_017f;
+const CC_POLICY_NV_WRITTEN: u32 = 0x0000_018f;
+
+/// `TPMI_YES_NO`: yes.
+const YES: u8 = 1;
 
 /// Octets of a PCR selection that cover 24 PCRs (PC Client Platform TPM Profile, `PCR_SELECT_MIN`).
 const SELECT_LEN: u8 = 3;
 
 /// The PCRs whose values a secret is sealed to, and the bank they are taken from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Policy {
     /// The PCRs.
     pub pcrs: PcrSet,
@@ -26,13 +34,8 @@ impl Policy {
     /// policyDigest = H(0³² ‖ `TPM_CC_PolicyPCR` ‖ pcrs ‖ H(values)) (TPM 2.0 part 3, section 23.7).
     pub(super) fn digest<'v>(self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
         let all: Vec<u8> = values.into_iter().flatten().copied().collect();
-        let mut message = vec![0; 32];
-        message.extend(CC_POLICY_PCR.to_be_bytes());
-        message.extend(self.selection());
-        message.extend(Bank::Sha256.hash(&all));
-        let mut digest = [0; 32];
-        digest.copy_from_slice(&Bank::Sha256.hash(&message));
-        digest
+        let values = Bank::Sha256.hash(&all);
+        step([0; 32], CC_POLICY_PCR, &[&self.selection(), &values])
     }
 
     /// The marshalled `TPML_PCR_SELECTION` (TPM 2.0 part 2, section 10.9.7).
@@ -43,6 +46,81 @@ impl Policy {
         bytes.push(SELECT_LEN);
         bytes.extend(mask.to_le_bytes().iter().take(usize::from(SELECT_LEN)));
         bytes
+    }
+}
+
+/// The digest after `TPM2_PolicyNvWritten` with yes and `TPM2_PolicyAuthValue`: for whoever knows the authorisation value of
+/// an index that was written (TPM 2.0 part 3, sections 23.17 and 23.20).
+pub(super) fn knowing_auth() -> [u8; 32] {
+    let written = step([0; 32], CC_POLICY_NV_WRITTEN, &[&[YES]]);
+    step(written, CC_POLICY_AUTH_VALUE, &[])
+}
+
+/// The digest after `TPM2_PolicyOR` of two branches, which starts from zero (TPM 2.0 part 3, section 23.6).
+pub(super) fn either(branches: &[[u8; 32]; 2]) -> [u8; 32] {
+    step([0; 32], CC_POLICY_OR, &[&branches.concat()])
+}
+
+/// policyDigest = H(policyDigest ‖ command code ‖ arguments).
+fn step(before: [u8; 32], command_code: u32, arguments: &[&[u8]]) -> [u8; 32] {
+    let code = command_code.to_be_bytes();
+    let message = [&before[..], &code, &arguments.concat()].concat();
+    let mut digest = [0; 32];
+    digest.copy_from_slice(&Bank::Sha256.hash(&message));
+    digest
+}
+
+/// A policy's digest with the values the PCRs had when they were last read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Known {
+    pub(super) policy: Policy,
+    digest: [u8; 32],
+}
+
+impl Known {
+    /// With `values` in the order of the PCRs.
+    pub(super) fn new<'v>(policy: Policy, values: impl IntoIterator<Item = &'v [u8]>) -> Self {
+        Self {
+            policy,
+            digest: policy.digest(values),
+        }
+    }
+}
+
+impl Tpm {
+    /// Whether `digest` is the policy's with the values of the PCRs. They are read again before they differ: reading costs
+    /// a command, and that they are still the same is found out by the TPM.
+    pub(super) fn policy_is(&mut self, policy: Policy, digest: &[u8; 32]) -> Result<bool> {
+        match self.known(policy) {
+            Some(known) if known == *digest => Ok(true),
+            _ => Ok(self.policy_hash_now(policy)? == *digest),
+        }
+    }
+
+    /// What a session's policy digest would be with the values the PCRs had when they were last read.
+    pub(super) fn policy_hash(&mut self, policy: Policy) -> Result<[u8; 32]> {
+        match self.known(policy) {
+            Some(known) => Ok(known),
+            None => self.policy_hash_now(policy),
+        }
+    }
+
+    /// What a session's policy digest would be with the values the PCRs have now.
+    pub(super) fn policy_hash_now(&mut self, policy: Policy) -> Result<[u8; 32]> {
+        if policy.pcrs.is_empty() {
+            return Err(Error::config("a policy without PCRs protects nothing"));
+        }
+        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
+        let values = self.values(&pcrs)?;
+        let known = Known::new(policy, values.iter().map(|(_, value)| value.as_slice()));
+        self.known = Some(known);
+        Ok(known.digest)
+    }
+
+    fn known(&self, policy: Policy) -> Option<[u8; 32]> {
+        self.known
+            .filter(|known| known.policy == policy)
+            .map(|known| known.digest)
     }
 }
 

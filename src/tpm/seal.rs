@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sealing to PCR values and unsealing, with the secret encrypted on its way to and from the TPM.
 
-use tss_esapi::attributes::{ObjectAttributesBuilder, SessionAttributesBuilder};
-use tss_esapi::constants::SessionType;
-use tss_esapi::handles::{KeyHandle, ObjectHandle, SessionHandle};
+use tss_esapi::attributes::ObjectAttributesBuilder;
+use tss_esapi::handles::{KeyHandle, ObjectHandle};
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
-use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Digest, KeyedHashScheme, PcrSelectionList, Private, Public, PublicBuilder,
-    PublicKeyedHashParameters, SensitiveData, SymmetricDefinition,
+    Digest, KeyedHashScheme, Private, Public, PublicBuilder, PublicKeyedHashParameters,
+    SensitiveData,
 };
 use tss_esapi::traits::{Marshall, UnMarshall};
 
-use super::{CHANGED_MAX, Policy, Sealed, Tpm, fault, selection};
+use super::session::{Denied, Encrypt};
+use super::{Policy, Sealed, Tpm, fault};
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
 
 impl Tpm {
     /// Seals `secret` to the values the PCRs have now.
     ///
-    /// Commands: `PCR_Read`, `StartAuthSession`, `Create`, `FlushContext`.
+    /// Commands: `PCR_Read`, `Create`; in a connection's first use of its session also `StartAuthSession`.
     pub fn seal(&mut self, secret: &Secret, policy: Policy) -> Result<Sealed> {
         self.seal_now(secret, policy)
             .doing(format_args!("sealing to {policy}"))
@@ -27,8 +27,8 @@ impl Tpm {
 
     /// Unseals what was sealed on this machine while the PCRs had the values they have now.
     ///
-    /// Commands: `PCR_Read`, `StartAuthSession`, `Load`, `PolicyPCR`, `Unseal`, `FlushContext` twice. What can be refused from
-    /// the PCRs and the bytes alone never reaches the TPM.
+    /// Commands: `Load`, `PolicyPCR`, `Unseal`, `FlushContext`; in a connection's first use of the policy also `PCR_Read` and
+    /// `StartAuthSession`. What can be refused from the PCRs and the bytes alone never reaches the TPM.
     pub fn unseal(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         self.unseal_now(sealed, policy)
             .doing(format_args!("unsealing from {policy}"))
@@ -41,12 +41,13 @@ impl Tpm {
             )));
         }
         let srk = self.srk()?;
-        let policy_hash = self.policy_hash(policy)?;
+        let policy_hash = self.policy_hash_now(policy)?;
         let template = template(&policy_hash)?;
         let data = SensitiveData::try_from(secret.expose())?;
-        let created = self.in_session(SessionType::Hmac, |tpm, session| {
+        let created = self.in_session(Encrypt::Command, |tpm, session| {
+            let sessions = (Some(AuthSession::Password), Some(session), None);
             fault::patiently(&mut tpm.context, |context| {
-                context.execute_with_session(Some(session), |context| {
+                context.execute_with_sessions(sessions, |context| {
                     let (template, data) = (template.clone(), Some(data.clone()));
                     context.create(srk.handle, template, None, data, None, None)
                 })
@@ -65,7 +66,7 @@ impl Tpm {
 
     fn unseal_now(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         sealed.check()?;
-        if self.policy_hash(policy)? != sealed.policy_hash {
+        if !self.policy_is(policy, &sealed.policy_hash)? {
             return Err(other_values());
         }
         let srk = self.srk()?;
@@ -75,15 +76,18 @@ impl Tpm {
         }
         let private = Private::try_from(sealed.private.as_slice()).map_err(damaged)?;
         let public = Public::unmarshall(&sealed.public).map_err(damaged)?;
-        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
-        let pcrs = selection(&pcrs)?;
-        let data = self.in_session(SessionType::Policy, |tpm, session| {
+        let data = self.in_session(Encrypt::Response, |tpm, session| {
             let object = tpm.load(srk.handle, &private, &public)?;
-            let data = tpm.unseal_loaded(object, session, &pcrs);
+            let data = tpm.with_pcrs((session, None), policy, None, |context| {
+                context.unseal(object)
+            });
             let flushed = tpm.context.flush_context(object);
-            let data = data?;
+            let data = data.map_err(|denied| match denied {
+                Denied::OtherValues => other_values(),
+                Denied::Trouble(error) => error,
+            })?;
             flushed.doing("flushing the object")?;
-            Ok(data)
+            Ok::<_, Error>(data)
         })?;
         if data.len() != KEY_LEN {
             return Err(Error::refused(format_args!(
@@ -91,16 +95,6 @@ impl Tpm {
             )));
         }
         Ok(Secret::new(data.value().to_vec()))
-    }
-
-    /// What a session's policy digest would be with the values the PCRs have now.
-    fn policy_hash(&mut self, policy: Policy) -> Result<[u8; 32]> {
-        if policy.pcrs.is_empty() {
-            return Err(Error::config("a policy without PCRs protects nothing"));
-        }
-        let pcrs: Vec<_> = policy.pcrs.iter().collect();
-        let values = self.values(&[policy.bank], &pcrs)?;
-        Ok(policy.digest(values.iter().map(|(_, value)| value.as_slice())))
     }
 
     fn load(
@@ -122,83 +116,6 @@ impl Tpm {
             _ => Error::from(error),
         })
         .doing("loading the object")
-    }
-
-    /// Satisfies the policy and unseals, again if a PCR changed in between, even one the policy does not name.
-    fn unseal_loaded(
-        &mut self,
-        object: ObjectHandle,
-        session: AuthSession,
-        pcrs: &PcrSelectionList,
-    ) -> Result<SensitiveData> {
-        let policy = PolicySession::try_from(session)?;
-        for _ in 0..CHANGED_MAX {
-            fault::patiently(&mut self.context, |context| {
-                context.execute_without_session(|context| {
-                    context.policy_pcr(policy, Digest::default(), pcrs.clone())
-                })
-            })
-            .doing("satisfying the policy")?;
-            let unsealed = fault::patiently(&mut self.context, |context| {
-                context.execute_with_session(Some(session), |context| context.unseal(object))
-            });
-            match unsealed {
-                Err(error) if fault::code(error) == fault::PCR_CHANGED => {}
-                Err(error) if fault::code(error) == fault::POLICY_FAIL => {
-                    return Err(other_values());
-                }
-                result => return Ok(result?),
-            }
-            fault::patiently(&mut self.context, |context| {
-                context.execute_without_session(|context| context.policy_restart(policy))
-            })
-            .doing("starting the policy again")?;
-        }
-        Err(Error::temporary(
-            "the PCRs changed each time they were used",
-        ))
-    }
-
-    /// Runs `work` in a session salted with the storage root key, so that nobody on the bus reads or alters parameters.
-    fn in_session<T>(
-        &mut self,
-        kind: SessionType,
-        work: impl FnOnce(&mut Self, AuthSession) -> Result<T>,
-    ) -> Result<T> {
-        let srk = self.srk()?;
-        let session = fault::patiently(&mut self.context, |context| {
-            context.execute_without_session(|context| {
-                context.start_auth_session(
-                    Some(srk.handle),
-                    None,
-                    None,
-                    kind,
-                    SymmetricDefinition::AES_128_CFB,
-                    HashingAlgorithm::Sha256,
-                )
-            })
-        })
-        .doing("starting a session")?
-        .ok_or_else(|| Error::failure("starting a session: tss-esapi gave none"))?;
-        // `Create` takes its secret in the first parameter, `Unseal` gives it back in the first.
-        let (attributes, mask) = match kind {
-            SessionType::Hmac => SessionAttributesBuilder::new().with_decrypt(true),
-            SessionType::Policy | SessionType::Trial => {
-                SessionAttributesBuilder::new().with_encrypt(true)
-            }
-        }
-        .build();
-        let result = self
-            .context
-            .tr_sess_set_attributes(session, attributes, mask)
-            .doing("encrypting the session")
-            .and_then(|()| work(self, session));
-        let flushed = self
-            .context
-            .flush_context(SessionHandle::from(session).into());
-        let value = result?;
-        flushed.doing("flushing the session")?;
-        Ok(value)
     }
 }
 

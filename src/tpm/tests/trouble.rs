@@ -80,7 +80,7 @@ fn an_answer_about_other_pcrs_than_those_asked_for_ends_the_reading() {
     const FIFTEEN: &[u8] = &answer_about([0, 0x80]);
     let swtpm = Swtpm::start();
     let read =
-        |body| answering(&swtpm, PCR_READ, body).values(&[Bank::Sha256], &[Pcr::SYSTEM_IDENTITY]);
+        |body| answering(&swtpm, PCR_READ, body).values(&[(Bank::Sha256, Pcr::SYSTEM_IDENTITY)]);
     let error = read(ZERO).unwrap_err();
     assert_eq!(
         error.to_string(),

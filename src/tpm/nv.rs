@@ -1,0 +1,479 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The anchor's two NV indices: a counter that only goes up, and a record that only this boot chain reads.
+//!
+//! Everybody may read and raise the counter. The record's policy has two branches: PCR values, which hold before the fence
+//! of a boot of the same image; and, for the running system, the record's authorisation value, which is kept inside it.
+//! The second branch also asks that the record was written, so whoever has the owner's authorisation can remove the
+//! record, but never make one with content of his own.
+//!
+//! An index is compared through its name, which tpm2-tss has from the one command that finds the index.
+
+mod area;
+
+use tss_esapi::Context;
+use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle};
+use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
+use tss_esapi::structures::{Auth, Digest, DigestList, MaxNvBuffer};
+
+use self::area::{Area, COUNTER_LEN, State};
+use super::session::{Denied, Encrypt};
+use super::{Policy, Tpm, fault, policy};
+use crate::error::{Doing, Error, Result};
+use crate::key::Secret;
+
+/// The longest record, in bytes: what TPMs usually take in one command (`TPM_PT_NV_BUFFER_MAX`).
+const RECORD_LEN_MAX: u16 = 1024;
+
+/// Where the two indices live.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Handles {
+    /// The record's index.
+    pub record: u32,
+    /// The counter's index.
+    pub counter: u32,
+}
+
+/// What the running system needs to read and write the record after the fence.
+#[derive(Debug)]
+pub struct NvAccess {
+    /// The record's authorisation value.
+    pub auth: Secret,
+    /// The digest of the record's other branch, from [`Tpm::anchor_policy`] before the fence.
+    pub pcr_policy: [u8; 32],
+}
+
+/// An index that was found to be as it is to be, and written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Open {
+    index: u32,
+    handle: NvIndexHandle,
+}
+
+impl Tpm {
+    /// The record, of `len` bytes, and the counter. `None`: there is no record, or it was never written.
+    ///
+    /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
+    ///
+    /// Commands: `NV_ReadPublic` twice, `PolicyPCR`, `PolicyOR`, `NV_Read` twice; in a connection's first use of the policy
+    /// also `PCR_Read` and `StartAuthSession`.
+    pub fn read_anchor(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        len: usize,
+    ) -> Result<Option<(Vec<u8>, u64)>> {
+        self.read_now(at, policy, len)
+            .doing("reading the anchor in the TPM")
+    }
+
+    /// Makes the counter, if there is none, raises it and makes the record, which must not have been written before.
+    ///
+    /// Returns the counter's value. A new TPM counts from 1; a higher value means that it has had counters before.
+    /// A crash in between leaves no record or one that was never written, and both count as none.
+    pub fn define_anchor(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        auth: &Secret,
+        record: &[u8],
+    ) -> Result<u64> {
+        self.define_now(at, policy, auth, record)
+            .doing("making the anchor in the TPM")
+    }
+
+    /// Raises the counter and returns its new value. Commands: `NV_Increment`, `NV_Read`.
+    pub fn increment_anchor(&mut self, at: Handles) -> Result<u64> {
+        self.counter_state(&Area::counter(at.counter))
+            .and_then(|found| match found {
+                Some((handle, State::Written)) => self.increment(at, handle),
+                _ => Err(no_counter(at)),
+            })
+            .doing("raising the anchor")
+    }
+
+    /// Writes `bytes` at `offset` into the record, after the fence as well.
+    ///
+    /// An index of somebody else's making is not written: it has another policy or another authorisation value.
+    ///
+    /// Commands: `StartAuthSession`, `PolicyNvWritten`, `PolicyAuthValue`, `PolicyOR`, `NV_Write`, `FlushContext`; in a
+    /// connection's first use of the record also `NV_ReadPublic`.
+    pub fn write_anchor(
+        &mut self,
+        at: Handles,
+        access: &NvAccess,
+        offset: u16,
+        bytes: &[u8],
+    ) -> Result<()> {
+        self.write_knowing(at, access, offset, bytes)
+            .doing("writing the anchor in the TPM")
+    }
+
+    /// The record, of `len` bytes, and the counter, after the fence as well.
+    pub fn read_anchor_again(
+        &mut self,
+        at: Handles,
+        access: &NvAccess,
+        len: usize,
+    ) -> Result<(Vec<u8>, u64)> {
+        self.read_knowing(at, access, len)
+            .doing("reading the anchor in the TPM")
+    }
+
+    /// The digest of the record's branch of PCR values. It is to be asked for before the fence.
+    pub fn anchor_policy(&mut self, policy: Policy) -> Result<[u8; 32]> {
+        self.policy_hash(policy)
+            .doing("reading the anchor's policy")
+    }
+
+    fn read_now(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        len: usize,
+    ) -> Result<Option<(Vec<u8>, u64)>> {
+        // Another program's counter is in the way whether there is a record or not.
+        let counter = self.counter_state(&Area::counter(at.counter))?;
+        let (area, found) = self.record_state(at, policy, len)?;
+        let handle = match found {
+            None | Some((_, State::Unwritten)) => return Ok(None),
+            Some((_, State::OtherPolicy)) => return Err(area.other_values()),
+            Some((handle, State::Written)) => handle,
+        };
+        let Some((counter, State::Written)) = counter else {
+            return Err(no_counter(at));
+        };
+        let branches = branches(self.policy_hash(policy)?)?;
+        let record = self
+            .in_session(Encrypt::Response, |tpm, encrypting| {
+                tpm.in_own_session(None, |tpm, own| {
+                    let sessions = (own, Some(encrypting));
+                    tpm.with_pcrs(sessions, policy, Some(&branches), |context| {
+                        context.nv_read(NvAuth::NvIndex(handle), handle, area.len, 0)
+                    })
+                })
+            })
+            .map_err(|denied| denied_as(denied, &area))
+            .doing("reading the record")?;
+        let count = self.count(at, counter)?;
+        Ok(Some((record.value().to_vec(), count)))
+    }
+
+    fn define_now(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        auth: &Secret,
+        record: &[u8],
+    ) -> Result<u64> {
+        let data = MaxNvBuffer::try_from(record)?;
+        // Not the values read before: a record under those could not be written.
+        let pcr_policy = self.policy_hash_now(policy)?;
+        let counter = self.counter_state(&Area::counter(at.counter))?;
+        // What is in the record's way is looked at before anything is made.
+        let (area, found) = self.record_state(at, policy, record.len())?;
+        let old = match found {
+            None => None,
+            Some((handle, State::Unwritten)) => Some(handle),
+            Some((_, State::OtherPolicy)) => return Err(area.other_values()),
+            Some((_, State::Written)) => {
+                return Err(Error::failure("there is a record already"));
+            }
+        };
+        let counter = match counter {
+            Some((handle, _)) => handle,
+            None => self.define(&Area::counter(at.counter), None)?,
+        };
+        let count = self.increment(at, counter)?;
+        if let Some(handle) = old {
+            self.undefine(&area, handle)?;
+        }
+        let handle = self.define(&area, Some(auth))?;
+        let branches = branches(pcr_policy)?;
+        self.in_session(Encrypt::Command, |tpm, session| {
+            tpm.with_pcrs((session, None), policy, Some(&branches), |context| {
+                context.nv_write(NvAuth::NvIndex(handle), handle, data.clone(), 0)
+            })
+        })
+        .map_err(|denied| denied_as(denied, &area))
+        .doing("writing the record")?;
+        self.remember(at.counter, counter);
+        self.remember(at.record, handle);
+        Ok(count)
+    }
+
+    /// What is at the record's handle. The PCRs are read again before a record counts as one of other values.
+    fn record_state(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        len: usize,
+    ) -> Result<(Area, Option<(NvIndexHandle, State)>)> {
+        let area = Area::record(at.record, self.policy_hash(policy)?, record_len(len)?);
+        let Some(handle) = self.find(at.record)? else {
+            return Ok((area, None));
+        };
+        let state = match self.state_by_name(&area, handle)? {
+            Some(state) => state,
+            None => {
+                let area = Area::record(at.record, self.policy_hash_now(policy)?, area.len);
+                match self.state_by_name(&area, handle)? {
+                    Some(state) => state,
+                    None => self.deviation(&area, handle)?,
+                }
+            }
+        };
+        if state == State::Written {
+            self.remember(at.record, handle);
+        }
+        Ok((area, Some((handle, state))))
+    }
+
+    fn counter_state(&mut self, area: &Area) -> Result<Option<(NvIndexHandle, State)>> {
+        let Some(handle) = self.find(area.index)? else {
+            return Ok(None);
+        };
+        let state = match self.state_by_name(area, handle)? {
+            Some(state) => state,
+            None => self.deviation(area, handle)?,
+        };
+        if state == State::Written {
+            self.remember(area.index, handle);
+        }
+        Ok(Some((handle, state)))
+    }
+
+    /// The index at this handle, whatever it is; `None` if there is none. One command, unless the index is known.
+    fn find(&mut self, index: u32) -> Result<Option<NvIndexHandle>> {
+        if let Some(open) = self.indices.iter().find(|open| open.index == index) {
+            return Ok(Some(open.handle));
+        }
+        let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index)?);
+        let found = fault::patiently(&mut self.context, |context| {
+            context.execute_without_session(|context| context.tr_from_tpm_public(handle))
+        });
+        match found {
+            Ok(object) => Ok(Some(object.into())),
+            Err(error) if fault::code(error) == fault::HANDLE => Ok(None),
+            Err(error) => Err(error).doing(format_args!("looking for NV index {index:#x}")),
+        }
+    }
+
+    fn remember(&mut self, index: u32, handle: NvIndexHandle) {
+        self.indices.retain(|open| open.index != index);
+        self.indices.push(Open { index, handle });
+    }
+
+    /// Compares names, without a command. `None`: the index is not as it is to be.
+    fn state_by_name(&mut self, area: &Area, handle: NvIndexHandle) -> Result<Option<State>> {
+        let name = self.context.tr_get_name(handle.into())?;
+        Ok(area.state_of(name.value()))
+    }
+
+    /// Finds out how an index differs.
+    fn deviation(&mut self, area: &Area, handle: NvIndexHandle) -> Result<State> {
+        let public = fault::patiently(&mut self.context, |context| {
+            context.execute_without_session(|context| context.nv_read_public(handle))
+        });
+        match public {
+            Ok((public, _)) => area.deviation(&public),
+            // tss-esapi does not take every combination of attributes.
+            Err(tss_esapi::Error::WrapperError(_)) => Err(area.foreign()),
+            Err(error) => Err(error).doing(format_args!("asking for NV index {:#x}", area.index)),
+        }
+    }
+
+    /// Makes an index, as the owner. An authorisation value crosses the bus encrypted.
+    fn define(&mut self, area: &Area, auth: Option<&Secret>) -> Result<NvIndexHandle> {
+        let public = area.public()?;
+        let auth = auth.map(|auth| Auth::try_from(auth.expose())).transpose()?;
+        self.in_session(Encrypt::Command, |tpm, session| {
+            let sessions = (Some(AuthSession::Password), Some(session), None);
+            fault::patiently(&mut tpm.context, |context| {
+                context.execute_with_sessions(sessions, |context| {
+                    context.nv_define_space(Provision::Owner, auth.clone(), public.clone())
+                })
+            })
+            .map_err(|error| area.denied(error))
+        })
+        .doing(format_args!("making NV index {:#x}", area.index))
+    }
+
+    fn undefine(&mut self, area: &Area, handle: NvIndexHandle) -> Result<()> {
+        fault::patiently(&mut self.context, |context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                context.nv_undefine_space(Provision::Owner, handle)
+            })
+        })
+        .map_err(|error| area.denied(error))
+        .doing(format_args!("removing NV index {:#x}", area.index))
+    }
+
+    fn increment(&mut self, at: Handles, handle: NvIndexHandle) -> Result<u64> {
+        fault::patiently(&mut self.context, |context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                context.nv_increment(NvAuth::NvIndex(handle), handle)
+            })
+        })
+        .map_err(|error| Area::counter(at.counter).denied(error))
+        .doing("raising the counter")?;
+        self.count(at, handle)
+    }
+
+    /// The counter's value. The session vouches for it: the bus does not make up another.
+    fn count(&mut self, at: Handles, handle: NvIndexHandle) -> Result<u64> {
+        let read = self
+            .in_session(Encrypt::Response, |tpm, session| {
+                let sessions = (Some(AuthSession::Password), Some(session), None);
+                fault::patiently(&mut tpm.context, |context| {
+                    context.execute_with_sessions(sessions, |context| {
+                        context.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_LEN, 0)
+                    })
+                })
+                .map_err(|error| Area::counter(at.counter).denied(error))
+            })
+            .doing("reading the counter")?;
+        <[u8; 8]>::try_from(read.value())
+            .map(u64::from_be_bytes)
+            .map_err(|error| Error::failure(format_args!("reading the counter: {error}")))
+    }
+
+    fn write_knowing(
+        &mut self,
+        at: Handles,
+        access: &NvAccess,
+        offset: u16,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let data = MaxNvBuffer::try_from(bytes)?;
+        let handle = self.find(at.record)?.ok_or_else(|| removed(at))?;
+        self.knowing(at, access, handle, Encrypt::Command, |context| {
+            context.nv_write(NvAuth::NvIndex(handle), handle, data.clone(), offset)
+        })?;
+        self.remember(at.record, handle);
+        Ok(())
+    }
+
+    fn read_knowing(
+        &mut self,
+        at: Handles,
+        access: &NvAccess,
+        len: usize,
+    ) -> Result<(Vec<u8>, u64)> {
+        let counter = self.counter_state(&Area::counter(at.counter))?;
+        let Some((counter, State::Written)) = counter else {
+            return Err(no_counter(at));
+        };
+        let area = Area::record(at.record, access.pcr_policy, record_len(len)?);
+        let handle = self.find(at.record)?.ok_or_else(|| removed(at))?;
+        if self.state_by_name(&area, handle)? != Some(State::Written) {
+            return Err(removed(at));
+        }
+        self.remember(at.record, handle);
+        let record = self
+            .knowing(at, access, handle, Encrypt::Response, |context| {
+                context.nv_read(NvAuth::NvIndex(handle), handle, area.len, 0)
+            })
+            .doing("reading the record")?;
+        let count = self.count(at, counter)?;
+        Ok((record.value().to_vec(), count))
+    }
+
+    /// Runs `command` on the record by the branch of its authorisation value.
+    fn knowing<T>(
+        &mut self,
+        at: Handles,
+        access: &NvAccess,
+        handle: NvIndexHandle,
+        encrypt: Encrypt,
+        mut command: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
+    ) -> Result<T> {
+        let branches = branches(access.pcr_policy)?;
+        let auth = Auth::try_from(access.auth.expose())?;
+        self.context.tr_set_auth(handle.into(), auth)?;
+        self.in_own_session(Some(encrypt), |tpm, session| {
+            let policy = PolicySession::try_from(session)?;
+            fault::patiently(&mut tpm.context, |context| {
+                context.execute_without_session(|context| context.policy_nv_written(policy, true))
+            })
+            .doing("satisfying the policy")?;
+            fault::patiently(&mut tpm.context, |context| {
+                context.execute_without_session(|context| context.policy_auth_value(policy))
+            })
+            .doing("satisfying the policy")?;
+            fault::patiently(&mut tpm.context, |context| {
+                context
+                    .execute_without_session(|context| context.policy_or(policy, branches.clone()))
+            })
+            .doing("satisfying the policy")?;
+            fault::patiently(&mut tpm.context, |context| {
+                context.execute_with_session(Some(session), &mut command)
+            })
+            .map_err(|error| match fault::code(error) {
+                fault::POLICY_FAIL | fault::AUTH_FAIL | fault::BAD_AUTH | fault::HANDLE => {
+                    removed(at)
+                }
+                _ => Error::from(error),
+            })
+        })
+    }
+}
+
+impl Area {
+    /// What a TPM's refusal means for this index.
+    fn denied(&self, error: tss_esapi::Error) -> Error {
+        match fault::code(error) {
+            fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
+                "the anchor has to be made and the TPM's owner authorisation is set: \
+                 clear it with tpm2_changeauth -c owner until the first boot is done",
+            ),
+            fault::NV_SPACE => self.no_room(),
+            fault::SIZE | fault::ATTRIBUTES => self.not_offered(),
+            fault::NV_LOCKED => self.locked(),
+            _ => Error::from(error),
+        }
+    }
+}
+
+/// The two branches of the record's policy.
+fn branches(pcr_policy: [u8; 32]) -> Result<DigestList> {
+    let mut list = DigestList::new();
+    list.add(Digest::try_from(&pcr_policy[..])?)?;
+    list.add(Digest::try_from(&policy::knowing_auth()[..])?)?;
+    Ok(list)
+}
+
+/// A record is read and written in one command.
+fn record_len(len: usize) -> Result<u16> {
+    u16::try_from(len)
+        .ok()
+        .filter(|len| (1..=RECORD_LEN_MAX).contains(len))
+        .ok_or_else(|| {
+            Error::failure(format_args!(
+                "a record of {len} bytes where 1 to {RECORD_LEN_MAX} fit"
+            ))
+        })
+}
+
+fn denied_as(denied: Denied, area: &Area) -> Error {
+    match denied {
+        Denied::OtherValues => area.other_values(),
+        Denied::Trouble(error) => error,
+    }
+}
+
+fn no_counter(at: Handles) -> Error {
+    Error::refused(format_args!(
+        "there is a record in NV index {:#x} and no counter in {:#x}: somebody removed the counter, \
+         so nothing shows whether the disks are the latest: restore them from a backup you trust, \
+         remove the record with tpm2_nvundefine and provision anew",
+        at.record, at.counter
+    ))
+}
+
+fn removed(at: Handles) -> Error {
+    Error::refused(format_args!(
+        "the record in NV index {:#x} was removed or made anew since this boot read it: reboot",
+        at.record
+    ))
+}

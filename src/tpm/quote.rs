@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Quotes: PCR values signed by a key that lives in this TPM and signs nothing made outside it.
+
+use tss_esapi::attributes::ObjectAttributesBuilder;
+use tss_esapi::handles::KeyHandle;
+use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
+use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::resource_handles::Hierarchy;
+use tss_esapi::interface_types::session_handles::AuthSession;
+use tss_esapi::structures::{
+    Data, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public, PublicBuilder,
+    PublicEccParametersBuilder, SignatureScheme,
+};
+use tss_esapi::traits::Marshall;
+
+use super::{Policy, Tpm, fault, selection};
+use crate::error::{Doing, Error, Result};
+
+/// A signed statement of this TPM about its PCRs, in the TPM's own encodings (TPM 2.0 part 2).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Quote {
+    /// The attestation key, a `TPMT_PUBLIC`.
+    pub ak: Vec<u8>,
+    /// The statement, a `TPMS_ATTEST`.
+    pub attest: Vec<u8>,
+    /// The signature, a `TPMT_SIGNATURE`.
+    pub signature: Vec<u8>,
+}
+
+/// The attestation key in use.
+#[derive(Clone, Debug)]
+pub(super) struct Ak {
+    handle: KeyHandle,
+    public: Vec<u8>,
+}
+
+impl Tpm {
+    /// Quotes the PCRs of `policy` with `qualifying` data.
+    ///
+    /// The key is made from the owner's seed, so it is the same until the TPM is cleared, and kept nowhere.
+    ///
+    /// Commands: `Quote`; in a connection's first quote also `CreatePrimary`.
+    pub fn quote(&mut self, qualifying: &[u8; 32], policy: Policy) -> Result<Quote> {
+        self.quote_now(qualifying, policy)
+            .doing(format_args!("quoting {policy}"))
+    }
+
+    fn quote_now(&mut self, qualifying: &[u8; 32], policy: Policy) -> Result<Quote> {
+        let ak = self.ak()?;
+        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
+        let pcrs = selection(&pcrs)?;
+        let data = Data::try_from(&qualifying[..])?;
+        let (attest, signature) = fault::patiently(&mut self.context, |context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                // The key brings its scheme.
+                let scheme = SignatureScheme::Null;
+                context.quote(ak.handle, data.clone(), scheme, pcrs.clone())
+            })
+        })?;
+        Ok(Quote {
+            ak: ak.public,
+            attest: attest.marshall()?,
+            signature: signature.marshall()?,
+        })
+    }
+
+    fn ak(&mut self) -> Result<Ak> {
+        if let Some(ak) = &self.ak {
+            return Ok(ak.clone());
+        }
+        let template = template()?;
+        let created = fault::patiently(&mut self.context, |context| {
+            context.execute_with_session(Some(AuthSession::Password), |context| {
+                context.create_primary(Hierarchy::Owner, template.clone(), None, None, None, None)
+            })
+        })
+        .map_err(|error| match fault::code(error) {
+            fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
+                "the TPM's owner authorisation is set: \
+                 clear it with tpm2_changeauth -c owner until the first boot is done",
+            ),
+            _ => Error::from(error),
+        })
+        .doing("making an attestation key")?;
+        let ak = Ak {
+            handle: created.key_handle,
+            public: created.out_public.marshall()?,
+        };
+        self.ak = Some(ak.clone());
+        Ok(ak)
+    }
+}
+
+/// A restricted key: it signs what the TPM made, never a digest from outside that only looks like it.
+fn template() -> Result<Public> {
+    let attributes = ObjectAttributesBuilder::new()
+        .with_sign_encrypt(true)
+        .with_restricted(true)
+        .with_fixed_tpm(true)
+        .with_fixed_parent(true)
+        .with_sensitive_data_origin(true)
+        .with_user_with_auth(true)
+        .with_no_da(true)
+        .build()?;
+    let parameters = PublicEccParametersBuilder::new()
+        .with_ecc_scheme(EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256)))
+        .with_curve(EccCurve::NistP256)
+        .with_is_signing_key(true)
+        .with_restricted(true)
+        .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
+        .build()?;
+    Ok(PublicBuilder::new()
+        .with_public_algorithm(PublicAlgorithm::Ecc)
+        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+        .with_object_attributes(attributes)
+        .with_ecc_parameters(parameters)
+        .with_ecc_unique_identifier(EccPoint::default())
+        .build()?)
+}
