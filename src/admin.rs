@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nightlatchctl`: what a boot did, and what one would do, told on a node or on an operator's machine.
 
+mod anchor;
 mod derive;
 pub mod header;
 mod status;
@@ -25,6 +26,11 @@ Usage: nightlatchctl [--json] COMMAND
   config check FILE       Check a configuration
   header check [--profile NAME] FILE|DEVICE
                           Check a LUKS2 header as a boot does, without writing anything
+  anchor show             Show what the TPM remembers of this node's volumes
+  anchor accept rollback|new VOLUME
+                          Let the next boot accept an older state of the volume's disk, or a blank
+                          disk in its place
+  anchor forget VOLUME    Make the TPM forget a volume that is gone for good
   derive --secret FILE --salt FILE --id ID
                           Print the key derived for ID, in hexadecimal digits. The files are raw:
                           a secret of at least 16 bytes, a salt of at least 32
@@ -93,6 +99,9 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         ["header", "check", "--profile", name, file] => {
             check_header(Some(profile(name)?), Path::new(file))
         }
+        ["anchor", "show"] => anchor::show(root),
+        ["anchor", "accept", kind, volume] => anchor::accept(root, kind, volume),
+        ["anchor", "forget", volume] => anchor::forget(root, volume),
         ["derive", options @ ..] => derive::derive(options),
         [] => Err(usage("expected a command")),
         other => Err(usage(&format!("unknown command {:?}", other.join(" ")))),

@@ -138,6 +138,8 @@ fn describe(volume: &Volume, opened: Opened) -> VolumeStatus {
         source: opened.source,
         keyslot: opened.keyslot,
         file_system: volume.file_system,
+        anchor: volume.level(),
+        accepted: None,
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }

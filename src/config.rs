@@ -14,7 +14,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-pub use value::{DevicePath, MountPath, Tcti, VolumeName};
+pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Pcr, PcrSet};
@@ -32,6 +32,9 @@ pub struct Config {
     /// What is measured, and where.
     #[serde(default)]
     pub measure: Measure,
+    /// Where in the TPM's NV memory the anchor is.
+    #[serde(default)]
+    pub anchor: Anchor,
     /// How long systemd waits for each volume's device, in seconds.
     #[serde(default = "default_device_timeout_s")]
     pub device_timeout_s: u32,
@@ -84,6 +87,26 @@ pub struct Measure {
     pub cluster_volume: Option<VolumeName>,
 }
 
+/// Where in the TPM's NV memory the anchor is: two indices, of the range that belongs to the owner (TCG Registry of
+/// Reserved TPM 2.0 Handles and Localities, section 2.2.2).
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Anchor {
+    /// The record of this node's volumes.
+    pub index: NvIndex,
+    /// The counter of its boots.
+    pub counter: NvIndex,
+}
+
+impl Default for Anchor {
+    fn default() -> Self {
+        Self {
+            index: NvIndex::ANCHOR,
+            counter: NvIndex::COUNTER,
+        }
+    }
+}
+
 /// One volume.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
@@ -119,6 +142,47 @@ pub struct Volume {
     pub wipe: Wipe,
     /// The PCR that takes the volume's identity, if any.
     pub identity_pcr: Option<Pcr>,
+    /// What the TPM remembers of it, to tell another or an older disk; see [`Volume::level`].
+    anchor: Option<Level>,
+}
+
+impl Volume {
+    /// What the TPM remembers of the volume. Only volumes this program made have what it takes.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.anchor.unwrap_or(match self.profile {
+            Profile::Nightlatch1 => Level::Epoch,
+            Profile::Luks2Strict => Level::Off,
+        })
+    }
+}
+
+/// What the TPM's NV memory remembers of a volume, and so which changes to the disk are noticed. Each level includes
+/// those before it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Nothing. Sectors are authenticated still.
+    Off,
+    /// That there is a volume, and its key: no other disk passes for it.
+    Identity,
+    /// How often it was opened: a disk from before the last boot is refused.
+    Epoch,
+    /// The last checkpoint of its file system, which must be btrfs.
+    Checkpoint,
+}
+
+impl Level {
+    /// The word used in configuration, record and log.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Identity => "identity",
+            Self::Epoch => "epoch",
+            Self::Checkpoint => "checkpoint",
+        }
+    }
 }
 
 /// What a volume is for.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens the disks of a confidential VM from inside its initramfs.
 //!
-//! Data flows one way, a step a module: config → tpm → key → header → volume → measure → root → handoff.
+//! Data flows one way, a step a module: config → tpm → anchor → key → header → volume → measure → root → handoff.
 //! [`boot`] tells the story in order; nothing else knows it.
 //!
 //! The host, its disks, network and console are the attacker. So nothing read from a disk selects code, relaxes policy
@@ -24,6 +24,7 @@
 )]
 
 pub mod admin;
+pub mod anchor;
 pub mod boot;
 pub mod clock;
 pub mod config;

@@ -69,6 +69,18 @@ pub fn volume_identity(
         ))
 }
 
+/// Measures that the operator allowed what would be refused. Its digest is that of the string.
+pub fn acceptance(
+    log: &EventLog,
+    pcr: Pcr,
+    what: &str,
+    event: impl FnOnce(&[u8]) -> Result<Digests>,
+) -> Result<()> {
+    let entry = Event::string("nightlatch-accept", what);
+    log.record(pcr, entry, || event(what.as_bytes()))
+        .doing(format_args!("measuring {what} into PCR {pcr}"))
+}
+
 /// Extends the fence PCR with `event`: what is sealed to it cannot be unsealed any more until the next reset.
 pub fn fence(log: &EventLog, pcr: Pcr, event: impl FnOnce(&[u8]) -> Result<Digests>) -> Result<()> {
     let entry = Event::string("nightlatch-fence", FENCE);

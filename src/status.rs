@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use draw::svg;
 pub use record::Recorder;
 
-use crate::config::{FileSystem, Profile, Role, Source};
+use crate::config::{FileSystem, Level, Profile, Role, Source};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Pcr};
 use crate::volume::How;
@@ -54,6 +54,9 @@ pub struct Status {
     /// The clusterID, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
+    /// The anchor's counter, where there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
     /// The PCR that was extended so that nothing can be unsealed any more, where that was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence_pcr: Option<Pcr>,
@@ -82,6 +85,11 @@ pub struct VolumeStatus {
     pub keyslot: u8,
     /// The file system on it.
     pub file_system: FileSystem,
+    /// The level of the anchor in force.
+    pub anchor: Level,
+    /// What the operator had allowed for this boot and it made use of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<String>,
     /// The mapping, `/dev/mapper/<name>`.
     pub mapping: String,
     /// Where the final system sees it, where it does.

@@ -20,7 +20,7 @@ mod seal;
 mod session;
 mod srk;
 #[cfg(test)]
-mod swtpm;
+pub(crate) mod swtpm;
 
 use std::fs::OpenOptions;
 use std::path::Path;

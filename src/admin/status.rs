@@ -51,6 +51,7 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
             volume.source.word().into(),
             volume.keyslot.to_string(),
             volume.file_system.name().into(),
+            volume.anchor.word().into(),
             volume.mount.clone().unwrap_or_else(|| "-".into()),
             volume.uuid.clone(),
         ]
@@ -63,6 +64,7 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
             "SOURCE",
             "SLOT",
             "FILE SYSTEM",
+            "ANCHOR",
             "MOUNT",
             "UUID",
         ],
@@ -101,14 +103,14 @@ fn steps(status: &Status) -> Vec<Vec<String>> {
 }
 
 /// The rows below their heading; nothing where there are none.
-fn table(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
+pub(super) fn table(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {
     let heading = heading.iter().map(ToString::to_string).collect();
     let table: Vec<_> = std::iter::once(heading).chain(rows).collect();
     if table.len() > 1 { table } else { Vec::new() }
 }
 
 /// An empty line and the table, its columns aligned.
-fn section(rows: &[Vec<String>]) -> String {
+pub(super) fn section(rows: &[Vec<String>]) -> String {
     let mut widths: Vec<usize> = Vec::new();
     for row in rows {
         widths.resize(widths.len().max(row.len()), 0);

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::{Config, Format, Profile, Role, RootMode, Source, Volume};
+use super::{Config, FileSystem, Format, Level, Profile, Role, RootMode, Source, Volume};
+use crate::anchor::ENTRIES_MAX;
 
 /// A rule that the configuration breaks, and the part of the text it is about.
 pub(super) struct Broken {
@@ -24,6 +25,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     }
     tpm(config).map_err(top)?;
     cluster(config).map_err(top)?;
+    anchor(config).map_err(top)?;
     for (index, volume) in config.volumes.iter().enumerate() {
         let before = config.volumes.get(..index).unwrap_or_default();
         one(volume.get_ref())
@@ -70,6 +72,40 @@ fn cluster(config: &Config) -> Result<(), String> {
     }
 }
 
+fn anchor(config: &Config) -> Result<(), String> {
+    let anchor = &config.anchor;
+    if anchor.index == anchor.counter {
+        return Err(format!(
+            "anchor.counter: expected another NV index than anchor.index, found {} in both",
+            anchor.counter
+        ));
+    }
+    let anchored = |volume: &&Volume| volume.level() != Level::Off;
+    match config.volumes().filter(anchored).count() {
+        0..=ENTRIES_MAX => Ok(()),
+        many => Err(format!(
+            "volume: the anchor has room for {ENTRIES_MAX} volumes, found {many} that are not anchor = \"off\""
+        )),
+    }
+}
+
+/// What a volume's level needs.
+fn level(volume: &Volume) -> Result<(), String> {
+    if volume.level() != Level::Off && volume.profile != Profile::Nightlatch1 {
+        return Err(format!(
+            "anchor: expected \"off\" for a volume of profile {}, which has no place for an epoch",
+            volume.profile.name()
+        ));
+    }
+    if volume.level() == Level::Checkpoint && volume.file_system != FileSystem::Btrfs {
+        return Err(format!(
+            "anchor = \"checkpoint\" needs file-system = \"btrfs\", found {}",
+            volume.file_system.name()
+        ));
+    }
+    Ok(())
+}
+
 /// Rules about one volume alone.
 fn one(volume: &Volume) -> Result<(), String> {
     let generates = volume.sources.contains(&Source::Generate);
@@ -90,6 +126,7 @@ fn one(volume: &Volume) -> Result<(), String> {
                 .into(),
         );
     }
+    level(volume)?;
     let max_len = volume.file_system.max_label_len();
     if volume.name.as_str().len() > max_len {
         return Err(format!(

@@ -41,7 +41,7 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "sources",
             "sauces",
-            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`",
+            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`, `anchor`",
         ),
         (
             "\"state\"\ndevice",
@@ -151,6 +151,41 @@ fn two_volumes_may_not_share_name_device_root_or_mount() {
     ];
     for (second, message) in cases {
         assert_eq!(refusal(&both(&second)), message);
+    }
+}
+
+#[test]
+fn the_anchors_level_fits_its_volume() {
+    let level = |line: &str| Config::parse(&format!("{STATE}{line}"));
+    let default = level("").unwrap();
+    assert_eq!(default.volumes().next().unwrap().level(), Level::Epoch);
+    let off = level("anchor = \"off\"").unwrap();
+    assert_eq!(off.volumes().next().unwrap().level(), Level::Off);
+    assert!(level("anchor = \"checkpoint\"").is_ok());
+    let error = level("file-system = \"xfs\"\nanchor = \"checkpoint\"")
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.ends_with("anchor = \"checkpoint\" needs file-system = \"btrfs\", found xfs"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_anchors_two_indices_are_the_owners_and_differ() {
+    let with = |line: &str| Config::parse(&format!("[anchor]\n{line}\n{STATE}"));
+    assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());
+    let error = with("counter = 0x01804e10").unwrap_err().to_string();
+    assert!(
+        error.contains("expected another NV index than anchor.index"),
+        "{error}"
+    );
+    for outside in ["0x017fffff", "0x01c00000"] {
+        let error = with(&format!("index = {outside}")).unwrap_err().to_string();
+        assert!(
+            error.contains("expected an NV index from 0x01800000 to 0x01bfffff"),
+            "{error}"
+        );
     }
 }
 

@@ -57,6 +57,43 @@ impl fmt::Display for VolumeName {
     }
 }
 
+/// An NV index of the TPM in the range that belongs to the owner.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "u32")]
+pub struct NvIndex(u32);
+
+impl NvIndex {
+    /// Where the anchor's record is unless configured otherwise. No program known to the registry uses it.
+    pub const ANCHOR: Self = Self(0x0180_4e10);
+    /// Where the anchor's counter is unless configured otherwise.
+    pub const COUNTER: Self = Self(0x0180_4e11);
+
+    /// The handle.
+    #[must_use]
+    pub fn handle(self) -> u32 {
+        self.0
+    }
+}
+
+impl TryFrom<u32> for NvIndex {
+    type Error = String;
+
+    fn try_from(handle: u32) -> Result<Self, String> {
+        match handle {
+            0x0180_0000..=0x01bf_ffff => Ok(Self(handle)),
+            _ => Err(format!(
+                "expected an NV index from 0x01800000 to 0x01bfffff, found {handle:#010x}"
+            )),
+        }
+    }
+}
+
+impl fmt::Display for NvIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#010x}", self.0)
+    }
+}
+
 /// A block device below `/dev`.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
@@ -153,6 +190,16 @@ pub enum Tcti {
         /// The TCP port.
         port: u16,
     },
+}
+
+impl fmt::Display for Tcti {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Device(path) => write!(f, "device:{path}"),
+            Self::Swtpm { port } => write!(f, "swtpm:port={port}"),
+        }
+    }
 }
 
 impl TryFrom<String> for Tcti {

@@ -32,6 +32,7 @@ impl Recorder {
             volumes: Vec::new(),
             pcrs: Pcrs::default(),
             cluster_id: None,
+            epoch: None,
             fence_pcr: None,
             steps: Vec::new(),
         };
@@ -83,6 +84,11 @@ impl Recorder {
     /// Notes the clusterID.
     pub fn cluster_id(&self, id: &[u8]) {
         self.lock().cluster_id = Some(hex::encode(id));
+    }
+
+    /// Notes the anchor's counter.
+    pub fn epoch(&self, counter: u64) {
+        self.lock().epoch = Some(counter);
     }
 
     /// Notes that the fence is up.

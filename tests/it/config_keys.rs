@@ -15,7 +15,7 @@ mount = "/var/lib/state"
 "#;
 
 /// The tables keys may be in; the empty one is the top level.
-pub(crate) const TABLES: [&str; 4] = ["", "tpm", "measure", "volume"];
+pub(crate) const TABLES: [&str; 5] = ["", "tpm", "measure", "anchor", "volume"];
 
 /// The full names of all keys: serde lists them when it meets one it does not know.
 pub(crate) fn all() -> Vec<String> {
@@ -24,7 +24,7 @@ pub(crate) fn all() -> Vec<String> {
         let error = refusal(&with(table, "unheard-of = 1"));
         let (_, expected) = error.split_once(", expected ").expect(&error);
         for key in quoted(expected) {
-            if !TABLES.contains(&key) {
+            if !(table.is_empty() && TABLES.contains(&key)) {
                 keys.push(join(table, key));
             }
         }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `anchor`: what the TPM remembers of this node's volumes, and what the operator allows for one boot.
+
+use std::path::Path;
+
+use log::info;
+use serde_json::{Value, json};
+
+use super::status::{section, table};
+use super::{Answer, usage};
+use crate::anchor::Running;
+use crate::anchor::record::{Acceptance, Accepted, Entry, State};
+use crate::config::{Level, VolumeName};
+use crate::error::{Error, Result};
+
+/// The entries and the counter.
+pub(super) fn show(root: &Path) -> Result<Answer> {
+    let (record, counter) = Running::take(root)?.show()?;
+    let rows = record.entries().map(|entry| row(entry, counter));
+    let heading = [
+        "VOLUME",
+        "STATE",
+        "LEVEL",
+        "UUID",
+        "KEY",
+        "GENERATION",
+        "ACCEPTS",
+    ];
+    let volumes: Vec<Value> = record
+        .entries()
+        .map(|entry| object(entry, counter))
+        .collect();
+    let text = format!(
+        "boots counted: {counter}\n{}",
+        section(&table(&heading, rows))
+    );
+    Ok(Answer::new(
+        text,
+        json!({"counter": counter, "volumes": volumes}),
+    ))
+}
+
+/// Allows, until the next boot that succeeds, what the anchor would refuse.
+pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
+    let kind = [Accepted::Rollback, Accepted::New]
+        .into_iter()
+        .find(|known| known.word() == kind)
+        .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
+    let name = name(volume)?;
+    Running::take(root)?.change(|record, counter| {
+        let entry = record.get(&name).ok_or_else(|| unknown(&name))?;
+        if kind == Accepted::Rollback && entry.level < Level::Epoch {
+            return Err(usage(&format!(
+                "volume {name} is anchored at level {}, where an older disk passes anyway",
+                entry.level.word()
+            )));
+        }
+        let acceptance = Some(Acceptance { kind, counter });
+        record.set(Entry {
+            acceptance,
+            ..entry.clone()
+        })
+    })?;
+    info!(volume = name.as_str(), accepted = kind.word(); "the operator accepts for one boot: {}", kind.word());
+    let what = match kind {
+        Accepted::Rollback => "an older state of its disk",
+        Accepted::New => "a blank disk in its place, which will be formatted",
+    };
+    let text = format!("volume {name}: the next boot accepts {what}\n");
+    Ok(Answer::new(
+        text,
+        json!({"volume": volume, "accepts": kind.word()}),
+    ))
+}
+
+/// Frees the place of a volume that is gone for good.
+pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
+    let name = name(volume)?;
+    Running::take(root)?.change(|record, _| {
+        if record.remove(&name) {
+            Ok(())
+        } else {
+            Err(unknown(&name))
+        }
+    })?;
+    info!(volume = name.as_str(); "the anchor forgot a volume");
+    let text = format!("volume {name}: forgotten; a disk with it will be refused\n");
+    Ok(Answer::new(
+        text,
+        json!({"volume": volume, "forgotten": true}),
+    ))
+}
+
+fn row(entry: &Entry, counter: u64) -> Vec<String> {
+    let generation = entry.checkpoint.map(|last| {
+        let clean = if last.clean { ", clean" } else { "" };
+        format!("{}{clean}", last.generation)
+    });
+    vec![
+        entry.name.to_string(),
+        state(entry).into(),
+        entry.level.word().into(),
+        entry.uuid.to_string(),
+        hex::encode(entry.key_id.get(..8).unwrap_or_default()),
+        generation.unwrap_or_else(|| "-".into()),
+        accepts(entry, counter).unwrap_or("-").into(),
+    ]
+}
+
+fn object(entry: &Entry, counter: u64) -> Value {
+    json!({
+        "name": entry.name.as_str(),
+        "state": state(entry),
+        "level": entry.level,
+        "uuid": entry.uuid.to_string(),
+        "volume_key_id": hex::encode(entry.key_id),
+        "generation": entry.checkpoint.map(|last| last.generation),
+        "clean": entry.checkpoint.map(|last| last.clean),
+        "accepts": accepts(entry, counter),
+    })
+}
+
+/// What the next boot accepts: an acceptance of an earlier boot holds no more.
+fn accepts(entry: &Entry, counter: u64) -> Option<&'static str> {
+    let holds = |acceptance: &Acceptance| acceptance.counter == counter;
+    let acceptance = entry.acceptance.filter(holds)?;
+    Some(acceptance.kind.word())
+}
+
+fn state(entry: &Entry) -> &'static str {
+    match entry.state {
+        State::Provisioning => "provisioning",
+        State::Ready => "ready",
+    }
+}
+
+fn name(volume: &str) -> Result<VolumeName> {
+    VolumeName::try_from(volume.to_owned()).map_err(|why| usage(&format!("anchor: {why}")))
+}
+
+fn unknown(name: &VolumeName) -> Error {
+    Error::refused(format_args!(
+        "the anchor has no volume {name}; \"nightlatchctl anchor show\" lists those it has"
+    ))
+}

@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The anchor: what the TPM's NV memory holds because the disk cannot be trusted with it.
+//!
+//! A record of the node's volumes, and a counter of its boots. The record can be written for the first time only by the boot
+//! chain that the secrets are sealed to, and after that by whoever holds its authorisation value, which stands in the record
+//! itself: so only such a boot knows it, and the system it hands it to. Another system on the same TPM can destroy the anchor
+//! and cannot forge it. What the entries mean for what is on the disk is decided in [`judge`], a pure function.
+//!
+//! The order of writes, and why a crash anywhere leads to the same end:
+//!
+//! 1. A new volume's entry says `provisioning` and names its key before the first byte of its disk is written.
+//! 2. Existing volumes get headers of the next epoch, both copies, one after the other; then the counter goes up to it. In
+//!    between, headers of both epochs are accepted.
+//! 3. A new volume's header is the last that is written to its disk; then its entry says `ready`.
+
+pub mod judge;
+#[cfg(test)]
+mod model;
+pub mod record;
+mod running;
+#[cfg(test)]
+mod tests;
+
+use log::{info, warn};
+use uuid::Uuid;
+
+use judge::{Proven, Seen};
+pub use record::ENTRIES_MAX;
+use record::{Accepted, Checkpoint, Entry, RECORD_LEN, Record, State};
+pub use running::Running;
+
+use crate::config::{Config, Level, Volume, VolumeName};
+use crate::error::{Doing, Error, Result};
+use crate::key::{KEY_LEN, Secret};
+use crate::tpm::{Handles, NvAccess, Policy, Tpm};
+
+/// What this boot knows of the anchor.
+#[derive(Debug)]
+pub struct Anchor {
+    at: Handles,
+    policy: Policy,
+    /// Record and way to write it; `None` until there is one.
+    held: Option<Held>,
+    /// The counter's value, once there is one.
+    counter: u64,
+    /// Whether a volume's level counts boots.
+    counts: bool,
+}
+
+#[derive(Debug)]
+struct Held {
+    record: Record,
+    access: NvAccess,
+}
+
+/// An exception that the operator allowed and this boot made use of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Exception {
+    /// The volume.
+    pub volume: VolumeName,
+    /// What was allowed.
+    pub kind: Accepted,
+}
+
+impl Exception {
+    /// What is measured of it.
+    #[must_use]
+    pub fn event(&self) -> String {
+        format!("nightlatch:accept:{}:{}", self.kind.word(), self.volume)
+    }
+}
+
+impl Anchor {
+    /// Reads the anchor; `None` where no volume wants one.
+    pub fn read(config: &Config, tpm: &mut Tpm) -> Result<Option<Self>> {
+        let levels = config.volumes().map(Volume::level);
+        let Some(highest) = levels.max().filter(|level| *level != Level::Off) else {
+            return Ok(None);
+        };
+        let mut anchor = Self {
+            at: Handles {
+                record: config.anchor.index.handle(),
+                counter: config.anchor.counter.handle(),
+            },
+            policy: Policy {
+                pcrs: config.tpm.pcrs,
+                bank: config.tpm.bank.into(),
+            },
+            held: None,
+            counter: 0,
+            counts: highest >= Level::Epoch,
+        };
+        if let Some((bytes, counter)) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
+            let (record, auth) = Record::parse(&bytes)?;
+            anchor.counter = counter;
+            anchor.held = Some(Held {
+                record,
+                access: NvAccess {
+                    auth,
+                    pcr_policy: tpm.anchor_policy(anchor.policy)?,
+                },
+            });
+        }
+        Ok(Some(anchor))
+    }
+
+    /// Whether the volume's device may be gone on with.
+    pub fn permit(&self, volume: &Volume, seen: Seen) -> Result<Option<Exception>> {
+        let kind = judge::permit(self.entry(volume), self.counter, seen)?;
+        Ok(kind.map(|kind| exception(volume, kind)))
+    }
+
+    /// Remembers that a volume is being made, before anything of it is on the disk. Returns the epoch its header is to have.
+    pub fn announce(
+        &mut self,
+        tpm: &mut Tpm,
+        volume: &Volume,
+        uuid: Uuid,
+        key_id: [u8; KEY_LEN],
+    ) -> Result<u64> {
+        let entry = Entry {
+            name: volume.name.clone(),
+            uuid,
+            key_id,
+            state: State::Provisioning,
+            level: volume.level(),
+            acceptance: None,
+            checkpoint: None,
+        };
+        match &mut self.held {
+            Some(held) => {
+                held.record.set(entry)?;
+                self.write(tpm)?;
+            }
+            None => self.define(tpm, entry)?,
+        }
+        self.next_epoch()
+    }
+
+    /// Compares a volume whose key is known with what the TPM remembers.
+    pub fn verify(&self, volume: &Volume, proven: &Proven) -> Result<Option<Exception>> {
+        let entry = self
+            .entry(volume)
+            .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
+        let kind = judge::verify(entry, self.counter, volume.level(), proven)?;
+        Ok(kind.map(|kind| exception(volume, kind)))
+    }
+
+    /// The epoch that headers written in this boot have.
+    pub fn next_epoch(&self) -> Result<u64> {
+        match self.counter.checked_add(u64::from(self.counts)) {
+            Some(epoch) => Ok(epoch),
+            None => Err(Error::refused("the anchor's counter is at its end")),
+        }
+    }
+
+    /// Counts this boot. All headers of existing volumes must be of the next epoch and durable.
+    pub fn advance(&mut self, tpm: &mut Tpm) -> Result<()> {
+        if !self.counts {
+            return Ok(());
+        }
+        let next = self.next_epoch()?;
+        let counted = tpm.increment_anchor(self.at)?;
+        if counted != next {
+            return Err(Error::refused(format_args!(
+                "the anchor's counter went from {} to {counted}: another program counts too",
+                self.counter
+            )));
+        }
+        self.counter = counted;
+        Ok(())
+    }
+
+    /// The checkpoint the volume's file system must not be older than.
+    #[must_use]
+    pub fn checkpoint(&self, volume: &Volume) -> Option<Checkpoint> {
+        self.entry(volume).and_then(|entry| entry.checkpoint)
+    }
+
+    /// Remembers how the volumes are open now: all of them are ready, at their levels, and every acceptance is used up.
+    /// `checkpoints` are the file systems' states. Writes nothing where nothing changed.
+    pub fn settle(
+        &mut self,
+        tpm: &mut Tpm,
+        volumes: &[(&Volume, Option<Checkpoint>)],
+    ) -> Result<()> {
+        let Some(held) = &mut self.held else {
+            return Ok(());
+        };
+        let mut changed = false;
+        for (volume, checkpoint) in volumes {
+            let Some(old) = held.record.get(&volume.name) else {
+                continue;
+            };
+            let new = Entry {
+                state: State::Ready,
+                level: volume.level(),
+                acceptance: None,
+                checkpoint: *checkpoint,
+                ..old.clone()
+            };
+            changed |= new != *old;
+            held.record.set(new)?;
+        }
+        if changed { self.write(tpm) } else { Ok(()) }
+    }
+
+    /// What the running system needs to go on with the anchor.
+    ///
+    /// This boot cannot write to the anchor afterwards.
+    #[must_use]
+    pub fn into_running(self, config: &Config) -> Option<Running> {
+        let tcti = config.tpm.tcti.clone();
+        self.held
+            .map(|held| Running::new(tcti, self.at, held.access))
+    }
+
+    /// The counter's value.
+    #[must_use]
+    pub fn counter(&self) -> u64 {
+        self.counter
+    }
+
+    fn entry(&self, volume: &Volume) -> Option<&Entry> {
+        self.held
+            .as_ref()
+            .and_then(|held| held.record.get(&volume.name))
+    }
+
+    /// Makes the indices, with one entry.
+    fn define(&mut self, tpm: &mut Tpm, entry: Entry) -> Result<()> {
+        let mut record = Record::default();
+        record.set(entry)?;
+        let auth = Secret::random()?;
+        self.counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
+        info!("the TPM has an anchor now, counting from {}", self.counter);
+        if self.counter > 1 {
+            warn!(
+                "this TPM has held a counter before: if this node was provisioned once, its anchor was removed"
+            );
+        }
+        self.held = Some(Held {
+            record,
+            access: NvAccess {
+                auth,
+                pcr_policy: tpm.anchor_policy(self.policy)?,
+            },
+        });
+        Ok(())
+    }
+
+    fn write(&self, tpm: &mut Tpm) -> Result<()> {
+        let held = self
+            .held
+            .as_ref()
+            .ok_or_else(|| Error::failure("there is no record to write"))?;
+        let bytes = held.record.encode(&held.access.auth);
+        tpm.write_anchor(self.at, &held.access, 0, &bytes)
+            .doing("writing the anchor")
+    }
+}
+
+fn exception(volume: &Volume, kind: Accepted) -> Exception {
+    warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
+    Exception {
+        volume: volume.name.clone(),
+        kind,
+    }
+}

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the anchor's entry says to what was found on the disk. Pure, so that every crash and every attack can be played
+//! through: see the model in `model.rs`.
+
+use uuid::Uuid;
+
+use super::record::{Accepted, Entry, State};
+use crate::config::Level;
+use crate::error::{Error, Result};
+use crate::key::KEY_LEN;
+
+/// What a volume's device holds, as far as can be told without its key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Seen {
+    /// Nothing, proven.
+    Blank,
+    /// A first boot that was interrupted while it made the volume of this UUID.
+    Interrupted(Uuid),
+    /// A volume.
+    Volume,
+}
+
+/// What is known of a volume once its key is: all of it is authenticated with that key.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Proven {
+    /// Its UUID.
+    pub uuid: Uuid,
+    /// The id of its volume key.
+    pub key_id: [u8; KEY_LEN],
+    /// The epoch of its header.
+    pub epoch: u64,
+}
+
+/// Whether what was found may be gone on with, and whether that takes what the operator accepted.
+///
+/// `counter` is the value the TPM's counter has; `entry` is the volume's in a record that exists.
+pub fn permit(entry: Option<&Entry>, counter: u64, seen: Seen) -> Result<Option<Accepted>> {
+    match (seen, entry.map(|entry| (entry, entry.state))) {
+        (Seen::Blank, None | Some((_, State::Provisioning)))
+        | (Seen::Volume, Some((_, State::Provisioning | State::Ready))) => Ok(None),
+        (Seen::Interrupted(uuid), Some((entry, State::Provisioning))) if uuid == entry.uuid => {
+            Ok(None)
+        }
+        (Seen::Blank, Some((entry, State::Ready))) => accepted(entry, counter, Accepted::New)
+            .ok_or_else(|| {
+                Error::refused(format_args!(
+                    "rule F23: the device is blank, and the TPM remembers volume {}: attach its disk; to start anew with \
+                     this one, run \"nightlatchctl anchor accept new {}\" while the node still runs, or give the VM a new TPM",
+                    entry.uuid, entry.name
+                ))
+            })
+            .map(Some),
+        (Seen::Interrupted(uuid), Some((entry, _))) => Err(Error::refused(format_args!(
+            "rule F23: an interrupted first boot of volume {uuid}, and the TPM remembers volume {}: attach its disk",
+            entry.uuid
+        ))),
+        (Seen::Interrupted(uuid), None) => Err(Error::refused(format_args!(
+            "rule F23: an interrupted first boot of volume {uuid} that the TPM does not remember: \
+             the disk is of another machine, or the TPM was cleared; if nobody needs the disk, blank it"
+        ))),
+        (Seen::Volume, None) => Err(Error::refused(
+            "the TPM does not remember this volume: the disk is of another machine, or the TPM's memory was cleared since; \
+             attach the right disk, or restore the data into a new volume",
+        )),
+    }
+}
+
+/// Compares a volume with its entry at `level`. Says whether that took what the operator accepted.
+pub fn verify(
+    entry: &Entry,
+    counter: u64,
+    level: Level,
+    proven: &Proven,
+) -> Result<Option<Accepted>> {
+    if proven.uuid != entry.uuid || proven.key_id != entry.key_id {
+        return Err(Error::refused(format_args!(
+            "rule D15: this is volume {} with key {}, and the TPM remembers {} with key {}: \
+             it was put in the other's place; attach the right disk",
+            proven.uuid,
+            short(&proven.key_id),
+            entry.uuid,
+            short(&entry.key_id)
+        )));
+    }
+    // A volume that was last open at a lower level was not counted then.
+    if level < Level::Epoch || entry.level < Level::Epoch {
+        return Ok(None);
+    }
+    if proven.epoch == counter || Some(proven.epoch) == counter.checked_add(1) {
+        return Ok(None);
+    }
+    accepted(entry, counter, Accepted::Rollback)
+        .ok_or_else(|| {
+            Error::refused(format_args!(
+                "rule G26: the header is of epoch {}, and the TPM counts {counter}: the disk was put back to an earlier state, \
+                 or lost its last writes; attach the current disk. To go back on purpose, run \
+                 \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
+                proven.epoch, entry.name
+            ))
+        })
+        .map(Some)
+}
+
+/// The acceptance of this kind, while it holds.
+fn accepted(entry: &Entry, counter: u64, kind: Accepted) -> Option<Accepted> {
+    let holds = |acceptance: &super::record::Acceptance| {
+        acceptance.kind == kind && acceptance.counter == counter
+    };
+    entry.acceptance.filter(holds).map(|_| kind)
+}
+
+/// The first half of a volume-key id, enough to tell two apart.
+fn short(key_id: &[u8; KEY_LEN]) -> String {
+    hex::encode(key_id.get(..8).unwrap_or_default())
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The anchor in a real (software) TPM, across resets and in the hands of the running system.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use super::judge::{Proven, Seen};
+use super::record::{Acceptance, Accepted, Entry, State};
+use super::*;
+use crate::pcr::Pcr;
+use crate::tpm::swtpm::Swtpm;
+
+const KEY_ID: [u8; 32] = [0x11; 32];
+/// `TPM_CC_NV_Write` (TPM 2.0 part 2, section 6.5.2).
+const NV_WRITE: u32 = 0x137;
+const UUID: Uuid = Uuid::from_bytes([0x22; 16]);
+
+/// A node with the volumes `state` and `data`, its TPM, and a directory for `/`.
+struct Node {
+    swtpm: Swtpm,
+    top: PathBuf,
+}
+
+impl Node {
+    fn new() -> Self {
+        let swtpm = Swtpm::start();
+        let top = swtpm.dir().join("top");
+        Self { swtpm, top }
+    }
+
+    fn config(&self, level: &str) -> Config {
+        let volume = |name: &str| {
+            format!(
+                "[[volume]]\nname = \"{name}\"\nrole = \"state\"\ndevice = \"/dev/{name}\"\nmount = \"/{name}\"\n\
+                 sources = [\"tpm\", \"generate\"]\nformat = \"if-blank\"\nanchor = \"{level}\"\n"
+            )
+        };
+        let port = self.swtpm.port();
+        let tpm = format!("[tpm]\ntcti = \"swtpm:port={port}\"\n");
+        Config::parse(&[tpm, volume("state"), volume("data")].concat()).unwrap()
+    }
+
+    /// Resets the machine and starts a boot of the same image.
+    fn boot(&mut self, level: &str) -> (Config, Tpm, Anchor) {
+        self.swtpm.reset();
+        let config = self.config(level);
+        let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
+        let anchor = Anchor::read(&config, &mut tpm).unwrap().unwrap();
+        (config, tpm, anchor)
+    }
+
+    /// A first boot that makes both volumes, to its end and past the fence.
+    fn provision(&mut self, level: &str) {
+        let (config, mut tpm, mut anchor) = self.boot(level);
+        let mut epoch = 0;
+        for volume in config.volumes() {
+            assert_eq!(anchor.permit(volume, Seen::Blank).unwrap(), None);
+            epoch = anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
+        }
+        anchor.advance(&mut tpm).unwrap();
+        assert_eq!(anchor.counter(), epoch);
+        self.finish(&config, tpm, anchor);
+    }
+
+    /// The rest of every boot.
+    fn finish(&self, config: &Config, mut tpm: Tpm, mut anchor: Anchor) {
+        let volumes: Vec<_> = config.volumes().map(|volume| (volume, None)).collect();
+        anchor.settle(&mut tpm, &volumes).unwrap();
+        anchor
+            .into_running(config)
+            .unwrap()
+            .leave(&self.top)
+            .unwrap();
+        tpm.event(config.tpm.fence_pcr, b"fence").unwrap();
+    }
+}
+
+fn proven(epoch: u64) -> Proven {
+    Proven {
+        uuid: UUID,
+        key_id: KEY_ID,
+        epoch,
+    }
+}
+
+#[test]
+fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    for _ in 0..2 {
+        let (config, mut tpm, mut anchor) = node.boot("epoch");
+        let volume = config.volumes().next().unwrap();
+        let before = anchor.counter();
+        assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+        assert_eq!(anchor.verify(volume, &proven(before)).unwrap(), None);
+        assert_eq!(anchor.verify(volume, &proven(before + 1)).unwrap(), None);
+        for epoch in [before - 1, before + 2] {
+            let error = anchor
+                .verify(volume, &proven(epoch))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                error.starts_with("rule G26: the header is of epoch"),
+                "{error}"
+            );
+        }
+        let other = Proven {
+            key_id: [0x12; 32],
+            ..proven(before)
+        };
+        let error = anchor.verify(volume, &other).unwrap_err().to_string();
+        assert!(error.starts_with("rule D15: this is volume"), "{error}");
+        assert!(anchor.permit(volume, Seen::Blank).is_err());
+        assert!(anchor.permit(volume, Seen::Interrupted(UUID)).is_err());
+        anchor.advance(&mut tpm).unwrap();
+        assert_eq!(anchor.counter(), before + 1);
+        node.finish(&config, tpm, anchor);
+    }
+}
+
+#[test]
+fn a_boot_that_changes_nothing_writes_nothing_but_the_count() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    anchor.advance(&mut tpm).unwrap();
+    node.swtpm.commands();
+    node.finish(&config, tpm, anchor);
+    assert!(!node.swtpm.commands().contains(&NV_WRITE));
+}
+
+#[test]
+fn a_first_boot_that_was_interrupted_starts_again_with_another_key() {
+    let mut node = Node::new();
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    let volume = config.volumes().next().unwrap();
+    anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
+    drop((tpm, anchor));
+
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
+    for seen in [Seen::Blank, Seen::Interrupted(UUID), Seen::Volume] {
+        assert_eq!(anchor.permit(volume, seen).unwrap(), None);
+    }
+    let other = Seen::Interrupted(Uuid::from_bytes([0x33; 16]));
+    let error = anchor.permit(volume, other).unwrap_err().to_string();
+    assert!(error.contains("attach its disk"), "{error}");
+    anchor.announce(&mut tpm, volume, UUID, [0x44; 32]).unwrap();
+    drop((tpm, anchor));
+
+    let (_, _, anchor) = node.boot("epoch");
+    let error = anchor
+        .verify(volume, &proven(anchor.counter()))
+        .unwrap_err();
+    assert!(error.to_string().starts_with("rule D15"), "{error}");
+}
+
+#[test]
+fn a_volume_the_tpm_does_not_remember_is_refused() {
+    let mut node = Node::new();
+    let (config, ..) = node.boot("epoch");
+    let volume = config.volumes().next().unwrap();
+    let (_, _, anchor) = node.boot("epoch");
+    let error = anchor.permit(volume, Seen::Volume).unwrap_err().to_string();
+    assert!(
+        error.starts_with("the TPM does not remember this volume"),
+        "{error}"
+    );
+    assert_eq!(anchor.permit(volume, Seen::Blank).unwrap(), None);
+}
+
+#[test]
+fn another_boot_chain_cannot_read_the_record() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    node.swtpm.reset();
+    let config = node.config("epoch");
+    let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
+    tpm.event(Pcr::KERNEL_IMAGE, b"another kernel").unwrap();
+    let error = Anchor::read(&config, &mut tpm).unwrap_err();
+    assert_eq!(error.exit(), crate::error::Exit::Refused, "{error}");
+    drop(tpm);
+    node.boot("epoch");
+}
+
+#[test]
+fn the_running_system_reads_and_changes_the_record_behind_the_fence() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let file = node.top.join("run/nightlatch/anchor.key");
+    assert_eq!(
+        fs::metadata(&file).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let running = Running::take(&node.top).unwrap();
+    let (record, counter) = running.show().unwrap();
+    assert_eq!(record.entries().count(), 2);
+    assert!(record.entries().all(|entry| entry.state == State::Ready));
+    let name = record.entries().next().unwrap().name.clone();
+    running
+        .change(|record, counter| {
+            let entry = record.get(&name).unwrap().clone();
+            let acceptance = Some(Acceptance {
+                kind: Accepted::Rollback,
+                counter,
+            });
+            record.set(Entry {
+                acceptance,
+                ..entry
+            })
+        })
+        .unwrap();
+    drop(running);
+
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    let volume = config.volumes().next().unwrap();
+    let exception = anchor
+        .verify(volume, &proven(counter - 1))
+        .unwrap()
+        .unwrap();
+    assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
+    // It is one volume's, and of one kind.
+    let other = config.volumes().nth(1).unwrap();
+    assert!(anchor.verify(other, &proven(counter - 1)).is_err());
+    assert!(anchor.permit(volume, Seen::Blank).is_err());
+    anchor.advance(&mut tpm).unwrap();
+    node.finish(&config, tpm, anchor);
+
+    let (_, _, anchor) = node.boot("epoch");
+    assert!(anchor.verify(volume, &proven(counter - 1)).is_err());
+}
+
+#[test]
+fn without_a_key_of_this_boot_nobody_changes_the_record() {
+    let mut node = Node::new();
+    node.provision("identity");
+    let nobody = node.top.join("elsewhere");
+    let error = Running::take(&nobody).unwrap_err();
+    assert_eq!(error.exit(), crate::error::Exit::Unavailable, "{error}");
+    let file = node.top.join("run/nightlatch/anchor.key");
+    let text = fs::read_to_string(&file).unwrap();
+    let (before, after) = text.split_once("\"auth\":\"").unwrap();
+    let wrong = format!("{before}\"auth\":\"{}{}", "00".repeat(32), &after[64..]);
+    fs::write(&file, wrong).unwrap();
+    assert!(Running::take(&node.top).unwrap().show().is_err());
+    fs::write(&file, text).unwrap();
+    Running::take(&node.top).unwrap().show().unwrap();
+}
+
+#[test]
+fn with_every_level_off_the_tpm_is_not_asked() {
+    let node = Node::new();
+    let config = node.config("off");
+    let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
+    assert!(Anchor::read(&config, &mut tpm).unwrap().is_none());
+}
