@@ -21,7 +21,7 @@ use crate::measure::EventLog;
 use crate::status::{Recorder, VolumeStatus};
 use crate::tpm::{Policy, Tpm};
 use crate::volume::{self, Found, Keyed, Opened};
-use crate::{handoff, logging, root};
+use crate::{handoff, kernel, logging, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
@@ -29,6 +29,7 @@ use crate::{handoff, logging, root};
 /// key before everything is measured, and nothing can be unsealed once that has begun and ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
+    kernel::check(top, &config)?;
     let log = EventLog::open(top);
     let (tpm, keyed) = patiently(|| {
         let tpm = record.step("preparing TPM", None, || ready_tpm(&config, record))?;

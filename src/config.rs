@@ -38,6 +38,9 @@ pub struct Config {
     /// How long systemd waits for each volume's device, in seconds.
     #[serde(default = "default_device_timeout_s")]
     pub device_timeout_s: u32,
+    /// What to do on a kernel with known defects where it reads what the host stores.
+    #[serde(default)]
+    pub kernel_defects: KernelDefects,
     /// The volumes, in the order their identities are measured.
     #[serde(rename = "volume")]
     volumes: Vec<Spanned<Volume>>,
@@ -105,6 +108,17 @@ impl Default for Anchor {
             counter: NvIndex::COUNTER,
         }
     }
+}
+
+/// What to do on a kernel with known defects.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum KernelDefects {
+    /// Name them in the journal and go on.
+    #[default]
+    Warn,
+    /// Stop.
+    Refuse,
 }
 
 /// One volume.

@@ -32,6 +32,7 @@ pub mod error;
 pub mod generator;
 pub mod handoff;
 pub mod header;
+pub mod kernel;
 pub mod key;
 pub mod logging;
 pub mod measure;
