@@ -30,6 +30,7 @@ Usage: nightlatchctl [--json] COMMAND
   anchor accept rollback|new VOLUME
                           Let the next boot accept an older state of the volume's disk, or a blank
                           disk in its place
+  anchor checkpoint       Tell the TPM which state of the volumes' file systems is durable now
   anchor forget VOLUME    Make the TPM forget a volume that is gone for good
   derive --secret FILE --salt FILE --id ID
                           Print the key derived for ID, in hexadecimal digits. The files are raw:
@@ -101,6 +102,7 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         }
         ["anchor", "show"] => anchor::show(root),
         ["anchor", "accept", kind, volume] => anchor::accept(root, kind, volume),
+        ["anchor", "checkpoint"] => anchor::checkpoint(root),
         ["anchor", "forget", volume] => anchor::forget(root, volume),
         ["derive", options @ ..] => derive::derive(options),
         [] => Err(usage("expected a command")),

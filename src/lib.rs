@@ -26,6 +26,7 @@
 pub mod admin;
 pub mod anchor;
 pub mod boot;
+pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod error;

@@ -1,17 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `anchor`: what the TPM remembers of this node's volumes, and what the operator allows for one boot.
 
+use std::fs;
 use std::path::Path;
 
 use log::info;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::status::{section, table};
 use super::{Answer, usage};
 use crate::anchor::Running;
 use crate::anchor::record::{Acceptance, Accepted, Entry, State};
+use crate::checkpoint::durable;
 use crate::config::{Level, VolumeName};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
+
+/// The kernel's list of what is mounted, below the root.
+const MOUNTS: &str = "proc/self/mounts";
 
 /// The entries and the counter.
 pub(super) fn show(root: &Path) -> Result<Answer> {
@@ -73,6 +78,48 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
     ))
 }
 
+/// Tells the TPM what is durable of every file system that has level `checkpoint` and is mounted.
+pub(super) fn checkpoint(root: &Path) -> Result<Answer> {
+    let mounts = fs::read_to_string(root.join(MOUNTS)).doing(MOUNTS)?;
+    let mut text = String::new();
+    let mut generations = Map::new();
+    Running::take(root)?.change(|record, _| {
+        let entries: Vec<Entry> = record.entries().cloned().collect();
+        for entry in entries {
+            let Some(mount) = mount_of(&mounts, &entry.name) else {
+                continue;
+            };
+            if entry.level != Level::Checkpoint {
+                continue;
+            }
+            let last = durable(&root.join(mount.trim_start_matches('/')))
+                .doing(format_args!("volume {}", entry.name))?;
+            text.push_str(&format!(
+                "volume {}: generation {}\n",
+                entry.name, last.generation
+            ));
+            generations.insert(entry.name.to_string(), last.generation.into());
+            record.set(Entry {
+                checkpoint: Some(last),
+                ..entry
+            })?;
+        }
+        Ok(())
+    })?;
+    Ok(Answer::new(text, json!({"generations": generations})))
+}
+
+/// Where the volume's file system is mounted, from the kernel's list: source, target, and so on, with blanks in between.
+fn mount_of<'a>(mounts: &'a str, name: &VolumeName) -> Option<&'a str> {
+    let mapping = name.mapping();
+    mounts.lines().find_map(|line| {
+        let (source, rest) = line.split_once(' ')?;
+        let (target, _) = rest.split_once(' ')?;
+        // The kernel writes blanks and the like as escapes, which paths of ours do not have.
+        (source == mapping && !target.contains('\\')).then_some(target)
+    })
+}
+
 /// Frees the place of a volume that is gone for good.
 pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
     let name = name(volume)?;
@@ -92,10 +139,7 @@ pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
 }
 
 fn row(entry: &Entry, counter: u64) -> Vec<String> {
-    let generation = entry.checkpoint.map(|last| {
-        let clean = if last.clean { ", clean" } else { "" };
-        format!("{}{clean}", last.generation)
-    });
+    let generation = entry.checkpoint.map(|last| last.generation.to_string());
     vec![
         entry.name.to_string(),
         state(entry).into(),
@@ -115,7 +159,6 @@ fn object(entry: &Entry, counter: u64) -> Value {
         "uuid": entry.uuid.to_string(),
         "volume_key_id": hex::encode(entry.key_id),
         "generation": entry.checkpoint.map(|last| last.generation),
-        "clean": entry.checkpoint.map(|last| last.clean),
         "accepts": accepts(entry, counter),
     })
 }

@@ -22,7 +22,6 @@
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
 //! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
-//! | 115 | 1 | 1 where the checkpoint is that of a file system put down cleanly |
 
 use std::ops::Range;
 
@@ -106,14 +105,12 @@ impl Accepted {
 }
 
 /// The last durable state of a btrfs file system that the TPM was told of.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Checkpoint {
     /// The file system's id.
     pub fsid: [u8; 16],
-    /// Its generation: the number of the last transaction known to be on the disk.
+    /// Its generation: the number of the last transaction known to be on the disk. Never 0.
     pub generation: u64,
-    /// Whether nothing could be written after it.
-    pub clean: bool,
 }
 
 impl Record {
@@ -206,9 +203,7 @@ impl Entry {
         for (to, from) in name.iter_mut().zip(self.name.as_str().bytes()) {
             *to = from;
         }
-        let (fsid, generation, clean) = self.checkpoint.map_or(([0; 16], 0, false), |last| {
-            (last.fsid, last.generation, last.clean)
-        });
+        let last = self.checkpoint.unwrap_or_default();
         let (kind, counter) = self.acceptance.map_or((0, 0), |acceptance| {
             (acceptance.kind.number(), acceptance.counter)
         });
@@ -216,13 +211,13 @@ impl Entry {
             State::Provisioning => 1,
             State::Ready => 2,
         };
-        let numbers = [state, level_number(self.level), kind, u8::from(clean)];
+        let numbers = [state, level_number(self.level), kind];
         let parts: [&[u8]; 7] = [
             &name,
             self.uuid.as_bytes(),
             &self.key_id,
-            &generation.to_be_bytes(),
-            &fsid,
+            &last.generation.to_be_bytes(),
+            &last.fsid,
             &counter.to_be_bytes(),
             &numbers,
         ];
@@ -240,11 +235,10 @@ impl Entry {
             Some(u64::from_be_bytes(bytes))
         };
         let name = bytes.get(..NAME_LEN)?.split(|byte| *byte == 0).next()?;
-        let [state, level, kind, clean] = *bytes.get(112..)?.first_chunk()?;
+        let [state, level, kind] = *bytes.get(112..)?.first_chunk()?;
         let checkpoint = Checkpoint {
             fsid: bytes.get(88..104)?.try_into().ok()?,
             generation: number(80..88)?,
-            clean: clean == 1,
         };
         let entry = Self {
             name: VolumeName::try_from(String::from_utf8(name.to_vec()).ok()?).ok()?,
@@ -328,7 +322,6 @@ mod tests {
         third.checkpoint = Some(Checkpoint {
             fsid: [3; 16],
             generation: 12,
-            clean: true,
         });
         third.state = State::Provisioning;
         third.level = Level::Checkpoint;

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod checkpoint;
 mod disk;
 mod interrupted;
 mod lower;
