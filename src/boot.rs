@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::status::{Recorder, VolumeStatus};
 use crate::tpm::{Policy, Tpm};
-use crate::volume::{self, Found, Keyed, Opened};
+use crate::volume::{self, Found, Keyed, Opened, Witness};
 use crate::{handoff, logging, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
@@ -117,9 +117,12 @@ fn obtain_key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) 
         bank: config.tpm.bank.into(),
     };
     match found {
-        Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            lock(tpm)?.seal(secret, policy)
-        }),
+        Found::New(new) => new.prepare(
+            volume,
+            &config.tpm,
+            |secret| lock(tpm)?.seal(secret, policy),
+            Witness::none(0),
+        ),
         Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
             lock(tpm)?.unseal(sealed, policy)
         }),
