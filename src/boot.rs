@@ -1,77 +1,102 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The boot, from start to end.
 
+mod anchoring;
+mod chip;
 mod measuring;
 mod pace;
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::Mutex;
 
 use log::{info, warn};
 use nix::sys::mman::{MlockAllFlags, mlockall};
 use nix::sys::prctl;
 
+use anchoring::{count, hold, settle};
+use chip::{Chip, lock, obtain_key};
 use measuring::{fence, measure_all};
 use pace::{at_once, patiently};
 
+use crate::anchor::record::Accepted;
+use crate::checkpoint::Held;
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::status::{Recorder, VolumeStatus};
-use crate::tpm::{Policy, Tpm};
-use crate::volume::{self, Found, Keyed, Opened};
+use crate::volume::{self, Keyed, Opened};
 use crate::{handoff, kernel, logging, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
-/// The order is the promise: nothing is measured before every volume's key is known to be right, nothing is mapped with a
-/// key before everything is measured, and nothing can be unsealed once that has begun and ended, well or not.
+/// The order is the promise: nothing is measured before every volume's key is known to be right and what the TPM remembers
+/// says that these are this node's volumes; nothing is mapped with a key before everything is measured and the boot is
+/// counted; and nothing can be unsealed once that has begun and ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
     kernel::check(top, &config)?;
+    with_volumes_open(top, &config, record, || handoff::hand_over(top, &config))
+}
+
+/// The same with a configuration that was read, and with `hand_over` for whoever takes the volumes over.
+pub fn with_volumes_open(
+    top: &Path,
+    config: &Config,
+    record: &Recorder,
+    hand_over: impl FnOnce() -> Result<()>,
+) -> Result<()> {
     let log = EventLog::open(top);
-    let (tpm, keyed) = patiently(|| {
-        let tpm = record.step("preparing TPM", None, || ready_tpm(&config, record))?;
-        let tpm = Mutex::new(tpm);
+    let (chip, keyed) = patiently(|| {
+        let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
+        let chip = Mutex::new(chip);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
         let keyed = at_once(volumes, |volume, ()| {
             let found = record.step("examining", Some(volume), || volume::examine(volume))?;
             record.step("keying", Some(volume), || {
-                obtain_key(&config, &tpm, volume, found)
+                obtain_key(config, &chip, volume, found)
             })
         })?;
-        Ok((tpm, keyed))
+        Ok((chip, keyed))
     })?;
-    let done = measure_and_open(top, &config, &tpm, &log, keyed, record);
+    // What is held is let go of when systemd has mounted it as well.
+    let done = measure_and_open(top, config, &chip, &log, keyed, record).and_then(|held| {
+        record
+            .step("handing over", None, hand_over)
+            .map(|()| drop(held))
+    });
     if done.is_err() {
-        close_all(&config);
+        close_all(config);
     }
-    let fenced = record.step("fencing", None, || fence(&config, &tpm, &log, record));
+    let fenced = record.step("fencing", None, || fence(config, &chip, &log, record));
     done.and(fenced).map_err(Error::for_good)
 }
 
 /// What can be done once only: a measurement cannot be taken back.
-fn measure_and_open(
+fn measure_and_open<'a>(
     top: &Path,
     config: &Config,
-    tpm: &Mutex<Tpm>,
+    chip: &Mutex<Chip>,
     log: &EventLog,
-    keyed: Vec<(&Volume, Keyed)>,
+    keyed: Vec<(&'a Volume, Keyed)>,
     record: &Recorder,
-) -> Result<()> {
+) -> Result<Vec<(&'a Volume, Held)>> {
     require_distinct(&keyed)?;
     record.step("measuring", None, || {
-        measure_all(config, tpm, log, &keyed, record)
+        measure_all(config, chip, log, &keyed, record)
     })?;
+    let keyed = record.step("counting", None, || count(chip, keyed, record))?;
     let opened = at_once(keyed, |volume, keyed| {
         record.step("opening", Some(volume), || volume::open(volume, keyed))
     })?;
+    let held = record.step("checking freshness", None, || hold(chip, &opened))?;
     for (volume, opened) in opened {
-        record.volume(describe(volume, opened));
+        let accepted = lock(chip)?.accepted(volume);
+        record.volume(describe(volume, opened, accepted));
     }
+    record.step("anchoring", None, || settle(top, config, chip, &held))?;
     record.step("preparing root", None, || root::check(config))?;
-    record.step("handing over", None, || handoff::hand_over(top, config))
+    Ok(held)
 }
 
 /// Two devices that hold the same volume are one volume and a copy of it.
@@ -97,38 +122,8 @@ fn close_all(config: &Config) {
     }
 }
 
-/// The TPM, and proof that this boot has not been given an identity yet.
-fn ready_tpm(config: &Config, record: &Recorder) -> Result<Tpm> {
-    let mut tpm = Tpm::open(&config.tpm.tcti)?;
-    let pcr = config.measure.cluster_pcr;
-    tpm.require_zero(pcr)?;
-    let zero = tpm
-        .banks()?
-        .into_iter()
-        .map(|bank| (bank, bank.zero()))
-        .collect();
-    record.pcr_before(pcr, &zero);
-    Ok(tpm)
-}
-
-/// Gets or makes the volume's key. Nothing is mapped with it yet.
-fn obtain_key(config: &Config, tpm: &Mutex<Tpm>, volume: &Volume, found: Found) -> Result<Keyed> {
-    let policy = Policy {
-        pcrs: config.tpm.pcrs,
-        bank: config.tpm.bank.into(),
-    };
-    match found {
-        Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            lock(tpm)?.seal(secret, policy)
-        }),
-        Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
-            lock(tpm)?.unseal(sealed, policy)
-        }),
-    }
-}
-
 /// What the record says of an open volume.
-fn describe(volume: &Volume, opened: Opened) -> VolumeStatus {
+fn describe(volume: &Volume, opened: Opened, accepted: Option<Accepted>) -> VolumeStatus {
     VolumeStatus {
         name: volume.name.to_string(),
         role: volume.role,
@@ -140,15 +135,10 @@ fn describe(volume: &Volume, opened: Opened) -> VolumeStatus {
         keyslot: opened.keyslot,
         file_system: volume.file_system,
         anchor: volume.level(),
-        accepted: None,
+        accepted: accepted.map(|kind| kind.word().into()),
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }
-}
-
-fn lock(tpm: &Mutex<Tpm>) -> Result<MutexGuard<'_, Tpm>> {
-    tpm.lock()
-        .map_err(|error| Error::failure(format_args!("TPM: {error}")))
 }
 
 /// The program `nightlatch boot`.

@@ -67,8 +67,14 @@ impl Held {
         judge(anchored, &self.seen)
     }
 
+    /// What was on the disk.
+    #[must_use]
+    pub fn seen(&self) -> Checkpoint {
+        self.seen
+    }
+
     /// Lets writes through.
-    pub fn allow_writes(&self) -> Result<Checkpoint> {
+    pub fn allow_writes(&self) -> Result<()> {
         let flags = flags() | MsFlags::MS_REMOUNT;
         mount(
             None::<&Path>,
@@ -77,8 +83,7 @@ impl Held {
             flags,
             Some(NO_LOG),
         )
-        .doing("making it writable")?;
-        Ok(self.seen)
+        .doing("making it writable")
     }
 }
 

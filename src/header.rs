@@ -8,7 +8,7 @@
 //! |---|---|
 //! | A2 | the header area is read once, with fixed offsets and lengths, and completely |
 //! | B5 | both binary headers: magic, version 2, sizes, offsets, SHA-256 checksum, reserved bytes zero |
-//! | B6 | both copies say the same, byte for byte in the JSON |
+//! | B6 | both copies say the same, byte for byte in the JSON; in a profile with a MAC, each that differs passes by itself |
 //! | B7 | UUID lower-case; label and subsystem those of the profile |
 //! | C8 | JSON in one spelling, exactly the five top-level objects, zeros after it |
 //! | C9 | `config` has the constant sizes, no flags, no requirements |
@@ -16,6 +16,8 @@
 //! | C11 | keyslots: how many, exact key sizes, areas inside their bounds and apart, KDF cost bounded |
 //! | C12 | one digest over all keyslots and the segment |
 //! | C13 | tokens: only known types, as many as the profile allows, their contents typed |
+//! | D15 | the header's identifier of the volume key is that of the key its keyslot gives |
+//! | D16 | the MAC over header and keyslots is the one the volume key makes |
 //! | E21 | dm-integrity's superblock has the constants the kernel writes |
 //! | F23 | only a device proven blank, or marked as interrupted while it was being provisioned, may be formatted |
 //!
@@ -24,11 +26,13 @@
 mod binary;
 mod broken;
 mod content;
+mod copies;
 mod fields;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod json;
 mod keyslots;
+mod mac;
 mod marker;
 mod metadata;
 mod reader;
@@ -40,9 +44,12 @@ use std::io::ErrorKind;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+pub use copies::{Candidate, Copies};
 pub use marker::{MARKER_LEN, Marker};
 pub use template::{Checked, Expect, LABEL, TPM_KEYSLOT};
-pub use token::{NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN, Tpm2Token};
+pub use token::{
+    Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN, Tpm2Token,
+};
 
 use self::metadata::Metadata;
 use self::reader::{first_nonzero, is_zero};
@@ -87,8 +94,8 @@ pub enum Content {
     Blank,
     /// A provisioning that was interrupted. It starts over.
     Interrupted(Marker),
-    /// A LUKS2 header that could be parsed. Nothing more is known about it yet.
-    Luks(Box<Header>),
+    /// A LUKS2 header of which at least one copy could be parsed. Nothing more is known about it yet.
+    Luks(Box<Copies>),
 }
 
 /// A parsed header. Its values are those of the disk: call [`Header::check`] before using any.
@@ -197,7 +204,7 @@ impl Area {
                 .get(binary::COPY_LEN..)
                 .is_some_and(|copy| copy.starts_with(&binary::SECONDARY_MAGIC));
         if luks {
-            return self.header().map(|header| Content::Luks(header.into()));
+            return self.copies().map(|copies| Content::Luks(copies.into()));
         }
         match content::name(rest) {
             Some(name) => Err(foreign(name)),
@@ -205,22 +212,9 @@ impl Area {
         }
     }
 
-    /// Parses the LUKS2 header, both copies.
+    /// Parses the LUKS2 header, where both copies are valid and say the same.
     pub fn header(&self) -> Result<Header> {
-        let binary = binary::parse(self.bytes())?;
-        let mut header = Header {
-            uuid: binary.uuid,
-            label: binary.label.into(),
-            subsystem: binary.subsystem.into(),
-            seqid: binary.seqid,
-            metadata: Metadata::parse(binary.json)?,
-            stray: None,
-        };
-        header.stray = header.unused().into_iter().find_map(|range| {
-            let start = range.start;
-            first_nonzero(self.bytes().get(range)?)?.checked_add(start)
-        });
-        Ok(header)
+        self.copies()?.agreed()
     }
 
     /// Zeroes what no keyslot of `header` covers. libcryptsetup fills the keyslots area with random bytes when it formats;
@@ -254,6 +248,11 @@ impl Header {
         } else {
             Profile::Luks2Strict
         }
+    }
+
+    /// Where the last keyslot ends, in bytes from the start of the header area.
+    fn used_len(&self) -> usize {
+        self.unused().last().map_or(AREA_LEN, |range| range.start)
     }
 
     /// The parts of the keyslots area that no keyslot covers.
@@ -326,6 +325,12 @@ fn foreign(what: impl std::fmt::Display) -> Error {
         "rule F23: expected a blank device or a LUKS2 volume, found {what}; \
          if nobody needs it, blank the device with \"blkdiscard --zeroout\" and start again"
     ))
+}
+
+/// A text area without the zeros behind it.
+fn used(area: &[u8]) -> &[u8] {
+    let end = area.iter().position(|byte| *byte == 0);
+    area.get(..end.unwrap_or(area.len())).unwrap_or_default()
 }
 
 /// A UUID in the only spelling accepted: it goes into key derivations.

@@ -72,6 +72,32 @@ pub fn fill_random(bytes: &mut [u8]) -> Result<()> {
         .doing("drawing random bytes")
 }
 
+/// HKDF info of the key for the header's MAC and of the volume key's identifier. Not Constellation's `key-` names: nothing
+/// a key service derives for an id can be one of these.
+const HEADER_MAC_INFO: &str = "nightlatch header MAC 1";
+const VOLUME_KEY_ID_INFO: &str = "nightlatch volume key id 1";
+
+/// The key of the header's MAC: HKDF-SHA256(volume key, salt = UUID text, info), 32 bytes.
+pub fn header_mac_key(volume_key: &Secret, uuid: &str) -> Result<Secret> {
+    let mut key = vec![0; KEY_LEN];
+    from_volume_key(volume_key, uuid, HEADER_MAC_INFO, &mut key)?;
+    Ok(Secret::new(key))
+}
+
+/// What a volume key is recognised by, derived in the same way. It is public: the key does not follow from it.
+pub fn volume_key_id(volume_key: &Secret, uuid: &str) -> Result<[u8; KEY_LEN]> {
+    let mut id = [0; KEY_LEN];
+    from_volume_key(volume_key, uuid, VOLUME_KEY_ID_INFO, &mut id)?;
+    Ok(id)
+}
+
+fn from_volume_key(volume_key: &Secret, uuid: &str, info: &str, okm: &mut [u8]) -> Result<()> {
+    Hkdf::<Sha256>::new(Some(uuid.as_bytes()), volume_key.expose())
+        .expand(info.as_bytes(), okm)
+        .map_err(|error| Error::failure(format_args!("HKDF: {error}")))
+        .doing(format_args!("deriving {info}"))
+}
+
 /// The clusterID of a node that stands alone.
 ///
 /// The volume's secret takes the master secret's place: measurementSecret = HKDF(volume secret, salt,

@@ -16,15 +16,17 @@ use std::path::Path;
 
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
-pub use provision::New;
+pub use provision::{New, Witness};
 pub use unlock::Existing;
 
+use crate::anchor::judge::{Proven, Seen};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
-use crate::header::{self, Area, Content, Expect, superblock};
+use crate::header::{self, Area, Candidate, Content, Expect, superblock};
 use crate::key::{KEY_LEN, Secret};
 
 /// What a volume's device holds.
@@ -41,12 +43,20 @@ pub enum Found {
 pub struct Keyed {
     device: Device,
     header: HeaderFile,
+    /// What `header` holds, as it was checked.
+    candidate: Candidate,
     volume_key: Secret,
     secret: Secret,
     /// The LUKS UUID, lower case.
     pub uuid: String,
     /// The measurement salt of the `nightlatch` token; foreign profiles have none.
     pub salt: Option<[u8; KEY_LEN]>,
+    /// The epoch of the header; foreign profiles have none.
+    pub epoch: Option<u64>,
+    /// What the volume key is recognised by.
+    pub key_id: [u8; KEY_LEN],
+    /// Whether the two copies of the header on the disk were not the same. [`Keyed::renew`] makes them so.
+    pub needs_repair: bool,
     /// Whether it is new.
     pub how: How,
     /// Where the secret came from.
@@ -89,7 +99,29 @@ pub struct Opened {
     pub keyslot: u8,
 }
 
+impl Found {
+    /// What the device holds, as the anchor sees it.
+    pub fn seen(&self) -> Result<Seen> {
+        match self {
+            Self::New(new) => new.seen(),
+            Self::Existing(_) => Ok(Seen::Volume),
+        }
+    }
+}
+
 impl Keyed {
+    /// What the anchor is compared with; foreign profiles have no epoch, and so nothing to compare.
+    pub fn proven(&self) -> Result<Option<Proven>> {
+        let Some(epoch) = self.epoch else {
+            return Ok(None);
+        };
+        Ok(Some(Proven {
+            uuid: Uuid::parse_str(&self.uuid).map_err(Error::failure)?,
+            key_id: self.key_id,
+            epoch,
+        }))
+    }
+
     /// The 96-byte volume key, for the measurement of the volume's identity.
     #[must_use]
     pub fn volume_key(&self) -> &Secret {
@@ -100,6 +132,30 @@ impl Keyed {
     #[must_use]
     pub fn secret(&self) -> &Secret {
         &self.secret
+    }
+
+    /// Writes the header of an existing volume of profile `nightlatch-1` again, with this epoch and a new MAC.
+    ///
+    /// One copy is durable before the other is touched, and the first one written is never the only good one. So an
+    /// interruption leaves at least one copy that is whole and has its MAC.
+    pub fn renew(&mut self, epoch: u64) -> Result<()> {
+        if self.how == How::Formatted || self.epoch.is_none() {
+            return Err(Error::failure("this header is not one to renew"));
+        }
+        let next = self.candidate.renewed(epoch, &self.volume_key)?;
+        let header = HeaderFile::sealed(next.bytes())?;
+        self.device.require_same()?;
+        self.device.lock_for_writing()?;
+        for (offset, copy) in next.copies() {
+            self.device
+                .write_durably(copy, offset)
+                .doing("writing the renewed header")?;
+        }
+        self.candidate = next;
+        self.header = header;
+        self.epoch = Some(epoch);
+        self.needs_repair = false;
+        Ok(())
     }
 }
 
@@ -122,18 +178,17 @@ pub fn examine(volume: &config::Volume) -> Result<Found> {
             marker.role.word(),
             volume.role.word()
         ))),
-        Content::Luks(header) => {
+        Content::Luks(copies) => {
             let expect = Expect {
                 role: Some(volume.role),
                 volume: Some(volume.name.clone()),
                 device_len: Some(device.len_bytes()),
             };
-            let checked = header
-                .check(volume.profile, &expect)
+            let candidates = copies
+                .check(&area, volume.profile, &expect)
                 .doing("checking header")?;
             check_superblock(&device).doing("checking dm-integrity superblock")?;
-            let header = HeaderFile::sealed(area.bytes())?;
-            let existing = Existing::new(device, header, checked);
+            let existing = Existing::new(device, candidates);
             Ok(Found::Existing(Box::new(existing)))
         }
     }

@@ -94,10 +94,8 @@ pub(super) fn checkpoint(root: &Path) -> Result<Answer> {
             }
             let last = durable(&root.join(mount.trim_start_matches('/')))
                 .doing(format_args!("volume {}", entry.name))?;
-            text.push_str(&format!(
-                "volume {}: generation {}\n",
-                entry.name, last.generation
-            ));
+            let line = format!("volume {}: generation {}\n", entry.name, last.generation);
+            text.push_str(&line);
             generations.insert(entry.name.to_string(), last.generation.into());
             record.set(Entry {
                 checkpoint: Some(last),

@@ -78,8 +78,8 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
     } else {
         Area::read(&file, len)?
     };
-    let header = match area.classify(probe)? {
-        Content::Luks(header) => header,
+    let copies = match area.classify(probe)? {
+        Content::Luks(copies) => copies,
         Content::Blank => return Err(Error::refused("it is blank, there is no header to check")),
         Content::Interrupted(marker) => {
             return Err(Error::refused(format_args!(
@@ -94,8 +94,10 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
         volume: None,
         device_len: (!only_header).then_some(len),
     };
-    let profile = profile.unwrap_or_else(|| header.claimed_profile());
-    let checked = header.check(profile, &expect)?;
+    let profile = profile.unwrap_or_else(|| copies.claimed_profile());
+    let candidates = copies.check(&area, profile, &expect)?;
+    let first = candidates.into_iter().next();
+    let first = first.ok_or_else(|| Error::failure("no copy of the header passed"))?;
     let integrity_superblock = if only_header {
         Superblock::Absent
     } else {
@@ -106,8 +108,8 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
     };
     Ok(Report::new(
         path,
-        header.seqid(),
-        checked,
+        first.seqid,
+        first.checked,
         integrity_superblock,
     ))
 }

@@ -3,29 +3,37 @@
 
 use std::sync::Mutex;
 
-use super::lock;
+use super::chip::{Chip, lock};
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::measure::{self, EventLog, Identity};
 use crate::status::Recorder;
-use crate::tpm::Tpm;
 use crate::volume::Keyed;
 
 /// Measures the clusterID and the volumes' identities, in the configuration's order, which is the same at every boot.
 pub(super) fn measure_all(
     config: &Config,
-    tpm: &Mutex<Tpm>,
+    chip: &Mutex<Chip>,
     log: &EventLog,
     keyed: &[(&Volume, Keyed)],
     record: &Recorder,
 ) -> Result<()> {
-    let mut tpm = lock(tpm)?;
+    let mut chip = lock(chip)?;
+    let Chip {
+        tpm, exceptions, ..
+    } = &mut *chip;
     let id = cluster_id(config, keyed)?;
     measure::cluster_id(log, config.measure.cluster_pcr, &id, |id| {
         tpm.event(config.measure.cluster_pcr, id)
     })?;
     record.cluster_id(&id);
+    // Nothing is unsealed any more, so the fence's PCR can take what the operator had to allow.
+    for exception in exceptions {
+        measure::acceptance(log, config.tpm.fence_pcr, &exception.event(), |event| {
+            tpm.event(config.tpm.fence_pcr, event)
+        })?;
+    }
     let banks = tpm.banks()?;
     for (volume, keyed) in keyed {
         if let Some(pcr) = volume.identity_pcr {
@@ -58,11 +66,11 @@ fn cluster_id(config: &Config, keyed: &[(&Volume, Keyed)]) -> Result<Vec<u8>> {
 /// From here on nothing that was sealed for the initrd can be unsealed, until the next reset.
 pub(super) fn fence(
     config: &Config,
-    tpm: &Mutex<Tpm>,
+    chip: &Mutex<Chip>,
     log: &EventLog,
     record: &Recorder,
 ) -> Result<()> {
-    let mut tpm = lock(tpm)?;
+    let tpm = &mut lock(chip)?.tpm;
     let pcr = config.tpm.fence_pcr;
     measure::fence(log, pcr, |event| tpm.event(pcr, event))?;
     record.fence(pcr);

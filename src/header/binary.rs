@@ -17,6 +17,10 @@ pub(super) const BINARY_LEN: usize = 4096;
 pub(super) const JSON_LEN: usize = COPY_LEN - BINARY_LEN;
 /// What is between the magic and the UUID in the binary part, in bytes.
 const UP_TO_UUID_LEN: usize = 162;
+/// Where the sequence number, the salt and the header's own offset are in the binary part.
+const SEQID_OFFSET: usize = 16;
+const SALT_OFFSET: usize = 104;
+const HEADER_OFFSET_OFFSET: usize = 256;
 /// Where the checksum is in the binary part, and how long its field is.
 const CHECKSUM_OFFSET: usize = 448;
 const CHECKSUM_LEN: usize = 64;
@@ -26,7 +30,7 @@ pub(super) const PRIMARY_MAGIC: [u8; 6] = *b"LUKS\xba\xbe";
 /// What the second copy starts with.
 pub(super) const SECONDARY_MAGIC: [u8; 6] = *b"SKUL\xba\xbe";
 
-/// What both copies say.
+/// What a copy says.
 #[derive(Debug)]
 pub(super) struct Binary<'a> {
     pub(super) seqid: u64,
@@ -62,18 +66,52 @@ pub(super) fn start(sector: &[u8], magic: [u8; 6], uuid: &str) -> Start {
     }
 }
 
-/// Reads and compares both copies.
-pub(super) fn parse(area: &[u8]) -> Result<Binary<'_>> {
-    let mut reader = Reader::new(area);
-    let (Some(first), Some(second)) = (reader.take(COPY_LEN), reader.take(COPY_LEN)) else {
-        return Err(broken(
-            "B5",
-            "header",
-            "expected two copies of 16 KiB, found less",
-        ));
-    };
-    let first = copy("primary header", PRIMARY_MAGIC, 0, first)?;
-    let second = copy("secondary header", SECONDARY_MAGIC, COPY_LEN, second)?;
+/// One of the two copies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Side {
+    /// At the start of the device.
+    Primary,
+    /// Behind it.
+    Secondary,
+}
+
+impl Side {
+    /// Where it is in the header area, in bytes.
+    pub(super) fn offset(self) -> usize {
+        match self {
+            Self::Primary => 0,
+            Self::Secondary => COPY_LEN,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Primary => "primary header",
+            Self::Secondary => "secondary header",
+        }
+    }
+
+    fn magic(self) -> [u8; 6] {
+        match self {
+            Self::Primary => PRIMARY_MAGIC,
+            Self::Secondary => SECONDARY_MAGIC,
+        }
+    }
+}
+
+/// Reads one copy, whatever the other one says.
+pub(super) fn parse(area: &[u8], side: Side) -> Result<Binary<'_>> {
+    let bytes = area
+        .get(side.offset()..)
+        .and_then(|rest| rest.get(..COPY_LEN));
+    let bytes = bytes.ok_or_else(|| broken("B5", side.name(), "expected 16 KiB, found less"))?;
+    copy(side.name(), side.magic(), side.offset(), bytes)
+}
+
+/// Compares the copies, both valid by themselves (rule B6).
+pub(super) fn compare(area: &[u8]) -> Result<()> {
+    let first = parse(area, Side::Primary)?;
+    let second = parse(area, Side::Secondary)?;
     equal("B6", "secondary header: seqid", second.seqid, first.seqid)?;
     equal("B6", "secondary header: uuid", &second.uuid, &first.uuid)?;
     equal("B6", "secondary header: label", second.label, first.label)?;
@@ -85,13 +123,76 @@ pub(super) fn parse(area: &[u8]) -> Result<Binary<'_>> {
     )?;
     let differs = first.json.iter().zip(second.json).position(|(a, b)| a != b);
     match differs {
-        None => Ok(first),
+        None => Ok(()),
         Some(at) => Err(broken(
             "B6",
             "secondary header: metadata",
             format_args!("expected the bytes of the primary header's, found others from byte {at}"),
         )),
     }
+}
+
+/// Makes the other copy say what the one at `side` does.
+pub(super) fn mirror(area: &mut [u8], side: Side) -> Result<()> {
+    let start = side.offset();
+    let copy = area.get(start..start.saturating_add(COPY_LEN));
+    let copy = copy.ok_or_else(too_short)?.to_vec();
+    place(area, &copy)
+}
+
+/// Gives both copies a sequence number and a JSON text. They were the same before.
+pub(super) fn rewrite(area: &mut [u8], seqid: u64, json: &[u8]) -> Result<()> {
+    let mut copy = area.get(..COPY_LEN).ok_or_else(too_short)?.to_vec();
+    // The last byte stays zero: libcryptsetup wants the text terminated.
+    if json.len() >= JSON_LEN {
+        return Err(Error::failure("the metadata has no room for the new token"));
+    }
+    put(&mut copy, SEQID_OFFSET, &seqid.to_be_bytes())?;
+    copy.get_mut(BINARY_LEN..).unwrap_or_default().fill(0);
+    put(&mut copy, BINARY_LEN, json)?;
+    place(area, &copy)
+}
+
+/// The binary header without what is not the same in both copies: magic, salt, offset and checksum are zeros.
+pub(super) fn without_copy(area: &[u8]) -> Result<Vec<u8>> {
+    let mut binary = area.get(..BINARY_LEN).ok_or_else(too_short)?.to_vec();
+    put(&mut binary, 0, &[0; 6])?;
+    put(&mut binary, SALT_OFFSET, &[0; 64])?;
+    put(&mut binary, HEADER_OFFSET_OFFSET, &[0; 8])?;
+    put(&mut binary, CHECKSUM_OFFSET, &[0; CHECKSUM_LEN])?;
+    Ok(binary)
+}
+
+/// Puts `copy` at both places, each time with its magic, offset and checksum. They share a salt, which is of no effect: it
+/// makes checksums differ.
+fn place(area: &mut [u8], copy: &[u8]) -> Result<()> {
+    let mut copy = copy.to_vec();
+    for side in [Side::Primary, Side::Secondary] {
+        put(&mut copy, 0, &side.magic())?;
+        put(
+            &mut copy,
+            HEADER_OFFSET_OFFSET,
+            &(side.offset() as u64).to_be_bytes(),
+        )?;
+        put(&mut copy, CHECKSUM_OFFSET, &[0; CHECKSUM_LEN])?;
+        let sum = Sha256::digest(&copy);
+        put(&mut copy, CHECKSUM_OFFSET, &sum)?;
+        put(area, side.offset(), &copy)?;
+    }
+    Ok(())
+}
+
+fn put(bytes: &mut [u8], at: usize, what: &[u8]) -> Result<()> {
+    let end = at.saturating_add(what.len());
+    bytes
+        .get_mut(at..end)
+        .ok_or_else(too_short)?
+        .copy_from_slice(what);
+    Ok(())
+}
+
+fn too_short() -> Error {
+    Error::failure("the header area is shorter than a header")
 }
 
 /// Reads one copy. Its salt may be anything: it only makes checksums differ.

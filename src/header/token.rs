@@ -4,6 +4,7 @@
 
 use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::broken::broken;
 use super::fields::{Field, Fields};
@@ -39,6 +40,65 @@ pub struct NightlatchToken {
     pub volume: VolumeName,
     /// The salt of the clusterID. It is not secret.
     pub salt: [u8; 32],
+    /// How often the node had booted when the header was last written, by its counter in the TPM.
+    pub epoch: u64,
+    /// What the volume key is recognised by.
+    pub key_id: [u8; 32],
+    /// What the TPM said when the volume was made.
+    pub evidence: Option<Evidence>,
+    /// The MAC over the header; zeros until it is known.
+    pub mac: [u8; 32],
+}
+
+/// A quote of the TPM over the creation of a volume, as the TPM gave it. Nothing here is verified.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Evidence {
+    /// The `TPMT_PUBLIC` of the attestation key.
+    pub ak: Vec<u8>,
+    /// The `TPMS_ATTEST`.
+    pub quote: Vec<u8>,
+    /// The `TPMT_SIGNATURE`.
+    pub signature: Vec<u8>,
+}
+
+/// Longest part of an evidence in bytes: RSA keys of 4096 bits and quotes over every PCR need less.
+const MAX_EVIDENCE_LEN: usize = 1024;
+
+impl Evidence {
+    /// What a quote is qualified with: SHA-256(profile name, UUID text, id of the volume key, epoch in 8 bytes big-endian).
+    #[must_use]
+    pub fn qualifying(profile: Profile, uuid: &str, key_id: &[u8; 32], epoch: u64) -> [u8; 32] {
+        Sha256::new()
+            .chain_update(profile.name())
+            .chain_update(uuid)
+            .chain_update(key_id)
+            .chain_update(epoch.to_be_bytes())
+            .finalize()
+            .into()
+    }
+
+    fn parse(field: Field<'_, '_>) -> Result<Self> {
+        let mut fields = field.fields()?;
+        let evidence = Self {
+            ak: part(&fields.take("ak")?)?,
+            quote: part(&fields.take("quote")?)?,
+            signature: part(&fields.take("signature")?)?,
+        };
+        fields.finish()?;
+        Ok(evidence)
+    }
+}
+
+fn part(field: &Field<'_, '_>) -> Result<Vec<u8>> {
+    let bytes = field.base64()?;
+    if (1..=MAX_EVIDENCE_LEN).contains(&bytes.len()) {
+        return Ok(bytes);
+    }
+    let expected = format!(
+        "expected 1 to {MAX_EVIDENCE_LEN} bytes, found {}",
+        bytes.len()
+    );
+    Err(wrong(field, &expected))
 }
 
 /// A secret sealed to a TPM, as `systemd-cryptenroll` writes it: one blob, PCR policy only.
@@ -78,14 +138,26 @@ impl NightlatchToken {
     /// The token as libcryptsetup takes it.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        json!({
+        let mut token = json!({
             "type": NIGHTLATCH_TOKEN,
             "keyslots": [],
             "profile": self.profile.name(),
             "role": self.role.word(),
             "volume": self.volume.as_str(),
             "measurement-salt": Base64::encode_string(&self.salt),
-        })
+            "epoch": self.epoch.to_string(),
+            "volume-key-id": Base64::encode_string(&self.key_id),
+            "mac": Base64::encode_string(&self.mac),
+        });
+        if let (Some(evidence), Some(token)) = (&self.evidence, token.as_object_mut()) {
+            let evidence = json!({
+                "ak": Base64::encode_string(&evidence.ak),
+                "quote": Base64::encode_string(&evidence.quote),
+                "signature": Base64::encode_string(&evidence.signature),
+            });
+            token.insert("evidence".into(), evidence);
+        }
+        token
     }
 
     fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
@@ -101,6 +173,13 @@ impl NightlatchToken {
             role: the_role(&fields.take("role")?)?,
             volume: the_name(&fields.take("volume")?)?,
             salt: fields.take("measurement-salt")?.base64_array()?,
+            epoch: fields.take("epoch")?.decimal()?,
+            key_id: fields.take("volume-key-id")?.base64_array()?,
+            evidence: fields
+                .take_if_there("evidence")
+                .map(Evidence::parse)
+                .transpose()?,
+            mac: fields.take("mac")?.base64_array()?,
         })
     }
 }

@@ -2,13 +2,22 @@
 //! The mounts a volume needs, in the initrd and in the final system.
 
 use super::MountUnit;
-use crate::config::{RootMode, Volume};
+use crate::checkpoint::NO_LOG;
+use crate::config::{Level, RootMode, Volume};
 
 /// Where the layers of an overlay are mounted. `/run` moves along into the final system, and so do they.
 const LAYERS: &str = "/run/nightlatch";
 
 /// No file of a data volume is a device or gains privileges.
 const DATA_OPTIONS: &str = "nosuid,nodev";
+
+/// `options`, and without a log tree where a checkpoint is to say what is on the disk.
+fn options(volume: &Volume, options: &str) -> String {
+    match volume.level() {
+        Level::Checkpoint => format!("{options},{NO_LOG}"),
+        Level::Off | Level::Identity | Level::Epoch => options.into(),
+    }
+}
 
 /// The mounts of `volume` in the initrd, those needed first coming first.
 #[must_use]
@@ -25,7 +34,7 @@ pub fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
             what: volume.name.mapping(),
             at: "/sysroot".into(),
             file_system: Some(volume.file_system.name().into()),
-            options: "rw".into(),
+            options: options(volume, "rw"),
         }],
         (None, _, Some(mount)) => vec![MountUnit {
             order: vec!["Before=initrd-fs.target".into()],
@@ -67,7 +76,7 @@ fn data(volume: &Volume, at: &str) -> MountUnit {
         what: volume.name.mapping(),
         at: at.into(),
         file_system: Some(volume.file_system.name().into()),
-        options: DATA_OPTIONS.into(),
+        options: options(volume, DATA_OPTIONS),
     }
 }
 

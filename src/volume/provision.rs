@@ -16,12 +16,14 @@ use super::filesystem::{self, OVERLAY_DIRS};
 use super::luks::{self, Identity, Journal};
 use super::unlock::Passphrase;
 use super::{Device, HeaderFile, How, Keyed, Luks, activate};
+use crate::anchor::judge::Seen;
 use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
-    Area, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken, TPM_KEYSLOT, Tpm2Token,
+    Area, Candidate, Evidence, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken,
+    TPM_KEYSLOT, Tpm2Token,
 };
-use crate::key::{KEY_LEN, Secret, fill_random};
+use crate::key::{KEY_LEN, Secret, fill_random, volume_key_id};
 use crate::logging;
 use crate::tpm::Sealed;
 
@@ -39,9 +41,46 @@ pub struct New {
     marker: Option<Marker>,
 }
 
+/// What outside of the disk takes part in making a volume. Both calls come, in this order, when the volume key is known
+/// and before the disk is written to.
+pub struct Witness<'a> {
+    /// Records that the volume with this UUID and this id of its volume key is being made, and says which epoch its header
+    /// gets.
+    pub announce: Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>,
+    /// Quotes the creation, given what to qualify the quote with.
+    pub attest: Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Evidence>> + 'a>,
+}
+
+impl std::fmt::Debug for Witness<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Witness(..)")
+    }
+}
+
+impl Witness<'_> {
+    /// Nobody: the header gets an epoch, nothing records it, and there is no evidence.
+    #[must_use]
+    pub fn none(epoch: u64) -> Self {
+        Self {
+            announce: Box::new(move |_, _| Ok(epoch)),
+            attest: Box::new(|_| Ok(None)),
+        }
+    }
+}
+
 impl New {
     pub(super) fn on(device: Device, marker: Option<Marker>) -> Self {
         Self { device, marker }
+    }
+
+    /// What the device holds, as the anchor sees it.
+    pub fn seen(&self) -> Result<Seen> {
+        match &self.marker {
+            Some(marker) => Uuid::parse_str(&marker.uuid)
+                .map(Seen::Interrupted)
+                .map_err(Error::failure),
+            None => Ok(Seen::Blank),
+        }
     }
 
     /// Draws the secret and the volume key, marks the device, and formats a header in memory.
@@ -52,6 +91,7 @@ impl New {
         volume: &config::Volume,
         policy: &config::Tpm,
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
+        witness: Witness<'_>,
     ) -> Result<Keyed> {
         let secret = Secret::random()?;
         let sealed = if volume.sources.contains(&Source::Tpm) {
@@ -59,7 +99,8 @@ impl New {
         } else {
             None
         };
-        self.format(volume, secret, sealed.map(|sealed| token(sealed, policy)))
+        let token = sealed.map(|sealed| token(sealed, policy));
+        self.format(volume, secret, token, witness)
     }
 
     /// Formats a header in memory for a secret the caller has.
@@ -68,11 +109,12 @@ impl New {
         volume: &config::Volume,
         secret: Secret,
         tpm: Option<Tpm2Token>,
+        witness: Witness<'_>,
     ) -> Result<Keyed> {
         let volume_key = luks::new_volume_key()?;
-        let mut salt = [0; KEY_LEN];
-        fill_random(&mut salt)?;
-        let uuid = self.mark(volume).doing("marking the device")?;
+        let uuid = self.uuid()?;
+        let mine = our_token(volume, uuid, &volume_key, witness)?;
+        self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
         let identity = Identity {
             label: LABEL,
@@ -83,52 +125,88 @@ impl New {
         let mut luks = Luks::format(&header, self.device.path(), &identity, &volume_key)?;
         let passphrase = Passphrase::Raw.of(&secret);
         luks.add_keyslot(SECRET_KEYSLOT, volume.kdf, &passphrase, &volume_key)?;
-        let token = NightlatchToken {
-            profile: Profile::Nightlatch1,
-            role: volume.role,
-            volume: volume.name.clone(),
-            salt,
-        };
-        luks.add_token(&token.to_json())?;
+        luks.add_token(&mine.to_json())?;
         if let Some(token) = tpm {
             let passphrase = Passphrase::Base64.of(&secret);
             luks.add_keyslot(TPM_KEYSLOT, config::Kdf::Pbkdf2, &passphrase, &volume_key)?;
             luks.add_token(&token.to_json())?;
         }
         drop(luks);
-        let header = tidy(volume, &header, self.device.len_bytes())?;
+        let candidate = tidy(volume, &header, self.device.len_bytes(), &volume_key)?;
         Ok(Keyed {
             uuid: uuid.to_string(),
-            salt: Some(salt),
+            salt: Some(mine.salt),
+            epoch: Some(mine.epoch),
+            key_id: mine.key_id,
+            needs_repair: false,
             how: How::Formatted,
             source: Source::Generate,
             keyslot: SECRET_KEYSLOT,
             device: self.device,
-            header,
+            header: HeaderFile::sealed(candidate.bytes())?,
+            candidate,
             volume_key,
             secret,
         })
     }
 
-    /// From here on the device counts as an interrupted first boot until the header is committed.
-    fn mark(&mut self, volume: &config::Volume) -> Result<Uuid> {
-        self.device.lock_for_writing()?;
-        if let Some(marker) = &self.marker {
-            return Uuid::parse_str(&marker.uuid).map_err(Error::failure);
+    /// The UUID an interrupted first boot chose, or a new one.
+    fn uuid(&self) -> Result<Uuid> {
+        match &self.marker {
+            Some(marker) => Uuid::parse_str(&marker.uuid).map_err(Error::failure),
+            None => new_uuid(),
         }
-        let uuid = new_uuid()?;
+    }
+
+    /// From here on the device counts as an interrupted first boot until the header is committed.
+    fn mark(&mut self, volume: &config::Volume, uuid: Uuid) -> Result<()> {
+        self.device.lock_for_writing()?;
+        if self.marker.is_some() {
+            return Ok(());
+        }
         let marker = Marker {
             uuid: uuid.to_string(),
             role: volume.role,
         };
         self.device
-            .write_durably(&marker.encode(), MARKER_OFFSET as u64)?;
-        Ok(uuid)
+            .write_durably(&marker.encode(), MARKER_OFFSET as u64)
     }
 }
 
-/// Clears what libcryptsetup filled with random bytes and no keyslot uses, and checks the result as that of others is.
-fn tidy(volume: &config::Volume, header: &HeaderFile, device_len: u64) -> Result<HeaderFile> {
+/// Our token for a new volume, after the witness has heard of it.
+fn our_token(
+    volume: &config::Volume,
+    uuid: Uuid,
+    volume_key: &Secret,
+    witness: Witness<'_>,
+) -> Result<NightlatchToken> {
+    let mut salt = [0; KEY_LEN];
+    fill_random(&mut salt)?;
+    let profile = Profile::Nightlatch1;
+    let text = uuid.to_string();
+    let key_id = volume_key_id(volume_key, &text)?;
+    let epoch = (witness.announce)(uuid, &key_id).doing("announcing the volume")?;
+    let qualifying = Evidence::qualifying(profile, &text, &key_id, epoch);
+    Ok(NightlatchToken {
+        profile,
+        role: volume.role,
+        volume: volume.name.clone(),
+        salt,
+        epoch,
+        key_id,
+        evidence: (witness.attest)(&qualifying).doing("attesting the volume")?,
+        mac: [0; 32],
+    })
+}
+
+/// Clears what libcryptsetup filled with random bytes and no keyslot uses, checks the result as that of others is, and
+/// gives it its MAC.
+fn tidy(
+    volume: &config::Volume,
+    header: &HeaderFile,
+    device_len: u64,
+    volume_key: &Secret,
+) -> Result<Candidate> {
     let mut area = Area::from_vec(header.read()?)?;
     let parsed = area.header().doing("reading back the new header")?;
     area.clear_unused(&parsed);
@@ -137,10 +215,8 @@ fn tidy(volume: &config::Volume, header: &HeaderFile, device_len: u64) -> Result
         volume: Some(volume.name.clone()),
         device_len: Some(device_len),
     };
-    area.header()
-        .and_then(|header| header.check(Profile::Nightlatch1, &expect))
-        .doing("checking the new header")?;
-    HeaderFile::sealed(area.bytes())
+    area.sign(&expect, volume_key)
+        .doing("checking the new header")
 }
 
 /// Makes the file system on the mapped volume, and commits the header once everything below it is durable.

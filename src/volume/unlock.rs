@@ -8,8 +8,8 @@ use zeroize::Zeroizing;
 use super::{Device, HeaderFile, How, Keyed, Luks};
 use crate::config::{self, Source};
 use crate::error::{Doing, Error, Result};
-use crate::header::{Checked, Tpm2Token};
-use crate::key::Secret;
+use crate::header::{Candidate, Checked, Tpm2Token};
+use crate::key::{Secret, volume_key_id};
 use crate::pcr::{Bank, PcrSet};
 use crate::tpm::Sealed;
 
@@ -17,8 +17,16 @@ use crate::tpm::Sealed;
 #[derive(Debug)]
 pub struct Existing {
     device: Device,
+    /// One, or the two copies of a header that differ.
+    candidates: Vec<Candidate>,
+}
+
+/// A candidate that a secret opened and that its volume key has proven genuine.
+struct Proven {
+    candidate: Candidate,
     header: HeaderFile,
-    checked: Checked,
+    offer: Offer,
+    volume_key: Secret,
 }
 
 /// A secret that a source gave, and the keyslot it is for.
@@ -50,18 +58,14 @@ impl Passphrase {
 }
 
 impl Existing {
-    pub(super) fn new(device: Device, header: HeaderFile, checked: Checked) -> Self {
-        Self {
-            device,
-            header,
-            checked,
-        }
+    pub(super) fn new(device: Device, candidates: Vec<Candidate>) -> Self {
+        Self { device, candidates }
     }
 
     /// Tries the configured sources in order until one gives a secret that opens its keyslot.
     ///
     /// A source that fails is logged and the next one is tried; the last failure is the one returned. `unseal` is the only
-    /// way to the TPM.
+    /// way to the TPM. Where the copies of the header differ, the genuine one with the highest epoch is taken.
     pub fn unlock(
         self,
         volume: &config::Volume,
@@ -70,12 +74,12 @@ impl Existing {
     ) -> Result<Keyed> {
         let mut last = Error::refused("no source can open a volume that exists");
         for source in &volume.sources {
-            let offer = match source {
-                Source::Tpm => self.offer_of_tpm(policy, &mut unseal),
+            let proven = match source {
+                Source::Tpm => self.newest(|checked| offer_of_tpm(checked, policy, &mut unseal)),
                 Source::Generate => continue,
             };
-            match offer.and_then(|offer| self.try_offer(offer)) {
-                Ok((offer, volume_key)) => return Ok(self.keyed(*source, offer, volume_key)),
+            match proven {
+                Ok(proven) => return self.keyed(*source, proven),
                 Err(error) => {
                     warn!(volume = volume.name.as_str(); "source {}: {error}", source.word());
                     last = error;
@@ -85,60 +89,108 @@ impl Existing {
         Err(last)
     }
 
-    fn offer_of_tpm(
-        &self,
-        policy: &config::Tpm,
-        unseal: &mut impl FnMut(&Sealed) -> Result<Secret>,
-    ) -> Result<Offer> {
-        let token = self.checked.tpm.as_ref().ok_or_else(|| {
-            Error::refused("the volume has no systemd-tpm2 token, so nothing of it is sealed")
-        })?;
-        require_policy(token, policy)?;
-        let secret = unseal(&Sealed {
-            private: token.private.clone(),
-            public: token.public.clone(),
-            policy_hash: token.policy_hash,
-            srk: token.srk.clone(),
-        })
-        .doing("unsealing")?;
-        Ok(Offer {
-            secret,
-            keyslot: token.keyslot,
-            encoding: Passphrase::Base64,
-        })
+    /// The genuine candidate with the highest epoch among those that the offer for each opens.
+    fn newest(&self, mut offer: impl FnMut(&Checked) -> Result<Offer>) -> Result<Proven> {
+        let mut best: Option<Proven> = None;
+        let mut failure = None;
+        for candidate in &self.candidates {
+            let proven = offer(&candidate.checked).and_then(|offer| self.prove(candidate, offer));
+            match proven {
+                Ok(proven) => {
+                    let newer = best
+                        .as_ref()
+                        .is_none_or(|best| epoch(&best.candidate) < epoch(candidate));
+                    if newer {
+                        best = Some(proven);
+                    }
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        let none = || failure.unwrap_or_else(|| Error::failure("there is no header to open"));
+        best.ok_or_else(none)
     }
 
-    fn try_offer(&self, offer: Offer) -> Result<(Offer, Secret)> {
-        let mut luks = Luks::load(&self.header, self.device.path())?;
+    /// The keyslot gives the volume key, and that key says whether the header is genuine. Nothing is mapped.
+    fn prove(&self, candidate: &Candidate, offer: Offer) -> Result<Proven> {
+        let header = HeaderFile::sealed(candidate.bytes())?;
+        let mut luks = Luks::load(&header, self.device.path())?;
         let passphrase = offer.encoding.of(&offer.secret);
         let volume_key = luks.volume_key(offer.keyslot, &passphrase)?;
-        Ok((offer, volume_key))
+        drop(luks);
+        candidate.authenticate(&volume_key)?;
+        Ok(Proven {
+            candidate: candidate.clone(),
+            header,
+            offer,
+            volume_key,
+        })
     }
 
-    fn keyed(self, source: Source, offer: Offer, volume_key: Secret) -> Keyed {
-        Keyed {
+    fn keyed(self, source: Source, proven: Proven) -> Result<Keyed> {
+        let Proven {
+            candidate,
+            header,
+            offer,
+            volume_key,
+        } = proven;
+        let checked = &candidate.checked;
+        Ok(Keyed {
             device: self.device,
-            header: self.header,
+            header,
+            salt: checked.nightlatch.as_ref().map(|token| token.salt),
+            epoch: epoch(&candidate),
+            key_id: volume_key_id(&volume_key, &checked.uuid)?,
+            uuid: checked.uuid.clone(),
+            needs_repair: candidate.needs_repair(),
+            candidate,
             volume_key,
             secret: offer.secret,
-            salt: self.checked.nightlatch.map(|token| token.salt),
-            uuid: self.checked.uuid,
             how: How::Unlocked,
             source,
             keyslot: offer.keyslot,
-        }
+        })
     }
 
     /// Opens keyslot `keyslot` with a secret the caller has, its bytes being the passphrase.
-    pub fn unlock_with(self, secret: Secret, keyslot: u8) -> Result<Keyed> {
-        let offer = Offer {
-            secret,
-            keyslot,
-            encoding: Passphrase::Raw,
-        };
-        let (offer, volume_key) = self.try_offer(offer)?;
-        Ok(self.keyed(Source::Generate, offer, volume_key))
+    pub fn unlock_with(self, secret: &Secret, keyslot: u8) -> Result<Keyed> {
+        let proven = self.newest(|_| {
+            Ok(Offer {
+                secret: Secret::new(secret.expose().to_vec()),
+                keyslot,
+                encoding: Passphrase::Raw,
+            })
+        })?;
+        self.keyed(Source::Generate, proven)
     }
+}
+
+fn epoch(candidate: &Candidate) -> Option<u64> {
+    let token = candidate.checked.nightlatch.as_ref();
+    token.map(|token| token.epoch)
+}
+
+fn offer_of_tpm(
+    checked: &Checked,
+    policy: &config::Tpm,
+    unseal: &mut impl FnMut(&Sealed) -> Result<Secret>,
+) -> Result<Offer> {
+    let token = checked.tpm.as_ref().ok_or_else(|| {
+        Error::refused("the volume has no systemd-tpm2 token, so nothing of it is sealed")
+    })?;
+    require_policy(token, policy)?;
+    let secret = unseal(&Sealed {
+        private: token.private.clone(),
+        public: token.public.clone(),
+        policy_hash: token.policy_hash,
+        srk: token.srk.clone(),
+    })
+    .doing("unsealing")?;
+    Ok(Offer {
+        secret,
+        keyslot: token.keyslot,
+        encoding: Passphrase::Base64,
+    })
 }
 
 /// The policy is the configuration's; a token may not relax it (rule C13).

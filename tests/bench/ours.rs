@@ -1,55 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The boot's steps with TPM and volumes, as `nightlatch::boot` takes them, without systemd to hand over to.
+//! The boot itself, without systemd to hand over to.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Instant;
+use std::time::Duration;
 
-use nightlatch::config::{Config, Volume};
-use nightlatch::measure::{self, EventLog};
-use nightlatch::tpm::{Policy, Tpm};
-use nightlatch::volume::{self, Found, Keyed};
-use nightlatch::{boot, key};
+use nightlatch::boot;
+use nightlatch::config::Config;
+use nightlatch::status::Recorder;
 use nix::mount::{MsFlags, mount};
-use serde_json::{Map, Value, json};
-
-/// How long each step took; with several volumes, how long the slowest took.
-#[derive(Default)]
-struct Steps(Mutex<Map<String, Value>>);
-
-impl Steps {
-    fn take<T>(&self, name: &str, work: impl FnOnce() -> T) -> T {
-        let started = Instant::now();
-        let value = work();
-        let milliseconds = started.elapsed().as_secs_f64() * 1e3;
-        let mut steps = self.0.lock().unwrap();
-        let slowest = steps.get(name).and_then(Value::as_f64).unwrap_or(0.0);
-        steps.insert(name.into(), slowest.max(milliseconds).into());
-        value
-    }
-
-    fn report(self, header_copies_bytes: u64) -> Value {
-        json!({
-            "steps": self.0.into_inner().unwrap(),
-            "peak_bytes": peak_bytes(),
-            "header_copies_bytes": header_copies_bytes,
-        })
-    }
-}
+use serde_json::{Value, json};
 
 /// Formats the volumes on blank devices and mounts each on `/mnt/NAME`.
 pub(crate) fn provision(path: &Path) -> Value {
-    boot::protect_memory();
-    let steps = Steps::default();
-    let config = Config::load_file(path).unwrap();
-    let tpm = steps.take("TPM", || ready_tpm(&config));
-    let keyed = key_all(&config, &tpm, &steps);
-    let copies = header_copies_bytes();
-    steps.take("open", || open_all(keyed));
-    steps.take("mount", || {
+    boot_with(path, |config| {
         for volume in config.volumes() {
             let target = Path::new("/mnt").join(volume.name.as_str());
             fs::create_dir_all(&target).unwrap();
@@ -58,84 +26,47 @@ pub(crate) fn provision(path: &Path) -> Value {
             let source = Some(Path::new(&mapping));
             mount(source, &target, kind, MsFlags::empty(), None::<&str>).unwrap();
         }
-    });
-    steps.report(copies)
+    })
 }
 
 /// Opens volumes that exist, with everything the boot does to the TPM, the fence included.
 pub(crate) fn unlock(path: &Path) -> Value {
+    boot_with(path, |_| ())
+}
+
+/// A boot, all but the hand-over to systemd. With several volumes a step takes what the slowest of them takes.
+fn boot_with(path: &Path, hand_over: impl FnOnce(&Config)) -> Value {
     boot::protect_memory();
-    let steps = Steps::default();
     let config = Config::load_file(path).unwrap();
-    let tpm = steps.take("TPM", || ready_tpm(&config));
-    let log = EventLog::open(Path::new("/"));
-    let keyed = key_all(&config, &tpm, &steps);
-    let copies = header_copies_bytes();
-    steps.take("measure", || {
-        let (_, first) = &keyed[0];
-        let id = key::stand_alone_cluster_id(first.secret(), &first.salt.unwrap()).unwrap();
-        let pcr = config.measure.cluster_pcr;
-        let mut tpm = tpm.lock().unwrap();
-        measure::cluster_id(&log, pcr, &id, |id| tpm.event(pcr, id)).unwrap();
+    let record = Recorder::start();
+    let done = AtomicBool::new(false);
+    let (result, header_copies_bytes) = thread::scope(|scope| {
+        let sampler = scope.spawn(|| {
+            let mut most = 0;
+            while !done.load(Ordering::Relaxed) {
+                most = header_copies_bytes().max(most);
+                thread::sleep(Duration::from_millis(20));
+            }
+            most
+        });
+        let result = boot::with_volumes_open(Path::new("/"), &config, &record, || {
+            hand_over(&config);
+            Ok(())
+        });
+        done.store(true, Ordering::Relaxed);
+        (result, sampler.join().unwrap())
     });
-    steps.take("open", || open_all(keyed));
-    steps.take("fence", || {
-        let mut tpm = tpm.lock().unwrap();
-        let pcr = config.tpm.fence_pcr;
-        measure::fence(&log, pcr, |event| tpm.event(pcr, event)).unwrap();
-        // The boot record has both.
-        tpm.read(pcr).unwrap();
-        tpm.read(config.measure.cluster_pcr).unwrap();
-    });
-    steps.report(copies)
-}
-
-fn ready_tpm(config: &Config) -> Mutex<Tpm> {
-    let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
-    tpm.require_zero(config.measure.cluster_pcr).unwrap();
-    tpm.banks().unwrap();
-    Mutex::new(tpm)
-}
-
-fn key_all<'a>(config: &'a Config, tpm: &Mutex<Tpm>, steps: &Steps) -> Vec<(&'a Volume, Keyed)> {
-    let policy = Policy {
-        pcrs: config.tpm.pcrs,
-        bank: config.tpm.bank.into(),
-    };
-    let key = |volume: &Volume, found| match found {
-        Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            tpm.lock().unwrap().seal(secret, policy)
-        }),
-        Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
-            tpm.lock().unwrap().unseal(sealed, policy)
-        }),
-    };
-    let volumes = config.volumes().map(|volume| (volume, ())).collect();
-    at_once(volumes, |volume, ()| {
-        let found = steps.take("examine", || volume::examine(volume).unwrap());
-        steps.take("key", || key(volume, found).unwrap())
-    })
-}
-
-fn open_all(keyed: Vec<(&Volume, Keyed)>) {
-    at_once(keyed, |volume, keyed| volume::open(volume, keyed).unwrap());
-}
-
-/// A thread for each volume, as in the boot.
-fn at_once<'a, I: Send, T: Send>(
-    volumes: Vec<(&'a Volume, I)>,
-    work: impl Fn(&'a Volume, I) -> T + Sync,
-) -> Vec<(&'a Volume, T)> {
-    thread::scope(|scope| {
-        let work = &work;
-        let threads: Vec<_> = volumes
-            .into_iter()
-            .map(|(volume, input)| (volume, scope.spawn(move || work(volume, input))))
-            .collect();
-        let join = |(volume, thread): (_, thread::ScopedJoinHandle<'_, T>)| {
-            (volume, thread.join().unwrap())
-        };
-        threads.into_iter().map(join).collect()
+    result.as_ref().unwrap();
+    let mut steps: BTreeMap<String, f64> = BTreeMap::new();
+    for step in record.finish(&result).steps {
+        let milliseconds = Duration::from_micros(step.duration_us()).as_secs_f64() * 1e3;
+        let slowest = steps.entry(step.name).or_default();
+        *slowest = slowest.max(milliseconds);
+    }
+    json!({
+        "steps": steps,
+        "peak_bytes": peak_bytes(),
+        "header_copies_bytes": header_copies_bytes,
     })
 }
 
@@ -157,11 +88,12 @@ fn peak_bytes() -> u64 {
 fn header_copies_bytes() -> u64 {
     fs::read_dir("/proc/self/fd")
         .unwrap()
-        .map(|entry| entry.unwrap().path())
+        .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| {
             let target = fs::read_link(path).unwrap_or_default();
             target.to_string_lossy().starts_with("/memfd:luks2-header")
         })
-        .map(|path| fs::metadata(path).unwrap().blocks() * 512)
+        // One may be closed while they are looked at.
+        .filter_map(|path| Some(fs::metadata(path).ok()?.blocks() * 512))
         .sum()
 }

@@ -70,7 +70,7 @@ def provisioning(records: list[Record]) -> list[Budget]:
         seconds[kind, gib] = median(run["seconds"] for run in these)
         written[kind, gib] = max(run["bytes"] for run in these) / MIB
         row = [f"nightlatch, {kind}", f"{gib} GiB", f"{seconds[kind, gib]:.2f}"]
-        row += [f"{steps(these)[name] / 1e3:.2f}" for name in ("key", "open", "mount")]
+        row += [f"{steps(these)[name] / 1e3:.2f}" for name in ("keying", "opening", "handing over")]
         rows.append([*row, f"{written[kind, gib]:.0f} MiB"])
     stock = {run["wipe"]: run for run in records if run["kind"] == "cryptsetup"}
     for wipe, run in stock.items():

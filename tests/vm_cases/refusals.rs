@@ -149,7 +149,7 @@ fn a_wrong_secret_is_refused_and_nothing_is_mapped() {
         panic!("expected an existing volume");
     };
     let wrong = Secret::new(vec![0x77; 32]);
-    let error = existing.unlock_with(wrong, 0).unwrap_err();
+    let error = existing.unlock_with(&wrong, 0).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
     assert_eq!(
         error.to_string(),

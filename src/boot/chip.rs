@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The TPM and what it remembers of this node, and how the volumes' keys are got with both.
+
+use std::sync::{Mutex, MutexGuard};
+
+use uuid::Uuid;
+
+use crate::anchor::record::Accepted;
+use crate::anchor::{Anchor, Exception};
+use crate::config::{Config, Level, Volume};
+use crate::error::{Doing, Error, Result};
+use crate::header::Evidence;
+use crate::key::KEY_LEN;
+use crate::status::Recorder;
+use crate::tpm::{Policy, Tpm};
+use crate::volume::{Found, Keyed, Witness};
+
+/// The TPM, and what it remembers of this node's volumes. One thread at a time uses it.
+#[derive(Debug)]
+pub(super) struct Chip {
+    pub(super) tpm: Tpm,
+    /// None where no volume wants one.
+    pub(super) anchor: Option<Anchor>,
+    /// What the operator allowed and this boot made use of.
+    pub(super) exceptions: Vec<Exception>,
+}
+
+impl Chip {
+    /// The TPM, proof that this boot has not been given an identity yet, and the anchor.
+    pub(super) fn ready(config: &Config, record: &Recorder) -> Result<Self> {
+        let mut tpm = Tpm::open(&config.tpm.tcti)?;
+        let pcr = config.measure.cluster_pcr;
+        tpm.require_zero(pcr)?;
+        let zero = tpm
+            .banks()?
+            .into_iter()
+            .map(|bank| (bank, bank.zero()))
+            .collect();
+        record.pcr_before(pcr, &zero);
+        let anchor = Anchor::read(config, &mut tpm).doing("reading the anchor")?;
+        Ok(Self {
+            tpm,
+            anchor,
+            exceptions: Vec::new(),
+        })
+    }
+
+    /// What the operator allowed for this volume and this boot made use of.
+    pub(super) fn accepted(&self, volume: &Volume) -> Option<Accepted> {
+        let exception = self
+            .exceptions
+            .iter()
+            .find(|exception| exception.volume == volume.name);
+        exception.map(|exception| exception.kind)
+    }
+
+    /// Whether what was found may be gone on with.
+    fn permit(&mut self, volume: &Volume, found: &Found) -> Result<()> {
+        if let Some(anchor) = anchor_of(&mut self.anchor, volume) {
+            let exception = anchor.permit(volume, found.seen()?)?;
+            self.exceptions.extend(exception);
+        }
+        Ok(())
+    }
+
+    /// Remembers a volume that is about to be made. Returns its header's epoch.
+    fn announce(&mut self, volume: &Volume, uuid: Uuid, key_id: &[u8; KEY_LEN]) -> Result<u64> {
+        match anchor_of(&mut self.anchor, volume) {
+            Some(anchor) => anchor.announce(&mut self.tpm, volume, uuid, *key_id),
+            None => Ok(0),
+        }
+    }
+
+    /// Compares a volume whose key is known with what is remembered.
+    fn verify(&mut self, volume: &Volume, keyed: &Keyed) -> Result<()> {
+        if let (Some(anchor), Some(proven)) = (anchor_of(&mut self.anchor, volume), keyed.proven()?)
+        {
+            let exception = anchor.verify(volume, &proven)?;
+            self.exceptions.extend(exception);
+        }
+        Ok(())
+    }
+}
+
+/// Gets or makes the volume's key. Nothing is mapped with it yet.
+pub(super) fn obtain_key(
+    config: &Config,
+    chip: &Mutex<Chip>,
+    volume: &Volume,
+    found: Found,
+) -> Result<Keyed> {
+    let policy = Policy {
+        pcrs: config.tpm.pcrs,
+        bank: config.tpm.bank.into(),
+    };
+    lock(chip)?
+        .permit(volume, &found)
+        .doing("comparing with the anchor")?;
+    match found {
+        Found::New(new) => {
+            let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
+            let witness = Witness {
+                announce: Box::new(|uuid, key_id| lock(chip)?.announce(volume, uuid, key_id)),
+                attest: Box::new(|qualifying| {
+                    let quote = lock(chip)?.tpm.quote(qualifying, policy)?;
+                    Ok(Some(Evidence {
+                        ak: quote.ak,
+                        quote: quote.attest,
+                        signature: quote.signature,
+                    }))
+                }),
+            };
+            new.prepare(volume, &config.tpm, seal, witness)
+        }
+        Found::Existing(existing) => {
+            let keyed = existing.unlock(volume, &config.tpm, |sealed| {
+                lock(chip)?.tpm.unseal(sealed, policy)
+            })?;
+            lock(chip)?
+                .verify(volume, &keyed)
+                .doing("comparing with the anchor")?;
+            Ok(keyed)
+        }
+    }
+}
+
+/// The anchor, if it is this volume's business.
+fn anchor_of<'a>(anchor: &'a mut Option<Anchor>, volume: &Volume) -> Option<&'a mut Anchor> {
+    anchor.as_mut().filter(|_| volume.level() != Level::Off)
+}
+
+pub(super) fn lock(chip: &Mutex<Chip>) -> Result<MutexGuard<'_, Chip>> {
+    chip.lock()
+        .map_err(|error| Error::failure(format_args!("TPM: {error}")))
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What ties a header to its volume key: a MAC over all of it (rule D16) and an identifier of the key (rule D15).
+
+use base64ct::{Base64, Encoding};
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+
+use super::binary::{self, BINARY_LEN, COPY_LEN, JSON_LEN};
+use super::broken::broken;
+use super::{Area, Candidate, Expect, KEYSLOTS_OFFSET, NightlatchToken, used};
+use crate::config::Profile;
+use crate::error::{Doing, Error, Result};
+use crate::key::{Secret, header_mac_key, volume_key_id};
+
+/// How the MAC's field begins. JSON of this program's grammar has no escapes, so these bytes are a key and nothing else,
+/// and no object but the `nightlatch` token has such a key.
+const MAC_KEY: &[u8] = b"\"mac\":\"";
+const EPOCH_KEY: &[u8] = b"\"epoch\":\"";
+/// Stands for the MAC while it is computed: as many characters as its base64 has.
+const NO_MAC: &[u8; 44] = &[b'A'; 44];
+
+/// What to do about a header that is not the volume's.
+const ADVICE: &str =
+    "attach the disk as this machine left it, or blank it and restore the data from a backup";
+
+impl Candidate {
+    /// Whether this header was made by who has the volume key. Foreign profiles have no MAC: nothing is checked there.
+    ///
+    /// Comes before anything is mapped. Both comparisons take the same time wherever the difference is.
+    pub fn authenticate(&self, volume_key: &Secret) -> Result<()> {
+        let Some(token) = &self.checked.nightlatch else {
+            return Ok(());
+        };
+        let wrong =
+            |rule, field, what: &str| Err(broken(rule, field, format_args!("{what}; {ADVICE}")));
+        let mac = self.mac(volume_key)?;
+        if mac.verify_slice(&token.mac).is_err() {
+            let what = "expected the MAC this volume's key makes over its header, found another";
+            return wrong("D16", "token nightlatch: mac", what);
+        }
+        let id = volume_key_id(volume_key, &self.checked.uuid)?;
+        if id != token.key_id {
+            let what = "expected the id of this volume's key, found another";
+            return wrong("D15", "token nightlatch: volume-key-id", what);
+        }
+        Ok(())
+    }
+
+    /// The same header one change later: next sequence number, this epoch, a new MAC. Nothing is written.
+    pub fn renewed(&self, epoch: u64, volume_key: &Secret) -> Result<Self> {
+        let seqid = self.seqid.checked_add(1);
+        let seqid = seqid.ok_or_else(|| Error::refused("the header's seqid is at its end"))?;
+        self.rewritten(epoch, seqid, volume_key)
+            .doing("renewing the header")
+    }
+
+    /// The same header with a MAC: the last step of making one.
+    pub fn signed(&self, volume_key: &Secret) -> Result<Self> {
+        let epoch = self.token()?.epoch;
+        self.rewritten(epoch, self.seqid, volume_key)
+            .doing("signing the header")
+    }
+
+    fn rewritten(&self, epoch: u64, seqid: u64, volume_key: &Secret) -> Result<Self> {
+        let mut next = self.clone();
+        let (before, after) = around(self.json(), EPOCH_KEY)?;
+        let json = [before, epoch.to_string().as_bytes(), after].concat();
+        binary::rewrite(&mut next.bytes, seqid, &json)?;
+        let mac = next.mac(volume_key)?.finalize().into_bytes();
+        let (before, after) = around(next.json(), MAC_KEY)?;
+        let json = [before, Base64::encode_string(&mac).as_bytes(), after].concat();
+        binary::rewrite(&mut next.bytes, seqid, &json)?;
+        next.reread()
+    }
+
+    /// What was written goes through the same checks as what is read.
+    fn reread(self) -> Result<Self> {
+        let area = self.area()?;
+        let copies = area.copies()?;
+        let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
+        let [good] = <[Self; 1]>::try_from(good)
+            .map_err(|_| Error::failure("a header written here has copies that differ"))?;
+        Ok(Self {
+            from: self.from,
+            ..good
+        })
+    }
+
+    fn token(&self) -> Result<&NightlatchToken> {
+        let token = self.checked.nightlatch.as_ref();
+        token.ok_or_else(|| Error::failure("the header has no token \"nightlatch\""))
+    }
+
+    /// HMAC-SHA256 over the binary header without what differs between the copies, the JSON without the MAC, and the
+    /// keyslots.
+    fn mac(&self, volume_key: &Secret) -> Result<Hmac<Sha256>> {
+        let key = header_mac_key(volume_key, &self.checked.uuid)?;
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.expose())
+            .map_err(|error| Error::failure(format_args!("HMAC: {error}")))?;
+        let json = self.bytes.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
+        let (before, after) = around(json, MAC_KEY)?;
+        mac.update(&binary::without_copy(&self.bytes)?);
+        mac.update(before);
+        mac.update(NO_MAC);
+        mac.update(after);
+        mac.update(self.bytes.get(KEYSLOTS_OFFSET..).unwrap_or_default());
+        Ok(mac)
+    }
+
+    /// The JSON without the zeros behind it.
+    fn json(&self) -> &[u8] {
+        let area = self.bytes.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
+        used(area.get(..JSON_LEN).unwrap_or_default())
+    }
+}
+
+/// What is in front of and behind the text of the only key `key`.
+fn around<'a>(json: &'a [u8], key: &[u8]) -> Result<(&'a [u8], &'a [u8])> {
+    let mut places = json
+        .windows(key.len())
+        .enumerate()
+        .filter(|(_, window)| *window == key);
+    let (Some((at, _)), None) = (places.next(), places.next()) else {
+        return Err(Error::failure("the key is not there exactly once"));
+    };
+    let start = at.saturating_add(key.len());
+    let (before, rest) = json.split_at_checked(start).unwrap_or_default();
+    let len = rest.iter().position(|byte| *byte == b'"').unwrap_or(0);
+    Ok((before, rest.get(len..).unwrap_or_default()))
+}
+
+impl Area {
+    /// The header that libcryptsetup made here, which must equal the template of `nightlatch-1`, with its MAC.
+    pub fn sign(&self, expect: &Expect, volume_key: &Secret) -> Result<Candidate> {
+        let good = self.copies()?.check(self, Profile::Nightlatch1, expect)?;
+        match good.as_slice() {
+            [only] if !only.needs_repair() => only.signed(volume_key),
+            _ => Err(Error::failure("the copies of a new header differ")),
+        }
+    }
+}
