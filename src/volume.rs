@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
-pub use provision::{New, Witness};
+pub use provision::{Announce, Attest, New, Witness};
 pub use unlock::Existing;
 
 use crate::config::{self, Format, Source};

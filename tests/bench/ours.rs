@@ -11,7 +11,7 @@ use std::time::Instant;
 use nightlatch::config::{Config, Volume};
 use nightlatch::measure::{self, EventLog};
 use nightlatch::tpm::{Policy, Tpm};
-use nightlatch::volume::{self, Found, Keyed};
+use nightlatch::volume::{self, Found, Keyed, Witness};
 use nightlatch::{boot, key};
 use nix::mount::{MsFlags, mount};
 use serde_json::{Map, Value, json};
@@ -103,9 +103,12 @@ fn key_all<'a>(config: &'a Config, tpm: &Mutex<Tpm>, steps: &Steps) -> Vec<(&'a 
         bank: config.tpm.bank.into(),
     };
     let key = |volume: &Volume, found| match found {
-        Found::New(new) => new.prepare(volume, &config.tpm, |secret| {
-            tpm.lock().unwrap().seal(secret, policy)
-        }),
+        Found::New(new) => new.prepare(
+            volume,
+            &config.tpm,
+            |secret| tpm.lock().unwrap().seal(secret, policy),
+            Witness::none(0),
+        ),
         Found::Existing(existing) => existing.unlock(volume, &config.tpm, |sealed| {
             tpm.lock().unwrap().unseal(sealed, policy)
         }),

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use nightlatch::config::{Config, Volume};
 use nightlatch::error::Error;
 use nightlatch::key::Secret;
-use nightlatch::volume::{self, Found, Keyed, New, Opened};
+use nightlatch::volume::{self, Found, Keyed, New, Opened, Witness};
 
 /// The mapping every case uses.
 pub(crate) const NAME: &str = "case";
@@ -179,7 +179,9 @@ pub(crate) fn new(volume: &Volume) -> New {
 
 /// Formats and opens with the known secret.
 pub(crate) fn format(volume: &Volume) -> Opened {
-    let keyed = new(volume).format(volume, secret(), None).unwrap();
+    let keyed = new(volume)
+        .format(volume, secret(), None, Witness::none(0))
+        .unwrap();
     volume::open(volume, keyed).unwrap()
 }
 
@@ -187,7 +189,7 @@ pub(crate) fn format(volume: &Volume) -> Opened {
 pub(crate) fn key(volume: &Volume) -> Result<Keyed, Error> {
     match volume::examine(volume)? {
         Found::New(_) => panic!("expected an existing volume"),
-        Found::Existing(existing) => existing.unlock_with(secret(), 0),
+        Found::Existing(existing) => existing.unlock_with(&secret(), 0),
     }
 }
 

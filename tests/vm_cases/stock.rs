@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nightlatch::volume::{self, Found};
+use nightlatch::volume::{self, Found, Witness};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, volume};
 
@@ -79,7 +79,12 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         bank: config.tpm.bank.into(),
     };
     let keyed = new(volume)
-        .prepare(volume, &config.tpm, |secret| tpm.seal(secret, policy))
+        .prepare(
+            volume,
+            &config.tpm,
+            |secret| tpm.seal(secret, policy),
+            Witness::none(0),
+        )
         .unwrap();
     volume::open(volume, keyed).unwrap();
     close();
