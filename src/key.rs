@@ -196,6 +196,23 @@ mod tests {
         );
     }
 
+    /// Expected values: Python's `hmac`, written out as RFC 5869 has it.
+    #[test]
+    fn what_is_derived_from_the_volume_key_equals_the_vectors() {
+        let (key, uuid) = (
+            Secret::new(range(0, 95)),
+            "a6c7535f-0a9f-4c23-9524-fed431126906",
+        );
+        assert_eq!(
+            hex::encode(header_mac_key(&key, uuid).unwrap().expose()),
+            "8ee057961bafb8396dcd470120c7d8d094a8fcbadaa3d3473429bf9dc179f0cf"
+        );
+        assert_eq!(
+            hex::encode(volume_key_id(&key, uuid).unwrap()),
+            "10c283b4f37d0a47d2c7e3130c66b0fa952e07092f1e1828268d394690db45c7"
+        );
+    }
+
     #[test]
     fn a_secret_does_not_print_its_bytes() {
         assert_eq!(

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
-pub use provision::{New, Witness};
+pub use provision::{Announce, Attest, New, Witness};
 pub use unlock::Existing;
 
 use crate::anchor::judge::{Proven, Seen};

@@ -78,8 +78,9 @@ impl Candidate {
         let area = self.area()?;
         let copies = area.copies()?;
         let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
-        let [good] = <[Self; 1]>::try_from(good)
-            .map_err(|_| Error::failure("a header written here has copies that differ"))?;
+        let [good] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
+            Error::failure(format_args!("{} headers where one was written", good.len()))
+        })?;
         Ok(Self {
             from: self.from,
             ..good

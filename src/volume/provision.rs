@@ -41,14 +41,20 @@ pub struct New {
     marker: Option<Marker>,
 }
 
+/// Takes the UUID and the id of the volume key of a volume that is about to be made.
+pub type Announce<'a> = Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>;
+
+/// Takes what to qualify a quote with.
+pub type Attest<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Evidence>> + 'a>;
+
 /// What outside of the disk takes part in making a volume. Both calls come, in this order, when the volume key is known
 /// and before the disk is written to.
 pub struct Witness<'a> {
     /// Records that the volume with this UUID and this id of its volume key is being made, and says which epoch its header
     /// gets.
-    pub announce: Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>,
+    pub announce: Announce<'a>,
     /// Quotes the creation, given what to qualify the quote with.
-    pub attest: Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Evidence>> + 'a>,
+    pub attest: Attest<'a>,
 }
 
 impl std::fmt::Debug for Witness<'_> {

@@ -180,7 +180,7 @@ pub(crate) fn new(volume: &Volume) -> New {
 /// Formats and opens with the known secret.
 pub(crate) fn format(volume: &Volume) -> Opened {
     let keyed = new(volume)
-        .format(volume, secret(), None, Witness::none(1))
+        .format(volume, secret(), None, Witness::none(0))
         .unwrap();
     volume::open(volume, keyed).unwrap()
 }

@@ -113,7 +113,11 @@ fn a_volume_of_ours_with_a_byte_changed_is_refused_and_unchanged() {
     disk::format(volume(&config));
     close();
     let before = disk.contents();
-    // The binary headers, the metadata, and keyslots area that is not in use.
+    let flip = |offset| {
+        let original = disk.read(offset, 1);
+        disk.write(offset, &[original[0] ^ 1]);
+    };
+    // The binary headers and the metadata, in both copies, the keyslot, and keyslots area that is not in use.
     for offset in [
         0,
         6,
@@ -121,21 +125,41 @@ fn a_volume_of_ours_with_a_byte_changed_is_refused_and_unchanged() {
         0x1c8,
         0x1000,
         0x1040,
-        0x4000,
-        0x5001,
+        0x8000,
         15 * MIB,
         16 * MIB - 4096,
     ] {
-        let original = disk.read(offset, 1);
-        let changed = [original[0] ^ 1];
-        disk.write(offset, &changed);
-        let error = volume::examine(volume(&config)).unwrap_err();
+        let second = (offset < 0x4000).then_some(offset + 0x4000);
+        let places = || std::iter::once(offset).chain(second);
+        places().for_each(flip);
+        let tampered = disk.contents();
+        let error = disk::key(volume(&config)).unwrap_err();
         assert_eq!(error.exit(), Exit::Refused, "{offset:#x}: {error}");
-        assert_eq!(disk.read(offset, 1), changed);
-        disk.write(offset, &original);
+        assert!(disk.contents() == tampered, "{offset:#x}: the disk changed");
+        places().for_each(flip);
     }
     assert!(disk.contents() == before, "the disk changed");
     assert!(disk::key(volume(&config)).is_ok(), "the control");
+}
+
+#[test]
+fn a_damaged_copy_is_left_aside_and_a_renewal_repairs_it() {
+    let disk = Disk::in_memory(160);
+    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    disk::format(volume(&config));
+    close();
+    for (epoch, offset) in [(1, 0x1000), (2, 0x4000)] {
+        let original = disk.read(offset, 1);
+        disk.write(offset, &[original[0] ^ 1]);
+        let mut keyed = disk::key(volume(&config)).unwrap();
+        assert!(keyed.needs_repair, "{offset:#x}");
+        keyed.renew(epoch).unwrap();
+        drop(keyed);
+        let keyed = disk::key(volume(&config)).unwrap();
+        assert_eq!((keyed.needs_repair, keyed.epoch), (false, Some(epoch)));
+        volume::open(volume(&config), keyed).unwrap();
+        close();
+    }
 }
 
 #[test]

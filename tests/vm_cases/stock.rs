@@ -83,7 +83,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
             volume,
             &config.tpm,
             |secret| tpm.seal(secret, policy),
-            Witness::none(1),
+            Witness::none(0),
         )
         .unwrap();
     volume::open(volume, keyed).unwrap();

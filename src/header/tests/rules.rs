@@ -10,7 +10,10 @@ use crate::error::Result;
 pub(super) fn check(fixture: &Fixture, profile: Profile) -> Result<Checked> {
     let area = fixture.area();
     match area.classify(Probe::Skipped)? {
-        super::Content::Luks(header) => header.check(profile, &Expect::default()),
+        super::Content::Luks(copies) => {
+            let mut good = copies.check(&area, profile, &Expect::default())?;
+            Ok(good.remove(0).checked)
+        }
         other @ (super::Content::Blank | super::Content::Interrupted(_)) => panic!("{other:?}"),
     }
 }
@@ -92,12 +95,12 @@ fn rule_c8_the_metadata_has_exactly_the_five_objects_and_zeros_after_it() {
             (
                 r#""16744448"}}"#,
                 r#""16744448"}}{}"#,
-                "rule C8: metadata byte 2043: expected the end of the JSON, found '{'",
+                "rule C8: metadata byte 2171: expected the end of the JSON, found '{'",
             ),
             (
                 "\"16744448\"}}",
                 "\"16744448\"}}\0x",
-                "rule C8: metadata: expected zeros after the JSON, found something at byte 2044",
+                "rule C8: metadata: expected zeros after the JSON, found something at byte 2172",
             ),
         ],
     );

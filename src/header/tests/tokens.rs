@@ -41,6 +41,10 @@ fn our_token_is_read_and_written_back_the_same() {
         role: Role::State,
         volume: VolumeName::try_from("data".to_owned()).unwrap(),
         salt: std::array::from_fn(|at| 0x20 + u8::try_from(at).unwrap()),
+        epoch: 7,
+        key_id: std::array::from_fn(|at| 0x40 + u8::try_from(at).unwrap()),
+        evidence: None,
+        mac: [0; 32],
     };
     assert_eq!(
         check(&Fixture::ours()).unwrap().nightlatch,
