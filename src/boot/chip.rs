@@ -9,7 +9,6 @@ use crate::anchor::record::Accepted;
 use crate::anchor::{Anchor, Exception};
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Error, Result};
-use crate::header::Evidence;
 use crate::key::KEY_LEN;
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
@@ -101,14 +100,7 @@ pub(super) fn obtain_key(
             let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
             let witness = Witness {
                 announce: Box::new(|uuid, key_id| lock(chip)?.announce(volume, uuid, key_id)),
-                attest: Box::new(|qualifying| {
-                    let quote = lock(chip)?.tpm.quote(qualifying, policy)?;
-                    Ok(Some(Evidence {
-                        ak: quote.ak,
-                        quote: quote.attest,
-                        signature: quote.signature,
-                    }))
-                }),
+                attest: Box::new(|qualifying| lock(chip)?.tpm.quote(qualifying, policy).map(Some)),
             };
             new.prepare(volume, &config.tpm, seal, witness)
         }

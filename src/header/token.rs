@@ -53,6 +53,8 @@ pub struct NightlatchToken {
 /// A quote of the TPM over the creation of a volume, as the TPM gave it. Nothing here is verified.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Evidence {
+    /// The epoch of the header when the volume was made; the header's own moves on.
+    pub epoch: u64,
     /// The `TPMT_PUBLIC` of the attestation key.
     pub ak: Vec<u8>,
     /// The `TPMS_ATTEST`.
@@ -80,6 +82,7 @@ impl Evidence {
     fn parse(field: Field<'_, '_>) -> Result<Self> {
         let mut fields = field.fields()?;
         let evidence = Self {
+            epoch: fields.take("creation-epoch")?.decimal()?,
             ak: part(&fields.take("ak")?)?,
             quote: part(&fields.take("quote")?)?,
             signature: part(&fields.take("signature")?)?,
@@ -151,6 +154,7 @@ impl NightlatchToken {
         });
         if let (Some(evidence), Some(token)) = (&self.evidence, token.as_object_mut()) {
             let evidence = json!({
+                "creation-epoch": evidence.epoch.to_string(),
                 "ak": Base64::encode_string(&evidence.ak),
                 "quote": Base64::encode_string(&evidence.quote),
                 "signature": Base64::encode_string(&evidence.signature),

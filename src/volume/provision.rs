@@ -25,7 +25,7 @@ use crate::header::{
 };
 use crate::key::{KEY_LEN, Secret, fill_random, volume_key_id};
 use crate::logging;
-use crate::tpm::Sealed;
+use crate::tpm::{Quote, Sealed};
 
 /// The keyslot of the volume secret itself.
 const SECRET_KEYSLOT: u8 = 0;
@@ -45,7 +45,7 @@ pub struct New {
 pub type Announce<'a> = Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>;
 
 /// Takes what to qualify a quote with.
-pub type Attest<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Evidence>> + 'a>;
+pub type Attest<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Quote>> + 'a>;
 
 /// What outside of the disk takes part in making a volume. Both calls come, in this order, when the volume key is known
 /// and before the disk is written to.
@@ -193,6 +193,7 @@ fn our_token(
     let key_id = volume_key_id(volume_key, &text)?;
     let epoch = (witness.announce)(uuid, &key_id).doing("announcing the volume")?;
     let qualifying = Evidence::qualifying(profile, &text, &key_id, epoch);
+    let quote = (witness.attest)(&qualifying).doing("attesting the volume")?;
     Ok(NightlatchToken {
         profile,
         role: volume.role,
@@ -200,7 +201,12 @@ fn our_token(
         salt,
         epoch,
         key_id,
-        evidence: (witness.attest)(&qualifying).doing("attesting the volume")?,
+        evidence: quote.map(|quote| Evidence {
+            epoch,
+            ak: quote.ak,
+            quote: quote.attest,
+            signature: quote.signature,
+        }),
         mac: [0; 32],
     })
 }
