@@ -89,6 +89,13 @@ impl Swtpm {
         self.serve_again();
     }
 
+    /// Resets the machine, and lets `change` work on the TPM's directory while nothing runs.
+    pub(crate) fn reset_with(&mut self, change: impl FnOnce(&Path)) {
+        self.stop();
+        change(&self.dir);
+        self.serve_again();
+    }
+
     /// Replaces the TPM by a new one.
     pub(crate) fn replace(&mut self) {
         self.stop();

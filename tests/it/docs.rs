@@ -154,6 +154,12 @@ fn the_table_of_rules_is_that_of_the_module_that_checks_them() {
     );
 }
 
+/// The case in the machine compares each verdict with the same file.
+#[test]
+fn the_table_of_rollbacks_is_the_one_that_is_tested() {
+    assert!(read("README.md").contains(&read("tests/fixtures/rollback.md")));
+}
+
 #[test]
 fn every_sentence_under_troubleshooting_is_one_the_programs_print() {
     let readme = read("README.md");

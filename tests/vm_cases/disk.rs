@@ -6,6 +6,7 @@ use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use nightlatch::config::{Config, Volume};
 use nightlatch::error::Error;
@@ -17,6 +18,9 @@ pub(crate) const NAME: &str = "case";
 
 /// The secret the cases format with.
 pub(crate) const SECRET: [u8; 32] = [0x5a; 32];
+
+/// The next file's.
+static NUMBER: AtomicU32 = AtomicU32::new(0);
 
 /// A block device that starts out blank and is let go of at the end.
 pub(crate) struct Disk {
@@ -39,7 +43,8 @@ impl Disk {
     /// A loop device over a sparse file in memory.
     pub(crate) fn in_memory(len_mib: u64) -> Self {
         close();
-        let file = PathBuf::from(format!("/tmp/disk-{len_mib}"));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let file = PathBuf::from(format!("/tmp/disk-{number}"));
         fs::remove_file(&file).unwrap_or_default();
         File::create(&file).unwrap().set_len(len_mib << 20).unwrap();
         let name = run(
@@ -88,6 +93,26 @@ impl Disk {
         fs::read(&self.path).unwrap()
     }
 
+    /// Keeps what is on a disk in memory, in a file of its own. Holes stay holes.
+    pub(crate) fn save(&self) -> Saved {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let saved = Saved(PathBuf::from(format!("/tmp/saved-{number}")));
+        run("blockdev", &["--flushbufs", self.as_str()], b"");
+        Self::copy(self.loop_file.as_deref().unwrap(), &saved.0);
+        saved
+    }
+
+    /// Puts it back.
+    pub(crate) fn load(&self, saved: &Saved) {
+        Self::copy(&saved.0, self.loop_file.as_deref().unwrap());
+        run("blockdev", &["--flushbufs", self.as_str()], b"");
+    }
+
+    fn copy(from: &Path, to: &Path) {
+        let [from, to] = [from, to].map(|path| path.to_str().unwrap());
+        run("cp", &["--sparse=always", from, to], b"");
+    }
+
     /// Bytes the machine wrote to the disk since it started (`/sys/block/*/stat`, field 7, in sectors).
     pub(crate) fn bytes_written(&self) -> u64 {
         run("sync", &[], b"");
@@ -95,6 +120,24 @@ impl Disk {
         let stat = fs::read_to_string(format!("/sys/block/{name}/stat")).unwrap();
         let sectors: u64 = stat.split_whitespace().nth(6).unwrap().parse().unwrap();
         sectors * 512
+    }
+}
+
+/// What was on a disk once.
+pub(crate) struct Saved(PathBuf);
+
+impl Saved {
+    pub(crate) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        let file = File::open(&self.0).unwrap();
+        file.read_exact_at(&mut bytes, offset).unwrap();
+        bytes
+    }
+}
+
+impl Drop for Saved {
+    fn drop(&mut self) {
+        fs::remove_file(&self.0).unwrap();
     }
 }
 
@@ -145,6 +188,11 @@ pub(crate) fn try_run(program: &str, arguments: &[&str], input: &[u8]) -> Output
 
 /// A configuration with one volume `case` of role state on `disk`; `more` replaces or adds lines.
 pub(crate) fn config(disk: &Disk, more: &[&str]) -> Config {
+    Config::parse(&lines(disk, more)).unwrap()
+}
+
+/// The text of such a configuration.
+pub(crate) fn lines(disk: &Disk, more: &[&str]) -> String {
     let mut lines = vec![
         "name = \"case\"".to_owned(),
         format!("device = \"{}\"", disk.path.display()),
@@ -159,7 +207,7 @@ pub(crate) fn config(disk: &Disk, more: &[&str]) -> Config {
         lines.push((*line).to_owned());
     }
     lines.retain(|line| !line.ends_with("none"));
-    Config::parse(&format!("[[volume]]\n{}\n", lines.join("\n"))).unwrap()
+    format!("[[volume]]\n{}\n", lines.join("\n"))
 }
 
 pub(crate) fn volume(config: &Config) -> &Volume {

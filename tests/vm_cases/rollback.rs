@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What each level of the anchor notices, and what it does not: every attack at every level, with whole boots of the real
+//! program on real btrfs, and a TPM of the case's own. The verdicts are those of `tests/fixtures/rollback.md`, which stands in
+//! the README.
+
+use std::fmt;
+use std::path::Path;
+
+use nightlatch::boot;
+use nightlatch::config::Config;
+use nightlatch::error::{Error, Exit};
+use nightlatch::pcr::{Bank, PcrSet};
+use nightlatch::status::Recorder;
+use nightlatch::tpm::{Policy, Tpm};
+use nightlatch::volume::{self, Found, How, Witness};
+
+use crate::disk::{self, Disk, Saved, close, run, try_run};
+use crate::tpm_private::Private;
+
+const TABLE: &str = include_str!("../fixtures/rollback.md");
+const LEVELS: [&str; 4] = ["off", "identity", "epoch", "checkpoint"];
+const MAPPING: &str = "/dev/mapper/case";
+const DISK_MIB: u64 = 160;
+const HEADER_LEN: usize = 16 << 20;
+const COPY_LEN: usize = 16 << 10;
+/// Superblock and first mirror of btrfs, in blocks of 4 KiB.
+const SUPERBLOCKS: [u64; 2] = [16, 16 << 10];
+
+/// What came of a boot.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Verdict {
+    Opened,
+    New,
+    Refused,
+    /// A sector could not be read: opened, and then stopped where it matters.
+    ReadError,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Opened => "opened",
+            Self::New => "new",
+            Self::Refused => "refused",
+            Self::ReadError => "error",
+        })
+    }
+}
+
+/// The state of a node with its power off.
+struct Off {
+    disk: Saved,
+    tpm: Vec<u8>,
+}
+
+/// A node with one disk and its TPM.
+struct Node {
+    level: &'static str,
+    disk: Disk,
+    tpm: Private,
+}
+
+impl Node {
+    fn new(level: &'static str) -> Self {
+        Self {
+            level,
+            disk: Disk::in_memory(DISK_MIB),
+            tpm: Private::start(),
+        }
+    }
+
+    fn config(&self) -> Config {
+        let volume = disk::lines(
+            &self.disk,
+            &["kdf = \"pbkdf2\"", &format!("anchor = \"{}\"", self.level)],
+        );
+        Config::parse(&format!(
+            "[tpm]\ntcti = \"swtpm:port={}\"\n{volume}",
+            self.tpm.port()
+        ))
+        .unwrap()
+    }
+
+    /// One boot, with `work` while the volume is mounted, to the moment the power goes.
+    fn boot(&mut self, work: impl FnOnce(&Self)) -> Result<How, Error> {
+        self.tpm.reset();
+        let config = self.config();
+        let record = Recorder::start();
+        let result = boot::with_volumes_open(Path::new("/"), &config, &record, || {
+            let mounted = try_run("mount", &["-o", "notreelog", MAPPING, "/mnt"], b"");
+            if mounted.status.success() {
+                return Ok(());
+            }
+            let said = String::from_utf8_lossy(&mounted.stderr);
+            Err(Error::failure(format_args!("I/O error: {said}")))
+        });
+        let status = record.finish(&result);
+        result?;
+        assert_eq!(status.volumes[0].anchor.word(), self.level);
+        work(self);
+        close();
+        Ok(status.volumes[0].how)
+    }
+
+    /// Leaves a file, and a checkpoint where there are any.
+    fn work(&self, name: &str) {
+        std::fs::write(Path::new("/mnt").join(name), name.repeat(9000)).unwrap();
+        run("sync", &["-f", "/mnt"], b"");
+        if self.level != "off" {
+            run("/payload/bin/nightlatchctl", &["anchor", "checkpoint"], b"");
+        }
+    }
+
+    /// A whole boot that must succeed, and what is left after it.
+    fn next(&mut self, name: &str) -> Off {
+        self.boot(|node| node.work(name)).unwrap();
+        self.off()
+    }
+
+    fn off(&self) -> Off {
+        Off {
+            disk: self.disk.save(),
+            tpm: self.tpm.state(),
+        }
+    }
+
+    fn put_back(&mut self, state: &Off) {
+        self.tpm.restore(&state.tpm);
+        self.disk.load(&state.disk);
+    }
+
+    fn blank(&self) {
+        run("blkdiscard", &["--zeroout", self.disk.as_str()], b"");
+    }
+
+    fn verdict(&mut self) -> Verdict {
+        let mut readable = true;
+        let files = |_: &Self| {
+            for file in std::fs::read_dir("/mnt").unwrap() {
+                readable &= std::fs::read(file.unwrap().path()).is_ok();
+            }
+        };
+        match self.boot(files) {
+            Ok(How::Formatted) => Verdict::New,
+            Ok(How::Unlocked) if readable => Verdict::Opened,
+            Ok(How::Unlocked) => Verdict::ReadError,
+            Err(error) if error.exit() == Exit::Refused => {
+                println!("    {error}");
+                Verdict::Refused
+            }
+            Err(error) if error.to_string().contains("I/O error") => Verdict::ReadError,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// Opens the volume without the anchor, as somebody who has this machine's TPM and its key would, to change what is
+    /// below the file system with tags that are valid.
+    fn with_mapping(&mut self, work: impl FnOnce()) {
+        self.tpm.reset();
+        let config = self.config();
+        let volume = disk::volume(&config);
+        let Found::Existing(existing) = volume::examine(volume).unwrap() else {
+            panic!("expected a volume");
+        };
+        let mut tpm = self.tpm.open();
+        let keyed = existing
+            .unlock(volume, &config.tpm, |sealed| {
+                tpm.unseal(sealed, policy(&config))
+            })
+            .unwrap();
+        volume::open(volume, keyed).unwrap();
+        work();
+        close();
+    }
+}
+
+fn policy(config: &Config) -> Policy {
+    let pcrs: PcrSet = config.tpm.pcrs;
+    Policy {
+        pcrs,
+        bank: Bank::Sha256,
+    }
+}
+
+fn dd(from: &str, to: &str, skip: u64, seek: u64) {
+    let arguments = [
+        &format!("if={from}"),
+        &format!("of={to}"),
+        &format!("skip={skip}"),
+        &format!("seek={seek}"),
+    ];
+    let fixed = ["bs=4k", "count=1", "conv=notrunc,fsync"];
+    std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+    run(
+        "dd",
+        &[arguments.map(String::as_str).as_slice(), &fixed].concat(),
+        b"",
+    );
+}
+
+/// A node with four boots behind it.
+struct Story {
+    node: Node,
+    /// After boots one to three.
+    after: [Off; 3],
+    /// The disk in the middle of boot four.
+    middle: Saved,
+    now: Off,
+    superblock: Vec<u8>,
+}
+
+impl Story {
+    fn new(level: &'static str) -> Self {
+        let mut node = Node::new(level);
+        let after = ["one", "two", "three"].map(|name| node.next(name));
+        let mut middle = None;
+        node.boot(|node| {
+            middle = Some(node.disk.save());
+            node.work("four");
+            dd(MAPPING, "/tmp/superblock", SUPERBLOCKS[0], 0);
+            node.work("five");
+        })
+        .unwrap();
+        let superblock = std::fs::read("/tmp/superblock").unwrap();
+        let now = node.off();
+        Self {
+            node,
+            after,
+            middle: middle.unwrap(),
+            now,
+            superblock,
+        }
+    }
+
+    /// The verdict on the boot after an attack that starts from the present state.
+    fn after(&mut self, attack: &str) -> Verdict {
+        self.node.put_back(&self.now);
+        match attack {
+            "nothing" => {}
+            "puts the whole disk back to before the last boot" => {
+                self.node.disk.load(&self.after[2].disk);
+            }
+            "puts the whole disk back to two boots ago" => self.node.disk.load(&self.after[1].disk),
+            "puts the header back, both copies" => {
+                self.node
+                    .disk
+                    .write(0, &self.after[2].disk.read(0, HEADER_LEN));
+            }
+            "puts one copy of the header back" => {
+                self.node
+                    .disk
+                    .write(0, &self.after[2].disk.read(0, COPY_LEN));
+            }
+            "puts all but the header back" => {
+                let header = self.now.disk.read(0, HEADER_LEN);
+                self.node.disk.load(&self.after[2].disk);
+                self.node.disk.write(0, &header);
+            }
+            "puts the superblock of the file system back" => {
+                std::fs::write("/tmp/superblock", &self.superblock).unwrap();
+                self.node.with_mapping(|| {
+                    for at in SUPERBLOCKS {
+                        dd("/tmp/superblock", MAPPING, 0, at);
+                    }
+                });
+                // Nothing but the disk was changed.
+                self.node.tpm.restore(&self.now.tpm);
+            }
+            "puts single sectors back without their tags" => self.put_sectors_back(),
+            "puts the disk back to earlier in the last boot" => self.node.disk.load(&self.middle),
+            "gives a blank disk" => self.node.blank(),
+            "gives a volume that another system sealed to this TPM" => self.substitute(),
+            "gives the disk of another node" => {
+                let mut other = Node::new(self.node.level);
+                let theirs = other.next("theirs");
+                self.node.disk.load(&theirs.disk);
+                drop(other);
+            }
+            "moves the disk to a machine with another TPM" => {
+                let other = Private::start();
+                // It is written when it is first used.
+                let config = self.node.config();
+                other.open().seal(&disk::secret(), policy(&config)).unwrap();
+                self.node.tpm.restore(&other.state());
+            }
+            "removes the anchor from the TPM" => {
+                self.node.tpm.reset();
+                if self.node.level != "off" {
+                    self.node
+                        .tpm
+                        .tool("tpm2_nvundefine", &["-C", "o", "0x1804e10"]);
+                }
+            }
+            "puts disk and TPM back together" => {
+                self.node.put_back(&self.after[2]);
+            }
+            other => panic!("no such attack: {other}"),
+        }
+        self.node.verdict()
+    }
+
+    /// A kibibyte of every sector that changed since the first boot, so that no tag fits; not dm-integrity's own sectors at
+    /// the beginning.
+    fn put_sectors_back(&self) {
+        let (from, len) = (24 << 20, 64 << 20);
+        let (old, now) = (
+            self.after[0].disk.read(from, len),
+            self.now.disk.read(from, len),
+        );
+        let pairs = old.chunks(4096).zip(now.chunks(4096)).enumerate();
+        for (index, (old, _)) in pairs.filter(|(_, (old, now))| old != now) {
+            self.node
+                .disk
+                .write(from + index as u64 * 4096, &old[..1024]);
+        }
+    }
+
+    /// A system of the host's choice runs on this TPM and makes a volume for it, sealed to the boot chain it knows.
+    fn substitute(&mut self) {
+        self.node.blank();
+        self.node.tpm.reset();
+        let config = self.node.config();
+        let volume = disk::volume(&config);
+        let mut tpm: Tpm = self.node.tpm.open();
+        let Found::New(new) = volume::examine(volume).unwrap() else {
+            panic!("expected a blank disk");
+        };
+        let seal = |secret: &_| tpm.seal(secret, policy(&config));
+        let keyed = new
+            .prepare(volume, &config.tpm, seal, Witness::none(5))
+            .unwrap();
+        volume::open(volume, keyed).unwrap();
+        close();
+    }
+}
+
+/// The rows of the table: the attack and the verdict of each level.
+fn rows() -> impl Iterator<Item = (&'static str, Vec<&'static str>)> {
+    TABLE.lines().skip(2).map(|line| {
+        let mut cells = line.trim_matches('|').split('|').map(str::trim);
+        let attack = cells.next().unwrap();
+        (attack, cells.collect())
+    })
+}
+
+#[test]
+fn every_attack_meets_the_verdict_of_its_level() {
+    let mut wrong = Vec::new();
+    for (column, level) in LEVELS.into_iter().enumerate() {
+        let mut story = Story::new(level);
+        for (attack, verdicts) in rows() {
+            let verdict = story.after(attack).to_string();
+            println!("{level}: {attack}: {verdict}");
+            if verdict != verdicts[column] {
+                wrong.push(format!(
+                    "{level}: {attack}: {verdict}, expected {}",
+                    verdicts[column]
+                ));
+            }
+        }
+    }
+    assert!(rows().count() >= 15);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}

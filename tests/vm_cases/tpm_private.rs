@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A software TPM of the case's own, whose state can be taken and put back.
+
+// The fixture that the tests without a machine use.
+#[path = "../../src/tpm/swtpm.rs"]
+mod swtpm;
+
+use std::fs;
+use std::path::PathBuf;
+
+use nightlatch::config::Tcti;
+use nightlatch::error::Exit;
+use nightlatch::pcr::{Bank, Pcr, PcrSet};
+use nightlatch::tpm::{Policy, Tpm};
+
+use crate::disk::{SECRET, secret};
+use swtpm::Swtpm;
+
+/// Where swtpm keeps all that is permanent; it replaces the file whole at each change.
+const STATE_FILE: &str = "tpm2-00.permall";
+
+const POLICY: Policy = Policy {
+    pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
+    bank: Bank::Sha256,
+};
+
+/// A machine's TPM.
+pub(crate) struct Private(Swtpm);
+
+impl Private {
+    /// A new one.
+    pub(crate) fn start() -> Self {
+        Self(Swtpm::start())
+    }
+
+    /// Where it listens.
+    pub(crate) fn port(&self) -> u16 {
+        self.0.port()
+    }
+
+    /// A connection.
+    pub(crate) fn open(&self) -> Tpm {
+        let port = self.0.port();
+        Tpm::open(&Tcti::Swtpm { port }).unwrap()
+    }
+
+    /// What would be left if the power went now.
+    pub(crate) fn state(&self) -> Vec<u8> {
+        fs::read(self.state_file()).unwrap()
+    }
+
+    /// Where that is.
+    pub(crate) fn state_file(&self) -> PathBuf {
+        self.0.dir().join(STATE_FILE)
+    }
+
+    /// The power goes and comes back.
+    pub(crate) fn reset(&mut self) {
+        self.0.reset();
+    }
+
+    /// The power goes, and comes back with an earlier state. Only who runs the TPM can do that; a crash cannot.
+    pub(crate) fn restore(&mut self, state: &[u8]) {
+        self.0
+            .reset_with(|dir| fs::write(dir.join(STATE_FILE), state).unwrap());
+    }
+
+    /// Runs one of the tpm2-tools, which must succeed, and gives what it printed.
+    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) -> Vec<u8> {
+        let output = self.0.tool(name, arguments);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{name} {arguments:?}: {said}");
+        output.stdout
+    }
+}
+
+#[test]
+fn what_a_private_tpm_sealed_it_unseals_after_a_restore_and_another_does_not() {
+    let mut tpm = Private::start();
+    let sealed = tpm.open().seal(&secret(), POLICY).unwrap();
+    let state = tpm.state();
+    tpm.restore(&state);
+    let unsealed = tpm.open().unseal(&sealed, POLICY).unwrap();
+    assert_eq!(unsealed.expose(), SECRET);
+
+    let other = Private::start();
+    let error = other.open().unseal(&sealed, POLICY).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
+}
+
+/// The host that keeps the TPM's state can put a counter back: nothing that rests on a TPM is safe from who runs it.
+#[test]
+fn a_restored_state_takes_a_counter_back_and_a_reset_does_not() {
+    let mut tpm = Private::start();
+    let counter = "0x1804e11";
+    let attributes = "ownerread|ownerwrite|authread|authwrite|no_da|nt=counter";
+    tpm.tool(
+        "tpm2_nvdefine",
+        &[counter, "-C", "o", "-s", "8", "-a", attributes],
+    );
+    let raise = |tpm: &Private| {
+        tpm.tool("tpm2_nvincrement", &[counter, "-C", "o"]);
+        tpm.tool("tpm2_nvread", &[counter, "-C", "o"])
+    };
+    let first = raise(&tpm);
+    let state = tpm.state();
+    let second = raise(&tpm);
+    assert!(second > first);
+    tpm.reset();
+    assert_eq!(tpm.tool("tpm2_nvread", &[counter, "-C", "o"]), second);
+    tpm.restore(&state);
+    assert_eq!(tpm.tool("tpm2_nvread", &[counter, "-C", "o"]), first);
+}
