@@ -14,7 +14,7 @@ use crate::error::Error;
 const INITIALIZE: u32 = 0x100;
 const FAILURE: u32 = 0x101;
 pub(super) const PCR_CHANGED: u32 = 0x128;
-pub(super) const NV_LOCKED: u32 = 0x148;
+const NV_LOCKED: u32 = 0x148;
 pub(super) const NV_SPACE: u32 = 0x14b;
 pub(super) const NV_DEFINED: u32 = 0x14c;
 pub(super) const SENSITIVE: u32 = 0x155;
@@ -95,6 +95,10 @@ impl From<tss_esapi::Error> for Error {
             LOCKOUT => Self::refused(
                 "the TPM is locked out after failed authorisations: \
                  wait until it recovers, or run tpm2_dictionarylockout --clear-lockout",
+            ),
+            // None of ours can be: they lack the attributes.
+            NV_LOCKED => Self::refused(
+                "the NV index is locked until the next reset: reboot, and find out what locked it",
             ),
             INITIALIZE => Self::unavailable(
                 "the firmware did not start the TPM: check the firmware's TPM setting",

@@ -86,7 +86,7 @@ impl Tpm {
     pub fn increment_anchor(&mut self, at: Handles) -> Result<u64> {
         self.counter_state(&Area::counter(at.counter))
             .and_then(|found| match found {
-                Some((handle, State::Written)) => self.increment(at, handle),
+                Some((handle, State::Written)) => self.increment(handle),
                 _ => Err(no_counter(at)),
             })
             .doing("raising the anchor")
@@ -155,7 +155,7 @@ impl Tpm {
             })
             .map_err(|denied| denied_as(denied, &area))
             .doing("reading the record")?;
-        let count = self.count(at, counter)?;
+        let count = self.count(counter)?;
         Ok(Some((record.value().to_vec(), count)))
     }
 
@@ -184,7 +184,7 @@ impl Tpm {
             Some((handle, _)) => handle,
             None => self.define(&Area::counter(at.counter), None)?,
         };
-        let count = self.increment(at, counter)?;
+        let count = self.increment(counter)?;
         if let Some(handle) = old {
             self.undefine(&area, handle)?;
         }
@@ -309,19 +309,18 @@ impl Tpm {
         .doing(format_args!("removing NV index {:#x}", area.index))
     }
 
-    fn increment(&mut self, at: Handles, handle: NvIndexHandle) -> Result<u64> {
+    fn increment(&mut self, handle: NvIndexHandle) -> Result<u64> {
         fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.nv_increment(NvAuth::NvIndex(handle), handle)
             })
         })
-        .map_err(|error| Area::counter(at.counter).denied(error))
         .doing("raising the counter")?;
-        self.count(at, handle)
+        self.count(handle)
     }
 
     /// The counter's value. The session vouches for it: the bus does not make up another.
-    fn count(&mut self, at: Handles, handle: NvIndexHandle) -> Result<u64> {
+    fn count(&mut self, handle: NvIndexHandle) -> Result<u64> {
         let read = self
             .in_session(Encrypt::Response, |tpm, session| {
                 let sessions = (Some(AuthSession::Password), Some(session), None);
@@ -330,7 +329,7 @@ impl Tpm {
                         context.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_LEN, 0)
                     })
                 })
-                .map_err(|error| Area::counter(at.counter).denied(error))
+                .map_err(Error::from)
             })
             .doing("reading the counter")?;
         <[u8; 8]>::try_from(read.value())
@@ -375,7 +374,7 @@ impl Tpm {
                 context.nv_read(NvAuth::NvIndex(handle), handle, area.len, 0)
             })
             .doing("reading the record")?;
-        let count = self.count(at, counter)?;
+        let count = self.count(counter)?;
         Ok((record.value().to_vec(), count))
     }
 
@@ -420,7 +419,7 @@ impl Tpm {
 }
 
 impl Area {
-    /// What a TPM's refusal means for this index.
+    /// What it means that the TPM refuses to make or to remove this index.
     fn denied(&self, error: tss_esapi::Error) -> Error {
         match fault::code(error) {
             fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
@@ -429,7 +428,6 @@ impl Area {
             ),
             fault::NV_SPACE => self.no_room(),
             fault::SIZE | fault::ATTRIBUTES => self.not_offered(),
-            fault::NV_LOCKED => self.locked(),
             _ => Error::from(error),
         }
     }

@@ -16,13 +16,11 @@ const ALG_SHA256: u16 = 0x000b;
 // Bits of `TPMA_NV` (TPM 2.0 part 2, section 13.4).
 const AUTHWRITE: u32 = 1 << 2;
 const POLICYWRITE: u32 = 1 << 3;
-const WRITELOCKED: u32 = 1 << 11;
 const OWNERREAD: u32 = 1 << 17;
 const AUTHREAD: u32 = 1 << 18;
 const POLICYREAD: u32 = 1 << 19;
 /// A lock-out is no reason not to read the anchor.
 const NO_DA: u32 = 1 << 25;
-const READLOCKED: u32 = 1 << 28;
 const WRITTEN: u32 = 1 << 29;
 /// `TPM_NT_COUNTER` in bits 4 to 7. Without the orderly bit: an orderly counter jumps when the power fails.
 const COUNTER: u32 = 1 << 4;
@@ -102,19 +100,15 @@ impl Area {
     /// What an index is that is not as it is to be: one of ours under another policy, or refused.
     pub(super) fn deviation(&self, found: &NvPublic) -> Result<State> {
         let attributes = u32::try_from(found.attributes())?;
-        let locks = WRITELOCKED | READLOCKED;
-        if attributes & !(WRITTEN | locks) != self.attributes()
+        if attributes & !WRITTEN != self.attributes()
             || found.name_algorithm() != HashingAlgorithm::Sha256
         {
             return Err(self.foreign());
         }
-        if attributes & locks != 0 {
-            return Err(self.locked());
-        }
         if found.data_size() != usize::from(self.len) {
             return Err(Error::refused(format_args!(
-                "NV index {:#x} has {} bytes where {} were expected: another version of this program made it, \
-                 or another program: {}",
+                "NV index {:#x} has {} bytes where {} were expected: \
+                 another version of this program made it, or another program: {}",
                 self.index,
                 found.data_size(),
                 self.len,
@@ -144,14 +138,6 @@ impl Area {
             "the record in NV index {:#x} was made under other PCR values: \
              this machine booted another image, or the PCRs in the configuration changed: \
              boot what made it, or remove it with tpm2_nvundefine and provision anew",
-            self.index
-        ))
-    }
-
-    /// Somebody locked the index.
-    pub(super) fn locked(&self) -> Error {
-        Error::refused(format_args!(
-            "NV index {:#x} is locked, which this program never does: reboot, and find out what locked it",
             self.index
         ))
     }

@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How many commands a boot costs. On a device node tpm2-tss adds one as it opens it.
+
+use super::anchor::{AT, LEN, fence, made};
+use super::*;
+
+const UNSEALED: [u32; 4] = [LOAD, POLICY_PCR, UNSEAL, FLUSH_CONTEXT];
+
+/// A TPM after the next reset, with an anchor and two secrets sealed to it.
+fn provisioned() -> (Swtpm, [Sealed; 2]) {
+    let mut swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    made(&mut tpm, 7);
+    let seal = |tpm: &mut Tpm| tpm.seal(&Secret::random().unwrap(), POLICY).unwrap();
+    let sealed = [seal(&mut tpm), seal(&mut tpm)];
+    drop(tpm);
+    swtpm.reset();
+    swtpm.commands();
+    (swtpm, sealed)
+}
+
+#[test]
+fn a_boot_of_one_volume_takes_twenty_two_commands_and_a_further_one_four() {
+    let (mut swtpm, sealed) = provisioned();
+    let mut all = 0;
+    let mut saw = |swtpm: &mut Swtpm, expected: &[&[u32]]| {
+        let expected = expected.concat();
+        assert_eq!(swtpm.commands(), expected);
+        all += expected.len();
+    };
+    let mut tpm = connected(&swtpm);
+    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+        .unwrap();
+    saw(&mut swtpm, &[&[GET_CAPABILITY, PCR_READ]]);
+
+    tpm.read_anchor(AT, POLICY, LEN).unwrap().unwrap();
+    let found = [NV_READ_PUBLIC, NV_READ_PUBLIC];
+    let sessions = [READ_PUBLIC, READ_PUBLIC, START_AUTH_SESSION];
+    let record = [START_AUTH_SESSION, POLICY_PCR, POLICY_OR, NV_READ];
+    saw(&mut swtpm, &[&found, &sessions, &record, &[NV_READ]]);
+    tpm.anchor_policy(POLICY).unwrap();
+    saw(&mut swtpm, &[]);
+    tpm.unseal(&sealed[0], POLICY).unwrap();
+    saw(&mut swtpm, &[&UNSEALED]);
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    saw(&mut swtpm, &[&[PCR_EXTEND]]);
+    assert_eq!(tpm.increment_anchor(AT).unwrap(), 2);
+    saw(&mut swtpm, &[&[NV_INCREMENT, NV_READ]]);
+
+    // A further volume, which is no part of the sum.
+    tpm.unseal(&sealed[1], POLICY).unwrap();
+    assert_eq!(swtpm.commands(), UNSEALED);
+
+    fence(&mut tpm);
+    saw(&mut swtpm, &[&[PCR_EXTEND]]);
+    let pcrs = [Pcr::KERNEL_CONFIG, Pcr::SYSTEM_IDENTITY];
+    let values = tpm.read_all(&pcrs).unwrap();
+    saw(&mut swtpm, &[&[PCR_READ]]);
+    for (pcr, values) in pcrs.into_iter().zip(values) {
+        assert_eq!(tpm.read(pcr).unwrap(), values);
+    }
+    swtpm.commands();
+    drop(tpm);
+    saw(&mut swtpm, &[&[FLUSH_CONTEXT]]);
+    assert_eq!(all, 22);
+}
+
+#[test]
+fn a_boot_of_two_volumes_without_an_anchor_takes_seventeen_commands() {
+    let (mut swtpm, sealed) = provisioned();
+    let mut tpm = connected(&swtpm);
+    assert!(swtpm.commands().is_empty());
+    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+        .unwrap();
+    assert_eq!(swtpm.commands(), [GET_CAPABILITY, PCR_READ]);
+    tpm.unseal(&sealed[0], POLICY).unwrap();
+    let found = [READ_PUBLIC, READ_PUBLIC, START_AUTH_SESSION];
+    assert_eq!(swtpm.commands(), [&found[..], &UNSEALED].concat());
+    tpm.unseal(&sealed[1], POLICY).unwrap();
+    assert_eq!(swtpm.commands(), UNSEALED);
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    assert_eq!(swtpm.commands(), [PCR_EXTEND]);
+    fence(&mut tpm);
+    assert_eq!(swtpm.commands(), [PCR_EXTEND]);
+    tpm.read_all(&[Pcr::KERNEL_CONFIG, Pcr::SYSTEM_IDENTITY])
+        .unwrap();
+    assert_eq!(swtpm.commands(), [PCR_READ]);
+    drop(tpm);
+    assert_eq!(swtpm.commands(), [FLUSH_CONTEXT]);
+}
+
+#[test]
+fn values_read_before_do_not_stand_in_for_those_of_now() {
+    let (mut swtpm, sealed) = provisioned();
+    let mut tpm = connected(&swtpm);
+    let mut other = connected(&swtpm);
+    // Another program extends a PCR between the reading and the unsealing: the TPM refuses.
+    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+        .unwrap();
+    other.event(Pcr::KERNEL_CONFIG, b"phase").unwrap();
+    swtpm.commands();
+    assert!(tpm.unseal(&sealed[0], POLICY).is_err());
+    assert!(swtpm.commands().contains(&UNSEAL));
+    // Sealing and a first record go by the values of now, even where older ones are known.
+    other.event(Pcr::KERNEL_IMAGE, b"phase").unwrap();
+    let secret = Secret::random().unwrap();
+    let now = tpm.seal(&secret, POLICY).unwrap();
+    assert_eq!(tpm.unseal(&now, POLICY).unwrap().expose(), secret.expose());
+    // What does not fit the known values is compared with those of now before it is refused.
+    let mut again = connected(&swtpm);
+    again
+        .require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+        .unwrap();
+    other.event(Pcr::SECURE_BOOT, b"phase").unwrap();
+    let later = other.seal(&secret, POLICY).unwrap();
+    again.unseal(&later, POLICY).unwrap();
+    // Our own extends are known to change a policy that names them.
+    again.event(Pcr::SECURE_BOOT, b"x").unwrap();
+    swtpm.commands();
+    assert!(again.unseal(&later, POLICY).is_err());
+    assert_eq!(swtpm.commands(), [PCR_READ]);
+}
+
+#[test]
+fn a_pcr_that_is_not_zero_is_refused_before_the_policy_is_used_too() {
+    let swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    let policy = Policy {
+        pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::SYSTEM_IDENTITY]),
+        ..POLICY
+    };
+    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, policy)
+        .unwrap();
+    let known = tpm.anchor_policy(policy).unwrap();
+    assert_eq!(known, connected(&swtpm).anchor_policy(policy).unwrap());
+    let extend = format!("15:sha384={}", "ab".repeat(48));
+    drop(tpm);
+    succeeds(&swtpm, "tpm2_pcrextend", &[&extend]);
+    let error = connected(&swtpm)
+        .require_zero_before(Pcr::SYSTEM_IDENTITY, policy)
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .starts_with("PCR 15 (sha384) is already extended: "),
+        "{error}"
+    );
+    let none = Policy {
+        pcrs: PcrSet::of(&[]),
+        ..POLICY
+    };
+    let mut tpm = connected(&swtpm);
+    tpm.require_zero_before(Pcr::SECURE_BOOT, none).unwrap();
+    assert_eq!(tpm.anchor_policy(none).unwrap_err().exit(), Exit::Config);
+}
