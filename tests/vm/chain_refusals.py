@@ -14,7 +14,7 @@ import image as images
 from chain_firmware import FIRST, LATER, booted, refused
 from image import Image
 from machine import Disk, Tpm
-from node import DISK_BYTES, Boot, Node, with_files
+from node import DISK_BYTES, Boot, Node, copy_sparse, with_files
 from outcome import Outcome, check, equal
 
 DEVICE_TIMEOUT_SECONDS = 5
@@ -25,8 +25,10 @@ STOPPED_SECONDS = 120
 def run(outcome: Outcome, image: Image, work: Path) -> None:
     """Other PCRs, other TPMs, other disks: refused, and left as they are."""
     node = Node(work / "node", image)
+    earlier = work / "earlier.img"
     with outcome.case("refusals::the_control_formats_and_then_unlocks"):
         booted(node.boot(), FIRST, count=1)
+        copy_sparse(node.paths["state"], earlier)
         booted(node.boot(), LATER, count=2)
 
     def unchanged(boot: Boot, code: int, machine: Node = node) -> None:
@@ -55,6 +57,16 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         Disk.blank(other.paths["state"], DISK_BYTES, "state")
         command = ["mkfs.ext4", "-q", "-F", str(other.paths["state"])]
         subprocess.run(command, check=True)
+        digests = {name: other.digest(name) for name in other.paths}
+        unchanged(other.boot(), 77, other)
+    with outcome.case("refusals::a_blank_disk_in_the_place_of_one_the_tpm_remembers"):
+        other = node.copy(work / "blank")
+        Disk.blank(other.paths["state"], DISK_BYTES, "state")
+        digests = {name: other.digest(name) for name in other.paths}
+        unchanged(other.boot(), 77, other)
+    with outcome.case("refusals::the_disk_from_before_the_last_boot"):
+        other = node.copy(work / "earlier")
+        copy_sparse(earlier, other.paths["state"])
         digests = {name: other.digest(name) for name in other.paths}
         unchanged(other.boot(), 77, other)
     with outcome.case("refusals::the_control_still_unlocks"):

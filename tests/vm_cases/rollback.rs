@@ -362,3 +362,54 @@ fn every_attack_meets_the_verdict_of_its_level() {
     assert!(rows().count() >= 15);
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
+
+/// What the operator allows holds for one boot, for one volume, and is measured.
+#[test]
+fn what_the_operator_accepts_is_accepted_once() {
+    let accept = |what: &'static str| {
+        move |node: &Node| {
+            node.work("file");
+            run(
+                "/payload/bin/nightlatchctl",
+                &["anchor", "accept", what, "case"],
+                b"",
+            );
+        }
+    };
+    for level in ["epoch", "checkpoint"] {
+        let mut node = Node::new(level);
+        let first = node.next("one");
+        node.boot(accept("rollback")).unwrap();
+        node.disk.load(&first.disk);
+        assert_eq!(node.boot(|_| ()).unwrap(), How::Unlocked);
+        let log = std::fs::read_to_string("/run/log/systemd/tpm2-measure.log").unwrap();
+        assert!(log.contains("nightlatch:accept:rollback:case"), "{log}");
+        let current = node.disk.save();
+        node.disk.load(&first.disk);
+        assert_eq!(node.verdict(), Verdict::Refused);
+
+        node.disk.load(&current);
+        node.boot(accept("new")).unwrap();
+        let before = node.disk.save();
+        node.blank();
+        assert_eq!(node.boot(|_| ()).unwrap(), How::Formatted);
+        // From here on the old volume is the stranger.
+        node.disk.load(&before);
+        assert_eq!(node.verdict(), Verdict::Refused);
+    }
+}
+
+/// Without a word from the operator the same two are refused, and the disks stay as they are.
+#[test]
+fn what_the_operator_did_not_accept_is_refused_and_unchanged() {
+    let mut node = Node::new("epoch");
+    let first = node.next("one");
+    node.next("two");
+    node.disk.load(&first.disk);
+    let before = node.disk.contents();
+    assert_eq!(node.verdict(), Verdict::Refused);
+    assert!(node.disk.contents() == before);
+    node.blank();
+    assert_eq!(node.verdict(), Verdict::Refused);
+    assert!(node.disk.contents().iter().all(|byte| *byte == 0));
+}
