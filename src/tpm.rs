@@ -8,8 +8,11 @@
 //! programs lock and which ends with them.
 //!
 //! TPM commands: [`Tpm::open`] one for a device node, which tpm2-tss probes; [`Tpm::banks`] one, once;
-//! [`Tpm::read`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each; finding the storage root key
-//! two, once; [`Tpm::seal`] four; [`Tpm::unseal`] seven.
+//! [`Tpm::read`], [`Tpm::read_all`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each. Once for a
+//! connection: finding the storage root key two, its session one to start and one to end; the values for a policy one,
+//! unless [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four,
+//! [`Tpm::read_anchor`] seven, [`Tpm::increment_anchor`] two, [`Tpm::write_anchor`] five, [`Tpm::quote`] one and,
+//! once, two for its key.
 
 pub(crate) mod blob;
 mod fault;

@@ -9,21 +9,21 @@
 //! An index is compared through its name, which tpm2-tss has from the one command that finds the index.
 
 mod area;
+mod index;
 
 use tss_esapi::Context;
-use tss_esapi::handles::{NvIndexHandle, NvIndexTpmHandle, TpmHandle};
-use tss_esapi::interface_types::resource_handles::{NvAuth, Provision};
+use tss_esapi::handles::NvIndexHandle;
+use tss_esapi::interface_types::resource_handles::NvAuth;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Auth, Digest, DigestList, MaxNvBuffer};
 
 use self::area::{Area, COUNTER_LEN, State};
+pub(super) use self::index::Open;
+use self::index::record_len;
 use super::session::{Denied, Encrypt};
 use super::{Policy, Tpm, fault, policy};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
-
-/// The longest record, in bytes: what TPMs usually take in one command (`TPM_PT_NV_BUFFER_MAX`).
-const RECORD_LEN_MAX: u16 = 1024;
 
 /// Where the two indices live.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -43,20 +43,13 @@ pub struct NvAccess {
     pub pcr_policy: [u8; 32],
 }
 
-/// An index that was found to be as it is to be, and written.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Open {
-    index: u32,
-    handle: NvIndexHandle,
-}
-
 impl Tpm {
     /// The record, of `len` bytes, and the counter. `None`: there is no record, or it was never written.
     ///
     /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
     ///
-    /// Commands: `NV_ReadPublic` twice, `PolicyPCR`, `PolicyOR`, `NV_Read` twice; in a connection's first use of the policy
-    /// also `PCR_Read` and `StartAuthSession`.
+    /// Commands: `NV_ReadPublic` twice, `StartAuthSession`, `PolicyPCR`, `PolicyOR`, `NV_Read` twice; in a connection's first
+    /// use of the policy also `PCR_Read`, and of its session `StartAuthSession`.
     pub fn read_anchor(
         &mut self,
         at: Handles,
@@ -96,8 +89,8 @@ impl Tpm {
     ///
     /// An index of somebody else's making is not written: it has another policy or another authorisation value.
     ///
-    /// Commands: `StartAuthSession`, `PolicyNvWritten`, `PolicyAuthValue`, `PolicyOR`, `NV_Write`, `FlushContext`; in a
-    /// connection's first use of the record also `NV_ReadPublic`.
+    /// Commands: `StartAuthSession`, `PolicyNvWritten`, `PolicyAuthValue`, `PolicyOR`, `NV_Write`; in a connection's first
+    /// use of the record also `NV_ReadPublic`.
     pub fn write_anchor(
         &mut self,
         at: Handles,
@@ -110,6 +103,8 @@ impl Tpm {
     }
 
     /// The record, of `len` bytes, and the counter, after the fence as well.
+    ///
+    /// A record that is missing or another one is refused: this boot had one.
     pub fn read_anchor_again(
         &mut self,
         at: Handles,
@@ -168,7 +163,7 @@ impl Tpm {
     ) -> Result<u64> {
         let data = MaxNvBuffer::try_from(record)?;
         // Not the values read before: a record under those could not be written.
-        let pcr_policy = self.policy_hash_now(policy)?;
+        self.policy_hash_now(policy)?;
         let counter = self.counter_state(&Area::counter(at.counter))?;
         // What is in the record's way is looked at before anything is made.
         let (area, found) = self.record_state(at, policy, record.len())?;
@@ -189,7 +184,7 @@ impl Tpm {
             self.undefine(&area, handle)?;
         }
         let handle = self.define(&area, Some(auth))?;
-        let branches = branches(pcr_policy)?;
+        let branches = branches(self.policy_hash(policy)?)?;
         self.in_session(Encrypt::Command, |tpm, session| {
             tpm.with_pcrs((session, None), policy, Some(&branches), |context| {
                 context.nv_write(NvAuth::NvIndex(handle), handle, data.clone(), 0)
@@ -200,113 +195,6 @@ impl Tpm {
         self.remember(at.counter, counter);
         self.remember(at.record, handle);
         Ok(count)
-    }
-
-    /// What is at the record's handle. The PCRs are read again before a record counts as one of other values.
-    fn record_state(
-        &mut self,
-        at: Handles,
-        policy: Policy,
-        len: usize,
-    ) -> Result<(Area, Option<(NvIndexHandle, State)>)> {
-        let area = Area::record(at.record, self.policy_hash(policy)?, record_len(len)?);
-        let Some(handle) = self.find(at.record)? else {
-            return Ok((area, None));
-        };
-        let state = match self.state_by_name(&area, handle)? {
-            Some(state) => state,
-            None => {
-                let area = Area::record(at.record, self.policy_hash_now(policy)?, area.len);
-                match self.state_by_name(&area, handle)? {
-                    Some(state) => state,
-                    None => self.deviation(&area, handle)?,
-                }
-            }
-        };
-        if state == State::Written {
-            self.remember(at.record, handle);
-        }
-        Ok((area, Some((handle, state))))
-    }
-
-    fn counter_state(&mut self, area: &Area) -> Result<Option<(NvIndexHandle, State)>> {
-        let Some(handle) = self.find(area.index)? else {
-            return Ok(None);
-        };
-        let state = match self.state_by_name(area, handle)? {
-            Some(state) => state,
-            None => self.deviation(area, handle)?,
-        };
-        if state == State::Written {
-            self.remember(area.index, handle);
-        }
-        Ok(Some((handle, state)))
-    }
-
-    /// The index at this handle, whatever it is; `None` if there is none. One command, unless the index is known.
-    fn find(&mut self, index: u32) -> Result<Option<NvIndexHandle>> {
-        if let Some(open) = self.indices.iter().find(|open| open.index == index) {
-            return Ok(Some(open.handle));
-        }
-        let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index)?);
-        let found = fault::patiently(&mut self.context, |context| {
-            context.execute_without_session(|context| context.tr_from_tpm_public(handle))
-        });
-        match found {
-            Ok(object) => Ok(Some(object.into())),
-            Err(error) if fault::code(error) == fault::HANDLE => Ok(None),
-            Err(error) => Err(error).doing(format_args!("looking for NV index {index:#x}")),
-        }
-    }
-
-    fn remember(&mut self, index: u32, handle: NvIndexHandle) {
-        self.indices.retain(|open| open.index != index);
-        self.indices.push(Open { index, handle });
-    }
-
-    /// Compares names, without a command. `None`: the index is not as it is to be.
-    fn state_by_name(&mut self, area: &Area, handle: NvIndexHandle) -> Result<Option<State>> {
-        let name = self.context.tr_get_name(handle.into())?;
-        Ok(area.state_of(name.value()))
-    }
-
-    /// Finds out how an index differs.
-    fn deviation(&mut self, area: &Area, handle: NvIndexHandle) -> Result<State> {
-        let public = fault::patiently(&mut self.context, |context| {
-            context.execute_without_session(|context| context.nv_read_public(handle))
-        });
-        match public {
-            Ok((public, _)) => area.deviation(&public),
-            // tss-esapi does not take every combination of attributes.
-            Err(tss_esapi::Error::WrapperError(_)) => Err(area.foreign()),
-            Err(error) => Err(error).doing(format_args!("asking for NV index {:#x}", area.index)),
-        }
-    }
-
-    /// Makes an index, as the owner. An authorisation value crosses the bus encrypted.
-    fn define(&mut self, area: &Area, auth: Option<&Secret>) -> Result<NvIndexHandle> {
-        let public = area.public()?;
-        let auth = auth.map(|auth| Auth::try_from(auth.expose())).transpose()?;
-        self.in_session(Encrypt::Command, |tpm, session| {
-            let sessions = (Some(AuthSession::Password), Some(session), None);
-            fault::patiently(&mut tpm.context, |context| {
-                context.execute_with_sessions(sessions, |context| {
-                    context.nv_define_space(Provision::Owner, auth.clone(), public.clone())
-                })
-            })
-            .map_err(|error| area.denied(error))
-        })
-        .doing(format_args!("making NV index {:#x}", area.index))
-    }
-
-    fn undefine(&mut self, area: &Area, handle: NvIndexHandle) -> Result<()> {
-        fault::patiently(&mut self.context, |context| {
-            context.execute_with_session(Some(AuthSession::Password), |context| {
-                context.nv_undefine_space(Provision::Owner, handle)
-            })
-        })
-        .map_err(|error| area.denied(error))
-        .doing(format_args!("removing NV index {:#x}", area.index))
     }
 
     fn increment(&mut self, handle: NvIndexHandle) -> Result<u64> {
@@ -418,39 +306,12 @@ impl Tpm {
     }
 }
 
-impl Area {
-    /// What it means that the TPM refuses to make or to remove this index.
-    fn denied(&self, error: tss_esapi::Error) -> Error {
-        match fault::code(error) {
-            fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
-                "the anchor has to be made and the TPM's owner authorisation is set: \
-                 clear it with tpm2_changeauth -c owner until the first boot is done",
-            ),
-            fault::NV_SPACE => self.no_room(),
-            fault::SIZE | fault::ATTRIBUTES => self.not_offered(),
-            _ => Error::from(error),
-        }
-    }
-}
-
 /// The two branches of the record's policy.
 fn branches(pcr_policy: [u8; 32]) -> Result<DigestList> {
     let mut list = DigestList::new();
     list.add(Digest::try_from(&pcr_policy[..])?)?;
     list.add(Digest::try_from(&policy::knowing_auth()[..])?)?;
     Ok(list)
-}
-
-/// A record is read and written in one command.
-fn record_len(len: usize) -> Result<u16> {
-    u16::try_from(len)
-        .ok()
-        .filter(|len| (1..=RECORD_LEN_MAX).contains(len))
-        .ok_or_else(|| {
-            Error::failure(format_args!(
-                "a record of {len} bytes where 1 to {RECORD_LEN_MAX} fit"
-            ))
-        })
 }
 
 fn denied_as(denied: Denied, area: &Area) -> Error {

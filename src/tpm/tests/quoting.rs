@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 
-/// Asks tpm2_checkquote for its opinion; whether it is satisfied.
+/// Asks `tpm2_checkquote` for its opinion; whether it is satisfied.
 fn is_genuine(swtpm: &Swtpm, quote: &Quote, qualifying: &[u8; 32]) -> bool {
     let write = |name: &str, bytes: &[u8]| {
         std::fs::write(swtpm.dir().join(name), bytes).unwrap();
