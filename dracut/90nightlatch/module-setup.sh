@@ -5,7 +5,7 @@
 #     add_dracutmodules+=" nightlatch "
 # in /etc/dracut.conf.d/. The configuration is taken from the machine that builds: /etc/nightlatch/nightlatch.toml.
 
-# shellcheck disable=SC2154 # dracut sets them: initdir, systemdsystemunitdir, systemutildir, udevdir
+# shellcheck disable=SC2154 # dracut sets them: initdir, moddir, systemdsystemunitdir, systemutildir, udevdir
 config=/etc/nightlatch/nightlatch.toml
 
 check() {
@@ -16,6 +16,12 @@ check() {
 
 depends() {
     echo systemd systemd-initrd systemd-udevd dm
+    ! wants_network || echo systemd-networkd
+}
+
+# Whether a volume has the source `service`.
+wants_network() {
+    sed 's/#.*//' "${dracutsysrootdir-}$config" 2>/dev/null | grep -q '"service"'
 }
 
 # The file systems the configuration asks for; btrfs where it does not say.
@@ -35,6 +41,8 @@ installkernel() {
     hostonly='' instmods tpm tpm_crb tpm_tis virtio_blk virtio_scsi virtio_pci virtio_console efivarfs
     # shellcheck disable=SC2046 # one word each
     hostonly='' instmods $(file_systems)
+    # systemd-networkd speaks DHCP over af_packet; the drivers of all other cards come with its dracut module.
+    ! wants_network || hostonly='' instmods af_packet virtio_net hv_netvsc
 }
 
 install() {
@@ -53,6 +61,11 @@ install() {
     inst_rules 10-dm.rules 55-dm.rules 60-persistent-storage-dm.rules 90-nightlatch.rules 95-dm-notify.rules
     # libcryptsetup may ask OpenSSL for these.
     inst_libdir_file 'ossl-modules/legacy.so'
+
+    if wants_network; then
+        inst_simple "$moddir/80-nightlatch.network" /usr/lib/systemd/network/80-nightlatch.network
+        inst_multiple "$systemdsystemunitdir"/network{,-pre,-online}.target
+    fi
 
     local name
     while read -r name; do

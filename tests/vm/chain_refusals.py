@@ -12,9 +12,9 @@ from pathlib import Path
 
 import image as images
 from chain_firmware import FIRST, LATER, booted, refused
-from image import Image
+from image import Image, with_files
 from machine import Disk, Tpm
-from node import DISK_BYTES, Boot, Node, copy_sparse, with_files
+from node import DISK_BYTES, Boot, Node, copy_sparse
 from outcome import Outcome, check, equal
 
 # Long enough for the verity image below the root, which has the same time limit, on a busy machine.

@@ -84,6 +84,29 @@ def dracut(say: Say) -> Image:
     return Image(disk, kernel, initrd, "root=/dev/mapper/system")
 
 
+def with_files(initrd: Path, files: dict[str, str], target: Path) -> Path:
+    """An initrd with files added or replaced; those below a `bin` are made executable."""
+    tree = target.with_suffix(".tree")
+    shutil.rmtree(tree, ignore_errors=True)
+    for name, content in files.items():
+        path = tree / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content.startswith("-> "):
+            path.symlink_to(content.removeprefix("-> "))
+            continue
+        path.write_text(content, encoding="utf-8")
+        path.chmod(0o755 if path.parent.name == "bin" else 0o644)
+    # Only what is new, and its directories: the kernel unpacks one archive over the other.
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    command = ["cpio", "--quiet", "--create", "--format=newc", "--owner=+0:+0"]
+    made = subprocess.run(command, check=True, cwd=tree, input=names.encode(), capture_output=True)
+    before = initrd.read_bytes()
+    # An archive begins at a multiple of four.
+    target.write_bytes(before + bytes(-len(before) % 4) + made.stdout)
+    shutil.rmtree(tree)
+    return target
+
+
 def _root_hash(disk: Path) -> str:
     """The verity root hash: the identifiers of the data and the hash partition, in a row.
 

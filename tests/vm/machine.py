@@ -19,7 +19,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -127,9 +127,13 @@ class Machine:
         memory_mib: int = 2048,
         cpus: int = 2,
         ports: Sequence[str] = (RESULT_PORT,),
+        forwards: Mapping[str, int] | None = None,
         extra: Sequence[str] = (),
     ) -> None:
-        """Starts the machine; `directory` gets its console log and one file per port."""
+        """Starts the machine; `directory` gets its console log and one file per port.
+
+        With `forwards` it has a network card, see `network`.
+        """
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
         self.console = self.directory / "console.log"
@@ -142,7 +146,8 @@ class Machine:
         for path in (self.console, *self._ports.values()):
             path.write_bytes(b"")
         command = [accel.QEMU, "-machine", "q35,smm=off", *accel.arguments(), "-S", "-nodefaults"]
-        command += ["-m", str(memory_mib), "-smp", str(cpus), "-display", "none", "-nic", "none"]
+        command += ["-m", str(memory_mib), "-smp", str(cpus), "-display", "none"]
+        command += network(forwards) if forwards else ["-nic", "none"]
         command += ["-no-reboot", "-no-user-config", "-device", "virtio-rng-pci"]
         command += ["-serial", f"file:{self.console}", *boot.arguments(), *self._channels()]
         for number, disk in enumerate(disks):
@@ -244,6 +249,18 @@ class Machine:
             return "qemu-failed"
         self.monitor.close()
         return self.monitor.reason() or "qemu-failed"
+
+
+def network(forwards: Mapping[str, int]) -> list[str]:
+    """A network card with DHCP on a network of its own, 10.0.2.0/24, where there is nothing but `forwards`.
+
+    Each is an address and port as the guest sees it (`10.0.2.100:443`), and a port on this machine's loopback. What
+    listens there need not have started when the guest does: every connection is a process of its own.
+    """
+    options = "user,id=net0,restrict=on"
+    for address, port in forwards.items():
+        options += f",guestfwd=tcp:{address}-cmd:busybox nc 127.0.0.1 {port}"
+    return ["-netdev", options, "-device", "virtio-net-pci,netdev=net0"]
 
 
 class Follower:

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -114,13 +115,18 @@ class Node:
         *,
         append: str = "",
         firmware: bool = False,
+        forwards: Mapping[str, int] | None = None,
         initrd: Path | None = None,
         journal: bool = False,
         progress: bool = False,
+        smbios: str = "",
         tpm: bool = True,
         without: str = "",
     ) -> Machine:
-        """Starts one boot: from firmware, or of the image's kernel with `append` and `initrd`."""
+        """Starts one boot: from firmware, or of the image's kernel with `append` and `initrd`.
+
+        `smbios` is what the host says to the firmware in a string of type 11.
+        """
         self._boots += 1
         boot: Kernel | Uefi
         if firmware:
@@ -139,6 +145,8 @@ class Node:
             disks=disks,
             tpm=self.tpm if tpm else None,
             ports=ports,
+            forwards=forwards,
+            extra=["-smbios", f"type=11,value={smbios}"] if smbios else [],
         )
 
     def boot(self, **options: Any) -> Boot:
@@ -206,26 +214,3 @@ def copy_sparse(source: Path, target: Path) -> None:
     """Copies an image without its holes."""
     command = ["cp", "--sparse=always", "--reflink=auto", str(source), str(target)]
     subprocess.run(command, check=True)
-
-
-def with_files(initrd: Path, files: dict[str, str], target: Path) -> Path:
-    """An initrd with files added or replaced; those below a `bin` are made executable."""
-    tree = target.with_suffix(".tree")
-    shutil.rmtree(tree, ignore_errors=True)
-    for name, content in files.items():
-        path = tree / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if content.startswith("-> "):
-            path.symlink_to(content.removeprefix("-> "))
-            continue
-        path.write_text(content, encoding="utf-8")
-        path.chmod(0o755 if path.parent.name == "bin" else 0o644)
-    # Only what is new, and its directories: the kernel unpacks one archive over the other.
-    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
-    command = ["cpio", "--quiet", "--create", "--format=newc", "--owner=+0:+0"]
-    made = subprocess.run(command, check=True, cwd=tree, input=names.encode(), capture_output=True)
-    before = initrd.read_bytes()
-    # An archive begins at a multiple of four.
-    target.write_bytes(before + bytes(-len(before) % 4) + made.stdout)
-    shutil.rmtree(tree)
-    return target

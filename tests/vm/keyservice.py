@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nightlatchd on this machine, for nodes in virtual machines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from authority import Identity
+from image import PROGRAMS
+
+DAEMON = PROGRAMS / "nightlatchd"
+START_TIMEOUT_SECONDS = 30
+STOP_TIMEOUT_SECONDS = 30
+CONFIG = """\
+listen = "127.0.0.1:{port}"
+operations-listen = "127.0.0.1:{operations_port}"
+policy = "{directory}/policy.toml"
+audit = "{directory}/audit.jsonl"
+
+[tls]
+certificate = "{identity.certificate}"
+key = "{identity.key}"
+
+[secret]
+master = "file:{secrets}/mastersecret.json"
+measurement-salt = "file:{secrets}/measurement-salt"
+
+[store]
+sqlite = "{directory}/store.sqlite"
+"""
+
+
+class KeyService:
+    """One service: its files below a directory, and a process while it runs."""
+
+    def __init__(self, directory: Path, identity: Identity, policy: str) -> None:
+        """A new service with secrets of its own; it does not run yet."""
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        self.directory = directory.absolute()
+        self.port = free_port()
+        self._operations_port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        secrets = self.directory / "secrets"
+        command = [str(DAEMON), "init", str(secrets)]
+        subprocess.run(command, check=True, capture_output=True)
+        self.admit(policy)
+        self._config = self.directory / "nightlatchd.toml"
+        text = CONFIG.format(
+            directory=self.directory,
+            identity=identity,
+            operations_port=self._operations_port,
+            port=self.port,
+            secrets=secrets,
+        )
+        self._config.write_text(text, encoding="utf-8")
+
+    def __enter__(self) -> KeyService:
+        self.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self.stop()
+
+    def admit(self, policy: str) -> None:
+        """Puts this policy in the place of the one before; a service that runs takes it over."""
+        unfinished = self.directory / "policy.new"
+        unfinished.write_text(policy, encoding="utf-8")
+        unfinished.rename(self.directory / "policy.toml")
+
+    def start(self) -> None:
+        """Starts the service and returns when it is ready."""
+        with (self.directory / "nightlatchd.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [str(DAEMON), "--config", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + START_TIMEOUT_SECONDS
+        while not self._ready():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                said = (self.directory / "nightlatchd.log").read_text(errors="replace")
+                self.stop()
+                raise RuntimeError(f"starting nightlatchd: it is not ready:\n{said}")
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """Asks the service to end, and waits for it."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(timeout=STOP_TIMEOUT_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._process = None
+
+    def audit(self) -> list[dict[str, Any]]:
+        """The audit log."""
+        path = self.directory / "audit.jsonl"
+        if not path.exists():
+            return []
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+    def _ready(self) -> bool:
+        url = f"http://127.0.0.1:{self._operations_port}/readyz"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+
+
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

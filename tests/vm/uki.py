@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Another unified kernel image for a disk that mkosi built: the same kernel, command line and root, another initrd."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+from image import Image, with_files
+
+STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+# Debian 12 does not have it in the path.
+UKIFY = "/usr/lib/systemd/ukify"
+# Of Debian, because Debian's modules are made for it.
+PYTHON = "/usr/bin/python3"
+
+
+def with_initrd_files(base: Image, files: dict[str, str], name: str) -> Image:
+    """The image with files added to its initrd, or replaced there: a disk called `name` beside the old one."""
+    disk = base.disk.with_name(f"{name}.raw")
+    work = disk.with_suffix(".tree")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    initrd = with_files(base.initrd, files, disk.with_suffix(".initrd"))
+    unified = work / "unified.efi"
+    _unify(base, initrd, work, unified)
+    _run(["cp", "--sparse=always", "--reflink=auto", str(base.disk), str(disk)])
+    _put(unified, disk)
+    shutil.rmtree(work)
+    return replace(base, disk=disk, initrd=initrd)
+
+
+def _unify(base: Image, initrd: Path, work: Path, target: Path) -> None:
+    """Puts a unified kernel image together from the parts of the old one."""
+    old = base.disk.with_suffix(".efi")
+    for section in (".osrel", ".cmdline", ".uname"):
+        out = str(work / section)
+        _run(["objcopy", "--output-target=binary", f"--only-section={section}", str(old), out])
+    stub = work / "stub"
+    start = _partitions(base.disk)["root-x86-64"]["start"] * 512
+    with stub.open("wb") as file:
+        command = ["unsquashfs", "-offset", str(start), "-cat", str(base.disk), STUB]
+        subprocess.run(command, check=True, stdout=file)
+    uname = (work / ".uname").read_text(encoding="ascii").rstrip("\0")
+    ukify = shutil.which("ukify") or UKIFY
+    command = [PYTHON, ukify, "build", f"--stub={stub}", f"--output={target}", "--efi-arch=x64"]
+    command += [f"--linux={base.kernel}", f"--initrd={initrd}", f"--uname={uname}"]
+    command += [f"--cmdline=@{work / '.cmdline'}", f"--os-release=@{work / '.osrel'}"]
+    _run(command)
+
+
+def _put(unified: Path, disk: Path) -> None:
+    """Replaces every unified kernel image in the disk's ESP."""
+    esp = f"{disk}@@{_partitions(disk)['esp']['start'] * 512}"
+    listed = _run(["mdir", "-b", "-/", "-i", esp, "::/EFI"]).splitlines()
+    old = [path for path in listed if path.lower().endswith(".efi")]
+    if not old:
+        raise RuntimeError(f"{disk}: no unified kernel image in {listed}")
+    # First all of them away: there is no room for two generations.
+    for path in old:
+        _run(["mdel", "-i", esp, path])
+    for path in old:
+        _run(["mcopy", "-i", esp, str(unified), path])
+
+
+def _partitions(disk: Path) -> dict[str, dict[str, int]]:
+    """The partition table, by name."""
+    table = json.loads(_run(["sfdisk", "--json", str(disk)]))["partitiontable"]
+    return {partition["name"]: partition for partition in table["partitions"]}
+
+
+def _run(command: list[str]) -> str:
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise RuntimeError(f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}{ended.stderr}")
+    return ended.stdout
