@@ -21,7 +21,7 @@ PYTHON = "/usr/bin/python3"
 def with_initrd_files(base: Image, files: dict[str, str], name: str) -> Image:
     """The image with files added to its initrd, or replaced there: a disk called `name` beside the old one."""
     disk = base.disk.with_name(f"{name}.raw")
-    work = disk.with_suffix(".tree")
+    work = disk.with_suffix(".parts")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     initrd = with_files(base.initrd, files, disk.with_suffix(".initrd"))
@@ -35,14 +35,15 @@ def with_initrd_files(base: Image, files: dict[str, str], name: str) -> Image:
 
 def _unify(base: Image, initrd: Path, work: Path, target: Path) -> None:
     """Puts a unified kernel image together from the parts of the old one."""
-    old = base.disk.with_suffix(".efi")
+    old = str(work / "old.efi")
+    _run(["mcopy", "-i", _esp(base.disk), _unified_images(base.disk)[0], old])
     for section in (".osrel", ".cmdline", ".uname"):
         out = str(work / section)
-        _run(["objcopy", "--output-target=binary", f"--only-section={section}", str(old), out])
+        _run(["objcopy", "--output-target=binary", f"--only-section={section}", old, out])
     stub = work / "stub"
-    start = _partitions(base.disk)["root-x86-64"]["start"] * 512
+    start = str(_start(base.disk, "root-x86-64"))
     with stub.open("wb") as file:
-        command = ["unsquashfs", "-offset", str(start), "-cat", str(base.disk), STUB]
+        command = ["unsquashfs", "-offset", start, "-cat", str(base.disk), STUB]
         subprocess.run(command, check=True, stdout=file)
     uname = (work / ".uname").read_text(encoding="ascii").rstrip("\0")
     ukify = shutil.which("ukify") or UKIFY
@@ -54,22 +55,33 @@ def _unify(base: Image, initrd: Path, work: Path, target: Path) -> None:
 
 def _put(unified: Path, disk: Path) -> None:
     """Replaces every unified kernel image in the disk's ESP."""
-    esp = f"{disk}@@{_partitions(disk)['esp']['start'] * 512}"
-    listed = _run(["mdir", "-b", "-/", "-i", esp, "::/EFI"]).splitlines()
-    old = [path for path in listed if path.lower().endswith(".efi")]
-    if not old:
-        raise RuntimeError(f"{disk}: no unified kernel image in {listed}")
+    paths = _unified_images(disk)
     # First all of them away: there is no room for two generations.
-    for path in old:
-        _run(["mdel", "-i", esp, path])
-    for path in old:
-        _run(["mcopy", "-i", esp, str(unified), path])
+    for path in paths:
+        _run(["mdel", "-i", _esp(disk), path])
+    for path in paths:
+        _run(["mcopy", "-i", _esp(disk), str(unified), path])
 
 
-def _partitions(disk: Path) -> dict[str, dict[str, int]]:
-    """The partition table, by name."""
+def _unified_images(disk: Path) -> list[str]:
+    """The unified kernel images in the disk's ESP."""
+    listed = _run(["mdir", "-b", "-/", "-i", _esp(disk), "::/EFI"]).splitlines()
+    found = [path for path in listed if path.lower().endswith(".efi")]
+    if not found:
+        raise RuntimeError(f"{disk}: no unified kernel image in {listed}")
+    return found
+
+
+def _esp(disk: Path) -> str:
+    """The disk's ESP, as mtools want it."""
+    return f"{disk}@@{_start(disk, 'esp')}"
+
+
+def _start(disk: Path, partition: str) -> int:
+    """Where a partition begins, in bytes."""
     table = json.loads(_run(["sfdisk", "--json", str(disk)]))["partitiontable"]
-    return {partition["name"]: partition for partition in table["partitions"]}
+    starts = {entry["name"]: entry["start"] for entry in table["partitions"]}
+    return int(starts[partition]) * table["sectorsize"]
 
 
 def _run(command: list[str]) -> str:
