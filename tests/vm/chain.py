@@ -20,7 +20,9 @@ import chain_firmware
 import chain_power
 import chain_refusals
 import chain_secrets
+import chain_service
 import image
+import keyservice
 from outcome import Outcome
 
 WORK = image.CACHE.parent / "chain"
@@ -28,6 +30,7 @@ Scenario = Callable[[Outcome, image.Image, Path], None]
 # The longest first.
 SCENARIOS: dict[str, Scenario] = {
     "refusals": chain_refusals.run,
+    "service": chain_service.run,
     "power": chain_power.run,
     "firmware": chain_firmware.run,
     "secrets": chain_secrets.run,
@@ -51,10 +54,12 @@ def main(filters: list[str]) -> int:
         images["demo"] = image.demo(print)
         if "dracut" in chosen:
             images["dracut"] = image.dracut(print)
+        if "service" in chosen:
+            images["service"] = keyservice.service_image(images["demo"], print)
 
     def run(name: str) -> None:
         started = time.monotonic()
-        used = images["dracut" if name == "dracut" else "demo"]
+        used = images.get(name, images["demo"])
         # Counted as well, so that a scenario that ends early shows.
         failed = False
         try:

@@ -4,18 +4,14 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Sequence
 
-import accel
 import image
 from chain_firmware import HEADER_OFFSET
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
+from telling import Row, paint, say, speed, step, table
 
 WORK = image.CACHE.parent / "demo"
 FORMATTED, UNLOCKED, REFUSED = "formats both", "unlocks both", "refuses it, exit 77"
-COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
-STARTED = time.monotonic()
 
 
 def main() -> int:
@@ -39,7 +35,7 @@ class Story:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._rows: list[tuple[str, str, str, float, bool]] = []
+        self._rows: list[Row] = []
         # What the first boot measured, and how often the volumes were opened.
         self._cluster = ""
         self._opened = 0
@@ -60,7 +56,7 @@ class Story:
         step(paint(f"{happened}; {boot.seconds():.0f} s", colour))
         if problems:
             say(paint(f"    the machine's console and report: {machine.directory}", "yellow"))
-        self._rows.append((disks, expected, happened, boot.seconds(), not problems))
+        self._rows.append(Row((disks, expected, happened), boot.seconds(), not problems))
 
     def _judge(self, boot: Boot, expected: str, before: str) -> tuple[str, list[str]]:
         """What happened, in words, and what of it was not expected."""
@@ -88,18 +84,11 @@ class Story:
 
     def table(self) -> int:
         """The summary, and the exit code."""
-        say("")
-        rows = [("boot", "disks", "expected", "happened", "time", "")]
-        for number, (disks, expected, happened, seconds, good) in enumerate(self._rows, 1):
-            mark = "ok" if good else "DIFFERS"
-            rows.append((str(number), disks, expected, happened, f"{seconds:.0f} s", mark))
-        print_table(rows)
-        if self._cluster:
-            say(f"PCR 15 of every boot that came up: {self._cluster}")
-        good = all(row[-1] for row in self._rows)
-        verdict = "all as it should be" if good else "something differs"
-        say(paint(verdict, "green" if good else "red") + f", {time.monotonic() - STARTED:.0f} s")
-        return 0 if good else 1
+        return table(
+            ("disks", "expected", "happened"),
+            self._rows,
+            f"PCR 15 of every boot that came up: {self._cluster}" if self._cluster else "",
+        )
 
 
 def counts_text(counts: object) -> str:
@@ -108,38 +97,6 @@ def counts_text(counts: object) -> str:
         return "?"
     values = sorted({str(value) for value in counts.values()})
     return "/".join(values)
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they must be; the last one coloured."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for index, row in enumerate(rows):
-        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-        line = "  ".join(cells).rstrip()
-        colour = "bold" if index == 0 else "green" if row[-1] == "ok" else "red"
-        say("  " + paint(line, colour))
-
-
-def speed() -> str:
-    """How the machines run."""
-    return "KVM" if accel.name() == "kvm" else "software emulation (no usable KVM)"
-
-
-def step(text: str) -> None:
-    """One thing that was done, and when."""
-    say(paint(f"{time.monotonic() - STARTED:7.1f} s", "dim") + f"  {text}")
-
-
-def say(text: str) -> None:
-    """One line, at once."""
-    print(text, flush=True)
-
-
-def paint(text: str, colour: str) -> str:
-    """Coloured where somebody looks."""
-    if not sys.stdout.isatty():
-        return text
-    return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m"
 
 
 if __name__ == "__main__":

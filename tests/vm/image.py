@@ -46,10 +46,15 @@ class Image:
         """The kernel command line for a boot without firmware."""
         return f"{self.root} {COMMON_OPTIONS}"
 
+    @property
+    def command_line(self) -> str:
+        """The command line in the unified kernel image."""
+        return f"{self.root} console=ttyS0 {COMMON_OPTIONS}"
+
 
 def programs(say: Say) -> None:
     """Builds the programs that go into the images."""
-    say("building nightlatch and nightlatchctl")
+    say("building the programs")
     _run("cargo", ["cargo", "build", "--release", "--locked", "--bins"], cwd=PROJECT)
 
 
@@ -63,7 +68,8 @@ def demo(say: Say) -> Image:
         say("building the image: unified kernel image, verity root")
         _mkosi(here / "demo/image", [tools], [f"--initrd={CACHE}/initrd.cpio.zst"])
 
-    _unless_kept("demo", [here / "demo", here / "initrd", here / "install", *_programs()], make)
+    inputs = [here / "demo/initrd", here / "demo/image", here / "initrd", here / "install"]
+    _unless_kept("demo", [*inputs, *_programs()], make)
     disk = CACHE / "image.raw"
     root = f"roothash={_root_hash(disk)}"
     return Image(disk, CACHE / "image.vmlinuz", CACHE / "image.initrd", root)
@@ -78,7 +84,8 @@ def dracut(say: Say) -> Image:
         say("building a Debian, and its initrd with dracut")
         _mkosi(here, [_staged("system")])
 
-    inputs = [here, PROJECT / "mkosi/demo", PROJECT / "mkosi/install", PROJECT / "dracut"]
+    inputs = [here, *(PROJECT / name for name in ("mkosi/demo/initrd", "mkosi/demo/image"))]
+    inputs += [PROJECT / "mkosi/initrd/network", PROJECT / "mkosi/install", PROJECT / "dracut"]
     _unless_kept("dracut", [*inputs, *_programs()], make)
     disk, kernel, initrd = (name.with_suffix(s) for s in (".raw", ".vmlinuz", ".initrd"))
     return Image(disk, kernel, initrd, "root=/dev/mapper/system")
@@ -138,7 +145,9 @@ def _mkosi(directory: Path, trees: Sequence[Path], extra: Sequence[str] = ()) ->
     version = int(_output(["mkosi", "--version"]).split()[1].split(".")[0].split("~")[0])
     sandbox = "--package-manager-tree" if version < 25 else "--sandbox-tree"
     command = ["mkosi", f"--directory={directory}", f"{sandbox}={_apt_tree()}"]
-    command += [f"--output-dir={CACHE}", f"--cache-dir={_made(CACHE / 'cache')}"]
+    # One cache for each: its key in there does not say what the packages are for.
+    cache = _made(CACHE / "cache" / directory.name)
+    command += [f"--output-dir={CACHE}", f"--cache-dir={cache}"]
     command += [f"--package-cache-dir={_made(CACHE / 'packages')}", "--incremental=yes", "--force"]
     command += [f"--extra-tree={tree}" for tree in trees]
     _run(f"mkosi-{directory.name}", [*command, *extra, "build"])

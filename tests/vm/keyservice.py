@@ -13,9 +13,13 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from authority import Identity
-from image import PROGRAMS
+import image
+import uki
+from authority import Authority, Identity
+from image import PROGRAMS, PROJECT, Image, Say
 
+# Where a node finds a service: the addresses in mkosi/demo/service, and what certificates of the tests are for.
+ADDRESSES = ("10.0.2.100", "10.0.2.101")
 DAEMON = PROGRAMS / "nightlatchd"
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 30
@@ -119,6 +123,24 @@ class KeyService:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
+
+
+def authority(name: str) -> Authority:
+    """One of the tests' certificate authorities: `trusted` by the nodes, `foreign` to them."""
+    return Authority(image.CACHE / f"authority-{name}", f"nightlatch test authority, {name}")
+
+
+def service_image(demo: Image, say: Say) -> Image:
+    """The demo image with a configuration that has a key service, and the certificate that vouches for it."""
+    say("putting the configuration for a key service into the image")
+    tree = PROJECT / "mkosi/demo/service"
+    files = {
+        str(path.relative_to(tree)): path.read_text(encoding="utf-8")
+        for path in tree.rglob("*")
+        if path.is_file()
+    }
+    files["etc/nightlatch/service-ca.pem"] = authority("trusted").certificate.read_text("ascii")
+    return uki.with_initrd_files(demo, files, "service")
 
 
 def free_port() -> int:

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A key service and its nodes, admitted as README.md's "Admitting an image" says."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from image import Image
+from keyservice import ADDRESSES, KeyService, authority
+from machine import Tpm
+from node import Node
+
+# What the host adds to the kernel's command line: systemd-stub takes it from SMBIOS, and measures it into PCR 12.
+EXTRA_TEXT = "systemd.debug_shell"
+EXTRA = f"io.systemd.stub.kernel-cmdline-extra={EXTRA_TEXT}"
+# No digest is that.
+UNKNOWN = "00" * 32
+PROGRAM = re.compile(r"was started: expected [0-9a-f or]+, found ([0-9a-f]{64})")
+POLICY = """\
+[ek]
+roots = ["{manufacturer}/swtpm-localca-rootca-cert.pem"]
+intermediates = ["{manufacturer}/issuercert.pem"]
+
+[[image]]
+name = "demo"
+uki-hash = [{programs}]
+command-line = ["{command_line}"]
+secure-boot = false
+
+[image.pcrs]
+# What systemd-stub finds beside the image, extensions of the initrd for example: nothing.
+13 = ["{nothing}"]
+
+[[role]]
+name = "node"
+volumes = ["state", "root"]
+images = ["demo"]
+"""
+
+
+class Fleet:
+    """Services and nodes below one directory. The TPMs are from one manufacturer."""
+
+    def __init__(self, directory: Path, image: Image) -> None:
+        """A service that admits no image yet; it does not run."""
+        self.directory = directory
+        self.image = image
+        self._manufacturer = directory.absolute() / "manufacturer"
+        self._policy = self._policy_for([UNKNOWN])
+        # So that there is a manufacturer to name in the policy.
+        self.tpm(directory / "first-tpm")
+        self.service = self.another_service("service")
+
+    def another_service(self, name: str, authority_name: str = "trusted") -> KeyService:
+        """A service with secrets of its own and today's policy."""
+        identity = authority(authority_name).server(*ADDRESSES)
+        return KeyService(self.directory / name, identity, self._policy)
+
+    def tpm(self, directory: Path) -> Tpm:
+        """A TPM fresh from the factory, certificates included."""
+        tpm = Tpm(directory)
+        tpm.manufacture(self._manufacturer)
+        return tpm
+
+    def node(self, directory: Path) -> Node:
+        """A machine with blank disks."""
+        node = Node(directory, self.image)
+        node.tpm = self.tpm(directory / "tpm")
+        return node
+
+    def admit(self, denial: dict[str, Any]) -> None:
+        """Takes the programs that a denied boot started for those of the image."""
+        programs = PROGRAM.findall(denial["why"])
+        if not programs:
+            raise AssertionError(f"no program in the denial: {denial}")
+        self._policy = self._policy_for(programs)
+        self.service.admit(self._policy)
+
+    def _policy_for(self, programs: list[str]) -> str:
+        return POLICY.format(
+            command_line=self.image.command_line,
+            manufacturer=self._manufacturer,
+            nothing="00" * 32,
+            programs=", ".join(f'"{program}"' for program in programs),
+        )
+
+
+def denials(service: KeyService) -> list[dict[str, Any]]:
+    """The audit log's lines about machines that got nothing."""
+    return [line for line in service.audit() if line["event"] == "denial"]
+
+
+def forwards(*services: KeyService) -> dict[str, int]:
+    """Where a node finds these services: the first at the first address, and so on."""
+    return {f"{address}:443": service.port for address, service in zip(ADDRESSES, services)}
