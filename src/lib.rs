@@ -35,6 +35,8 @@ pub mod handoff;
 pub mod header;
 pub mod kernel;
 pub mod key;
+#[cfg(feature = "daemon")]
+pub mod keyservice;
 pub mod logging;
 pub mod measure;
 pub mod pcr;
