@@ -30,6 +30,7 @@ pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod evidence;
 pub mod generator;
 pub mod handoff;
 pub mod header;

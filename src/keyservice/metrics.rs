@@ -43,7 +43,7 @@ struct Of {
 pub struct Metrics {
     registry: Registry,
     requests: Family<Ended, Counter>,
-    seconds: Family<In, Histogram>,
+    seconds: Family<In, Histogram, fn() -> Histogram>,
     reloads: Family<Of, Counter>,
     /// Connections that are open.
     pub connections: Gauge,
@@ -55,7 +55,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("nightlatchd");
         let requests = Family::default();
-        let seconds = Family::new_with_constructor(|| Histogram::new(BUCKETS_S));
+        let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
         let reloads = Family::default();
         let connections = Gauge::default();
         let refused_connections = Counter::default();
@@ -93,6 +93,10 @@ impl Default for Metrics {
             refused_connections,
         }
     }
+}
+
+fn histogram() -> Histogram {
+    Histogram::new(BUCKETS_S)
 }
 
 impl Metrics {
