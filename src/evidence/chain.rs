@@ -137,4 +137,4 @@ fn certificates(text: &str) -> Result<Vec<Certificate>, Refusal> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

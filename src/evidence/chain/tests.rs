@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Chains that swtpm_localca made, and chains made byte by byte in which one thing is wrong.
 
-mod made;
+pub(in crate::evidence) mod made;
 
 use std::fs;
 use std::path::Path;

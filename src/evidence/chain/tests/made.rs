@@ -159,6 +159,25 @@ impl Made {
     }
 }
 
+/// An endorsement key and everything that vouches for it.
+pub(in crate::evidence) struct Certified {
+    pub(in crate::evidence) roots: String,
+    pub(in crate::evidence) intermediates: String,
+    pub(in crate::evidence) certificate: Vec<u8>,
+    pub(in crate::evidence) ek: Ek,
+    pub(in crate::evidence) now: SystemTime,
+}
+
+/// One that is accepted.
+pub(in crate::evidence) fn certified() -> Certified {
+    Chain::good().certified()
+}
+
+fn ek() -> Ek {
+    let public = Key::new(9).area(EK_ATTRIBUTES, &[0, 6, 0, 128, 0, 0x43], &[0, 0x10]);
+    Ek::parse(&public).unwrap()
+}
+
 /// A root on P-384, an intermediate on P-256, and an endorsement certificate.
 struct Chain {
     root: Made,
@@ -171,8 +190,7 @@ struct Chain {
 
 impl Chain {
     fn good() -> Self {
-        let key = Key::new(9).area(EK_ATTRIBUTES, &[0, 6, 0, 128, 0, 0x43], &[0, 0x10]);
-        let spki = Ek::parse(&key).unwrap().spki_der().to_vec();
+        let spki = ek().spki_der().to_vec();
         let mut issuer = Made::authority("issuer", "root", &Authority::p256(2));
         issuer.extensions[0] = constraints(true, Some(0));
         Self {
@@ -190,9 +208,7 @@ impl Chain {
         }
     }
 
-    fn verdict(&self) -> Result<(), String> {
-        let public = Key::new(9).area(EK_ATTRIBUTES, &[0, 6, 0, 128, 0, 0x43], &[0, 0x10]);
-        let ek = Ek::parse(&public).unwrap();
+    fn certified(&self) -> Certified {
         let text = |der: &[u8]| encode_string("CERTIFICATE", LineEnding::LF, der).unwrap();
         let (root, issuer) = (Authority::p384(1), Authority::p256(2));
         let mut others = String::new();
@@ -202,17 +218,22 @@ impl Chain {
         } else {
             others += &text(&self.issuer.signed_by(&root));
         }
-        let roots = text(&self.root.signed_by(&root));
         // Near enough, in years of 365.25 days.
         let seconds = (self.year - 1970) * 31_557_600 + 86_400;
-        Authorities::from_pem(&roots, &others)
+        Certified {
+            roots: text(&self.root.signed_by(&root)),
+            intermediates: others,
+            certificate: self.leaf.signed_by(&issuer),
+            ek: ek(),
+            now: UNIX_EPOCH + Duration::from_secs(seconds),
+        }
+    }
+
+    fn verdict(&self) -> Result<(), String> {
+        let chain = self.certified();
+        Authorities::from_pem(&chain.roots, &chain.intermediates)
             .unwrap()
-            .verify(
-                &self.leaf.signed_by(&issuer),
-                &[],
-                &ek,
-                UNIX_EPOCH + Duration::from_secs(seconds),
-            )
+            .verify(&chain.certificate, &[], &chain.ek, chain.now)
             .map_err(|refusal| {
                 assert_eq!(refusal.check, Check::EkChain);
                 refusal.why
