@@ -13,6 +13,8 @@ pub mod attest;
 pub mod chain;
 pub mod credential;
 pub mod eventlog;
+#[cfg(test)]
+mod fixture;
 pub mod key;
 pub mod policy;
 pub mod registers;

@@ -150,3 +150,6 @@ fn selection(bytes: &mut Bytes<'_>) -> Result<Selection, Refusal> {
         Registers::from_bits(bits).ok_or_else(|| bytes.refusal("it selects a PCR above 23"))?;
     Ok(Selection { algorithm, pcrs })
 }
+
+#[cfg(test)]
+mod tests;

@@ -135,3 +135,6 @@ fn certificates(text: &str) -> Result<Vec<Certificate>, Refusal> {
     }
     Ok(found)
 }
+
+#[cfg(test)]
+pub(super) mod tests;

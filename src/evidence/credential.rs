@@ -138,3 +138,6 @@ fn sized(bytes: &[u8]) -> Result<Vec<u8>> {
     let len = u16::try_from(bytes.len()).map_err(Error::failure)?;
     Ok([&len.to_be_bytes(), bytes].concat())
 }
+
+#[cfg(test)]
+mod tests;

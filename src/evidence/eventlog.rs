@@ -255,3 +255,6 @@ impl fmt::Display for Event {
         write!(f, "PCR {}: {}: {digest}", self.pcr, self.what)
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -204,3 +204,6 @@ impl Ek {
         &self.spki
     }
 }
+
+#[cfg(test)]
+mod tests;

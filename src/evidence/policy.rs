@@ -203,3 +203,6 @@ impl Policy {
         Err(nearest.unwrap_or_else(|| Explanation::of_role("it may boot no image".into())))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -212,3 +212,6 @@ fn logs(asked: &Asked<'_>, given: &Given<'_>) -> Result<(Registers, Vec<Event>),
     }
     Ok((explained, log.events(asked.bank, explained)))
 }
+
+#[cfg(test)]
+mod tests;
