@@ -143,8 +143,9 @@ impl Tpm {
                     context.activate_credential(ak.handle, ek.handle, blob.clone(), secret.clone())
                 })
             })
+            // libtpms says FAILURE where RSA decrypts to nothing sensible, and goes on working.
             .map_err(|error| match fault::code(error) {
-                fault::INTEGRITY | fault::VALUE | fault::SIZE => {
+                fault::INTEGRITY | fault::VALUE | fault::SIZE | fault::FAILURE => {
                     Error::refused("the service made it for another TPM or another attestation key")
                 }
                 _ => Error::from(error),
