@@ -40,6 +40,7 @@ pub mod key;
 pub mod keyservice;
 pub mod logging;
 pub mod measure;
+pub mod memory;
 pub mod pcr;
 pub mod program;
 pub mod protocol;

@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn secrets_are_made_once_and_are_private() {
-        let directory = std::env::temp_dir().join(format!("nightlatch-init-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("nightlatch-init-{}", std::process::id()));
         write(&directory).unwrap();
         let read = |name| fs::read_to_string(directory.join(name)).unwrap();
         let (master, salt) = (read(MASTER_FILE), read(MEASUREMENT_SALT_FILE));
@@ -87,7 +88,10 @@ mod tests {
         }
         let error = write(&directory).unwrap_err();
         assert!(error.to_string().contains("it is there already"), "{error}");
-        assert_eq!((master, salt), (read(MASTER_FILE), read(MEASUREMENT_SALT_FILE)));
+        assert_eq!(
+            (master, salt),
+            (read(MASTER_FILE), read(MEASUREMENT_SALT_FILE))
+        );
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -105,8 +105,14 @@ mod tests {
     #[test]
     fn a_network_of_ipv6_is_one_peer() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
-        assert_eq!(peer(address("2001:db8:1:2:3::4")), peer(address("2001:db8:1:2::9")));
-        assert_ne!(peer(address("2001:db8:1:2::9")), peer(address("2001:db8:1:3::9")));
+        assert_eq!(
+            peer(address("2001:db8:1:2:3::4")),
+            peer(address("2001:db8:1:2::9"))
+        );
+        assert_ne!(
+            peer(address("2001:db8:1:2::9")),
+            peer(address("2001:db8:1:3::9"))
+        );
         assert_eq!(peer(address("::ffff:192.0.2.1")), address("192.0.2.1"));
         assert_ne!(peer(address("192.0.2.1")), peer(address("192.0.2.2")));
     }

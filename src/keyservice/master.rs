@@ -97,13 +97,15 @@ impl Master {
 
 fn read<T>(source: &Source, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     let path = source.path()?;
-    let text = fs::read_to_string(&path).map(Zeroizing::new).map_err(|error| {
-        let hint = match error.kind() {
-            std::io::ErrorKind::NotFound => ": nightlatchd init makes it, once for a fleet",
-            _ => "",
-        };
-        Error::config(format_args!("{}: {error}{hint}", path.display()))
-    })?;
+    let text = fs::read_to_string(&path)
+        .map(Zeroizing::new)
+        .map_err(|error| {
+            let hint = match error.kind() {
+                std::io::ErrorKind::NotFound => ": nightlatchd init makes it, once for a fleet",
+                _ => "",
+            };
+            Error::config(format_args!("{}: {error}{hint}", path.display()))
+        })?;
     require_private(source, &path)?;
     parse(&text).doing(path.display())
 }
@@ -111,7 +113,10 @@ fn read<T>(source: &Source, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> 
 /// A file that others may read is no secret. A credential is systemd's to protect.
 fn require_private(source: &Source, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
-    let mode = fs::metadata(path).doing(path.display())?.permissions().mode();
+    let mode = fs::metadata(path)
+        .doing(path.display())?
+        .permissions()
+        .mode();
     match source {
         Source::File(_) if mode & 0o007 != 0 => Err(Error::config(format_args!(
             "{}: everybody may read it (mode {:o}): chmod 0600",
@@ -203,13 +208,17 @@ mod tests {
             assert!(!error.to_string().contains(&key), "{error}");
         }
         let error = master(r#"{"key":12345678}"#).unwrap_err().to_string();
-        assert!(error.contains("line 1") && !error.contains("12345"), "{error}");
+        assert!(
+            error.contains("line 1") && !error.contains("12345"),
+            "{error}"
+        );
     }
 
     #[test]
     fn a_master_secret_that_everybody_may_read_is_refused() {
         use std::os::unix::fs::PermissionsExt as _;
-        let directory = std::env::temp_dir().join(format!("nightlatch-master-{}", std::process::id()));
+        let directory =
+            std::env::temp_dir().join(format!("nightlatch-master-{}", std::process::id()));
         super::super::init::write(&directory).unwrap();
         let source = |name| Source::File(directory.join(name));
         let from = SecretFrom {
@@ -220,7 +229,10 @@ mod tests {
         let path = from.master.path().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = Master::load(&from).unwrap_err().to_string();
-        assert!(error.contains("everybody may read it (mode 644)"), "{error}");
+        assert!(
+            error.contains("everybody may read it (mode 644)"),
+            "{error}"
+        );
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -60,8 +60,6 @@ pub struct Admitted {
     pub volumes: Vec<VolumeId>,
     /// The image it booted, as the policy calls it.
     pub image: String,
-    /// Whether it may have what the clusterID is derived from.
-    pub cluster: bool,
 }
 
 /// The hash a session remembers a credential's secret by.

@@ -4,7 +4,7 @@
 //! A key that is absent can be created, and a value that was read can be swapped or removed as long as nobody changed it
 //! since. There is no other write. Calls block; they belong on threads that may.
 
-mod sqlite;
+pub mod sqlite;
 
 use super::config::StoreAt;
 use crate::error::Result;

@@ -128,8 +128,7 @@ impl Sqlite {
     fn write<T>(&self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> Result<T> {
         let mut writer = lock(&self.writer);
         let run = || -> rusqlite::Result<T> {
-            let transaction =
-                writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
             let done = work(&transaction)?;
             transaction.commit()?;
             Ok(done)

@@ -42,9 +42,13 @@ fn pair(key: &str, value: &str) -> (String, Vec<u8>) {
 #[test]
 fn a_key_is_created_once() {
     let scratch = Scratch::new();
-    let made = scratch.store.create(&[pair("a/1", "one"), pair("a/2", "two")]);
+    let made = scratch
+        .store
+        .create(&[pair("a/1", "one"), pair("a/2", "two")]);
     assert_eq!(made.unwrap(), [None, None]);
-    let made = scratch.store.create(&[pair("a/1", "other"), pair("a/3", "three")]);
+    let made = scratch
+        .store
+        .create(&[pair("a/1", "other"), pair("a/3", "three")]);
     let [Some(there), None] = &made.unwrap()[..] else {
         panic!("a key was created twice");
     };
@@ -92,7 +96,10 @@ fn of_many_that_create_or_swap_at_once_one_wins() {
     let race = |work: &(dyn Fn(usize) -> bool + Sync)| -> usize {
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..8).map(|n| scope.spawn(move || work(n))).collect();
-            threads.into_iter().map(|t| usize::from(t.join().unwrap())).sum()
+            threads
+                .into_iter()
+                .map(|t| usize::from(t.join().unwrap()))
+                .sum()
         })
     };
     for round in 0..20 {
@@ -100,7 +107,12 @@ fn of_many_that_create_or_swap_at_once_one_wins() {
         let create = |n: usize| store.create(&[pair(&key, &n.to_string())]).unwrap() == [None];
         assert_eq!(race(&create), 1);
         let old = store.get(&key).unwrap().unwrap();
-        let swap = |n: usize| store.swap(&[(old.clone(), vec![9, u8::try_from(n).unwrap()])]).unwrap() == [true];
+        let swap = |n: usize| {
+            store
+                .swap(&[(old.clone(), vec![9, u8::try_from(n).unwrap()])])
+                .unwrap()
+                == [true]
+        };
         assert_eq!(race(&swap), 1);
     }
 }
@@ -126,6 +138,8 @@ fn a_store_of_a_later_version_is_left_alone() {
         .unwrap()
         .pragma_update(None, "user_version", 2)
         .unwrap();
-    let error = Store::open(&at(&scratch.directory)).unwrap_err().to_string();
+    let error = Store::open(&at(&scratch.directory))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("its tables have version 2"), "{error}");
 }
