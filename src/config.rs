@@ -419,7 +419,7 @@ impl Config {
 }
 
 /// A message with the line it is about and, where the line sets one, the key.
-fn at(text: &str, span: &Range<usize>, message: &str) -> Error {
+pub(crate) fn at(text: &str, span: &Range<usize>, message: &str) -> Error {
     let before = text.get(..span.start).unwrap_or(text);
     let number = before.matches('\n').count().saturating_add(1);
     let line = text.lines().nth(number.saturating_sub(1)).unwrap_or("");

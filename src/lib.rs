@@ -30,13 +30,17 @@ pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod error;
+pub mod evidence;
 pub mod generator;
 pub mod handoff;
 pub mod header;
 pub mod kernel;
 pub mod key;
+#[cfg(feature = "daemon")]
+pub mod keyservice;
 pub mod logging;
 pub mod measure;
+pub mod memory;
 pub mod pcr;
 pub mod program;
 pub mod protocol;

@@ -14,7 +14,9 @@
 //! [`Tpm::read_anchor`] seven, [`Tpm::increment_anchor`] two, [`Tpm::write_anchor`] five, [`Tpm::quote`] one and,
 //! once, two for its key.
 
+mod attest;
 pub(crate) mod blob;
+mod endorsement;
 mod fault;
 mod nv;
 mod policy;
@@ -25,6 +27,7 @@ mod srk;
 #[cfg(test)]
 pub(crate) mod swtpm;
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::Path;
 
@@ -39,10 +42,12 @@ use tss_esapi::structures::{
 use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig};
 use tss_esapi::{Context, TctiNameConf};
 
+pub use attest::Evidence;
 pub use blob::Sealed;
+pub use endorsement::Identity;
 pub use nv::{Handles, NvAccess};
 pub use policy::Policy;
-pub use quote::Quote;
+pub use quote::{AkKind, Quote};
 
 use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};
@@ -68,6 +73,9 @@ pub struct Tpm {
     known: Option<policy::Known>,
     indices: Vec<nv::Open>,
     ak: Option<quote::Ak>,
+    ek: Option<endorsement::Ek>,
+    /// What was last read of the bank sha256.
+    seen: BTreeMap<u8, Vec<u8>>,
 }
 
 impl Tpm {
@@ -187,6 +195,7 @@ impl Tpm {
         }
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
         self.known = self.known.filter(|known| !known.policy.pcrs.contains(pcr));
+        self.seen.remove(&pcr.index());
         fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.pcr_extend(handle, values.clone())
@@ -230,6 +239,9 @@ impl Tpm {
     fn values(&mut self, order: &[(Bank, Pcr)]) -> Result<Values> {
         for _ in 0..CHANGED_MAX {
             if let Some(values) = self.values_once(order)? {
+                let sha256 = values.iter().filter(|((bank, _), _)| *bank == Bank::Sha256);
+                self.seen
+                    .extend(sha256.map(|((_, pcr), value)| (pcr.index(), value.clone())));
                 return Ok(values);
             }
         }
@@ -334,6 +346,8 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
         known: None,
         indices: Vec::new(),
         ak: None,
+        ek: None,
+        seen: BTreeMap::new(),
     })
 }
 

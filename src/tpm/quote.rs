@@ -5,11 +5,13 @@ use tss_esapi::attributes::ObjectAttributesBuilder;
 use tss_esapi::handles::KeyHandle;
 use tss_esapi::interface_types::algorithm::{HashingAlgorithm, PublicAlgorithm};
 use tss_esapi::interface_types::ecc::EccCurve;
+use tss_esapi::interface_types::key_bits::RsaKeyBits;
 use tss_esapi::interface_types::resource_handles::Hierarchy;
 use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
-    Data, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, Public, PublicBuilder,
-    PublicEccParametersBuilder, SignatureScheme,
+    Data, EccPoint, EccScheme, HashScheme, KeyDerivationFunctionScheme, PcrSelectionList, Public,
+    PublicBuilder, PublicEccParametersBuilder, PublicKeyRsa, PublicRsaParametersBuilder,
+    RsaExponent, RsaScheme, SignatureScheme,
 };
 use tss_esapi::traits::Marshall;
 
@@ -27,11 +29,22 @@ pub struct Quote {
     pub signature: Vec<u8>,
 }
 
+/// What an attestation key signs with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AkKind {
+    /// ECDSA on P-256 with SHA-256.
+    Ecdsa,
+    /// RSASSA of 2048 bits with SHA-256, the only one Trustee's verifier takes. Making it takes a TPM a while.
+    Rsassa,
+}
+
 /// The attestation key in use.
 #[derive(Clone, Debug)]
 pub(super) struct Ak {
-    handle: KeyHandle,
-    public: Vec<u8>,
+    kind: AkKind,
+    pub(super) handle: KeyHandle,
+    /// A `TPMT_PUBLIC`.
+    pub(super) public: Vec<u8>,
 }
 
 impl Tpm {
@@ -46,9 +59,18 @@ impl Tpm {
     }
 
     fn quote_now(&mut self, qualifying: &[u8; 32], policy: Policy) -> Result<Quote> {
-        let ak = self.ak()?;
         let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         let pcrs = selection(&pcrs)?;
+        self.sign(AkKind::Ecdsa, qualifying, &pcrs)
+    }
+
+    pub(super) fn sign(
+        &mut self,
+        kind: AkKind,
+        qualifying: &[u8; 32],
+        pcrs: &PcrSelectionList,
+    ) -> Result<Quote> {
+        let ak = self.ak(kind)?;
         let data = Data::try_from(&qualifying[..])?;
         let (attest, signature) = fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
@@ -64,11 +86,20 @@ impl Tpm {
         })
     }
 
-    fn ak(&mut self) -> Result<Ak> {
-        if let Some(ak) = &self.ak {
-            return Ok(ak.clone());
+    /// One key at a time: a TPM has room for few.
+    pub(super) fn ak(&mut self, kind: AkKind) -> Result<Ak> {
+        match self.ak.take() {
+            Some(ak) if ak.kind == kind => {
+                self.ak = Some(ak.clone());
+                return Ok(ak);
+            }
+            Some(other) => self
+                .context
+                .flush_context(other.handle.into())
+                .doing("flushing an attestation key")?,
+            None => {}
         }
-        let template = template()?;
+        let template = kind.template()?;
         let created = fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.create_primary(Hierarchy::Owner, template.clone(), None, None, None, None)
@@ -83,6 +114,7 @@ impl Tpm {
         })
         .doing("making an attestation key")?;
         let ak = Ak {
+            kind,
             handle: created.key_handle,
             public: created.out_public.marshall()?,
         };
@@ -91,29 +123,48 @@ impl Tpm {
     }
 }
 
-/// A restricted key: it signs what the TPM made, never a digest from outside that only looks like it.
-fn template() -> Result<Public> {
-    let attributes = ObjectAttributesBuilder::new()
-        .with_sign_encrypt(true)
-        .with_restricted(true)
-        .with_fixed_tpm(true)
-        .with_fixed_parent(true)
-        .with_sensitive_data_origin(true)
-        .with_user_with_auth(true)
-        .with_no_da(true)
-        .build()?;
-    let parameters = PublicEccParametersBuilder::new()
-        .with_ecc_scheme(EccScheme::EcDsa(HashScheme::new(HashingAlgorithm::Sha256)))
-        .with_curve(EccCurve::NistP256)
-        .with_is_signing_key(true)
-        .with_restricted(true)
-        .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
-        .build()?;
-    Ok(PublicBuilder::new()
-        .with_public_algorithm(PublicAlgorithm::Ecc)
-        .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
-        .with_object_attributes(attributes)
-        .with_ecc_parameters(parameters)
-        .with_ecc_unique_identifier(EccPoint::default())
-        .build()?)
+impl AkKind {
+    /// A restricted key: it signs what the TPM made, never a digest from outside that only looks like it.
+    fn template(self) -> Result<Public> {
+        let attributes = ObjectAttributesBuilder::new()
+            .with_sign_encrypt(true)
+            .with_restricted(true)
+            .with_fixed_tpm(true)
+            .with_fixed_parent(true)
+            .with_sensitive_data_origin(true)
+            .with_user_with_auth(true)
+            .with_no_da(true)
+            .build()?;
+        let hash = HashScheme::new(HashingAlgorithm::Sha256);
+        let builder = PublicBuilder::new()
+            .with_name_hashing_algorithm(HashingAlgorithm::Sha256)
+            .with_object_attributes(attributes);
+        let builder = match self {
+            Self::Ecdsa => builder
+                .with_public_algorithm(PublicAlgorithm::Ecc)
+                .with_ecc_parameters(
+                    PublicEccParametersBuilder::new()
+                        .with_ecc_scheme(EccScheme::EcDsa(hash))
+                        .with_curve(EccCurve::NistP256)
+                        .with_is_signing_key(true)
+                        .with_restricted(true)
+                        .with_key_derivation_function_scheme(KeyDerivationFunctionScheme::Null)
+                        .build()?,
+                )
+                .with_ecc_unique_identifier(EccPoint::default()),
+            Self::Rsassa => builder
+                .with_public_algorithm(PublicAlgorithm::Rsa)
+                .with_rsa_parameters(
+                    PublicRsaParametersBuilder::new()
+                        .with_scheme(RsaScheme::RsaSsa(hash))
+                        .with_key_bits(RsaKeyBits::Rsa2048)
+                        .with_exponent(RsaExponent::default())
+                        .with_is_signing_key(true)
+                        .with_restricted(true)
+                        .build()?,
+                )
+                .with_rsa_unique_identifier(PublicKeyRsa::default()),
+        };
+        Ok(builder.build()?)
+    }
 }

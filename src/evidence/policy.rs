@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a key service or an operator accepts: images by their PCR values and event logs, TPMs by who endorsed them, and
+//! what each role may ask for.
+//!
+//! [`Policy::trusts`] is about the TPM, [`Policy::early`] about the moment, [`Policy::decide`] about the image and the role. A
+//! caller needs all three.
+
+mod explain;
+mod file;
+mod rules;
+
+use std::path::Path;
+use std::time::SystemTime;
+use std::{collections::BTreeMap, fs};
+
+pub use explain::{Difference, Explanation};
+
+use self::file::File;
+use super::chain::Authorities;
+use super::key::Ek;
+use super::verify::Verified;
+use super::{Check, Refusal};
+use crate::config::Role;
+use crate::error::{Doing, Error, Result};
+use crate::pcr::{Bank, Pcr};
+
+/// A policy. Nothing in it is secret.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    bank: Bank,
+    cluster_pcr: Pcr,
+    images: Vec<Image>,
+    roles: Vec<RoleRule>,
+    authorities: Authorities,
+    enrolled: Vec<[u8; 32]>,
+}
+
+/// An image: what its boots measure.
+#[derive(Clone, Debug)]
+struct Image {
+    name: String,
+    /// For each PCR the values it may have.
+    pcrs: BTreeMap<u8, Vec<Vec<u8>>>,
+    /// Authenticode hashes of the programs its firmware may start.
+    programs: Option<Vec<Vec<u8>>>,
+    /// The command lines its kernel may have.
+    command_lines: Option<Vec<String>>,
+    secure_boot: Option<bool>,
+}
+
+/// What machines of a role may ask for.
+#[derive(Clone, Debug)]
+struct RoleRule {
+    name: String,
+    volumes: Vec<Role>,
+    images: Vec<String>,
+}
+
+/// Why a TPM is trusted.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Trust {
+    /// Its endorsement key is on the policy's list.
+    Enrolled,
+    /// A root of the policy vouches for its endorsement key.
+    Certified,
+}
+
+impl Policy {
+    /// Reads a policy and the certificates it names, whose paths are relative to it.
+    pub fn load(path: &Path) -> Result<Self> {
+        let read = |path: &Path| fs::read_to_string(path).map_err(Error::config);
+        let directory = path.parent().unwrap_or_else(|| Path::new("."));
+        read(path)
+            .and_then(|text| {
+                Self::parse(&text, |file| {
+                    let file = directory.join(file);
+                    read(&file).doing(file.display())
+                })
+            })
+            .doing(path.display())
+    }
+
+    /// Takes a policy apart; `read` gives the text of the certificates it names.
+    pub fn parse(text: &str, read: impl Fn(&str) -> Result<String>) -> Result<Self> {
+        File::parse(text)?.into_policy(read)
+    }
+
+    /// The bank its values are from: the one to quote.
+    #[must_use]
+    pub fn bank(&self) -> Bank {
+        self.bank
+    }
+
+    /// The PCR that has to be zero.
+    #[must_use]
+    pub fn cluster_pcr(&self) -> Pcr {
+        self.cluster_pcr
+    }
+
+    /// The names of its images.
+    pub fn images(&self) -> impl Iterator<Item = &str> {
+        self.images.iter().map(|image| image.name.as_str())
+    }
+
+    /// The names of its roles.
+    pub fn roles(&self) -> impl Iterator<Item = &str> {
+        self.roles.iter().map(|role| role.name.as_str())
+    }
+
+    /// Whether the TPM of this endorsement key is one to trust. `certificate` is DER, `sent` are intermediates as DER.
+    ///
+    /// Fails [`Check::EkTrust`] where nothing speaks for the key, or as [`Authorities::verify`] does.
+    pub fn trusts(
+        &self,
+        ek: &Ek,
+        certificate: Option<&[u8]>,
+        sent: &[Vec<u8>],
+        now: SystemTime,
+    ) -> std::result::Result<Trust, Refusal> {
+        if self.enrolled.contains(&ek.id()) {
+            return Ok(Trust::Enrolled);
+        }
+        match certificate {
+            Some(certificate) if !self.authorities.is_empty() => {
+                self.authorities.verify(certificate, sent, ek, now)?;
+                Ok(Trust::Certified)
+            }
+            _ => Err(Refusal::new(
+                Check::EkTrust,
+                format_args!(
+                    "endorsement key {} is not enrolled, and no certificate of it can be checked",
+                    hex::encode(ek.id())
+                ),
+            )),
+        }
+    }
+
+    /// Whether nothing was measured into the cluster's PCR yet, so that this is an initrd before its volumes are open.
+    ///
+    /// Fails [`Check::EarlyBoot`].
+    pub fn early(&self, verified: &Verified) -> std::result::Result<(), Refusal> {
+        let pcr = self.cluster_pcr;
+        let why = match verified.pcrs.get(&pcr.index()) {
+            None => format!("PCR {pcr} was not quoted"),
+            Some(value) if *value != verified.bank.zero() => {
+                format!(
+                    "PCR {pcr} is not zero but {}: the machine is past its initrd",
+                    hex::encode(value)
+                )
+            }
+            Some(_) => return Ok(()),
+        };
+        Err(Refusal::new(Check::EarlyBoot, why))
+    }
+
+    /// The image that was booted, if machines of `role` may boot it and ask for a volume of this kind.
+    pub fn decide(
+        &self,
+        verified: &Verified,
+        role: &str,
+        volume: Role,
+    ) -> std::result::Result<&str, Explanation> {
+        let Some(known) = self.roles.iter().find(|known| known.name == role) else {
+            return Err(Explanation::of_role(format!("there is no role {role:?}")));
+        };
+        if !known.volumes.contains(&volume) {
+            return Err(Explanation::of_role(format!(
+                "role {role:?} may not ask for a {} volume",
+                volume.word()
+            )));
+        }
+        self.nearest(verified, |image| known.images.contains(&image.name))
+    }
+
+    /// The image that was booted, whoever asks.
+    pub fn image(&self, verified: &Verified) -> std::result::Result<&str, Explanation> {
+        self.nearest(verified, |_| true)
+    }
+
+    /// The first image nothing differs from, or what differs from the one with the fewest differences.
+    fn nearest(
+        &self,
+        verified: &Verified,
+        may: impl Fn(&Image) -> bool,
+    ) -> std::result::Result<&str, Explanation> {
+        let mut nearest: Option<Explanation> = None;
+        for image in self.images.iter().filter(|image| may(image)) {
+            let differences = image.differences(self.bank, verified);
+            if differences.is_empty() {
+                return Ok(&image.name);
+            }
+            let is_nearer = nearest
+                .as_ref()
+                .is_none_or(|other| differences.len() < other.differences.len());
+            if is_nearer {
+                nearest = Some(Explanation {
+                    check: Check::Image,
+                    image: Some(image.name.clone()),
+                    differences,
+                });
+            }
+        }
+        Err(nearest.unwrap_or_else(|| Explanation::of_role("it may boot no image".into())))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The policy as it is written, TOML.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Deserialize;
+
+use super::{Image, Policy, RoleRule};
+use crate::config::{Role, at};
+use crate::error::{Doing, Error, Result};
+use crate::evidence::chain::Authorities;
+use crate::evidence::registers;
+use crate::pcr::{Bank, Pcr};
+
+/// The file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct File {
+    #[serde(default = "sha256")]
+    bank: Bank,
+    #[serde(default = "cluster_pcr")]
+    cluster_pcr: Pcr,
+    #[serde(default)]
+    ek: Endorsement,
+    #[serde(rename = "image")]
+    images: Vec<ImageTable>,
+    #[serde(rename = "role")]
+    roles: Vec<RoleTable>,
+}
+
+/// Which TPMs are trusted.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Endorsement {
+    #[serde(default)]
+    roots: Vec<String>,
+    #[serde(default)]
+    intermediates: Vec<String>,
+    #[serde(default)]
+    enrolled: Vec<Hex>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct ImageTable {
+    name: String,
+    #[serde(default)]
+    pcrs: BTreeMap<PcrKey, Vec<Hex>>,
+    uki_hash: Option<Vec<Hex>>,
+    command_line: Option<Vec<String>>,
+    secure_boot: Option<bool>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct RoleTable {
+    name: String,
+    volumes: Vec<Role>,
+    images: Vec<String>,
+}
+
+/// Hexadecimal digits.
+#[derive(Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Hex(Vec<u8>);
+
+impl TryFrom<String> for Hex {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        hex::decode(&text)
+            .map(Self)
+            .map_err(|_bad| format!("expected hexadecimal digits, found {text:?}"))
+    }
+}
+
+/// A PCR as a key.
+#[derive(Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd)]
+#[serde(try_from = "String")]
+struct PcrKey(Pcr);
+
+impl TryFrom<String> for PcrKey {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        text.parse::<u8>()
+            .ok()
+            .filter(|index| index.to_string() == text)
+            .map_or_else(
+                || Err(format!("expected a PCR from 0 to 15, found {text:?}")),
+                |index| Pcr::try_from(index).map(Self),
+            )
+    }
+}
+
+fn sha256() -> Bank {
+    Bank::Sha256
+}
+
+fn cluster_pcr() -> Pcr {
+    Pcr::SYSTEM_IDENTITY
+}
+
+impl File {
+    /// Parses a policy. An error of the syntax starts with `line N: key: `.
+    pub(super) fn parse(text: &str) -> Result<Self> {
+        toml::from_str(text).map_err(|error| {
+            let span = error.span().unwrap_or_default();
+            at(text, &span, error.message())
+        })
+    }
+
+    /// Checks what the syntax cannot say.
+    pub(super) fn into_policy(self, read: impl Fn(&str) -> Result<String>) -> Result<Policy> {
+        if self.bank == Bank::Sha1 {
+            return Err(Error::config("bank: expected one that is not SHA-1"));
+        }
+        if self.ek.roots.is_empty() && self.ek.enrolled.is_empty() {
+            return Err(Error::config("[ek]: expected roots or enrolled keys"));
+        }
+        let images = some(self.images, "[[image]]")?;
+        let images: Vec<Image> = images
+            .into_iter()
+            .map(|image| {
+                let name = image.name.clone();
+                image.check(self.bank).doing(format_args!("image {name:?}"))
+            })
+            .collect::<Result<_>>()?;
+        let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
+        each_once(&names, "image")?;
+        let roles = some(self.roles, "[[role]]")?;
+        let roles: Vec<RoleRule> = roles
+            .into_iter()
+            .map(|role| {
+                let name = role.name.clone();
+                role.check(&names).doing(format_args!("role {name:?}"))
+            })
+            .collect::<Result<_>>()?;
+        let role_names: Vec<&str> = roles.iter().map(|role| role.name.as_str()).collect();
+        each_once(&role_names, "role")?;
+        Ok(Policy {
+            bank: self.bank,
+            cluster_pcr: self.cluster_pcr,
+            images,
+            roles,
+            authorities: self.ek.authorities(read)?,
+            enrolled: self.ek.enrolled()?,
+        })
+    }
+}
+
+impl Endorsement {
+    fn authorities(&self, read: impl Fn(&str) -> Result<String>) -> Result<Authorities> {
+        let all = |paths: &[String]| -> Result<String> {
+            let texts: Vec<String> = paths
+                .iter()
+                .map(|path| {
+                    let text = read(path)?;
+                    let found = Authorities::from_pem(&text, "").map_err(Error::config);
+                    match found.doing(path)? {
+                        none if none.is_empty() => {
+                            Err(Error::config(format_args!("{path}: no certificate in it")))
+                        }
+                        _ => Ok(text),
+                    }
+                })
+                .collect::<Result<_>>()?;
+            Ok(texts.join("\n"))
+        };
+        Authorities::from_pem(&all(&self.roots)?, &all(&self.intermediates)?).map_err(Error::config)
+    }
+
+    fn enrolled(&self) -> Result<Vec<[u8; 32]>> {
+        self.enrolled
+            .iter()
+            .map(|Hex(id)| {
+                <[u8; 32]>::try_from(id.as_slice()).map_err(|_len| {
+                    Error::config(format_args!(
+                        "[ek] enrolled: expected SHA-256 digests of 32 bytes, found {}",
+                        id.len()
+                    ))
+                })
+            })
+            .collect()
+    }
+}
+
+impl ImageTable {
+    fn check(self, bank: Bank) -> Result<Image> {
+        if self.pcrs.is_empty() && self.uki_hash.is_none() {
+            return Err(Error::config("expected pcrs or uki-hash"));
+        }
+        let mut pcrs = BTreeMap::new();
+        for (PcrKey(pcr), values) in self.pcrs {
+            let values = digests(bank, values).doing(format_args!("pcrs.{pcr}"))?;
+            pcrs.insert(pcr.index(), values);
+        }
+        let programs = self.uki_hash.map(|hashes| digests(bank, hashes));
+        let lines = self.command_line.map(|lines| some(lines, "a command line"));
+        Ok(Image {
+            name: self.name,
+            pcrs,
+            programs: programs.transpose().doing("uki-hash")?,
+            command_lines: lines.transpose().doing("command-line")?,
+            secure_boot: self.secure_boot,
+        })
+    }
+}
+
+impl RoleTable {
+    fn check(self, images: &[&str]) -> Result<RoleRule> {
+        let unknown = |name: &&String| !images.contains(&name.as_str());
+        if let Some(name) = self.images.iter().find(unknown) {
+            return Err(Error::config(format_args!("there is no image {name:?}")));
+        }
+        Ok(RoleRule {
+            name: self.name,
+            volumes: some(self.volumes, "a kind of volume").doing("volumes")?,
+            images: some(self.images, "an image").doing("images")?,
+        })
+    }
+}
+
+fn digests(bank: Bank, values: Vec<Hex>) -> Result<Vec<Vec<u8>>> {
+    let len = registers::len(bank);
+    some(values, "a value")?
+        .into_iter()
+        .map(|Hex(value)| {
+            if value.len() == len {
+                return Ok(value);
+            }
+            Err(Error::config(format_args!(
+                "expected {len} bytes of {bank}, found {}",
+                value.len()
+            )))
+        })
+        .collect()
+}
+
+fn some<T>(items: Vec<T>, what: &str) -> Result<Vec<T>> {
+    if items.is_empty() {
+        return Err(Error::config(format_args!("expected at least one: {what}")));
+    }
+    Ok(items)
+}
+
+fn each_once(names: &[&str], what: &str) -> Result<()> {
+    let mut seen = BTreeSet::new();
+    match names.iter().find(|name| !seen.insert(**name)) {
+        Some(name) => Err(Error::config(format_args!("two of {what} {name:?}"))),
+        None => Ok(()),
+    }
+}
