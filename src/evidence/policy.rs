@@ -107,6 +107,12 @@ impl Policy {
         self.roles.iter().map(|role| role.name.as_str())
     }
 
+    /// The names of the roles that may boot an image.
+    pub fn roles_of(&self, image: &str) -> impl Iterator<Item = &str> {
+        let may = move |role: &&RoleRule| role.images.iter().any(|name| name == image);
+        self.roles.iter().filter(may).map(|role| role.name.as_str())
+    }
+
     /// Whether the TPM of this endorsement key is one to trust. `certificate` is DER, `sent` are intermediates as DER.
     ///
     /// Fails [`Check::EkTrust`] where nothing speaks for the key, or as [`Authorities::verify`] does.
