@@ -30,9 +30,9 @@ Usage: nightlatchctl [--json] COMMAND
                           Check a LUKS2 header as a boot does, without writing anything
   evidence show FILE|DEVICE
                           Show what the TPM said when a volume was made
-  evidence verify [--ak FILE] [--firmware-log FILE] [--log FILE] [--pcrs FILE] [--export DIR]
-                  FILE|DEVICE
-                          Verify that, as far as the files given allow: the attestation key, the
+  evidence verify [--ak FILE] [--select BANK:PCR,...] [--firmware-log FILE] [--log FILE]
+                  [--pcrs FILE] [--export DIR] FILE|DEVICE
+                          Verify that, as far as is given: the attestation key, the PCRs, the
                           firmware's and systemd's event logs, PCR values as JSON. Write it out
                           for tpm2_checkquote
   policy check FILE       Check a policy of the key service

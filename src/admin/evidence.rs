@@ -7,9 +7,7 @@ mod report;
 use std::fs;
 use std::path::Path;
 
-use p256::pkcs8::LineEnding;
 use serde_json::json;
-use x509_cert::der::pem::encode_string;
 
 use self::options::{Given, Options};
 use self::report::Report;
@@ -19,7 +17,7 @@ use crate::evidence::bundle::restricted;
 use crate::evidence::eventlog::Log;
 use crate::evidence::registers::{Registers, Values};
 use crate::evidence::verify::{Statement, statement};
-use crate::evidence::{Ak, Attest, Check, Refusal};
+use crate::evidence::{Attest, Check, Refusal};
 use crate::header::{Checked, Evidence, NightlatchToken};
 use crate::pcr::Bank;
 
@@ -50,6 +48,17 @@ fn verified(options: &Options<'_>, path: &Path) -> Result<Answer> {
     let given = options.read()?;
     let statement = creation.verify()?;
     let (bank, pcrs) = selection(&statement)?;
+    if let Some((wanted_bank, wanted)) = options.selection
+        && (wanted_bank, wanted) != (bank, pcrs)
+    {
+        return Err(Refusal::new(
+            Check::Selection,
+            format_args!(
+                "expected a quote over PCRs {wanted} of {wanted_bank}, found {pcrs} of {bank}"
+            ),
+        )
+        .into());
+    }
     if let Some(known) = &given.ak
         && known != statement.ak.spki_der()
     {
@@ -211,7 +220,7 @@ fn export(
 ) -> Result<()> {
     fs::create_dir_all(directory)?;
     let write = |name: &str, bytes: &[u8]| fs::write(directory.join(name), bytes).doing(name);
-    write("ak.pem", pem(&statement.ak)?.as_bytes())?;
+    write("ak.pem", statement.ak.spki_pem()?.as_bytes())?;
     write("attest", &creation.evidence.quote)?;
     write("signature", &creation.evidence.signature)?;
     write(
@@ -226,10 +235,6 @@ fn export(
         write("pcrs", &all)?;
     }
     Ok(())
-}
-
-fn pem(ak: &Ak) -> Result<String> {
-    encode_string("PUBLIC KEY", LineEnding::LF, ak.spki_der()).map_err(Error::failure)
 }
 
 #[cfg(test)]

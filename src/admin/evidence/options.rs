@@ -4,23 +4,20 @@
 use std::fs;
 use std::path::Path;
 
-use x509_cert::der::pem;
-
 use crate::admin::usage;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::bundle::Pcrs;
-use crate::evidence::{Ak, Refusal};
-
-/// What starts a public key in PEM (RFC 7468, section 13).
-const PEM: &[u8] = b"-----BEGIN PUBLIC KEY-----";
-/// What starts a public key in DER: a sequence, longer than 127 bytes for RSA.
-const SEQUENCE: u8 = 0x30;
+use crate::evidence::key::known;
+use crate::evidence::registers::Registers;
+use crate::pcr::Bank;
 
 /// The words of the command.
 #[derive(Debug)]
 pub(super) struct Options<'a> {
     pub(super) path: &'a Path,
     pub(super) export: Option<&'a Path>,
+    /// The bank and the PCRs the quote has to be over.
+    pub(super) selection: Option<(Bank, Registers)>,
     ak: Option<&'a Path>,
     firmware_log: Option<&'a Path>,
     userspace_log: Option<&'a Path>,
@@ -45,6 +42,7 @@ impl<'a> Options<'a> {
         let mut parsed = Self {
             path: Path::new(path),
             export: None,
+            selection: None,
             ak: None,
             firmware_log: None,
             userspace_log: None,
@@ -57,12 +55,20 @@ impl<'a> Options<'a> {
             ));
         }
         for [option, value] in pairs {
+            if *option == "--select" && parsed.selection.is_none() {
+                let selection = selected(value).ok_or_else(|| {
+                    usage("evidence verify: --select: expected PCRs such as sha256:7,11,12")
+                })?;
+                parsed.selection = Some(selection);
+                continue;
+            }
             let place = match *option {
                 "--ak" => &mut parsed.ak,
                 "--firmware-log" => &mut parsed.firmware_log,
                 "--log" => &mut parsed.userspace_log,
                 "--pcrs" => &mut parsed.pcrs,
                 "--export" => &mut parsed.export,
+                "--select" => return Err(usage("evidence verify: --select is there twice")),
                 other => {
                     return Err(usage(&format!("evidence verify: unknown option {other:?}")));
                 }
@@ -79,12 +85,12 @@ impl<'a> Options<'a> {
             path.map(|path| fs::read(path).doing(format_args!("reading {}", path.display())))
                 .transpose()
         };
-        let ak = bytes(self.ak)?.map(|bytes| known(&bytes)).transpose();
+        let ak = bytes(self.ak)?.map(|bytes| known(&bytes));
         let values = bytes(self.pcrs)?
             .map(|bytes| serde_json::from_slice(&bytes).map_err(Error::refused))
             .transpose();
         Ok(Given {
-            ak: ak.doing("reading the attestation key")?,
+            ak: ak.transpose().doing("reading the attestation key")?,
             firmware_log: bytes(self.firmware_log)?,
             userspace_log: bytes(self.userspace_log)?,
             values: values.doing("reading PCR values")?,
@@ -92,19 +98,14 @@ impl<'a> Options<'a> {
     }
 }
 
-/// A public key in PEM, in DER, or as a TPM has it, with its length or without.
-fn known(bytes: &[u8]) -> Result<Vec<u8>> {
-    if bytes.starts_with(PEM) {
-        let (_, der) = pem::decode_vec(bytes).map_err(Error::refused)?;
-        return Ok(der);
-    }
-    if bytes.first() == Some(&SEQUENCE) {
-        return Ok(bytes.to_vec());
-    }
-    let area = match bytes.split_first_chunk::<2>() {
-        Some((len, area)) if usize::from(u16::from_be_bytes(*len)) == area.len() => area,
-        _ => bytes,
-    };
-    let ak: std::result::Result<Ak, Refusal> = Ak::parse(area);
-    Ok(ak?.spki_der().to_vec())
+/// A bank and its PCRs, as tpm2-tools write them: `sha256:7,11,12`.
+fn selected(text: &str) -> Option<(Bank, Registers)> {
+    let (name, list) = text.split_once(':')?;
+    let banks = [Bank::Sha256, Bank::Sha384, Bank::Sha512];
+    let bank = banks.into_iter().find(|bank| bank.name() == name)?;
+    let pcrs: Vec<u8> = list
+        .split(',')
+        .map(|pcr| pcr.parse().ok())
+        .collect::<Option<_>>()?;
+    Some((bank, Registers::of(&pcrs)?))
 }

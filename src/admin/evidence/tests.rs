@@ -9,6 +9,7 @@ use serde_json::json;
 use super::*;
 use crate::config::{Profile, Tcti};
 use crate::error::Exit;
+use crate::evidence::Ak;
 use crate::evidence::eventlog::LOG_LEN_MAX;
 use crate::header::fixture::{Fixture, UUID};
 use crate::measure::{self, EventLog};
@@ -43,9 +44,9 @@ impl Node {
         for event in firmware.events(Bank::Sha256, Registers::from(POLICY.pcrs)) {
             let pcr = Pcr::try_from(event.pcr).unwrap();
             // What the other banks get makes no difference here.
-            let digest = |bank| match bank {
+            let digest = |bank: Bank| match bank {
                 Bank::Sha256 => event.digest.clone(),
-                other => other.zero(),
+                Bank::Sha1 | Bank::Sha384 | Bank::Sha512 => bank.zero(),
             };
             let digests = banks.iter().map(|bank| (*bank, digest(*bank))).collect();
             tpm.extend(pcr, &digests).unwrap();
@@ -234,6 +235,22 @@ fn the_key_may_be_known_in_any_form() {
 }
 
 #[test]
+fn the_selection_may_be_demanded() {
+    let node = Node::boot();
+    let header = node.good();
+    accepted(&["--select", "sha256:7,11,12", &header]);
+    for (wanted, text) in [
+        ("sha256:7,11", "7+11 of sha256"),
+        ("sha384:7,11,12", "7+11+12 of sha384"),
+    ] {
+        assert_eq!(
+            refusal(&["--select", wanted, &header]),
+            format!("selection: expected a quote over PCRs {text}, found 7+11+12 of sha256")
+        );
+    }
+}
+
+#[test]
 fn evidence_of_another_volume_or_epoch_or_moment_is_refused() {
     let node = Node::boot();
     accepted(&[&node.good()]);
@@ -284,7 +301,7 @@ fn a_volume_without_evidence_says_so() {
 
 #[test]
 fn a_wrong_command_line_is_told_apart() {
-    let cases: [(&[&str], &str); 5] = [
+    let cases: [(&[&str], &str); 6] = [
         (&[], "expected a file or device"),
         (
             &["--ak"],
@@ -293,6 +310,10 @@ fn a_wrong_command_line_is_told_apart() {
         (
             &["--ak", "x", "--pcrs"],
             "expected options with a value each, then a file or device",
+        ),
+        (
+            &["--select", "sha1:7", "header"],
+            "--select: expected PCRs such as sha256:7,11,12",
         ),
         (&["--key", "x", "header"], "unknown option \"--key\""),
         (&["--ak", "x", "--ak", "y", "header"], "--ak is there twice"),
