@@ -40,6 +40,7 @@ pub mod logging;
 pub mod measure;
 pub mod pcr;
 pub mod program;
+pub mod protocol;
 pub mod root;
 pub mod status;
 pub mod tpm;

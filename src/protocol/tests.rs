@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+use super::*;
+
+fn runtime_data() -> RuntimeData {
+    RuntimeData {
+        nonce: "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".into(),
+        tee_pubkey: EphemeralKey {
+            kty: "EC".into(),
+            crv: "P-256".into(),
+            alg: "ECDH-ES+A256KW".into(),
+            x: "f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU".into(),
+            y: "x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0".into(),
+        },
+    }
+}
+
+/// The text was put together by hand from the protocol's description, and hashed by sha384sum.
+#[test]
+fn a_quote_is_qualified_with_the_digest_of_canonical_json() {
+    let canonical = concat!(
+        r#"{"additional-evidence":"","nonce":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=","tee-pubkey":"#,
+        r#"{"alg":"ECDH-ES+A256KW","crv":"P-256","kty":"EC","x":"f83OJ3D2xF1Bg8vub9tLe1gHMzV76e8Tus9uPHvRVEU","#,
+        r#""y":"x_FEzRu9m36HLN_tue659LNpXW6pCyStikYjKIWI5a0"}}"#
+    );
+    let data = runtime_data();
+    let digest = data.digest("").unwrap();
+    assert_eq!(digest, <[u8; 48]>::from(Sha384::digest(canonical)));
+    assert_eq!(data.qualifying("").unwrap(), digest[..32]);
+    assert_ne!(data.digest("{}").unwrap(), digest);
+}
+
+#[test]
+fn a_server_without_the_extension_is_told_from_one_that_has_it() {
+    let plain: Challenge = serde_json::from_str(r#"{"nonce":"AA==","extra-params":""}"#).unwrap();
+    assert!(plain.credential().unwrap().is_none());
+    let ours = r#"{"nonce":"AA==","extra-params":{"nightlatch":{"version":1,"blob":"AQ==","secret":"Ag=="}}}"#;
+    let ours: Challenge = serde_json::from_str(ours).unwrap();
+    assert_eq!(ours.credential().unwrap().unwrap().blob, Bytes(vec![1]));
+    let broken = r#"{"nonce":"AA==","extra-params":{"nightlatch":{"version":1}}}"#;
+    let broken: Challenge = serde_json::from_str(broken).unwrap();
+    broken.credential().unwrap_err();
+}
+
+#[test]
+fn the_messages_have_the_shapes_of_the_protocol() {
+    let auth = AuthRequest {
+        version: VERSION.into(),
+        tee: TEE.into(),
+        extra_params: AuthParams::default(),
+    };
+    assert_eq!(
+        serde_json::to_string(&auth).unwrap(),
+        r#"{"version":"0.4.0","tee":"tpm","extra-params":{"supported-hash-algorithms":[]}}"#
+    );
+    let attest = AttestRequest {
+        init_data: None,
+        runtime_data: runtime_data(),
+        tee_evidence: TeeEvidence {
+            primary_evidence: TpmEvidence {
+                tpm_quote: TpmQuote {
+                    signature: Bytes(vec![1]),
+                    message: Bytes(vec![2]),
+                    pcrs: vec!["00".repeat(32)],
+                },
+                ak_public: Bytes(vec![3]),
+            },
+            additional_evidence: String::new(),
+        },
+    };
+    let value = serde_json::to_value(&attest).unwrap();
+    assert!(value["init-data"].is_null());
+    assert_eq!(value["runtime-data"]["tee-pubkey"]["crv"], "P-256");
+    let primary = &value["tee-evidence"]["primary_evidence"];
+    assert_eq!(primary["tpm_quote"]["message"], "Ag==");
+    assert_eq!(primary["ak_public"], "Aw==");
+    assert_eq!(value["tee-evidence"]["additional_evidence"], "");
+}
