@@ -67,7 +67,18 @@ pub fn check(profile: Option<Profile>, path: &Path) -> Result<Report> {
     examine(profile, path).doing(format_args!("checking {}", path.display()))
 }
 
+/// The header that [`check`] accepts, all of it.
+pub(super) fn accepted(path: &Path) -> Result<Checked> {
+    read(None, path).map(|(_, checked, _)| checked)
+}
+
 fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
+    let (seqid, checked, integrity_superblock) = read(profile, path)?;
+    Ok(Report::new(path, seqid, checked, integrity_superblock))
+}
+
+/// The sequence number and the contents of the first copy that passes.
+fn read(profile: Option<Profile>, path: &Path) -> Result<(u64, Checked, Superblock)> {
     let mut file = File::open(path)?;
     let len = file.seek(SeekFrom::End(0))?;
     let only_header = len == AREA_LEN as u64;
@@ -106,12 +117,7 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
         superblock::check(&bytes, len)?;
         Superblock::Accepted
     };
-    Ok(Report::new(
-        path,
-        first.seqid,
-        first.checked,
-        integrity_superblock,
-    ))
+    Ok((first.seqid, first.checked, integrity_superblock))
 }
 
 impl Report {

@@ -4,6 +4,31 @@
 //!
 //! [`Policy::trusts`] is about the TPM, [`Policy::early`] about the moment, [`Policy::decide`] about the image and the role. A
 //! caller needs all three.
+//!
+//! ```toml
+//! bank = "sha256"             # of all values and hashes below; the default
+//! cluster-pcr = 15            # has to be zero when a key is asked for; the default
+//!
+//! [ek]                        # a TPM is trusted when one of these speaks for it
+//! roots = ["vendor.pem"]      # beside this file
+//! intermediates = []
+//! enrolled = ["0000000000000000000000000000000000000000000000000000000000000000"]
+//!
+//! [[image]]                   # everything that is said has to hold
+//! name = "2026.11"
+//! secure-boot = true
+//! uki-hash = ["1111111111111111111111111111111111111111111111111111111111111111"]
+//! command-line = ["quiet ro"]
+//! pcrs.11 = ["2222222222222222222222222222222222222222222222222222222222222222"]
+//!
+//! [[role]]
+//! name = "worker"
+//! volumes = ["state"]
+//! images = ["2026.11"]
+//! ```
+//!
+//! `uki-hash` lists the Authenticode hashes of every program the firmware starts: a loader, the unified kernel image, and the
+//! kernel in it where the stub has the firmware start that. `command-line` is the one the kernel gets.
 
 mod explain;
 mod file;
@@ -105,6 +130,12 @@ impl Policy {
     /// The names of its roles.
     pub fn roles(&self) -> impl Iterator<Item = &str> {
         self.roles.iter().map(|role| role.name.as_str())
+    }
+
+    /// The names of the roles that may boot an image.
+    pub fn roles_of(&self, image: &str) -> impl Iterator<Item = &str> {
+        let may = move |role: &&RoleRule| role.images.iter().any(|name| name == image);
+        self.roles.iter().filter(may).map(|role| role.name.as_str())
     }
 
     /// Whether the TPM of this endorsement key is one to trust. `certificate` is DER, `sent` are intermediates as DER.

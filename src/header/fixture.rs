@@ -75,7 +75,7 @@ impl Fixture {
     }
 
     /// The same with a piece of its metadata replaced.
-    pub(super) fn with(&self, from: &str, to: &str) -> Self {
+    pub(crate) fn with(&self, from: &str, to: &str) -> Self {
         assert!(self.json.contains(from), "{from} is not in the metadata");
         Self {
             json: self.json.replacen(from, to, 1),
