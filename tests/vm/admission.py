@@ -92,6 +92,10 @@ def denials(service: KeyService) -> list[dict[str, Any]]:
     return [line for line in service.audit() if line["event"] == "denial"]
 
 
-def forwards(*services: KeyService) -> dict[str, int]:
-    """Where a node finds these services: the first at the first address, and so on."""
-    return {f"{address}:443": service.port for address, service in zip(ADDRESSES, services)}
+def forwards(first: KeyService, second: KeyService | None = None) -> dict[str, int]:
+    """Which service a node finds at each address: the same at both, unless there are two.
+
+    A node gives up when every address has denied it; one where nobody listens it would wait for.
+    """
+    ports = (first.port, (second or first).port)
+    return {f"{address}:443": port for address, port in zip(ADDRESSES, ports, strict=True)}

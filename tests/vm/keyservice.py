@@ -54,7 +54,7 @@ class KeyService:
         self._operations_port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         secrets = self.directory / "secrets"
-        command = [str(DAEMON), "init", str(secrets)]
+        command = [str(DAEMON), "init", "--directory", str(secrets)]
         subprocess.run(command, check=True, capture_output=True)
         self.admit(policy)
         self._config = self.directory / "nightlatchd.toml"
