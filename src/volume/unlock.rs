@@ -76,7 +76,7 @@ impl Existing {
         for source in &volume.sources {
             let proven = match source {
                 Source::Tpm => self.newest(|checked| offer_of_tpm(checked, policy, &mut unseal)),
-                Source::Generate => continue,
+                Source::Service | Source::Generate => continue,
             };
             match proven {
                 Ok(proven) => return self.keyed(*source, proven),
