@@ -203,6 +203,14 @@ impl Policy {
         self.nearest(verified, |image| known.images.contains(&image.name))
     }
 
+    /// Whether some role may boot `image` and ask for a volume of this kind.
+    #[must_use]
+    pub fn allows(&self, image: &str, volume: Role) -> bool {
+        self.roles.iter().any(|role| {
+            role.volumes.contains(&volume) && role.images.iter().any(|name| name == image)
+        })
+    }
+
     /// The image that was booted, whoever asks.
     pub fn image(&self, verified: &Verified) -> std::result::Result<&str, Explanation> {
         self.nearest(verified, |_| true)
