@@ -184,6 +184,18 @@ impl Tpm {
         .map_err(endorsement_auth)
     }
 
+    /// Looks for the endorsement key beforehand: sessions are salted with it then, and the storage root key is not looked
+    /// for unless something is sealed or unsealed.
+    pub fn prepare_to_attest(&mut self) -> Result<()> {
+        self.ek()
+            .map(|_| ())
+            .doing("looking for the endorsement key")
+    }
+
+    pub(super) fn ek_in_use(&self) -> Option<KeyHandle> {
+        self.ek.as_ref().map(|ek| ek.handle)
+    }
+
     fn ek(&mut self) -> Result<Ek> {
         if let Some(ek) = &self.ek {
             return Ok(ek.clone());
