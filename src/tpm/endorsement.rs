@@ -165,7 +165,7 @@ impl Tpm {
         Ok(Secret::new(activated?.value().to_vec()))
     }
 
-    /// PolicyA of the profile: whoever may use the endorsement hierarchy (section B.6.2).
+    /// `PolicyA` of the profile: whoever may use the endorsement hierarchy (section B.6.2).
     fn satisfy_endorsement(&mut self, session: AuthSession) -> Result<()> {
         let session = PolicySession::try_from(session)?;
         fault::patiently(&mut self.context, |context| {
