@@ -13,6 +13,8 @@
 //! Binary values are standard base64 in the extension. Source of the rest: confidential-containers/trustee, kbs/docs and
 //! kbs/src; confidential-containers/guest-components, attestation-agent/kbs_protocol.
 
+pub mod jwe;
+
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;

@@ -14,7 +14,9 @@
 //! [`Tpm::read_anchor`] seven, [`Tpm::increment_anchor`] two, [`Tpm::write_anchor`] five, [`Tpm::quote`] one and,
 //! once, two for its key.
 
+mod attest;
 pub(crate) mod blob;
+mod endorsement;
 mod fault;
 mod nv;
 mod policy;
@@ -25,6 +27,7 @@ mod srk;
 #[cfg(test)]
 pub(crate) mod swtpm;
 
+use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::path::Path;
 
@@ -39,10 +42,12 @@ use tss_esapi::structures::{
 use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig};
 use tss_esapi::{Context, TctiNameConf};
 
+pub use attest::Evidence;
 pub use blob::Sealed;
+pub use endorsement::Identity;
 pub use nv::{Handles, NvAccess};
 pub use policy::Policy;
-pub use quote::Quote;
+pub use quote::{AkKind, Quote};
 
 use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};
@@ -54,6 +59,9 @@ const NODES: [&str; 2] = ["/dev/tpm0", "/dev/tpmrm0"];
 
 /// How often a read of several parts is repeated because a PCR changed in between; systemd's number for the same.
 const CHANGED_MAX: u32 = 30;
+
+/// How many values one command reads: what a `TPML_DIGEST` holds (TPM 2.0 part 2, section 10.9.3).
+const READ_MAX: usize = 8;
 
 /// Values of PCRs.
 type Values = Vec<((Bank, Pcr), Vec<u8>)>;
@@ -68,6 +76,9 @@ pub struct Tpm {
     known: Option<policy::Known>,
     indices: Vec<nv::Open>,
     ak: Option<quote::Ak>,
+    ek: Option<endorsement::Ek>,
+    /// What was last read of the bank sha256.
+    seen: BTreeMap<u8, Vec<u8>>,
 }
 
 impl Tpm {
@@ -134,11 +145,20 @@ impl Tpm {
     /// The same, and reads the values for `policy` with it, for the unsealing and the reading to come.
     pub fn require_zero_before(&mut self, pcr: Pcr, policy: Policy) -> Result<()> {
         let banks = self.banks()?;
-        let mut wanted: Vec<_> = banks.into_iter().map(|bank| (bank, pcr)).collect();
+        let mut wanted: Vec<_> = banks.iter().map(|bank| (*bank, pcr)).collect();
         let of_policy: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         for pair in &of_policy {
             if !wanted.contains(pair) {
                 wanted.push(*pair);
+            }
+        }
+        // What has room in the same command costs nothing, and a quote may need it.
+        let all = (0..=15).filter_map(|index| Pcr::try_from(index).ok());
+        for pcr in all {
+            let pair = (Bank::Sha256, pcr);
+            let has_room = !wanted.len().is_multiple_of(READ_MAX);
+            if banks.contains(&Bank::Sha256) && has_room && !wanted.contains(&pair) {
+                wanted.push(pair);
             }
         }
         let values = self.values(&wanted)?;
@@ -187,6 +207,7 @@ impl Tpm {
         }
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
         self.known = self.known.filter(|known| !known.policy.pcrs.contains(pcr));
+        self.seen.remove(&pcr.index());
         fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.pcr_extend(handle, values.clone())
@@ -230,6 +251,9 @@ impl Tpm {
     fn values(&mut self, order: &[(Bank, Pcr)]) -> Result<Values> {
         for _ in 0..CHANGED_MAX {
             if let Some(values) = self.values_once(order)? {
+                let sha256 = values.iter().filter(|((bank, _), _)| *bank == Bank::Sha256);
+                self.seen
+                    .extend(sha256.map(|((_, pcr), value)| (pcr.index(), value.clone())));
                 return Ok(values);
             }
         }
@@ -334,6 +358,8 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
         known: None,
         indices: Vec::new(),
         ak: None,
+        ek: None,
+        seen: BTreeMap::new(),
     })
 }
 

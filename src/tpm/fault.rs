@@ -12,7 +12,7 @@ use crate::error::Error;
 // Response codes (TPM 2.0 part 2, section 6.6.3). Those of format one are given without the bits that number the
 // parameter, handle or session they complain about.
 const INITIALIZE: u32 = 0x100;
-const FAILURE: u32 = 0x101;
+pub(super) const FAILURE: u32 = 0x101;
 pub(super) const PCR_CHANGED: u32 = 0x128;
 const NV_LOCKED: u32 = 0x148;
 pub(super) const NV_SPACE: u32 = 0x14b;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 mod anchor;
 mod anchor_trouble;
+mod attesting;
 mod economy;
 mod proxy;
 mod quoting;

@@ -59,7 +59,7 @@ impl Tpm {
     }
 
     /// The index at this handle, whatever it is; `None` if there is none. One command, unless the index is known.
-    pub(super) fn find(&mut self, index: u32) -> Result<Option<NvIndexHandle>> {
+    pub(in super::super) fn find(&mut self, index: u32) -> Result<Option<NvIndexHandle>> {
         if let Some(open) = self.indices.iter().find(|open| open.index == index) {
             return Ok(Some(open.handle));
         }

@@ -2,7 +2,7 @@
 use super::*;
 
 /// Asks `tpm2_checkquote` for its opinion; whether it is satisfied.
-fn is_genuine(swtpm: &Swtpm, quote: &Quote, qualifying: &[u8; 32]) -> bool {
+pub(super) fn is_genuine(swtpm: &Swtpm, quote: &Quote, qualifying: &[u8; 32]) -> bool {
     let write = |name: &str, bytes: &[u8]| {
         std::fs::write(swtpm.dir().join(name), bytes).unwrap();
     };
