@@ -120,11 +120,11 @@ fn one(volume: &Volume) -> Result<(), String> {
     if volume.format == Format::Never && generates {
         return Err("the source \"generate\" needs format = \"if-blank\"".into());
     }
-    if volume.profile == Profile::Luks2Strict && volume.format == Format::IfBlank {
-        return Err(
-            "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found luks2-strict"
-                .into(),
-        );
+    if volume.profile != Profile::Nightlatch1 && volume.format == Format::IfBlank {
+        return Err(format!(
+            "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {}",
+            volume.profile.name()
+        ));
     }
     level(volume)?;
     let max_len = volume.file_system.max_label_len();

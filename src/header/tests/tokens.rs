@@ -67,7 +67,7 @@ fn rule_c13_tokens_are_of_known_types_and_exactly_as_many_as_the_profile_allows(
         (
             tpm2(1),
             r#""1":{"type":"evil","keyslots":["1"]}"#.to_owned(),
-            "rule C13: tokens.1.type: expected one of \"nightlatch\", \"systemd-tpm2\", \"systemd-recovery\", found \"evil\"",
+            "rule C13: tokens.1.type: expected one of \"nightlatch\", \"systemd-tpm2\", \"systemd-recovery\", \"constellation-state-disk\", found \"evil\"",
         ),
         (
             tpm2(1),
