@@ -178,7 +178,7 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
         (
             "8ce5a74b",
             "8ce5a74c",
-            "tpm2-blob: expected a sealed object with the policy in tpm2-policy-hash",
+            "tpm2-blob: expected a sealed object with the policy in tpm2-policy-hash, found another",
         ),
         (
             r#""tpm2-blob":"AJ4A"#,
@@ -188,12 +188,12 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
         (
             "\"gQAAAQ",
             "\"gQAAAg",
-            "tpm2_srk: expected the key at handle 0x81000001",
+            "tpm2_srk: expected the key at handle 0x81000001, found another",
         ),
         (
             "///glg==",
             "///glgA=",
-            "tpm2_srk: expected a serialised key object",
+            "tpm2_srk: expected a serialised key object, found another",
         ),
     ] {
         assert_eq!(
