@@ -212,6 +212,9 @@ fn asked(bases: &Bases, place: &Place) -> Vec<(Answer, bool)> {
         let image = mutation.image(bases);
         let disk = Disk::new(&place.file("stock.img"), &image);
         let answer = stock::ask(&disk, &passphrase);
+        if answer.crashes {
+            println!("cryptsetup crashes on: {}", mutation.name);
+        }
         (answer, disk.start(image.start.len()) != image.start)
     };
     hostile::all(bases).iter().map(ask).collect()

@@ -68,7 +68,7 @@ impl Row {
 pub(crate) fn draw(rows: &BTreeMap<Kind, Row>, version: &str) -> String {
     let mut table = format!(
         "| what is changed | headers | refused before the key is known | refused by the MAC \
-         | cryptsetup {version} reads it | opens it | computes for over 1 s | crashes | writes to the disk |\n\
+         | cryptsetup {version} reads it | opens it | is stopped after 1 s of CPU | crashes | writes to the disk |\n\
          |---|---|---|---|---|---|---|---|---|\n"
     );
     let total = rows
