@@ -14,6 +14,8 @@ pub(crate) mod draft;
 mod each_field;
 #[path = "keyslots.rs"]
 mod keyslots;
+#[path = "segments.rs"]
+mod segments;
 #[path = "spelling.rs"]
 mod spelling;
 #[path = "tokens.rs"]
@@ -94,6 +96,7 @@ pub(crate) fn all(bases: &Bases) -> Vec<Mutation> {
     spelling::add(&mut list);
     each_field::add(&mut list, bases);
     values::add(&mut list);
+    segments::add(&mut list);
     keyslots::add(&mut list);
     tokens::add(&mut list);
     list.0

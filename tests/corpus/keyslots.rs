@@ -210,7 +210,7 @@ fn kdf(list: &mut List) {
         ("of half the memory", argon2("argon2id", 4, 32_768, 1)),
     ] {
         list.edit(kind, format!("Argon2 with {what}"), move |json| {
-            put(json, "/keyslots/0/kdf", value.clone())
+            put(json, "/keyslots/0/kdf", value.clone());
         });
     }
     list.edit(kind, "the salts changed over", |json| {

@@ -18,6 +18,7 @@
 #[path = "hostile.rs"]
 mod hostile;
 mod judge;
+mod node;
 mod stock;
 mod table;
 
@@ -245,7 +246,9 @@ fn what_happens_to_one_copy_of_a_header_with_a_mac_changes_nothing() {
             Verdict::Accepted(opened) => {
                 assert!(opened.bytes() == genuine.bytes(), "{}", mutation.name);
             }
-            other => panic!("{}: {other:?}", mutation.name),
+            other @ (Verdict::Template(_) | Verdict::Mac(_)) => {
+                panic!("{}: {other:?}", mutation.name)
+            }
         }
         assert!(disk.is(&image), "{}", mutation.name);
         count += 1;

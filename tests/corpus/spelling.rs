@@ -214,7 +214,7 @@ pub(crate) fn add(list: &mut List) {
     });
     list.add(Kind::Spelling, "no JSON", |draft| draft.set_json(""));
     list.add(Kind::Spelling, "an array instead of the JSON", |draft| {
-        draft.set_json("[]")
+        draft.set_json("[]");
     });
     list.add(Kind::Spelling, "the JSON cut short", |draft| {
         let json = draft.json();

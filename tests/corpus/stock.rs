@@ -14,7 +14,11 @@ use crate::judge::Disk;
 const CPU_TICKS: u64 = 100;
 
 /// What cryptsetup does with a header.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a column of the table"
+)]
 pub(crate) struct Answer {
     /// `luksDump` accepts the metadata.
     pub(crate) reads: bool,

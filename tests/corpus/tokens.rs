@@ -51,7 +51,7 @@ fn types(list: &mut List) {
         ("empty", json!({})),
     ] {
         list.edit(kind, format!("a token more, {name}"), move |json| {
-            put(json, "/tokens/2", token.clone())
+            put(json, "/tokens/2", token.clone());
         });
     }
     for (name, copied) in [("nightlatch", "0"), ("systemd-tpm2", "1")] {
@@ -153,7 +153,7 @@ fn nightlatch(list: &mut List) {
         ("that is empty", json!({})),
     ] {
         list.edit(kind, format!("evidence {name}"), move |json| {
-            put(json, "/tokens/0/evidence", evidence.clone())
+            put(json, "/tokens/0/evidence", evidence.clone());
         });
     }
     list.add(kind, "role and subsystem of another volume", |draft| {
@@ -198,7 +198,7 @@ fn tpm2(list: &mut List) {
     }
     for key in ["tpm2_pcrlock", "tpm2-pcrlock"] {
         list.edit(kind, format!("{key} is true"), move |json| {
-            put(json, &format!("/tokens/1/{key}"), json!(true))
+            put(json, &format!("/tokens/1/{key}"), json!(true));
         });
     }
     for key in [
@@ -209,7 +209,7 @@ fn tpm2(list: &mut List) {
         "tpm2-future",
     ] {
         list.edit(kind, format!("{key} is there"), move |json| {
-            put(json, &format!("/tokens/1/{key}"), json!("AAAA"))
+            put(json, &format!("/tokens/1/{key}"), json!("AAAA"));
         });
     }
     for hash in [
@@ -226,11 +226,14 @@ fn tpm2(list: &mut List) {
     blob(list);
 }
 
-/// The sealed blob: TPM2B_PRIVATE, then TPM2B_PUBLIC, whose area starts with type, name algorithm and attributes.
+/// Something done to bytes.
+type Change = fn(&mut Vec<u8>);
+
+/// The sealed blob: `TPM2B_PRIVATE`, then `TPM2B_PUBLIC`, whose area starts with type, name algorithm and attributes.
 fn blob(list: &mut List) {
     let private_len = 2 + 0x9e;
     let attributes = private_len + 2 + 4;
-    let changes: [(&str, fn(&mut Vec<u8>)); 4] = [
+    let changes: [(&str, Change); 4] = [
         ("empty", Vec::clear),
         ("cut short", |blob| blob.truncate(100)),
         ("with a byte more", |blob| blob.push(0)),
@@ -238,7 +241,7 @@ fn blob(list: &mut List) {
     ];
     for (name, change) in changes {
         list.edit(Kind::Token, format!("a blob {name}"), move |json| {
-            reblob(json, change)
+            reblob(json, change);
         });
     }
     for (name, at, byte) in [

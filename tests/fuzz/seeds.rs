@@ -40,7 +40,7 @@ fn main() {
     let all = |seed: fn(&Image) -> Vec<Vec<u8>>| images.iter().flat_map(seed).collect();
     write(place, "metadata", all(|image| vec![json(image)]));
     write(place, "token", all(tokens));
-    write(place, "binary", all(|image| vec![binary(image)]));
+    write(place, "binary", all(binary));
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/examples");
@@ -73,11 +73,15 @@ fn tokens(image: &Image) -> Vec<Vec<u8>> {
     tokens.map(|token| token.to_string().into_bytes()).collect()
 }
 
-/// As the target takes it: which checksums to leave, both binary headers, no marker, the metadata.
-fn binary(image: &Image) -> Vec<u8> {
+/// As the target takes it, for each profile: both checksums right, both binary headers, no marker, the metadata.
+fn binary(image: &Image) -> Vec<Vec<u8>> {
     let part = |at: usize| &image.start[at..at + JSON_OFFSET];
     let metadata = json(image);
-    [&[0], part(0), part(COPY_LEN), &[0; JSON_OFFSET], &metadata].concat()
+    let rest = [part(0), part(COPY_LEN), &[0; JSON_OFFSET], &metadata].concat();
+    let profiles = 0..u8::try_from(Profile::ALL.len()).expect("a few");
+    profiles
+        .map(|profile| [&[profile << 2], rest.as_slice()].concat())
+        .collect()
 }
 
 fn record() -> Vec<u8> {

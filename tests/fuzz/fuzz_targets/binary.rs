@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Both binary headers and what a device is taken for. The input is laid over a header area: 4 KiB for each copy's binary
-//! part, then 4 KiB for the block a provisioning marker is in, then metadata.
+//! part, then 4 KiB for the block a provisioning marker is in, then metadata. Its first byte says which checksums to leave wrong
+//! and which profile to ask.
 
 #![no_main]
 
@@ -35,16 +36,10 @@ fuzz_target!(|input: &[u8]| {
     let area = Area::from_vec(area).unwrap();
     match area.classify(Probe::Zero) {
         Ok(Content::Luks(copies)) => {
-            for profile in Profile::ALL {
-                let copies = area
-                    .copies()
-                    .unwrap()
-                    .check(&area, profile, &Expect::default());
-                if let Err(error) = copies {
-                    assert_eq!(error.exit(), Exit::Refused, "{error}");
-                }
+            let profile = Profile::ALL[usize::from(sealed >> 2) % Profile::ALL.len()];
+            if let Err(error) = copies.check(&area, profile, &Expect::default()) {
+                assert_eq!(error.exit(), Exit::Refused, "{error}");
             }
-            drop(copies);
         }
         Ok(Content::Blank | Content::Interrupted(_)) => {}
         Err(error) => assert_eq!(error.exit(), Exit::Refused, "{error}"),
