@@ -162,6 +162,13 @@ fn the_table_of_rollbacks_is_the_one_that_is_tested() {
     assert!(read("README.md").contains(&read("tests/fixtures/rollback.md")));
 }
 
+/// The test that judges the headers compares its counts with the same file.
+#[test]
+fn the_table_of_hostile_headers_is_the_one_that_is_tested() {
+    let table = read("tests/fixtures/corpus.md");
+    assert!(table.lines().count() > 10 && read("README.md").contains(&table));
+}
+
 #[test]
 fn every_sentence_under_troubleshooting_is_one_the_programs_print() {
     let readme = read("README.md");
