@@ -29,6 +29,14 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// A block device that somebody else made, as it is.
+    pub(crate) fn at(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            loop_file: None,
+        }
+    }
+
     /// One of the machine's disks, by serial, discarded so that it reads as zeros.
     pub(crate) fn virtio(serial: &str) -> Self {
         close();
@@ -108,6 +116,12 @@ impl Disk {
         run("blockdev", &["--flushbufs", self.as_str()], b"");
     }
 
+    /// The file behind a loop device, as far as it was written.
+    pub(crate) fn backing(&self) -> Vec<u8> {
+        run("blockdev", &["--flushbufs", self.as_str()], b"");
+        fs::read(self.loop_file.as_deref().unwrap()).unwrap()
+    }
+
     fn copy(from: &Path, to: &Path) {
         let [from, to] = [from, to].map(|path| path.to_str().unwrap());
         run("cp", &["--sparse=always", from, to], b"");
@@ -127,6 +141,19 @@ impl Disk {
 pub(crate) struct Saved(PathBuf);
 
 impl Saved {
+    /// A disk that was never written.
+    pub(crate) fn blank(len_mib: u64) -> Self {
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let path = PathBuf::from(format!("/tmp/saved-{number}"));
+        File::create(&path).unwrap().set_len(len_mib << 20).unwrap();
+        Self(path)
+    }
+
+    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
+        let file = fs::OpenOptions::new().write(true).open(&self.0).unwrap();
+        file.write_all_at(bytes, offset).unwrap();
+    }
+
     pub(crate) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let file = File::open(&self.0).unwrap();
