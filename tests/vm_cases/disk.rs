@@ -118,8 +118,27 @@ impl Disk {
 
     /// The file behind a loop device, as far as it was written.
     pub(crate) fn backing(&self) -> Vec<u8> {
-        run("blockdev", &["--flushbufs", self.as_str()], b"");
+        self.forget_reads();
         fs::read(self.loop_file.as_deref().unwrap()).unwrap()
+    }
+
+    /// Writes `bytes` at `offset` behind its back, for a device that is read after [`Disk::forget_reads`].
+    pub(crate) fn write_behind(&self, offset: u64, bytes: &[u8]) {
+        let file = self.loop_file.as_deref().unwrap();
+        let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.write_all_at(bytes, offset).unwrap();
+    }
+
+    /// Nothing that was read of it is remembered.
+    pub(crate) fn forget_reads(&self) {
+        run("blockdev", &["--flushbufs", self.as_str()], b"");
+    }
+
+    /// Puts what is on `other` on it.
+    pub(crate) fn load_from(&self, other: &Self) {
+        let [from, to] = [other, self].map(|disk| disk.loop_file.as_deref().unwrap());
+        Self::copy(from, to);
+        self.forget_reads();
     }
 
     fn copy(from: &Path, to: &Path) {
@@ -141,19 +160,6 @@ impl Disk {
 pub(crate) struct Saved(PathBuf);
 
 impl Saved {
-    /// A disk that was never written.
-    pub(crate) fn blank(len_mib: u64) -> Self {
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let path = PathBuf::from(format!("/tmp/saved-{number}"));
-        File::create(&path).unwrap().set_len(len_mib << 20).unwrap();
-        Self(path)
-    }
-
-    pub(crate) fn write(&self, offset: u64, bytes: &[u8]) {
-        let file = fs::OpenOptions::new().write(true).open(&self.0).unwrap();
-        file.write_all_at(bytes, offset).unwrap();
-    }
-
     pub(crate) fn read(&self, offset: u64, len: usize) -> Vec<u8> {
         let mut bytes = vec![0; len];
         let file = File::open(&self.0).unwrap();
