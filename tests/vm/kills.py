@@ -36,7 +36,7 @@ MEMORY_MIB = 1024
 BOOT_TIMEOUT_SECONDS = 400
 POLL_SECONDS = 0.01
 # Files that a boot leaves which is not cut, and more than one that is cut gets to.
-FILES, FILES_CUT = 3, 1000
+FILES, FILES_CUT = 2, 1000
 CUTS_AT_LEAST = 30
 CUTS_IN_EACH_PHASE = 5
 

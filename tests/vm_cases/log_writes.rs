@@ -159,7 +159,7 @@ impl Point<'_> {
 }
 
 /// Every flush, every forced write and every change of the TPM's state. Where neither disk nor TPM is another than at the
-/// last point, it is the same point.
+/// last point, nor more is owed, it is the same point.
 fn points<'a>(entries: &[Entry<'a>]) -> Vec<Point<'a>> {
     let (mut owed, mut phase, mut area, mut is_new) = (Owed::default(), "", 0, false);
     let mut points = Vec::new();
@@ -169,11 +169,17 @@ fn points<'a>(entries: &[Entry<'a>]) -> Vec<Point<'a>> {
                 phase = now;
                 owed.is_ready |= now == WORK;
             }
-            Some(("durable", file)) => owed.files.push(file.into()),
-            Some(("tpm", state)) => owed.state = Some(state.parse().unwrap()),
+            Some(("durable", file)) => {
+                owed.files.push(file.into());
+                is_new = true;
+            }
+            Some(("tpm", state)) => {
+                owed.state = Some(state.parse().unwrap());
+                is_new = true;
+            }
             _ => {}
         }
-        is_new |= !entry.data.is_empty() || entry.flags & MARK != 0;
+        is_new |= !entry.data.is_empty();
         area += usize::from(entry.at < header::DATA_OFFSET && !entry.data.is_empty());
         if is_new && entry.flags & (FLUSH | FUA | MARK) != 0 {
             is_new = false;
