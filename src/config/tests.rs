@@ -66,12 +66,12 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "\"tpm\", \"generate\"",
             "",
-            "line 2: volume state: sources: expected at least one of \"tpm\", \"generate\"",
+            "line 2: volume state: sources: expected at least one of \"tpm\", \"service\", \"generate\"",
         ),
         (
             ", \"generate\"",
             "",
-            "line 2: volume state: format = \"if-blank\" needs the source \"generate\" for the first secret",
+            "line 2: volume state: format = \"if-blank\" needs the source \"generate\" or \"service\" for the first secret",
         ),
         (
             "format = \"if-blank\"",
@@ -172,6 +172,43 @@ fn the_anchors_level_fits_its_volume() {
 }
 
 #[test]
+fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
+    let second = STATE
+        .replace("\"state\"\ndevice", "\"data\"\ndevice")
+        .replace("virtio-state", "virtio-data")
+        .replace("/var/lib/state", "/srv")
+        .replace(", \"generate\"", "")
+        .replace("\"if-blank\"", "\"never\"");
+    for profile in [Profile::Luks2Strict, Profile::Constellation] {
+        let name = profile.name();
+        let foreign = format!("{second}profile = \"{name}\"\n");
+        let config = Config::parse(&format!("{STATE}{foreign}")).unwrap();
+        let volume = config.volumes().nth(1).unwrap();
+        assert_eq!((volume.profile, volume.level()), (profile, Level::Off));
+        assert_eq!(
+            refusal(&foreign),
+            "line 1: measure.cluster-volume: expected a volume of profile nightlatch-1, whose token holds the salt, found data"
+        );
+        let blank = foreign
+            .replace("\"never\"", "\"if-blank\"")
+            .replace("[\"tpm\"]", "[\"tpm\", \"generate\"]");
+        assert_eq!(
+            refusal(&format!("{STATE}{blank}")),
+            format!(
+                "line 10: volume data: format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {name}"
+            )
+        );
+        let anchored = format!("{STATE}{foreign}anchor = \"epoch\"\n");
+        assert_eq!(
+            refusal(&anchored),
+            format!(
+                "line 10: volume data: anchor: expected \"off\" for a volume of profile {name}, which has no place for an epoch"
+            )
+        );
+    }
+}
+
+#[test]
 fn the_anchors_two_indices_are_the_owners_and_differ() {
     let with = |line: &str| Config::parse(&format!("[anchor]\n{line}\n{STATE}"));
     assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());
@@ -211,4 +248,134 @@ fn the_tcti_is_one_of_three_kinds() {
                 .into()
         )
     );
+}
+
+const SERVICE: &str = r#"
+[service]
+urls = ["https://keys.example.org:8080/", "https://[fd00::1]/kbs"]
+ca = "/etc/nightlatch/ca.pem"
+
+[[volume]]
+name = "state"
+device = "/dev/disk/by-id/virtio-state"
+role = "state"
+format = "if-blank"
+sources = ["service", "tpm", "generate"]
+mount = "/var/lib/state"
+"#;
+
+#[test]
+fn a_service_gets_the_documented_defaults() {
+    let config = Config::parse(SERVICE).unwrap();
+    assert!(config.needs_service());
+    let service = config.service.unwrap();
+    let urls: Vec<_> = service.urls.iter().map(ServiceUrl::as_str).collect();
+    assert_eq!(
+        urls,
+        ["https://keys.example.org:8080", "https://[fd00::1]/kbs"]
+    );
+    assert_eq!(service.protocol, ServiceProtocol::Nightlatch);
+    assert_eq!(service.deadline_s, 120);
+    assert_eq!(config.measure.cluster, ClusterFrom::Volume);
+    assert!(!Config::parse(STATE).unwrap().needs_service());
+}
+
+#[test]
+fn what_cannot_be_meant_of_a_service_is_an_error() {
+    let url = "\"https://keys.example.org:8080/\"";
+    let pin = "pin = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"";
+    let ca = "ca = \"/etc/nightlatch/ca.pem\"";
+    for (from, to, said) in [
+        (
+            url,
+            "\"http://keys.example.org\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://user@keys.example.org\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://keys.example.org:0\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://keys.example.org/?a=b\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://keys.example.org/../a\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://[fd00::1\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https:///kbs\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://[fd00::1]/kbs\"",
+            "https://[fd00::1]/kbs is there twice",
+        ),
+        (ca, "", "expected either ca or pin"),
+        (ca, &format!("{ca}\n{pin}"), "expected either ca or pin"),
+        (ca, "ca = \"ca.pem\"", "expected an absolute path"),
+        (ca, "pin = \"AAEC\"", "32 bytes in base64"),
+        (
+            ca,
+            &format!("{ca}\ndeadline-s = 0"),
+            "deadline-s: expected at least 1",
+        ),
+        (
+            "\"service\", \"tpm\", \"generate\"",
+            "\"generate\", \"service\"",
+            "\"service\" has to come before it",
+        ),
+        (
+            "\"service\", \"tpm\", \"generate\"",
+            "\"service\", \"service\"",
+            "\"service\" is there twice",
+        ),
+        (
+            "\"service\", \"tpm\", \"generate\"",
+            "\"tpm\", \"generate\"",
+            "expected a volume with the source \"service\"",
+        ),
+        (
+            "[service]",
+            "[measure]\ncluster = \"service\"\ncluster-volume = \"state\"\n[service]",
+            "means nothing with cluster",
+        ),
+    ] {
+        assert!(SERVICE.contains(from), "{from}");
+        let message = refusal(&SERVICE.replacen(from, to, 1));
+        assert!(message.contains(said), "{to}: {message}");
+    }
+    let pinned = SERVICE.replace(ca, pin);
+    assert_eq!(
+        Config::parse(&pinned)
+            .unwrap()
+            .service
+            .unwrap()
+            .pin
+            .unwrap()
+            .digest()[31],
+        31
+    );
+    let without = STATE.replace("\"tpm\",", "\"service\",");
+    assert!(refusal(&without).contains("expected a table [service]"));
+    let only = SERVICE.replace(", \"tpm\", \"generate\"", "");
+    Config::parse(&only).unwrap();
+    let cluster = SERVICE.replace("\"service\", \"tpm\"", "\"tpm\"");
+    let cluster = format!("[measure]\ncluster = \"service\"\n{cluster}");
+    assert!(Config::parse(&cluster).unwrap().needs_service());
 }
