@@ -74,7 +74,10 @@ impl Daemon {
     }
 
     fn config(&self) -> String {
-        self.directory.join("nightlatchd.toml").display().to_string()
+        self.directory
+            .join("nightlatchd.toml")
+            .display()
+            .to_string()
     }
 
     fn start(&mut self) {
@@ -87,15 +90,27 @@ impl Daemon {
             .unwrap();
         self.child = Some(child);
         let deadline = Instant::now() + PATIENCE;
-        while self.caller.send("GET", "/readyz", None, &[]).map_or(0, |heard| heard.status) != 200 {
-            assert!(Instant::now() < deadline, "nightlatchd does not answer at {}", self.at);
+        while self
+            .caller
+            .send("GET", "/readyz", None, &[])
+            .map_or(0, |heard| heard.status)
+            != 200
+        {
+            assert!(
+                Instant::now() < deadline,
+                "nightlatchd does not answer at {}",
+                self.at
+            );
             std::thread::sleep(Duration::from_millis(20));
         }
     }
 
     fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
-        let sent = Command::new("kill").args(["-s", name, &id]).status().unwrap();
+        let sent = Command::new("kill")
+            .args(["-s", name, &id])
+            .status()
+            .unwrap();
         assert!(sent.success());
     }
 
@@ -163,8 +178,16 @@ fn a_kill_in_the_middle_of_a_storm_loses_no_volume_that_was_acknowledged() {
     assert!(acknowledged.len() >= 60);
     for (owner, number) in acknowledged {
         let other = (owner + 1) % MACHINES;
-        assert_eq!(is_admitted(&daemon.caller, other, number), Some(false), "volume {number}");
-        assert_eq!(is_admitted(&daemon.caller, owner, number), Some(true), "volume {number}");
+        assert_eq!(
+            is_admitted(&daemon.caller, other, number),
+            Some(false),
+            "volume {number}"
+        );
+        assert_eq!(
+            is_admitted(&daemon.caller, owner, number),
+            Some(true),
+            "volume {number}"
+        );
     }
 }
 
@@ -198,7 +221,10 @@ fn it_reloads_on_sighup_and_stops_on_sigterm() {
     daemon.signal("HUP");
     let deadline = Instant::now() + PATIENCE;
     while !audit.exists() {
-        assert!(Instant::now() < deadline, "the audit log was not opened again");
+        assert!(
+            Instant::now() < deadline,
+            "the audit log was not opened again"
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     assert_eq!(is_admitted(&daemon.caller, 1, 1), Some(true));
@@ -224,7 +250,11 @@ fn a_configuration_is_checked_with_all_it_names() {
         ("policy.toml", "[[image]]\n", "policy: "),
         ("cert.pem", "", "tls: "),
         ("mastersecret.json", "{}", "reading the master secret: "),
-        ("nightlatchd.toml", "listn = 1\n", "line 1: unknown field `listn`"),
+        (
+            "nightlatchd.toml",
+            "listn = 1\n",
+            "line 1: unknown field `listn`",
+        ),
     ] {
         let path = daemon.directory.join(name);
         let good = fs::read(&path).unwrap();
@@ -232,7 +262,10 @@ fn a_configuration_is_checked_with_all_it_names() {
         let output = check();
         assert_eq!(output.status.code(), Some(78), "{name}: {output:?}");
         let words = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(words.starts_with("nightlatchd: ") && words.contains(said), "{words}");
+        assert!(
+            words.starts_with("nightlatchd: ") && words.contains(said),
+            "{words}"
+        );
         fs::write(&path, good).unwrap();
     }
     assert!(check().status.success());

@@ -20,7 +20,8 @@ fn open(swtpm: &Swtpm) -> Tpm {
 
 fn client(rig: &Rig) -> Client {
     let port = rig.caller.at.port();
-    let text = format!("urls = [\"https://localhost:{port}\"]\nca = \"/cert.pem\"\ndeadline-s = 20\n");
+    let text =
+        format!("urls = [\"https://localhost:{port}\"]\nca = \"/cert.pem\"\ndeadline-s = 20\n");
     let service: Service = toml::from_str(&text).unwrap();
     let top = rig.path("cert.pem");
     Client::new(&service, top.parent().unwrap()).unwrap()
@@ -62,7 +63,13 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
         let expected = rig.master_secret().derive(&rig.salt(), uuid).unwrap();
         assert_eq!(got.key.expose(), expected.expose());
         let record = got.record.clone().unwrap();
-        assert_eq!(record, VolumeRecord { key_id: None, epoch: 0 });
+        assert_eq!(
+            record,
+            VolumeRecord {
+                key_id: None,
+                epoch: 0
+            }
+        );
     }
     let cluster = given.cluster.as_ref().unwrap();
     assert_eq!(cluster.salt[..], rig.measurement_salt()[..]);
@@ -93,7 +100,11 @@ fn keys_of_both_algorithms_are_accepted_and_a_stranger_in_between_is_not() {
         ("ecc", AkKind::Rsassa),
     ] {
         let (rig, swtpm) = (Rig::start(), Swtpm::start());
-        let handle = if ek == "rsa" { "0x81010001" } else { "0x81010002" };
+        let handle = if ek == "rsa" {
+            "0x81010001"
+        } else {
+            "0x81010002"
+        };
         let args = ["-c", handle, "-G", ek, "-u", "persisted.tss"];
         assert!(swtpm.tool("tpm2_createek", &args).status.success());
         let mut tpm = open(&swtpm);
@@ -117,9 +128,11 @@ fn keys_of_both_algorithms_are_accepted_and_a_stranger_in_between_is_not() {
         let request = quoted(&draft, &mut tpm, kind, &identity.ak_spki);
         let heard = rig.caller.post(ATTEST_PATH, Some(&session), &request);
         assert_eq!(heard.status, 200, "{ek} {kind:?}: {:?}", rig.last());
-        let secret = rig
-            .caller
-            .resource(&heard.session(), &draft, &format!("nightlatch/volume-key/{UUID}"));
+        let secret = rig.caller.resource(
+            &heard.session(),
+            &draft,
+            &format!("nightlatch/volume-key/{UUID}"),
+        );
         assert_eq!(secret.len(), 32);
 
         // A key that is not in this TPM: the TPM does not open what was made for it.
