@@ -14,7 +14,7 @@ use self::report::Report;
 use super::{Answer, header};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::bundle::restricted;
-use crate::evidence::eventlog::Log;
+use crate::evidence::eventlog::{Event, Log};
 use crate::evidence::registers::{Registers, Values};
 use crate::evidence::verify::{Statement, statement};
 use crate::evidence::{Attest, Check, Refusal};
@@ -47,18 +47,7 @@ fn verified(options: &Options<'_>, path: &Path) -> Result<Answer> {
     let creation = Creation::of(path)?;
     let given = options.read()?;
     let statement = creation.verify()?;
-    let (bank, pcrs) = selection(&statement)?;
-    if let Some((wanted_bank, wanted)) = options.selection
-        && (wanted_bank, wanted) != (bank, pcrs)
-    {
-        return Err(Refusal::new(
-            Check::Selection,
-            format_args!(
-                "expected a quote over PCRs {wanted} of {wanted_bank}, found {pcrs} of {bank}"
-            ),
-        )
-        .into());
-    }
+    let (bank, pcrs) = selection(&statement, options)?;
     if let Some(known) = &given.ak
         && known != statement.ak.spki_der()
     {
@@ -68,37 +57,42 @@ fn verified(options: &Options<'_>, path: &Path) -> Result<Answer> {
         )
         .into());
     }
-    if let Some(values) = &given.values {
-        let values = restricted(values.values(bank)?, pcrs);
-        statement.is_over(bank, pcrs, &values)?;
+    let mut values = None;
+    if let Some(given) = &given.values {
+        let given = restricted(given.values(bank)?, pcrs);
+        statement.is_over(bank, pcrs, &given)?;
+        values = Some(given);
     }
     let moment = moment(&given, &statement, bank, pcrs)?;
-    let values = match (&moment, &given.values) {
-        (Some(moment), _) => Some(restricted(moment.values.clone(), pcrs)),
-        (None, Some(values)) => Some(restricted(values.values(bank)?, pcrs)),
-        (None, None) => None,
-    };
+    if let Some(moment) = &moment {
+        values = Some(restricted(moment.values.clone(), pcrs));
+    }
     if let Some(directory) = options.export {
-        export(directory, &creation, &statement, values.as_ref())
-            .doing(format_args!("exporting to {}", directory.display()))?;
+        let selection = selected(bank, pcrs);
+        export(
+            directory,
+            &creation,
+            &statement,
+            &selection,
+            values.as_ref(),
+        )
+        .doing(format_args!("exporting to {}", directory.display()))?;
     }
     let report = Report::new(path, &creation, &statement.attest)?;
-    let events: Vec<String> = moment
-        .iter()
-        .flat_map(|moment| moment.log.events(bank, pcrs))
-        .map(|event| event.to_string())
-        .collect();
+    let events = moment.map(|moment| moment.log.events(bank, pcrs));
+    Ok(answer(&report, &given, events.as_deref()))
+}
+
+/// What was verified, and what could not be. `events` are there where event logs were given.
+fn answer(report: &Report, given: &Given, events: Option<&[Event]>) -> Answer {
     let mut text = report.text();
     text.push_str("verified: signature, statement, key, PCR selection, qualifying data");
     for (is_given, what) in [
-        (given.ak.is_some(), "attestation key"),
-        (given.values.is_some(), "PCR values"),
-        (moment.is_some(), "event logs"),
+        (given.ak.is_some(), ", attestation key"),
+        (given.values.is_some(), ", PCR values"),
+        (events.is_some(), ", event logs"),
     ] {
-        if is_given {
-            text.push_str(", ");
-            text.push_str(what);
-        }
+        text.push_str(if is_given { what } else { "" });
     }
     text.push('\n');
     if given.ak.is_none() {
@@ -106,20 +100,18 @@ fn verified(options: &Options<'_>, path: &Path) -> Result<Answer> {
             "The key was compared with none: give --ak, or anybody may have made this evidence.\n",
         );
     }
-    for event in &events {
-        text.push_str("  ");
-        text.push_str(event);
-        text.push('\n');
-    }
+    let told = events.unwrap_or_default().iter().map(ToString::to_string);
+    let told: Vec<String> = told.collect();
+    text.extend(told.iter().map(|event| format!("  {event}\n")));
     let mut json = report.json();
     if let Some(json) = json.as_object_mut() {
         json.insert("result".into(), "verified".into());
         json.insert("known-ak".into(), given.ak.is_some().into());
         json.insert("pcrs-checked".into(), given.values.is_some().into());
-        json.insert("logs-checked".into(), moment.is_some().into());
-        json.insert("events".into(), json!(events));
+        json.insert("logs-checked".into(), events.is_some().into());
+        json.insert("events".into(), json!(told));
     }
-    Ok(Answer::new(text, json))
+    Answer::new(text, json)
 }
 
 impl Creation {
@@ -160,16 +152,31 @@ impl Creation {
     }
 }
 
-/// The bank and the PCRs of the quote, of which there has to be one.
-fn selection(statement: &Statement) -> Result<(Bank, Registers)> {
-    let selection = statement.attest.selection();
-    let selection = selection.filter(|(bank, pcrs)| *bank != Bank::Sha1 && !pcrs.is_empty());
-    Ok(selection.ok_or_else(|| {
-        Refusal::new(
-            Check::Selection,
-            "expected a quote over some PCRs of one bank that is not SHA-1",
-        )
-    })?)
+/// The bank and the PCRs of the quote, of which there has to be one, and the one that is demanded.
+fn selection(statement: &Statement, options: &Options<'_>) -> Result<(Bank, Registers)> {
+    let refusal = |why: String| Refusal::new(Check::Selection, why);
+    let found = statement.attest.selection();
+    let (bank, pcrs) = found
+        .filter(|(bank, pcrs)| *bank != Bank::Sha1 && !pcrs.is_empty())
+        .ok_or_else(|| {
+            refusal("expected a quote over some PCRs of one bank that is not SHA-1".into())
+        })?;
+    match options.selection {
+        Some(wanted) if wanted != (bank, pcrs) => {
+            let (wanted_bank, wanted) = wanted;
+            Err(refusal(format!(
+                "expected a quote over PCRs {wanted} of {wanted_bank}, found {pcrs} of {bank}"
+            ))
+            .into())
+        }
+        _ => Ok((bank, pcrs)),
+    }
+}
+
+/// A selection as tpm2-tools write it: `sha256:7,11,12`.
+fn selected(bank: Bank, pcrs: Registers) -> String {
+    let list: Vec<String> = pcrs.iter().map(|pcr| pcr.to_string()).collect();
+    format!("{bank}:{}", list.join(","))
 }
 
 /// The moment of the boot at which the quote was made.
@@ -216,6 +223,7 @@ fn export(
     directory: &Path,
     creation: &Creation,
     statement: &Statement,
+    selection: &str,
     values: Option<&Values>,
 ) -> Result<()> {
     fs::create_dir_all(directory)?;
@@ -227,9 +235,7 @@ fn export(
         "qualifying",
         hex::encode(&statement.attest.extra_data).as_bytes(),
     )?;
-    let (bank, pcrs) = selection(statement)?;
-    let list: Vec<String> = pcrs.iter().map(|pcr| pcr.to_string()).collect();
-    write("selection", format!("{bank}:{}", list.join(",")).as_bytes())?;
+    write("selection", selection.as_bytes())?;
     if let Some(values) = values {
         let all: Vec<u8> = values.values().flatten().copied().collect();
         write("pcrs", &all)?;

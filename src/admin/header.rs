@@ -28,6 +28,9 @@ pub struct Report {
     pub role: Option<&'static str>,
     /// The header's sequence number.
     pub seqid: u64,
+    /// Whether the node had joined its cluster, by the token of profile `constellation`, which anybody can have written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initialized: Option<bool>,
     /// Every keyslot.
     pub keyslots: Vec<u8>,
     /// The secret sealed to a TPM.
@@ -128,6 +131,7 @@ impl Report {
             uuid: checked.uuid,
             role: checked.nightlatch.map(|token| token.role.word()),
             seqid,
+            initialized: checked.initialized,
             keyslots: checked.keyslots,
             tpm: checked.tpm.map(|token| Sealed {
                 keyslot: token.keyslot,
@@ -148,6 +152,10 @@ impl fmt::Display for Report {
             writeln!(f, "  role       {role}")?;
         }
         writeln!(f, "  seqid      {}", self.seqid)?;
+        if let Some(initialized) = self.initialized {
+            let word = if initialized { "yes" } else { "no" };
+            writeln!(f, "  joined     {word}, says its token")?;
+        }
         writeln!(f, "  keyslots   {}", list(&self.keyslots))?;
         if let Some(tpm) = &self.tpm {
             let pcrs = list(&tpm.pcrs);
@@ -250,6 +258,27 @@ mod tests {
             report
                 .to_string()
                 .ends_with("no superblock in a copy of the header")
+        );
+    }
+
+    #[test]
+    fn a_state_disk_of_constellation_is_held_to_its_profile_and_left_alone() {
+        let bytes = Fixture::constellation().build();
+        let image = Image::new("constellation", &bytes);
+        for profile in [None, Some(Profile::Constellation)] {
+            let report = check(profile, &image.0).unwrap();
+            assert_eq!(report.profile, "constellation");
+            let text = report.to_string();
+            assert!(
+                text.contains("\n  joined     yes, says its token\n"),
+                "{text}"
+            );
+            let json = serde_json::to_value(&report).unwrap();
+            assert_eq!(json["initialized"], true);
+        }
+        assert!(
+            fs::read(&image.0).unwrap() == bytes,
+            "the image was written to"
         );
     }
 

@@ -16,37 +16,33 @@
 
 use std::collections::BTreeMap;
 
-use base64ct::{Base64, Encoding};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde::{Deserialize, Serialize};
 
 use super::registers::{self, Registers, Values};
 use super::verify::{Asked, Given, Verified, statement, verify};
 use super::{Check, Refusal};
 use crate::pcr::Bank;
+use crate::protocol::Bytes;
 
 /// What a machine sent.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Bundle {
     /// The attestation key, a `TPMT_PUBLIC`.
-    pub ak_public: Binary,
+    pub ak_public: Bytes,
     /// The statement, a `TPMS_ATTEST`.
-    pub quote: Binary,
+    pub quote: Bytes,
     /// The signature, a `TPMT_SIGNATURE`.
-    pub signature: Binary,
+    pub signature: Bytes,
     /// The PCR values.
     pub pcrs: Pcrs,
     /// The firmware's event log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub firmware_log: Option<Binary>,
+    pub firmware_log: Option<Bytes>,
     /// systemd's event log.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub userspace_log: Option<Binary>,
+    pub userspace_log: Option<Bytes>,
 }
-
-/// Bytes that are written in base64.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Binary(pub Vec<u8>);
 
 /// PCR values in hexadecimal digits.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -151,21 +147,6 @@ pub fn restricted(values: Values, pcrs: Registers) -> Values {
         .into_iter()
         .filter(|(pcr, _)| pcrs.contains(*pcr))
         .collect()
-}
-
-impl<'de> Deserialize<'de> for Binary {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Base64::decode_vec(&text)
-            .map(Self)
-            .map_err(|error| serde::de::Error::custom(format_args!("base64: {error}")))
-    }
-}
-
-impl Serialize for Binary {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&Base64::encode_string(&self.0))
-    }
 }
 
 #[cfg(test)]

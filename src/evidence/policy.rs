@@ -28,7 +28,8 @@
 //! ```
 //!
 //! `uki-hash` lists the Authenticode hashes of every program the firmware starts: a loader, the unified kernel image, and the
-//! kernel in it where the stub has the firmware start that. `command-line` is the one the kernel gets.
+//! kernel in it where the stub has the firmware start that. `command-line` lists every command line
+//! that is measured: the image's own, and any it is handed or that is added to it.
 
 mod explain;
 mod file;
@@ -201,6 +202,14 @@ impl Policy {
             )));
         }
         self.nearest(verified, |image| known.images.contains(&image.name))
+    }
+
+    /// Whether some role may boot `image` and ask for a volume of this kind.
+    #[must_use]
+    pub fn allows(&self, image: &str, volume: Role) -> bool {
+        self.roles.iter().any(|role| {
+            role.volumes.contains(&volume) && role.images.iter().any(|name| name == image)
+        })
     }
 
     /// The image that was booted, whoever asks.

@@ -122,6 +122,12 @@ async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
 }
 
 impl Bound {
+    /// The service itself.
+    #[must_use]
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service)
+    }
+
     /// Answers until `stop` says true, then writes down what is left.
     pub async fn serve(self, stop: watch::Receiver<bool>) {
         let mut listening = JoinSet::new();

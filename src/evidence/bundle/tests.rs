@@ -7,12 +7,12 @@ use crate::evidence::fixture::{FirmwareLog, Key, Sent, Statement};
 pub(crate) fn bundle() -> Bundle {
     let sent = Sent::of(&FirmwareLog::usual());
     Bundle {
-        ak_public: Binary(sent.ak),
-        quote: Binary(sent.attest),
-        signature: Binary(sent.signature),
+        ak_public: Bytes(sent.ak),
+        quote: Bytes(sent.attest),
+        signature: Bytes(sent.signature),
         pcrs: Pcrs::of(Bank::Sha256, &sent.values),
-        firmware_log: Some(Binary(sent.firmware_log)),
-        userspace_log: Some(Binary(sent.userspace_log)),
+        firmware_log: Some(Bytes(sent.firmware_log)),
+        userspace_log: Some(Bytes(sent.userspace_log)),
     }
 }
 
@@ -54,9 +54,9 @@ fn values_come_as_a_list_of_all_24_too() {
     let sent = Sent::signed(&Key::new(7), &Statement::over(&all), all.clone());
     let list = all.values().map(hex::encode).collect();
     let bundle = Bundle {
-        ak_public: Binary(sent.ak),
-        quote: Binary(sent.attest),
-        signature: Binary(sent.signature),
+        ak_public: Bytes(sent.ak),
+        quote: Bytes(sent.attest),
+        signature: Bytes(sent.signature),
         pcrs: Pcrs::List(list),
         firmware_log: None,
         userspace_log: None,
@@ -86,7 +86,7 @@ fn what_is_no_bundle_is_refused() {
         json
     };
     for (json, why) in [
-        (with("quote", json!("*")), "base64: invalid Base64 encoding"),
+        (with("quote", json!("*")), "invalid Base64 encoding"),
         (with("more", json!(1)), "unknown field `more`"),
         (
             with("pcrs", json!(["00"])),
