@@ -14,6 +14,7 @@
 mod checkpoint;
 mod disk;
 mod interrupted;
+mod key_service;
 mod lower;
 mod refusals;
 mod rollback;
