@@ -21,14 +21,14 @@ use crate::volume::{First, Found, Keepers, Keyed, Witness};
 #[derive(Debug)]
 pub(super) struct Chip {
     pub(super) tpm: Tpm,
-    /// None where no volume wants one.
+    /// None where no volume wants one, and before it is recalled.
     pub(super) anchor: Option<Anchor>,
     /// What the operator allowed and this boot made use of.
     pub(super) exceptions: Vec<Exception>,
 }
 
 impl Chip {
-    /// The TPM, proof that this boot has not been given an identity yet, and the anchor.
+    /// The TPM, and proof that this boot has not been given an identity yet.
     pub(super) fn ready(config: &Config, record: &Recorder) -> Result<Self> {
         let mut tpm = Tpm::open(&config.tpm.tcti)?;
         let pcr = config.measure.cluster_pcr;
@@ -54,12 +54,18 @@ impl Chip {
             .map(|bank| (bank, bank.zero()))
             .collect();
         record.pcr_before(pcr, &zero);
-        let anchor = Anchor::read(config, &mut tpm).doing("reading the anchor")?;
         Ok(Self {
             tpm,
-            anchor,
+            anchor: None,
             exceptions: Vec::new(),
         })
+    }
+
+    /// Reads the anchor. Where there is a key service it has been asked by now: another boot chain cannot read the anchor,
+    /// and then it is the service's log that says what was booted instead.
+    pub(super) fn recall(&mut self, config: &Config) -> Result<()> {
+        self.anchor = Anchor::read(config, &mut self.tpm)?;
+        Ok(())
     }
 
     /// What the operator allowed for this volume and this boot made use of.

@@ -98,7 +98,7 @@ impl Desk {
                 "there is no key service in the configuration",
             ));
         };
-        let given = talk.ask(chip)?;
+        let given = talk.ask(chip).doing("asking the key service")?;
         record.service(&given.url, given.took);
         let volume = given.volume(uuid)?;
         Ok(Secret::new(volume.key.expose().to_vec()))
@@ -181,7 +181,7 @@ impl Talk {
         }
         match &self.asked {
             Some(Ok(given)) => Ok(given),
-            Some(Err((exit, said))) => Err(Error::new(*exit, said)).doing("asking the key service"),
+            Some(Err((exit, said))) => Err(Error::new(*exit, said)),
             None => Err(Error::failure("the key service was not asked")),
         }
     }
