@@ -28,7 +28,7 @@ Say = Callable[[str], None]
 
 
 # Of both images, for boots without firmware: see KernelCommandLine= in mkosi/demo/image/mkosi.conf.
-COMMON_OPTIONS = "quiet systemd.gpt_auto=no systemd.import_credentials=no"
+COMMON_OPTIONS = "quiet systemd.gpt_auto=no systemd.import_credentials=no no_timer_check"
 
 
 @dataclass(frozen=True)
