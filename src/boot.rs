@@ -12,8 +12,6 @@ use std::process::ExitCode;
 use std::sync::Mutex;
 
 use log::{info, warn};
-use nix::sys::mman::{MlockAllFlags, mlockall};
-use nix::sys::prctl;
 
 use anchoring::{count, hold, settle};
 use chip::{Chip, Sources, lock};
@@ -28,7 +26,7 @@ use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::status::{Recorder, VolumeStatus};
 use crate::volume::{self, Keyed, Opened};
-use crate::{handoff, kernel, logging, root};
+use crate::{handoff, kernel, logging, memory, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
@@ -181,7 +179,7 @@ fn describe(volume: &Volume, opened: Opened, accepted: Option<Accepted>) -> Volu
 #[must_use]
 pub fn main() -> ExitCode {
     logging::init();
-    protect_memory();
+    memory::protect();
     let top = Path::new("/");
     let record = Recorder::start();
     let result = run(top, &record);
@@ -198,18 +196,5 @@ pub fn main() -> ExitCode {
             logging::last_word(&error);
             ExitCode::from(error.exit().code())
         }
-    }
-}
-
-/// Keeps secrets out of swap and core files. An initrd has neither by default, so a refusal is not fatal.
-pub fn protect_memory() {
-    if let Err(error) = prctl::set_dumpable(false) {
-        warn!("forbidding core dumps: {}", error.desc());
-    }
-    // On fault: stacks and arenas are mostly never touched, and memory is scarce.
-    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
-    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
-    if let Err(error) = mlockall(flags) {
-        warn!("locking memory: {}", error.desc());
     }
 }

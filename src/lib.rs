@@ -40,8 +40,11 @@ pub mod handoff;
 pub mod header;
 pub mod kernel;
 pub mod key;
+#[cfg(feature = "daemon")]
+pub mod keyservice;
 pub mod logging;
 pub mod measure;
+pub mod memory;
 pub mod pcr;
 pub mod program;
 pub mod protocol;

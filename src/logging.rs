@@ -15,8 +15,13 @@ use crate::error::Error;
 /// Set to `1` by a drop-in of the unit to log each step.
 const DEBUG: &str = "NIGHTLATCH_DEBUG";
 
-/// Starts logging. Steps and details are left out unless `NIGHTLATCH_DEBUG=1`.
+/// Starts logging in the name of the initrd's program. Steps and details are left out unless `NIGHTLATCH_DEBUG=1`.
 pub fn init() {
+    init_as("nightlatch");
+}
+
+/// Starts logging in the name of another program.
+pub fn init_as(program: &str) {
     let detail = match env::var_os(DEBUG) {
         Some(value) if value == "1" => Detail::Steps,
         _ => Detail::Results,
@@ -24,7 +29,7 @@ pub fn init() {
     let to: Box<dyn Log> = match JournalLog::new() {
         Ok(journal) => Box::new(
             journal
-                .with_syslog_identifier("nightlatch".into())
+                .with_syslog_identifier(program.into())
                 .with_extra_fields([("NIGHTLATCH_VERSION", env!("CARGO_PKG_VERSION"))]),
         ),
         // No journald yet, or none at all.

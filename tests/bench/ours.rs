@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use nightlatch::boot;
 use nightlatch::config::Config;
+use nightlatch::memory;
 use nightlatch::status::Recorder;
 use nix::mount::{MsFlags, mount};
 use serde_json::{Value, json};
@@ -36,7 +37,7 @@ pub(crate) fn unlock(path: &Path) -> Value {
 
 /// A boot, all but the hand-over to systemd. With several volumes a step takes what the slowest of them takes.
 fn boot_with(path: &Path, hand_over: impl FnOnce(&Config)) -> Value {
-    boot::protect_memory();
+    memory::protect();
     let config = Config::load_file(path).unwrap();
     let record = Recorder::start();
     let done = AtomicBool::new(false);

@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `nightlatchd`: gives keys to machines that prove what they booted.
+//!
+//! A request comes in through [`listener`] and [`http`], and is answered by one pure step of the protocol: `auth`, `attest`
+//! or `release`. What the steps share is a [`service::Service`]: the secret, the policy, the store, the audit log. [`run`] starts
+//! it, watches its files and stops it.
+
+mod attest;
+mod auth;
+mod release;
+
+pub mod answer;
+pub mod audit;
+pub mod config;
+pub mod files;
+pub mod http;
+pub mod init;
+pub mod limits;
+pub mod listener;
+pub mod master;
+pub mod metrics;
+pub mod nodes;
+pub mod records;
+pub mod run;
+pub mod service;
+pub mod session;
+pub mod store;
+pub mod volume_id;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::path::Path;
+use std::process::ExitCode;
+
+use config::{CONFIG_PATH, Config};
+
+use crate::error::{Doing, Error, Exit, Result};
+use crate::{logging, memory};
+
+const HELP: &str = "\
+Give keys to machines that prove what they booted
+
+Usage: nightlatchd [COMMAND]
+
+  serve [--config FILE]   Run the service; this is what no command means
+  check [FILE]            Check a configuration, its policy, its secrets and its certificate
+  init [--directory DIR] [--print]
+                          Make the secrets of a new fleet in DIR, /etc/nightlatch by default, and
+                          print them as well where asked to
+  -h, --help              Show this help
+  -V, --version           Show the version
+
+The configuration is /etc/nightlatch/nightlatchd.toml unless FILE names another one.
+
+Exit codes: 0 done, 1 failure, 2 usage, 69 missing hardware, 75 try again later,
+77 refused, 78 configuration.
+";
+
+/// Where `init` writes unless told otherwise.
+const DIRECTORY: &str = "/etc/nightlatch";
+
+/// How to keep what `init` made.
+const KEEP: &str = "\
+Every key of the fleet follows from these two files: whoever has them can open each of its volumes,
+and without them no volume can be opened by the service any more. Keep a copy off this machine,
+for example on paper or in a safe, and encrypt the files in place for this machine only:
+  systemd-creds encrypt FILE /etc/credstore.encrypted/NAME
+";
+
+/// Runs what `arguments`, the program's name first, ask for.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let words: Vec<String> = arguments
+        .into_iter()
+        .skip(1)
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        [] | ["serve"] => return serve(Path::new(CONFIG_PATH)),
+        ["--config" | "-c", file] | ["serve", "--config" | "-c", file] => {
+            return serve(Path::new(file));
+        }
+        ["check"] => check(Path::new(CONFIG_PATH)),
+        ["check", file] => check(Path::new(file)),
+        ["init", options @ ..] => make_secrets(options),
+        ["-h" | "--help"] => say(HELP),
+        ["-V" | "--version"] => say(&format!("nightlatchd {}\n", env!("CARGO_PKG_VERSION"))),
+        other => Err(usage(&format!("unknown command {:?}", other.join(" ")))),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Where standard error is closed the exit code still tells.
+            drop(io::stderr().write_all(format!("nightlatchd: {error}\n").as_bytes()));
+            ExitCode::from(error.exit().code())
+        }
+    }
+}
+
+fn serve(path: &Path) -> ExitCode {
+    logging::init_as("nightlatchd");
+    memory::protect();
+    match Config::load(path).and_then(run::run) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            logging::last_word(&error);
+            ExitCode::from(error.exit().code())
+        }
+    }
+}
+
+/// Reads what the service would read, and opens and binds nothing.
+fn check(path: &Path) -> Result<()> {
+    let config = Config::load(path)?;
+    let policy = service::load_policy(config.policy.as_path()).doing("policy")?;
+    files::load_tls(&config.tls).doing("tls")?;
+    master::Master::load(&config.secret)?;
+    let images: Vec<&str> = policy.images().collect();
+    say(&format!(
+        "{}: valid, images: {}\n",
+        path.display(),
+        images.join(", ")
+    ))
+}
+
+fn make_secrets(options: &[&str]) -> Result<()> {
+    let (mut directory, mut print) = (DIRECTORY, false);
+    let mut rest = options;
+    while !rest.is_empty() {
+        rest = match rest {
+            ["--directory", name, rest @ ..] => {
+                directory = name;
+                rest
+            }
+            ["--print", rest @ ..] => {
+                print = true;
+                rest
+            }
+            other => {
+                return Err(usage(&format!(
+                    "init: unknown option {:?}",
+                    other.join(" ")
+                )));
+            }
+        };
+    }
+    let directory = Path::new(directory);
+    init::write(directory)?;
+    let mut text = zeroize::Zeroizing::new(String::new());
+    for name in [init::MASTER_FILE, init::MEASUREMENT_SALT_FILE] {
+        let path = directory.join(name);
+        text.push_str(&path.display().to_string());
+        text.push('\n');
+        if print {
+            let contents = std::fs::read_to_string(&path).doing(path.display())?;
+            text.push_str(zeroize::Zeroizing::new(contents).trim_end());
+            text.push('\n');
+        }
+    }
+    text.push_str(KEEP);
+    say(&text)
+}
+
+fn usage(message: &str) -> Error {
+    Error::new(
+        Exit::Usage,
+        format_args!("{message}; try nightlatchd --help"),
+    )
+}
+
+fn say(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The second step: evidence is verified, compared with the policy and with what is remembered, and the machine is
+//! admitted to its volumes.
+
+use super::answer::{Fault, Refused, Reply};
+use super::audit::now_s;
+use super::records::{self, NodeEntry, Registered, VolumeEntry};
+use super::service::{Request, Service, Trail, parse, text};
+use super::session::{self, Admitted, Challenged, Session};
+use super::volume_id::VolumeId;
+use crate::config::Role;
+use crate::evidence::{
+    Ak, Asked, Check, Given, Policy, Refusal, Registers, Values, Verified, verify,
+};
+use crate::pcr::Bank;
+use crate::protocol::{
+    Additional, Admission, AttestRequest, Claims, EXTENSION, PCR_COUNT, TeeEvidence, VolumeClaim,
+};
+
+/// How many volumes a machine may have.
+const VOLUMES_MAX: usize = 16;
+
+pub(super) fn answer(
+    service: &Service,
+    session: Option<&str>,
+    request: &Request,
+    trail: &mut Trail,
+) -> Result<Reply, Refused> {
+    let session = challenged(service, session)?;
+    trail.ek = Some(session.ek.clone());
+    let body: AttestRequest = parse(&request.body)?;
+    let evidence = &body.tee_evidence;
+    let claims = claims(&evidence.additional_evidence)?;
+    trail.volumes = claims.volumes.iter().map(|v| v.uuid.clone()).collect();
+    if session::credential_hash(&claims.credential.0) != session.credential_hash {
+        return Err(Refused::denied(
+            "credential",
+            "the machine did not open the credential: its attestation key is not in the TPM of that \
+             endorsement key",
+        ));
+    }
+    trail.is_proven = true;
+    service.count_ek(&session.ek)?;
+    if body.runtime_data.nonce != session.nonce {
+        return Err(Refused::denied("nonce", "the nonce is another session's"));
+    }
+    body.runtime_data
+        .tee_pubkey
+        .check()
+        .map_err(|error| Refused::denied("tee-pubkey", error))?;
+    let volumes = volumes(&claims.volumes)?;
+    let qualifying = body
+        .runtime_data
+        .qualifying(&evidence.additional_evidence)?;
+    let verified = verified(&session, evidence, &claims, &qualifying)?;
+    let policy = service.policy();
+    policy.early(&verified)?;
+    let image = admit(&policy, &verified, &volumes)?;
+    trail.image = Some(image.clone());
+    let node = NodeEntry {
+        first_seen_s: now_s(),
+        last_seen_s: now_s(),
+        image: image.clone(),
+        address: request.from.to_canonical().to_string(),
+        denial: None,
+    };
+    register(service, &session.ek, &node, &volumes, &claims.volumes)?;
+    service.nodes.seen(&session.ek, node);
+    let lifetime_s = service.lifetimes.admission_s.get();
+    let admitted = Session::Admitted(Admitted {
+        until_s: now_s().saturating_add(u64::from(lifetime_s)),
+        ek: session.ek,
+        tee_pubkey: body.runtime_data.tee_pubkey,
+        volumes: volumes.into_iter().map(|(id, _)| id).collect(),
+        image,
+    });
+    let token = session::seal(service.master.session_key(), &admitted)?;
+    Ok(Reply {
+        body: text(&Admission {
+            token: token.clone(),
+        })?,
+        session: Some((token, lifetime_s)),
+    })
+}
+
+/// The session of a machine that was given a nonce a short while ago.
+fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
+    match service.session(session)? {
+        Session::Challenged(session) if session.until_s >= now_s() => Ok(session),
+        Session::Challenged(session) => Err(Refused::new(
+            Fault::Session,
+            "session-expired",
+            format_args!("the session of endorsement key {} has ended", session.ek),
+        )),
+        Session::Admitted(session) => Err(Refused::new(
+            Fault::Session,
+            "session",
+            format_args!("endorsement key {} was admitted already", session.ek),
+        )),
+    }
+}
+
+fn claims(additional: &str) -> Result<Claims, Refused> {
+    let additional: Additional = parse(additional.as_bytes())?;
+    let claims = additional.nightlatch;
+    if claims.version != EXTENSION {
+        return Err(Refused::new(
+            Fault::Malformed,
+            "extension-version",
+            format_args!("expected {EXTENSION}, found {}", claims.version),
+        ));
+    }
+    Ok(claims)
+}
+
+fn volumes(claimed: &[VolumeClaim]) -> Result<Vec<(VolumeId, Role)>, Refused> {
+    if claimed.is_empty() || claimed.len() > VOLUMES_MAX {
+        return Err(Refused::denied(
+            "volume-count",
+            format_args!(
+                "expected 1 to {VOLUMES_MAX} volumes, found {}",
+                claimed.len()
+            ),
+        ));
+    }
+    let mut volumes: Vec<(VolumeId, Role)> = Vec::with_capacity(claimed.len());
+    for claim in claimed {
+        let id = VolumeId::try_from(claim.uuid.clone())
+            .map_err(|why| Refused::denied("volume-id", why))?;
+        if volumes.iter().any(|(other, _)| *other == id) {
+            return Err(Refused::denied(
+                "volume-id",
+                format_args!("volume {id} is there twice"),
+            ));
+        }
+        volumes.push((id, claim.role));
+    }
+    Ok(volumes)
+}
+
+/// All that the bytes can say by themselves.
+fn verified(
+    session: &Challenged,
+    evidence: &TeeEvidence,
+    claims: &Claims,
+    qualifying: &[u8],
+) -> Result<Verified, Refused> {
+    let primary = &evidence.primary_evidence;
+    let values = values(&primary.tpm_quote.pcrs)?;
+    // The session has the key that the credential was made for.
+    let ak = Ak::parse(&session.ak_public.0)?;
+    if ak.spki_der() != primary.ak_public.0 {
+        return Err(Refused::denied(
+            "ak-key",
+            "the attestation key is another one than the session's",
+        ));
+    }
+    let asked = Asked {
+        qualifying,
+        bank: Bank::Sha256,
+        pcrs: Registers::ALL,
+    };
+    let given = Given {
+        ak: &session.ak_public.0,
+        attest: &primary.tpm_quote.message.0,
+        signature: &primary.tpm_quote.signature.0,
+        values: &values,
+        firmware_log: claims.firmware_log.as_ref().map(|log| log.0.as_slice()),
+        userspace_log: claims.userspace_log.as_ref().map(|log| log.0.as_slice()),
+    };
+    Ok(verify(&asked, &given)?)
+}
+
+fn values(pcrs: &[String]) -> Result<Values, Refused> {
+    if pcrs.len() != PCR_COUNT {
+        return Err(Refusal::new(
+            Check::Digest,
+            format_args!(
+                "expected the values of {PCR_COUNT} PCRs, found {}",
+                pcrs.len()
+            ),
+        )
+        .into());
+    }
+    (0_u8..)
+        .zip(pcrs)
+        .map(|(pcr, value)| {
+            let value = hex::decode(value).map_err(|error| {
+                Refusal::new(Check::Encoding, format_args!("PCR {pcr}: {error}"))
+            })?;
+            Ok((pcr, value))
+        })
+        .collect()
+}
+
+/// The image, where the policy has a role that may boot it and have each of these volumes.
+fn admit(
+    policy: &Policy,
+    verified: &Verified,
+    volumes: &[(VolumeId, Role)],
+) -> Result<String, Refused> {
+    let image = policy.image(verified).map_err(Refusal::from)?;
+    for (id, kind) in volumes {
+        let is_allowed = policy
+            .roles()
+            .any(|role| policy.decide(verified, role, *kind).is_ok());
+        if !is_allowed {
+            return Err(Refusal::new(
+                Check::Role,
+                format_args!(
+                    "volume {id}: no role of the policy lets image {image} have a {} volume",
+                    kind.word()
+                ),
+            )
+            .into());
+        }
+    }
+    Ok(image.to_owned())
+}
+
+/// Registers what is new, and compares the rest with what is remembered.
+fn register(
+    service: &Service,
+    ek: &str,
+    node: &NodeEntry,
+    volumes: &[(VolumeId, Role)],
+    claims: &[VolumeClaim],
+) -> Result<(), Refused> {
+    let registered = records::register(&service.store, ek, node, volumes)?;
+    for (claim, registered) in claims.iter().zip(registered) {
+        match registered {
+            Registered::Ours(entry) => compare(claim, &entry)?,
+            Registered::Theirs(owner) => {
+                return Err(Refused::denied(
+                    "owner",
+                    format_args!("volume {} belongs to endorsement key {owner}", claim.uuid),
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Refused> {
+    if claim.role != entry.role {
+        return Err(Refused::denied(
+            "volume-role",
+            format_args!(
+                "volume {} is a {} volume, and was asked for as a {} volume",
+                claim.uuid,
+                entry.role.word(),
+                claim.role.word()
+            ),
+        ));
+    }
+    let recorded = entry.record.epoch;
+    let claimed = claim.epoch.unwrap_or_default();
+    if claimed < recorded {
+        return Err(Refused::denied(
+            "rollback",
+            format_args!(
+                "volume {} has epoch {claimed}, and {recorded} is recorded: it was rolled back",
+                claim.uuid
+            ),
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The audit log: a line of JSON for each admission, release, report and denial.
+//!
+//! A line is in the file before the answer leaves, or there is no answer: what the service gave away is known even if it
+//! is killed at that moment. Lines reach the disk within [`SYNC_EVERY`], so a machine that loses power forgets no more
+//! than that.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::Serialize;
+use x509_cert::der::DateTime;
+
+use crate::error::{Doing, Error, Result};
+
+/// How long a line may be in memory only.
+pub const SYNC_EVERY: Duration = Duration::from_secs(1);
+
+/// One line.
+#[derive(Debug, Default, Serialize)]
+pub struct Line<'a> {
+    /// When, RFC 3339.
+    pub time: String,
+    /// `admission`, `release`, `report`, `denial` or `failure`.
+    pub event: &'static str,
+    /// The step of the protocol.
+    pub step: &'static str,
+    /// The address of the client.
+    pub peer: String,
+    /// The id of the endorsement key, as far as it is known; proven from the admission on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ek: Option<&'a str>,
+    /// The volumes it was about.
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    pub volumes: &'a [String],
+    /// What was asked for, beside a volume's key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resource: Option<&'a str>,
+    /// The image, as the policy calls it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<&'a str>,
+    /// The check that failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub check: Option<&'a str>,
+    /// What was expected and what was found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<&'a str>,
+}
+
+/// The file.
+#[derive(Debug)]
+pub struct Audit {
+    path: PathBuf,
+    file: Mutex<File>,
+    is_dirty: AtomicBool,
+}
+
+impl Audit {
+    /// Opens the file, and makes it where there is none.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: Mutex::new(append(path)?),
+            is_dirty: AtomicBool::new(false),
+        })
+    }
+
+    /// Adds a line.
+    pub fn add(&self, line: &Line<'_>) -> Result<()> {
+        let mut text = serde_json::to_vec(line).map_err(Error::failure)?;
+        text.push(b'\n');
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.write_all(&text)
+            .map_err(Error::temporary)
+            .doing("writing to the audit log")?;
+        drop(file);
+        self.is_dirty.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Has what was added reach the disk.
+    pub fn sync(&self) -> Result<()> {
+        if !self.is_dirty.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let file = self
+            .file
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .try_clone()?;
+        file.sync_data().doing("writing the audit log to its disk")
+    }
+
+    /// Goes on in a new file where the old one was renamed.
+    pub fn reopen(&self) -> Result<()> {
+        self.sync()?;
+        let file = append(&self.path)?;
+        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
+        Ok(())
+    }
+}
+
+fn append(path: &Path) -> Result<File> {
+    OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o600)
+        .open(path)
+        .doing(format_args!("opening the audit log {}", path.display()))
+}
+
+/// A time in seconds since 1970 as RFC 3339 writes it.
+#[must_use]
+pub fn time(at_s: u64) -> String {
+    DateTime::from_unix_duration(Duration::from_secs(at_s))
+        .map_or_else(|_| at_s.to_string(), |time| time.to_string())
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn now_s() -> u64 {
+    std::time::SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_added_and_a_renamed_file_is_left() {
+        let path = std::env::temp_dir().join(format!("nightlatch-audit-{}", std::process::id()));
+        let old = path.with_extension("old");
+        let audit = Audit::open(&path).unwrap();
+        let line = |event| Line {
+            event,
+            time: time(1_795_594_338),
+            ..Line::default()
+        };
+        audit.add(&line("release")).unwrap();
+        std::fs::rename(&path, &old).unwrap();
+        audit.add(&line("denial")).unwrap();
+        audit.reopen().unwrap();
+        audit.add(&line("admission")).unwrap();
+        let events = |path: &Path| -> Vec<String> {
+            let text = std::fs::read_to_string(path).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str(line).unwrap());
+            lines
+                .map(|line: serde_json::Value| {
+                    assert_eq!(line["time"], "2026-11-25T08:12:18Z");
+                    line["event"].as_str().unwrap().to_owned()
+                })
+                .collect()
+        };
+        assert_eq!(events(&old), ["release", "denial"]);
+        assert_eq!(events(&path), ["admission"]);
+        std::fs::remove_file(&path).unwrap();
+        std::fs::remove_file(&old).unwrap();
+    }
+}

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How often somebody may ask.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Whom the service keeps count of at most, so that counting does not fill the memory. Beyond it nobody new is limited.
+const COUNTED_MAX: usize = 1 << 16;
+
+/// A rate for each of many, each of whom may use a whole period's worth at once. It is the generic cell rate algorithm
+/// (ITU-T I.371, annex A): what is kept is when the next request would be due at that rate.
+#[derive(Debug)]
+pub struct Rate<K> {
+    interval: Duration,
+    period: Duration,
+    due: Mutex<HashMap<K, Instant>>,
+}
+
+impl<K: Eq + Hash> Rate<K> {
+    /// `count` in each `period`.
+    #[must_use]
+    pub fn new(count: NonZeroU32, period: Duration) -> Self {
+        Self {
+            interval: period.checked_div(count.get()).unwrap_or(period),
+            period,
+            due: Mutex::default(),
+        }
+    }
+
+    /// Counts a request of `key`; an error is how long to wait before the next one.
+    pub fn count(&self, key: K, now: Instant) -> Result<(), Duration> {
+        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let start = due.get(&key).map_or(now, |at| now.max(*at));
+        let next = start.checked_add(self.interval).unwrap_or(start);
+        let ahead = next.saturating_duration_since(now);
+        if ahead > self.period {
+            return Err(ahead.saturating_sub(self.period));
+        }
+        if due.len() >= COUNTED_MAX && !due.contains_key(&key) {
+            // Whoever has nothing due is like one who never asked.
+            due.retain(|_, at| *at > now);
+            if due.len() >= COUNTED_MAX {
+                return Ok(());
+            }
+        }
+        due.insert(key, next);
+        Ok(())
+    }
+}
+
+/// Whom an address stands for: one machine, or with IPv6 a network of 64 bits, any address of which is one machine's to
+/// choose.
+#[must_use]
+pub fn peer(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V4(address) => IpAddr::V4(address),
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(count: u32) -> Rate<u32> {
+        Rate::new(NonZeroU32::new(count).unwrap(), Duration::from_secs(1))
+    }
+
+    #[test]
+    fn each_has_a_period_at_once_and_then_the_rate() {
+        let (rate, start) = (rate(10), Instant::now());
+        for _ in 0..10 {
+            rate.count(1, start).unwrap();
+        }
+        let wait = rate.count(1, start).unwrap_err();
+        assert_eq!(wait, Duration::from_millis(100));
+        rate.count(2, start).unwrap();
+        rate.count(1, start + wait).unwrap();
+        rate.count(1, start + wait).unwrap_err();
+        for _ in 0..10 {
+            rate.count(1, start + Duration::from_secs(9)).unwrap();
+        }
+        rate.count(1, start + Duration::from_secs(9)).unwrap_err();
+    }
+
+    #[test]
+    fn those_who_asked_long_ago_are_forgotten() {
+        let (rate, start) = (rate(10), Instant::now());
+        let many = u32::try_from(COUNTED_MAX).unwrap();
+        for key in 0..many + 9 {
+            rate.count(key, start).unwrap();
+        }
+        assert_eq!(rate.due.lock().unwrap().len(), COUNTED_MAX);
+        rate.count(many, start + Duration::from_secs(1)).unwrap();
+        assert_eq!(rate.due.lock().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_one_peer() {
+        let address = |text: &str| text.parse::<IpAddr>().unwrap();
+        assert_eq!(
+            peer(address("2001:db8:1:2:3::4")),
+            peer(address("2001:db8:1:2::9"))
+        );
+        assert_ne!(
+            peer(address("2001:db8:1:2::9")),
+            peer(address("2001:db8:1:3::9"))
+        );
+        assert_eq!(peer(address("::ffff:192.0.2.1")), address("192.0.2.1"));
+        assert_ne!(peer(address("192.0.2.1")), peer(address("192.0.2.2")));
+    }
+}

@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: Apache-2.0
+//! When nodes were seen last and what was wrong with them, gathered and written now and then: a boot storm costs one
+//! write a second instead of one a node.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::records::{self, Denial, NODES, NodeEntry};
+use super::store::Store;
+use crate::error::Result;
+
+/// How often what was gathered is written. What is lost with a crash is lost from the list of nodes only: registrations
+/// and records are written at once.
+pub const FLUSH_EVERY: Duration = Duration::from_secs(1);
+
+/// What is not in the store yet.
+#[derive(Debug, Default)]
+pub struct Nodes {
+    pending: Mutex<HashMap<String, Note>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Note {
+    seen: Option<NodeEntry>,
+    denial: Option<Denial>,
+}
+
+impl Nodes {
+    /// A node was admitted.
+    pub fn seen(&self, ek: &str, entry: NodeEntry) {
+        self.with(ek, |note| note.seen = Some(entry));
+    }
+
+    /// A node that proved its TPM was denied.
+    pub fn denied(&self, ek: &str, denial: Denial) {
+        self.with(ek, |note| note.denial = Some(denial));
+    }
+
+    fn with(&self, ek: &str, change: impl FnOnce(&mut Note)) {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        change(pending.entry(ek.to_owned()).or_default());
+    }
+
+    /// Writes what was gathered. A node that is not registered stays so; one that was changed meanwhile is left to the
+    /// next time it is seen.
+    pub fn flush(&self, store: &Store) -> Result<()> {
+        let pending = {
+            let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *pending)
+        };
+        let mut changes = Vec::with_capacity(pending.len());
+        for (ek, note) in pending {
+            let Some(old) = store.get(&format!("{NODES}{ek}"))? else {
+                continue;
+            };
+            let mut entry: NodeEntry = records::parse(&old)?;
+            if let Some(seen) = note.seen {
+                entry = NodeEntry {
+                    first_seen_s: entry.first_seen_s,
+                    denial: entry.denial,
+                    ..seen
+                };
+            }
+            if note.denial.is_some() {
+                entry.denial = note.denial;
+            }
+            changes.push((old, records::text(&entry)?));
+        }
+        if !changes.is_empty() {
+            store.swap(&changes)?;
+        }
+        Ok(())
+    }
+}

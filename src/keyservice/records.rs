@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is remembered of volumes and nodes, and the rules by which it changes.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::store::{Entry, Store};
+use super::volume_id::VolumeId;
+use crate::config::Role;
+use crate::error::{Doing, Error, Result};
+use crate::protocol::VolumeRecord;
+
+/// What keys of volumes start with; the UUID follows.
+pub const VOLUMES: &str = "volume/";
+/// What keys of nodes start with; the id of the endorsement key follows.
+pub const NODES: &str = "node/";
+
+/// How often a change is tried again because somebody else changed the same.
+const TRIES_MAX: usize = 16;
+
+/// A volume, which belongs to the first endorsement key that asked for its key.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct VolumeEntry {
+    /// The id of that endorsement key.
+    pub ek: String,
+    /// What the volume is for.
+    pub role: Role,
+    /// When it was registered, seconds since 1970.
+    pub registered_s: u64,
+    /// What nodes reported of it.
+    pub record: VolumeRecord,
+}
+
+/// A node, which is its TPM's endorsement key.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NodeEntry {
+    /// When it was admitted for the first time, seconds since 1970.
+    pub first_seen_s: u64,
+    /// When it was admitted last.
+    pub last_seen_s: u64,
+    /// What it had booted then, as the policy calls it.
+    pub image: String,
+    /// Where it was.
+    pub address: String,
+    /// The last time it proved its TPM and was denied all the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<Denial>,
+}
+
+/// Why a node got nothing.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Denial {
+    /// When, seconds since 1970.
+    pub at_s: u64,
+    /// The check that failed.
+    pub check: String,
+    /// What differed.
+    pub why: String,
+}
+
+/// Whose a volume is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Registered {
+    /// This node's, as of now or since earlier.
+    Ours(VolumeEntry),
+    /// The node's with this endorsement key.
+    Theirs(String),
+}
+
+/// Registers `node` and `volumes` where they are new, in one write, and says whose each volume is.
+pub fn register(
+    store: &Store,
+    ek: &str,
+    node: &NodeEntry,
+    volumes: &[(VolumeId, Role)],
+) -> Result<Vec<Registered>> {
+    let mut new = Vec::new();
+    let mut found = Vec::new();
+    for (id, role) in volumes {
+        let key = format!("{VOLUMES}{id}");
+        let entry = VolumeEntry {
+            ek: ek.to_owned(),
+            role: *role,
+            registered_s: node.last_seen_s,
+            record: VolumeRecord {
+                key_id: None,
+                epoch: 0,
+            },
+        };
+        if let Some(entry) = store.get(&key)? {
+            found.push(parse(&entry)?);
+        } else {
+            new.push((key, text(&entry)?));
+            found.push(entry);
+        }
+    }
+    let key = format!("{NODES}{ek}");
+    let is_known = store.get(&key)?.is_some();
+    // A volume of somebody else comes to nothing, so nothing is registered beside it.
+    let theirs = found.iter().any(|volume: &VolumeEntry| volume.ek != ek);
+    if !theirs && (!is_known || !new.is_empty()) {
+        if !is_known {
+            new.push((key, text(node)?));
+        }
+        let made = store.create(&new)?;
+        for ((key, _), there) in new.iter().zip(made) {
+            let Some(there) = there else { continue };
+            let place = volumes
+                .iter()
+                .position(|(id, _)| key.strip_prefix(VOLUMES) == Some(id.as_str()));
+            if let Some(entry) = place.and_then(|place| found.get_mut(place)) {
+                *entry = parse(&there)?;
+            }
+        }
+    }
+    let whose = |entry: VolumeEntry| {
+        if entry.ek == ek {
+            Registered::Ours(entry)
+        } else {
+            Registered::Theirs(entry.ek)
+        }
+    };
+    Ok(found.into_iter().map(whose).collect())
+}
+
+/// What is remembered of a volume.
+pub fn volume(store: &Store, id: &VolumeId) -> Result<Option<VolumeEntry>> {
+    let entry = store.get(&format!("{VOLUMES}{id}"))?;
+    entry.as_ref().map(parse).transpose()
+}
+
+/// What is remembered of a node.
+pub fn node(store: &Store, ek: &str) -> Result<Option<NodeEntry>> {
+    let entry = store.get(&format!("{NODES}{ek}"))?;
+    entry.as_ref().map(parse).transpose()
+}
+
+/// What comes of a report.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Reported {
+    /// This is remembered now.
+    Kept(VolumeRecord),
+    /// It contradicts what is remembered; says how.
+    Contradicts(String),
+    /// The volume is not this node's.
+    NotOurs,
+}
+
+/// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once.
+pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Result<Reported> {
+    for _ in 0..TRIES_MAX {
+        let Some(old) = store.get(&format!("{VOLUMES}{id}"))? else {
+            return Ok(Reported::NotOurs);
+        };
+        let mut entry: VolumeEntry = parse(&old)?;
+        if entry.ek != ek {
+            return Ok(Reported::NotOurs);
+        }
+        let merged = match merge(&entry.record, told) {
+            Ok(merged) if merged == entry.record => return Ok(Reported::Kept(merged)),
+            Ok(merged) => merged,
+            Err(why) => return Ok(Reported::Contradicts(why)),
+        };
+        entry.record = merged.clone();
+        if store.swap(&[(old, text(&entry)?)])? == [true] {
+            return Ok(Reported::Kept(merged));
+        }
+    }
+    Err(Error::temporary(format_args!(
+        "volume {id}: its record changes all the time"
+    )))
+}
+
+fn merge(known: &VolumeRecord, told: &VolumeRecord) -> std::result::Result<VolumeRecord, String> {
+    if told.epoch < known.epoch {
+        return Err(format!(
+            "epoch {} was reported, and {} is recorded: the volume was rolled back",
+            told.epoch, known.epoch
+        ));
+    }
+    let key_id = match (&known.key_id, &told.key_id) {
+        (Some(known), Some(told)) if known != told => {
+            return Err(format!(
+                "key id {told} was reported, and {known} is recorded: it is another volume"
+            ));
+        }
+        (Some(id), _) | (None, Some(id)) => Some(id.clone()),
+        (None, None) => None,
+    };
+    Ok(VolumeRecord {
+        key_id,
+        epoch: told.epoch,
+    })
+}
+
+/// Takes a value of the store apart.
+pub fn parse<T: DeserializeOwned>(entry: &Entry) -> Result<T> {
+    serde_json::from_slice(&entry.value)
+        .map_err(Error::failure)
+        .doing(format_args!("reading {} from the store", entry.key))
+}
+
+/// A value for the store.
+pub fn text(value: &impl Serialize) -> Result<Vec<u8>> {
+    serde_json::to_vec(value).map_err(Error::failure)
+}

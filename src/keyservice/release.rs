@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The third step and those after it: keys go out, and what nodes report of their volumes comes in.
+
+use super::answer::{Fault, Refused, Reply};
+use super::audit::now_s;
+use super::records::{self, Reported, VolumeEntry};
+use super::service::{Service, Trail, parse, text};
+use super::session::{Admitted, Session};
+use super::volume_id::VolumeId;
+use crate::key::{KEY_LEN, Secret};
+use crate::protocol::{CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, VOLUME_TYPE, VolumeRecord};
+
+/// A secret, encrypted to the machine's key of this boot.
+pub(super) fn resource(
+    service: &Service,
+    session: Option<&str>,
+    path: [&String; 3],
+    trail: &mut Trail,
+) -> Result<Reply, Refused> {
+    let session = admitted(service, session, trail)?;
+    let [repository, kind, tag] = path.map(String::as_str);
+    let secret = match (repository, kind, tag) {
+        (REPOSITORY, VOLUME_TYPE, uuid) => {
+            trail.volumes.push(uuid.to_owned());
+            let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
+            owned(service, &session, &id)?;
+            service.master.volume_secret(&id)?
+        }
+        (REPOSITORY, MEASUREMENT_TYPE, CLUSTER_TAG) => {
+            trail.resource = Some(format!("{REPOSITORY}/{MEASUREMENT_TYPE}/{CLUSTER_TAG}"));
+            service.master.measurement()?
+        }
+        _ => {
+            trail.resource = Some(format!("{repository}/{kind}/{tag}"));
+            return Err(Refused::new(
+                Fault::NotFound,
+                "resource",
+                "there is no such resource",
+            ));
+        }
+    };
+    seal(&secret, &session)
+}
+
+/// What is remembered of a volume.
+pub(super) fn record(
+    service: &Service,
+    session: Option<&str>,
+    uuid: &str,
+    trail: &mut Trail,
+) -> Result<Reply, Refused> {
+    let session = admitted(service, session, trail)?;
+    trail.volumes.push(uuid.to_owned());
+    let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
+    let entry = owned(service, &session, &id)?;
+    reply(&entry.record)
+}
+
+/// Remembers what a node says of a volume it has opened.
+pub(super) fn report(
+    service: &Service,
+    session: Option<&str>,
+    uuid: &str,
+    body: &[u8],
+    trail: &mut Trail,
+) -> Result<Reply, Refused> {
+    let session = admitted(service, session, trail)?;
+    trail.volumes.push(uuid.to_owned());
+    let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
+    owned(service, &session, &id)?;
+    let told: VolumeRecord = parse(body)?;
+    if told.key_id.as_deref().is_some_and(|key| !is_key_id(key)) {
+        return Err(Refused::new(
+            Fault::Malformed,
+            "key-id",
+            "expected 64 hexadecimal digits in lower case",
+        ));
+    }
+    match records::report(&service.store, &session.ek, &id, &told)? {
+        Reported::Kept(record) => reply(&record),
+        Reported::Contradicts(why) => Err(Refused::denied(
+            "record",
+            format_args!("volume {id}: {why}"),
+        )),
+        Reported::NotOurs => Err(not_theirs(&id)),
+    }
+}
+
+/// The session of a machine that was admitted a short while ago.
+fn admitted(
+    service: &Service,
+    session: Option<&str>,
+    trail: &mut Trail,
+) -> Result<Admitted, Refused> {
+    let session = match service.session(session)? {
+        Session::Admitted(session) => session,
+        Session::Challenged(session) => {
+            return Err(Refused::new(
+                Fault::Session,
+                "session",
+                format_args!("endorsement key {} was not admitted yet", session.ek),
+            ));
+        }
+    };
+    trail.ek = Some(session.ek.clone());
+    trail.image = Some(session.image.clone());
+    trail.is_proven = true;
+    if session.until_s < now_s() {
+        return Err(Refused::new(
+            Fault::Session,
+            "session-expired",
+            "the session has ended",
+        ));
+    }
+    Ok(session)
+}
+
+/// What is remembered of a volume that the session was admitted to and that still belongs to its machine.
+fn owned(service: &Service, session: &Admitted, id: &VolumeId) -> Result<VolumeEntry, Refused> {
+    if !session.volumes.contains(id) {
+        return Err(Refused::denied(
+            "volume-claim",
+            format_args!("the machine did not say that it would open volume {id}"),
+        ));
+    }
+    match records::volume(&service.store, id)? {
+        Some(entry) if entry.ek == session.ek => Ok(entry),
+        Some(_) | None => Err(not_theirs(id)),
+    }
+}
+
+fn not_theirs(id: &VolumeId) -> Refused {
+    Refused::denied(
+        "owner",
+        format_args!("volume {id} is not the machine's any more"),
+    )
+}
+
+fn not_a_volume(uuid: &str) -> Refused {
+    Refused::new(
+        Fault::NotFound,
+        "volume-id",
+        format_args!("expected a UUID in lower case, found {uuid:?}"),
+    )
+}
+
+fn is_key_id(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == KEY_LEN.saturating_mul(2) && text.bytes().all(is_digit)
+}
+
+fn seal(secret: &Secret, session: &Admitted) -> Result<Reply, Refused> {
+    reply(&Jwe::seal(secret, &session.tee_pubkey)?)
+}
+
+fn reply(value: &impl serde::Serialize) -> Result<Reply, Refused> {
+    Ok(Reply {
+        body: text(value)?,
+        session: None,
+    })
+}

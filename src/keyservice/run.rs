@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The service from start to end.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use log::{error, info, warn};
+use sd_notify::NotifyState;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::audit::SYNC_EVERY;
+use super::config::Config;
+use super::files::Files;
+use super::http::{self, Shared};
+use super::listener::Listener;
+use super::nodes::FLUSH_EVERY;
+use super::service::Service;
+use crate::error::{Doing, Error, Result};
+
+/// How often the files are looked at.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Threads for what blocks: enough to wait for a disk or another machine, few enough to be fair.
+const BLOCKING_THREADS: usize = 32;
+
+/// The service with its sockets bound. Nobody is answered yet.
+#[derive(Debug)]
+pub struct Bound {
+    config: Arc<Config>,
+    service: Arc<Service>,
+    files: Arc<Mutex<Files>>,
+    listeners: Vec<Listener>,
+    /// Where nodes connect.
+    pub address: SocketAddr,
+    /// Where health and metrics are told.
+    pub operations: Option<SocketAddr>,
+}
+
+/// Runs the service until it is told to stop.
+pub fn run(config: Config) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .doing("starting threads")?;
+    runtime.block_on(async {
+        let bound = bind(config).await?;
+        info!("listening at {}", bound.address);
+        let (stop, stopped) = watch::channel(false);
+        let mut hangup = signal(SignalKind::hangup()).doing("catching SIGHUP")?;
+        let mut terminate = signal(SignalKind::terminate()).doing("catching SIGTERM")?;
+        let mut interrupt = signal(SignalKind::interrupt()).doing("catching SIGINT")?;
+        let (service, config) = (Arc::clone(&bound.service), Arc::clone(&bound.config));
+        let files = Arc::clone(&bound.files);
+        let mut serving = tokio::spawn(bound.serve(stopped));
+        tell(&[NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => reload(&config, &service, &files).await,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                ended = &mut serving => {
+                    return ended.map_err(Error::failure).and(Err(Error::failure("it stopped listening")));
+                }
+            }
+        }
+        info!("stopping");
+        tell(&[NotifyState::Stopping]);
+        stop.send_replace(true);
+        serving.await.map_err(Error::failure)
+    })
+}
+
+/// Opens everything and binds the sockets.
+pub async fn bind(config: Config) -> Result<Bound> {
+    let service = Arc::new(Service::open(&config)?);
+    let files = Files::open(&config)?;
+    let shared = Shared {
+        service: Arc::clone(&service),
+        limits: config.limits,
+    };
+    let listener = |socket, tls, router| Listener {
+        socket,
+        tls,
+        router,
+        service: Arc::clone(&service),
+        limits: config.limits,
+    };
+    let (socket, address) = listen(config.listen).await?;
+    let mut listeners = vec![listener(
+        socket,
+        Some(files.tls()),
+        http::nodes(shared.clone()),
+    )];
+    let mut operations = None;
+    if let Some(at) = config.operations_listen {
+        let (socket, address) = listen(at).await?;
+        operations = Some(address);
+        listeners.push(listener(socket, None, http::operations(shared)));
+    }
+    Ok(Bound {
+        config: Arc::new(config),
+        service,
+        files: Arc::new(Mutex::new(files)),
+        listeners,
+        address,
+        operations,
+    })
+}
+
+async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let bound = async {
+        let socket = TcpListener::bind(at).await?;
+        let address = socket.local_addr()?;
+        Ok::<_, std::io::Error>((socket, address))
+    };
+    bound.await.doing(format_args!("listening at {at}"))
+}
+
+impl Bound {
+    /// The service itself.
+    #[must_use]
+    pub fn service(&self) -> Arc<Service> {
+        Arc::clone(&self.service)
+    }
+
+    /// Answers until `stop` says true, then writes down what is left.
+    pub async fn serve(self, stop: watch::Receiver<bool>) {
+        let mut listening = JoinSet::new();
+        for listener in self.listeners {
+            listening.spawn(listener.serve(stop.clone()));
+        }
+        let mut upkeep = JoinSet::new();
+        let service = Arc::clone(&self.service);
+        upkeep.spawn(every(FLUSH_EVERY, move || flush(&service)));
+        let service = Arc::clone(&self.service);
+        upkeep.spawn(every(SYNC_EVERY, move || sync(&service)));
+        let (config, files) = (self.config, self.files);
+        let service = Arc::clone(&self.service);
+        upkeep.spawn(every(LOOK_EVERY, move || look(&config, &service, &files)));
+        while listening.join_next().await.is_some() {}
+        upkeep.shutdown().await;
+        let service = self.service;
+        let last = tokio::task::spawn_blocking(move || {
+            flush(&service);
+            sync(&service);
+        });
+        if let Err(error) = last.await {
+            error!("writing down what is left: {error}");
+        }
+    }
+}
+
+/// Does `work` again and again on a thread that may block, never twice at once.
+async fn every(period: Duration, work: impl Fn() + Send + Sync + 'static) {
+    let work = Arc::new(work);
+    let mut clock = tokio::time::interval(period);
+    clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        clock.tick().await;
+        let work = Arc::clone(&work);
+        if let Err(error) = tokio::task::spawn_blocking(move || work()).await {
+            error!("upkeep: {error}");
+        }
+    }
+}
+
+fn flush(service: &Service) {
+    if let Err(error) = service.nodes.flush(&service.store) {
+        warn!("writing when nodes were seen: {error}");
+    }
+}
+
+fn sync(service: &Service) {
+    if let Err(error) = service.audit.sync() {
+        error!("{error}");
+    }
+}
+
+fn look(config: &Config, service: &Service, files: &Mutex<Files>) {
+    files
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .look(config, service);
+}
+
+/// What SIGHUP asks for: the files are looked at now, and the audit log goes on in a new file.
+async fn reload(config: &Arc<Config>, service: &Arc<Service>, files: &Arc<Mutex<Files>>) {
+    let monotonic = NotifyState::monotonic_usec_now();
+    match monotonic {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => warn!("telling systemd the time: {error}"),
+    }
+    let (config, service, files) = (Arc::clone(config), Arc::clone(service), Arc::clone(files));
+    let reloaded = tokio::task::spawn_blocking(move || {
+        look(&config, &service, &files);
+        if let Err(error) = service.audit.reopen() {
+            error!("{error}");
+        }
+    });
+    if let Err(error) = reloaded.await {
+        error!("reloading: {error}");
+    }
+    tell(&[NotifyState::Ready]);
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        warn!("telling systemd: {error}");
+    }
+}

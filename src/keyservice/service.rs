@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the steps of the protocol share, and what happens around each: it is counted, timed and written down.
+
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use log::error;
+use serde::de::DeserializeOwned;
+
+use super::answer::{Fault, Refused, Reply, Step};
+use super::audit::{self, Audit, Line};
+use super::config::{self, Config};
+use super::limits::{Rate, peer};
+use super::master::Master;
+use super::metrics::Metrics;
+use super::nodes::Nodes;
+use super::records::Denial;
+use super::session::{self, Session};
+use super::store::Store;
+use super::{attest, auth, release};
+use crate::error::{Doing, Error, Result};
+use crate::evidence::Policy;
+use crate::pcr::Bank;
+
+/// The longest reason that is written down, in characters: it may quote what a machine sent.
+const WHY_LEN_MAX: usize = 2000;
+
+/// The running service.
+#[derive(Debug)]
+pub struct Service {
+    /// What keys are derived from.
+    pub master: Master,
+    /// What is remembered.
+    pub store: Store,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// What is written down.
+    pub audit: Audit,
+    /// What is about to be written about nodes.
+    pub nodes: Nodes,
+    /// How long sessions last.
+    pub lifetimes: config::Session,
+    policy: RwLock<Arc<Policy>>,
+    by_peer: Rate<IpAddr>,
+    by_ek: Rate<String>,
+}
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum Ask {
+    /// A nonce.
+    Auth,
+    /// An admission.
+    Attest,
+    /// `REPOSITORY/TYPE/TAG`.
+    Resource(String, String, String),
+    /// What is remembered of the volume with this UUID.
+    Record(String),
+    /// To remember something of it.
+    Report(String),
+}
+
+impl Ask {
+    /// The step it belongs to.
+    #[must_use]
+    pub fn step(&self) -> Step {
+        match self {
+            Self::Auth => Step::Auth,
+            Self::Attest => Step::Attest,
+            Self::Resource(..) => Step::Resource,
+            Self::Record(_) => Step::Record,
+            Self::Report(_) => Step::Report,
+        }
+    }
+
+    /// What the audit log calls it where it is granted.
+    fn event(&self) -> Option<&'static str> {
+        match self {
+            Self::Auth | Self::Record(_) => None,
+            Self::Attest => Some("admission"),
+            Self::Resource(..) => Some("release"),
+            Self::Report(_) => Some("report"),
+        }
+    }
+}
+
+/// A request, whole.
+#[derive(Debug)]
+pub struct Request {
+    /// Who asks.
+    pub from: IpAddr,
+    /// For what.
+    pub ask: Ask,
+    /// The text of the session that was handed over earlier.
+    pub session: Option<String>,
+    /// JSON, where the step takes any.
+    pub body: Vec<u8>,
+}
+
+/// What becomes known about a request while it is looked at.
+#[derive(Debug, Default)]
+pub struct Trail {
+    /// The id of the endorsement key.
+    pub ek: Option<String>,
+    /// Whether the machine has shown that its TPM has that key.
+    pub is_proven: bool,
+    /// The volumes it is about.
+    pub volumes: Vec<String>,
+    /// What is asked for, beside a volume's key.
+    pub resource: Option<String>,
+    /// The image.
+    pub image: Option<String>,
+}
+
+impl Service {
+    /// Opens everything the configuration names.
+    pub fn open(config: &Config) -> Result<Self> {
+        let limits = config.limits;
+        Ok(Self {
+            master: Master::load(&config.secret)?,
+            policy: RwLock::new(Arc::new(load_policy(config.policy.as_path())?)),
+            store: Store::open(&config.store)?,
+            metrics: Metrics::default(),
+            audit: Audit::open(config.audit.as_path())?,
+            nodes: Nodes::default(),
+            lifetimes: config.session,
+            by_peer: Rate::new(limits.peer_requests_per_s, Duration::from_secs(1)),
+            by_ek: Rate::new(limits.ek_attestations_per_min, Duration::from_secs(60)),
+        })
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> Arc<Policy> {
+        Arc::clone(&self.policy.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Puts another policy in force.
+    pub fn set_policy(&self, policy: Policy) {
+        *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
+    }
+
+    /// Whether the service can answer: whether its store can be read.
+    pub fn ready(&self) -> Result<()> {
+        self.store.get("ready").map(|_| ())
+    }
+
+    /// Counts a request or a connection of a peer.
+    pub fn count_peer(&self, from: IpAddr) -> std::result::Result<(), Refused> {
+        self.by_peer
+            .count(peer(from), Instant::now())
+            .map_err(|wait| too_often("peer-rate", wait))
+    }
+
+    /// Counts an attestation of an endorsement key, after it was proven: nobody else can use up a node's share.
+    pub fn count_ek(&self, ek: &str) -> std::result::Result<(), Refused> {
+        self.by_ek
+            .count(ek.to_owned(), Instant::now())
+            .map_err(|wait| too_often("ek-rate", wait))
+    }
+
+    /// Opens a session of a request.
+    pub fn session(&self, text: Option<&str>) -> std::result::Result<Session, Refused> {
+        let Some(text) = text else {
+            return Err(Refused::new(
+                Fault::Session,
+                "session",
+                "the request has no session",
+            ));
+        };
+        session::open(self.master.session_key(), text).ok_or_else(|| {
+            Refused::new(
+                Fault::Session,
+                "session",
+                "this service, or one with the same master secret, did not make the session",
+            )
+        })
+    }
+
+    /// Answers a request. Blocks: belongs on a thread that may.
+    pub fn answer(&self, request: &Request) -> std::result::Result<Reply, Refused> {
+        let start = Instant::now();
+        let mut trail = Trail::default();
+        let answered = self.step(request, &mut trail).and_then(|reply| {
+            if let Some(event) = request.ask.event() {
+                self.write_down(request, &trail, event, None)?;
+            }
+            Ok(reply)
+        });
+        match &answered {
+            Ok(_) => {
+                let step = request.ask.step();
+                self.metrics.request(step, "ok", "", start.elapsed());
+            }
+            Err(refused) => self.refused(request, &trail, refused, start.elapsed()),
+        }
+        answered
+    }
+
+    fn step(&self, request: &Request, trail: &mut Trail) -> std::result::Result<Reply, Refused> {
+        let session = request.session.as_deref();
+        match &request.ask {
+            Ask::Auth => auth::answer(self, &request.body, trail),
+            Ask::Attest => attest::answer(self, session, request, trail),
+            Ask::Resource(repository, kind, tag) => {
+                release::resource(self, session, [repository, kind, tag], trail)
+            }
+            Ask::Record(uuid) => release::record(self, session, uuid, trail),
+            Ask::Report(uuid) => release::report(self, session, uuid, &request.body, trail),
+        }
+    }
+
+    /// Counts a refusal and writes it down.
+    pub fn refused(&self, request: &Request, trail: &Trail, refused: &Refused, took: Duration) {
+        let (outcome, event) = refused.fault.words();
+        let step = request.ask.step();
+        self.metrics.request(step, outcome, refused.check, took);
+        // Lines for these would let anybody fill the disk.
+        if refused.fault == Fault::TooOften {
+            return;
+        }
+        if refused.fault == Fault::Ours {
+            error!("{}: {}", step.word(), refused.why);
+        }
+        if let Err(error) = self.write_down(request, trail, event, Some(refused)) {
+            error!("{}: denied by {}: {}", step.word(), refused.check, error);
+        }
+        if let (Some(ek), true, Fault::Denied) = (&trail.ek, trail.is_proven, refused.fault) {
+            let denial = Denial {
+                at_s: audit::now_s(),
+                check: refused.check.to_owned(),
+                why: cut(&refused.why),
+            };
+            self.nodes.denied(ek, denial);
+        }
+    }
+
+    fn write_down(
+        &self,
+        request: &Request,
+        trail: &Trail,
+        event: &'static str,
+        refused: Option<&Refused>,
+    ) -> Result<()> {
+        let why = refused.map(|refused| cut(&refused.why));
+        self.audit.add(&Line {
+            time: audit::time(audit::now_s()),
+            event,
+            step: request.ask.step().word(),
+            peer: request.from.to_canonical().to_string(),
+            ek: trail.ek.as_deref(),
+            volumes: &trail.volumes,
+            resource: trail.resource.as_deref(),
+            image: trail.image.as_deref(),
+            check: refused.map(|refused| refused.check),
+            why: why.as_deref(),
+        })
+    }
+}
+
+/// Reads a policy that this service can apply.
+pub fn load_policy(path: &Path) -> Result<Policy> {
+    let policy = Policy::load(path)?;
+    if policy.bank() != Bank::Sha256 {
+        return Err(Error::config(
+            "bank: the protocol quotes sha256, so values of another bank never match",
+        ))
+        .doing(path.display());
+    }
+    Ok(policy)
+}
+
+/// Reads a body.
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, Refused> {
+    serde_json::from_slice(body).map_err(|error| Refused::new(Fault::Malformed, "body", error))
+}
+
+/// An answer's body.
+pub(super) fn text(value: &impl serde::Serialize) -> std::result::Result<Vec<u8>, Refused> {
+    serde_json::to_vec(value).map_err(|error| Error::failure(error).into())
+}
+
+fn too_often(check: &'static str, wait: Duration) -> Refused {
+    Refused {
+        retry_after_s: Some(wait.as_secs().saturating_add(1)),
+        ..Refused::new(Fault::TooOften, check, "too many requests")
+    }
+}
+
+fn cut(why: &str) -> String {
+    why.chars().take(WHY_LEN_MAX).collect()
+}

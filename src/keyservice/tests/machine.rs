@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A machine with a TPM of the test's own making: real keys, real signatures, and bytes that can be wrong one at a time.
+//! The tests from outside and the benchmark include this file as well.
+
+#![allow(dead_code, reason = "no test uses all of it")]
+
+use aes::Aes128;
+use cfb_mode::cipher::KeyIvInit as _;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use p256::ecdsa::signature::Signer as _;
+use p256::ecdsa::{Signature, SigningKey};
+use p256::elliptic_curve::sec1::{FromSec1Point as _, ToSec1Point as _};
+use p256::pkcs8::EncodePublicKey as _;
+use p256::{PublicKey, Sec1Point, SecretKey};
+use sha2::{Digest as _, Sha256};
+
+use super::nightlatch::config::Role;
+use super::nightlatch::protocol::jwe::EphemeralKeyPair;
+use super::nightlatch::protocol::{
+    Additional, AttestRequest, AuthParams, AuthRequest, Bytes, Challenge, Claims, Credential,
+    EXTENSION, Introduction, PCR_COUNT, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote,
+    VERSION, VolumeClaim,
+};
+
+/// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign (TPM 2.0 part 2, section 8.3).
+pub(crate) const AK_ATTRIBUTES: u32 = 0x0005_0472;
+/// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
+pub(crate) const EK_ATTRIBUTES: u32 = 0x0003_00b2;
+/// restricted
+pub(crate) const RESTRICTED: u32 = 1 << 16;
+
+/// What PCR 11 of a usual machine holds.
+pub(crate) const USUAL: [u8; 32] = [0x11; 32];
+
+/// A machine.
+#[derive(Clone)]
+pub(crate) struct Machine {
+    ek: SecretKey,
+    ak: SigningKey,
+    ak_attributes: u32,
+    pub(crate) pcrs: Vec<[u8; 32]>,
+}
+
+impl Machine {
+    /// The machine of that number. The same number is the same machine.
+    pub(crate) fn new(number: u32) -> Self {
+        let scalar = |kind: u8| {
+            let mut bytes: [u8; 32] =
+                Sha256::digest([&[kind][..], &number.to_be_bytes()].concat()).into();
+            // Below the order of the curve for certain.
+            bytes[0] = 1;
+            bytes
+        };
+        let mut pcrs = vec![[0; 32]; PCR_COUNT];
+        pcrs[11] = USUAL;
+        Self {
+            ek: SecretKey::from_slice(&scalar(1)).unwrap(),
+            ak: SigningKey::from_slice(&scalar(2)).unwrap(),
+            ak_attributes: AK_ATTRIBUTES,
+            pcrs,
+        }
+    }
+
+    /// The same machine whose attestation key has other attributes.
+    pub(crate) fn with_ak_attributes(self, ak_attributes: u32) -> Self {
+        Self {
+            ak_attributes,
+            ..self
+        }
+    }
+
+    /// The same TPM with the attestation key of another machine, which it does not have.
+    pub(crate) fn with_ak_of(self, other: &Self) -> Self {
+        Self {
+            ak: other.ak.clone(),
+            ..self
+        }
+    }
+
+    pub(crate) fn ek_public(&self) -> Vec<u8> {
+        let aes_128_cfb = [0x00, 0x06, 0x00, 0x80, 0x00, 0x43];
+        area(
+            &self.ek.public_key(),
+            EK_ATTRIBUTES,
+            &aes_128_cfb,
+            &[0x00, 0x10],
+        )
+    }
+
+    pub(crate) fn ek_id(&self) -> String {
+        hex::encode(Sha256::digest(self.ek_public()))
+    }
+
+    pub(crate) fn ak_public(&self) -> Vec<u8> {
+        let key = PublicKey::from(self.ak.verifying_key());
+        let ecdsa_sha256 = [0x00, 0x18, 0x00, 0x0b];
+        area(&key, self.ak_attributes, &[0x00, 0x10], &ecdsa_sha256)
+    }
+
+    fn ak_name(&self) -> Vec<u8> {
+        [&[0x00, 0x0b][..], &Sha256::digest(self.ak_public())].concat()
+    }
+
+    pub(crate) fn introduction(&self) -> AuthRequest {
+        AuthRequest {
+            version: VERSION.into(),
+            tee: TEE.into(),
+            extra_params: AuthParams {
+                hash_algorithms: vec!["sha256".into()],
+                nightlatch: Some(Introduction {
+                    version: EXTENSION,
+                    ek_public: Bytes(self.ek_public()),
+                    ek_certificate: None,
+                    ak_public: Bytes(self.ak_public()),
+                }),
+            },
+        }
+    }
+
+    /// `TPM2_ActivateCredential`; nothing where the TPM would not do it.
+    pub(crate) fn activate(&self, credential: &Credential) -> Option<Vec<u8>> {
+        let point = &credential.secret.0;
+        let (x, y) = (point.get(2..34)?, point.get(36..68)?);
+        let x: [u8; 32] = x.try_into().ok()?;
+        let y: [u8; 32] = y.try_into().ok()?;
+        let theirs = Sec1Point::from_affine_coordinates(&x.into(), &y.into(), false);
+        let theirs = Option::<PublicKey>::from(PublicKey::from_sec1_point(&theirs))?;
+        let shared = p256::ecdh::diffie_hellman(self.ek.to_nonzero_scalar(), theirs.as_affine());
+        let own = self.ek.public_key().to_sec1_point(false);
+        let seed = Sha256::new()
+            .chain_update(1_u32.to_be_bytes())
+            .chain_update(shared.raw_secret_bytes())
+            .chain_update(b"IDENTITY\0")
+            .chain_update(x)
+            .chain_update(own.x()?)
+            .finalize();
+        let name = self.ak_name();
+        let (hmac, identity) = credential.blob.0.split_at_checked(34)?;
+        let key = mac(
+            &seed,
+            &[&1_u32.to_be_bytes(), b"INTEGRITY\0", &256_u32.to_be_bytes()],
+        );
+        if mac(&key, &[identity, &name]) != hmac.get(2..)? {
+            return None;
+        }
+        let key = mac(
+            &seed,
+            &[
+                &1_u32.to_be_bytes(),
+                b"STORAGE\0",
+                &name,
+                &128_u32.to_be_bytes(),
+            ],
+        );
+        let key: [u8; 16] = key.get(..16)?.try_into().ok()?;
+        let mut identity = identity.to_vec();
+        cfb_mode::Decryptor::<Aes128>::new(&key.into(), &[0; 16].into()).decrypt(&mut identity);
+        Some(identity.get(2..)?.to_vec())
+    }
+
+    /// What an honest machine is about to send.
+    pub(crate) fn draft(&self, challenge: &Challenge, volumes: &[VolumeClaim]) -> Draft {
+        let credential = challenge.credential().unwrap().unwrap();
+        let ephemeral = EphemeralKeyPair::generate().unwrap();
+        Draft {
+            magic: 0xff54_4347,
+            kind: 0x8018,
+            algorithm: 0x000b,
+            selection: [0xff; 3],
+            quoted: self.pcrs.clone(),
+            given: self.pcrs.clone(),
+            signer: self.ak.clone(),
+            ak_spki: spki(&self.ak),
+            runtime_data: RuntimeData {
+                nonce: challenge.nonce.clone(),
+                tee_pubkey: ephemeral.public(),
+            },
+            claims: Claims {
+                version: EXTENSION,
+                credential: Bytes(self.activate(&credential).unwrap_or_default()),
+                firmware_log: None,
+                userspace_log: None,
+                volumes: volumes.to_vec(),
+            },
+            qualifying: None,
+            ephemeral,
+        }
+    }
+}
+
+/// A claim of a volume.
+pub(crate) fn volume(uuid: &str, role: Role, epoch: Option<u64>) -> VolumeClaim {
+    VolumeClaim {
+        uuid: uuid.to_owned(),
+        role,
+        epoch,
+    }
+}
+
+/// An attestation key as `SubjectPublicKeyInfo`.
+pub(crate) fn spki(key: &SigningKey) -> Vec<u8> {
+    PublicKey::from(key.verifying_key())
+        .to_public_key_der()
+        .unwrap()
+        .into_vec()
+}
+
+/// What a machine is about to send. Whatever is changed here is signed as it is.
+pub(crate) struct Draft {
+    pub(crate) magic: u32,
+    pub(crate) kind: u16,
+    pub(crate) algorithm: u16,
+    pub(crate) selection: [u8; 3],
+    /// The values the quote is over.
+    pub(crate) quoted: Vec<[u8; 32]>,
+    /// The values beside it.
+    pub(crate) given: Vec<[u8; 32]>,
+    pub(crate) signer: SigningKey,
+    pub(crate) ak_spki: Vec<u8>,
+    pub(crate) runtime_data: RuntimeData,
+    pub(crate) claims: Claims,
+    /// What the quote is about, where it is not what it should be.
+    pub(crate) qualifying: Option<[u8; 32]>,
+    pub(crate) ephemeral: EphemeralKeyPair,
+}
+
+impl Draft {
+    /// Signs it.
+    pub(crate) fn request(&self) -> AttestRequest {
+        let additional = Additional {
+            nightlatch: self.claims.clone(),
+        };
+        let additional = serde_json::to_string(&additional).unwrap();
+        let qualifying = self
+            .qualifying
+            .unwrap_or_else(|| self.runtime_data.qualifying(&additional).unwrap());
+        let message = [
+            &self.magic.to_be_bytes()[..],
+            &self.kind.to_be_bytes(),
+            &sized(&[0xa5; 34]),
+            &sized(&qualifying),
+            &[0; 8 + 4 + 4],
+            &[1],
+            &[0; 8],
+            &1_u32.to_be_bytes(),
+            &self.algorithm.to_be_bytes(),
+            &[3],
+            &self.selection,
+            &sized(&Sha256::digest(self.quoted.concat())),
+        ]
+        .concat();
+        let signature: Signature = self.signer.sign(&message);
+        let (r, s) = signature.split_bytes();
+        let signature = [&[0x00, 0x18, 0x00, 0x0b][..], &sized(&r), &sized(&s)].concat();
+        AttestRequest {
+            init_data: None,
+            runtime_data: self.runtime_data.clone(),
+            tee_evidence: TeeEvidence {
+                primary_evidence: TpmEvidence {
+                    tpm_quote: TpmQuote {
+                        signature: Bytes(signature),
+                        message: Bytes(message),
+                        pcrs: self.given.iter().map(hex::encode).collect(),
+                    },
+                    ak_public: Bytes(self.ak_spki.clone()),
+                },
+                additional_evidence: additional,
+            },
+        }
+    }
+}
+
+/// A record of systemd's event log.
+pub(crate) fn userspace_record(pcr: u8, text: &str) -> Vec<u8> {
+    let digest = hex::encode(Sha256::digest(text));
+    let record = serde_json::json!({
+        "pcr": pcr,
+        "digests": [{"hashAlg": "sha256", "digest": digest}],
+        "content_type": "systemd",
+        "content": {"string": text, "bootId": "00", "timestamp": 1, "eventType": "phase"},
+    });
+    format!("\u{1e}{record}\n").into_bytes()
+}
+
+/// A `TPMT_PUBLIC` of a key on P-256.
+fn area(key: &PublicKey, attributes: u32, symmetric: &[u8], scheme: &[u8]) -> Vec<u8> {
+    let point = key.to_sec1_point(false);
+    [
+        &[0x00, 0x23, 0x00, 0x0b][..],
+        &attributes.to_be_bytes(),
+        &[0, 0],
+        symmetric,
+        scheme,
+        &[0x00, 0x03, 0x00, 0x10],
+        &sized(point.x().unwrap()),
+        &sized(point.y().unwrap()),
+    ]
+    .concat()
+}
+
+fn sized(bytes: &[u8]) -> Vec<u8> {
+    let len = u16::try_from(bytes.len()).unwrap();
+    [&len.to_be_bytes(), bytes].concat()
+}
+
+fn mac(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
+    for part in parts {
+        mac.update(part);
+    }
+    mac.finalize().into_bytes().to_vec()
+}

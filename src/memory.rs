@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where this program's memory may not go.
+
+use log::warn;
+use nix::sys::mman::{MlockAllFlags, mlockall};
+use nix::sys::prctl;
+
+/// Keeps secrets out of swap and core files. Where neither exists a refusal harms nobody, so it is not fatal.
+pub fn protect() {
+    if let Err(error) = prctl::set_dumpable(false) {
+        warn!("forbidding core dumps: {}", error.desc());
+    }
+    // On fault: stacks and arenas are mostly never touched, and memory is scarce.
+    let on_fault = MlockAllFlags::from_bits_retain(nix::libc::MCL_ONFAULT);
+    let flags = MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault;
+    if let Err(error) = mlockall(flags) {
+        warn!("locking memory: {}", error.desc());
+    }
+}
