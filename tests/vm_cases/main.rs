@@ -15,6 +15,7 @@ mod boots;
 mod checkpoint;
 mod disk;
 mod interrupted;
+mod key_service;
 mod log_writes;
 mod lower;
 mod nbd;

@@ -3,7 +3,7 @@
 
 // The fixture that the tests without a machine use.
 #[path = "../../src/tpm/swtpm.rs"]
-mod swtpm;
+pub(crate) mod swtpm;
 
 use std::fs;
 use std::path::PathBuf;
@@ -44,6 +44,11 @@ impl Private {
     /// Where it listens.
     pub(crate) fn port(&self) -> u16 {
         self.0.port()
+    }
+
+    /// How many commands it has seen since the last time.
+    pub(crate) fn commands(&mut self) -> usize {
+        self.0.commands().len()
     }
 
     /// A connection.

@@ -70,9 +70,9 @@ pub(crate) struct Script {
     pub(crate) twist: Twist,
     /// Whether it knows the extension.
     pub(crate) extended: bool,
-    /// What is at which path of `/resource`.
+    /// What is at which path of `/resource`; a star stands for any tag.
     pub(crate) resources: BTreeMap<String, Vec<u8>>,
-    /// What it remembers, by UUID.
+    /// What it remembers of volumes that nobody told it of.
     pub(crate) record: Value,
 }
 
@@ -97,7 +97,9 @@ pub(crate) struct Mock {
 
 #[derive(Debug)]
 struct Shared {
-    script: Script,
+    script: Mutex<Script>,
+    /// What it was told of volumes, by path.
+    told: Mutex<BTreeMap<String, Value>>,
     seen: Mutex<Vec<(String, String)>>,
     session: Mutex<Session>,
     connections: AtomicUsize,
@@ -110,7 +112,8 @@ impl Mock {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let shared = Arc::new(Shared {
-            script,
+            script: Mutex::new(script),
+            told: Mutex::default(),
             seen: Mutex::default(),
             session: Mutex::default(),
             connections: AtomicUsize::new(0),
@@ -153,6 +156,20 @@ impl Mock {
         serde_json::from_str(body).unwrap()
     }
 
+    /// Changes what it does from now on.
+    pub(crate) fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.shared.script.lock().unwrap());
+    }
+
+    /// Makes it remember something of the volume at this path.
+    pub(crate) fn tell(&self, path: &str, record: Value) {
+        self.shared
+            .told
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), record);
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
@@ -168,6 +185,10 @@ impl Drop for Mock {
 type Stream = BufReader<StreamOwned<ServerConnection, TcpStream>>;
 
 impl Shared {
+    fn script(&self) -> Script {
+        self.script.lock().unwrap().clone()
+    }
+
     /// Serves one request; `None` when the connection is over.
     fn serve(&self, stream: &mut Stream) -> Option<()> {
         let mut line = String::new();
@@ -193,7 +214,7 @@ impl Shared {
             seen.push((line.clone(), String::from_utf8(body.clone()).unwrap()));
             seen.len()
         };
-        let answer = match self.script.twist {
+        let answer = match self.script().twist {
             Twist::Busy(times) if count <= times => problem(503, "PluginInternalError"),
             Twist::Never => problem(401, "TokenNotFound"),
             _ => self.answer(&line, &cookie, &body),
@@ -212,16 +233,16 @@ impl Shared {
             write!(head, "Set-Cookie: {cookie}; Path=/; Secure\r\n").unwrap();
         }
         let is_auth = line == "POST /kbs/v0/auth";
-        if is_auth && self.script.twist == Twist::Redirect {
+        if is_auth && self.script().twist == Twist::Redirect {
             head = "HTTP/1.1 302 X\r\nLocation: https://localhost:1/kbs/v0/auth\r\n".into();
         }
-        if is_auth && self.script.twist == Twist::Oversized {
+        if is_auth && self.script().twist == Twist::Oversized {
             body = format!("{{\"nonce\":\"{}\"}}", "A".repeat(1 << 20));
         }
         write!(head, "Content-Length: {}\r\n\r\n", body.len()).unwrap();
         let out = stream.get_mut();
         out.write_all(head.as_bytes()).ok()?;
-        match self.script.twist {
+        match self.script().twist {
             Twist::Truncated if is_auth => {
                 out.write_all(&body.as_bytes()[..body.len() / 2]).ok()?;
                 out.flush().ok()?;
@@ -254,9 +275,15 @@ impl Shared {
         if let Some(path) = line.strip_prefix("GET /kbs/v0/resource/") {
             return self.resource(&session, path);
         }
-        assert!(self.script.extended, "{line}");
+        assert!(self.script().extended, "{line}");
         assert!(line.contains(" /kbs/v0/nightlatch/volume/"), "{line}");
-        Answer::of(&self.script.record)
+        let (method, path) = line.split_once(' ').unwrap();
+        let mut told = self.told.lock().unwrap();
+        if method == "POST" {
+            let said = serde_json::from_slice(body).unwrap();
+            told.insert(path.to_owned(), said);
+        }
+        Answer::of(told.get(path).unwrap_or(&self.script().record))
     }
 
     fn auth(&self, session: &mut Session, request: &Value) -> Answer {
@@ -269,10 +296,10 @@ impl Shared {
         session.nonce = base64(&random[..32]);
         session.introduced = request["extra-params"].get("nightlatch").cloned();
         let extra = match &session.introduced {
-            Some(introduced) if self.script.extended => {
+            Some(introduced) if self.script().extended => {
                 session.credential = random[16..].to_vec();
                 let mut introduced = introduced.clone();
-                if self.script.twist == Twist::OtherCredential {
+                if self.script().twist == Twist::OtherCredential {
                     introduced["ak-public"] = json!(base64(b"another attestation key"));
                 }
                 json!({"nightlatch": credential(&introduced, &session.credential)})
@@ -280,7 +307,7 @@ impl Shared {
             _ => json!(""),
         };
         Answer {
-            cookie: Some(session.cookie.clone()).filter(|_| self.script.twist != Twist::NoCookie),
+            cookie: Some(session.cookie.clone()).filter(|_| self.script().twist != Twist::NoCookie),
             ..Answer::of(&json!({"nonce": session.nonce, "extra-params": extra}))
         }
     }
@@ -290,7 +317,7 @@ impl Shared {
         let additional = request["tee-evidence"]["additional_evidence"]
             .as_str()
             .unwrap();
-        if self.script.extended && session.introduced.is_some() {
+        if self.script().extended && session.introduced.is_some() {
             let additional: Value = serde_json::from_str(additional).unwrap();
             let claims = &additional["nightlatch"];
             assert_eq!(claims["version"], 1);
@@ -298,7 +325,7 @@ impl Shared {
         } else {
             assert_eq!(additional, "");
         }
-        match self.script.twist {
+        match self.script().twist {
             Twist::Deny => return problem(401, "PolicyDeny"),
             Twist::Expired => return problem(401, "SessionExpired"),
             _ => {}
@@ -314,18 +341,21 @@ impl Shared {
     }
 
     fn resource(&self, session: &Session, path: &str) -> Answer {
-        let Some(content) = self.script.resources.get(path) else {
+        let any = path.rsplit_once('/').map(|(kind, _)| format!("{kind}/*"));
+        let resources = self.script().resources;
+        let content = resources.get(path).or_else(|| resources.get(&any?));
+        let Some(content) = content else {
             return problem(404, "PluginNotFound");
         };
-        if self.script.twist == Twist::DenyKeys {
+        if self.script().twist == Twist::DenyKeys {
             return problem(401, "PolicyDeny");
         }
         let mut content = content.clone();
-        if self.script.twist == Twist::Short {
+        if self.script().twist == Twist::Short {
             content.pop();
         }
         let other = EphemeralKeyPair::generate().unwrap();
-        let to = match self.script.twist {
+        let to = match self.script().twist {
             Twist::OtherNode => other.public(),
             _ => session.key.clone().expect("attested"),
         };

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Whole boots of a node whose keys come from a key service: the mock that the client is tested with, real disks, and a
+//! TPM of the case's own.
+
+// The fixture that the tests without a machine use.
+#[path = "../../src/service/tests/mock.rs"]
+mod mock;
+
+use std::path::Path;
+
+use base64ct::{Base64, Encoding};
+use nightlatch::boot;
+use nightlatch::config::{Config, Source};
+use nightlatch::error::{Error, Exit};
+use nightlatch::key::{Secret, cluster_id};
+use nightlatch::status::{Recorder, Status};
+use nightlatch::volume::How;
+use serde_json::json;
+
+use crate::disk::{self, Disk, close};
+use crate::tpm_private::Private;
+use crate::tpm_private::swtpm::alone;
+use mock::{Mock, Script, Twist};
+
+const DISK_MIB: u64 = 160;
+const KEY: [u8; 32] = [7; 32];
+const WRONG: [u8; 32] = [8; 32];
+const KEYS: &str = "nightlatch/volume-key/*";
+
+struct Node {
+    disk: Disk,
+    tpm: Private,
+    service: Mock,
+    lines: Vec<&'static str>,
+    measure: &'static str,
+}
+
+impl Node {
+    fn new(lines: &[&'static str]) -> Self {
+        let tpm = Private::start();
+        tpm.tool(
+            "tpm2_createek",
+            &["-c", "0x81010001", "-G", "rsa", "-u", "ek"],
+        );
+        let service = Mock::start(Script {
+            twist: Twist::Nothing,
+            extended: true,
+            resources: [
+                (KEYS.to_owned(), KEY.to_vec()),
+                (
+                    "nightlatch/measurement/cluster".to_owned(),
+                    [[1; 32], [2; 32]].concat(),
+                ),
+            ]
+            .into(),
+            record: json!({"epoch": 0}),
+        });
+        Self {
+            disk: Disk::in_memory(DISK_MIB),
+            tpm,
+            service,
+            lines: lines.to_vec(),
+            measure: "",
+        }
+    }
+
+    fn config(&self) -> Config {
+        let lines = [&["kdf = \"pbkdf2\""], &self.lines[..]].concat();
+        Config::parse(&format!(
+            "[tpm]\ntcti = \"swtpm:port={}\"\n{}\n[service]\nurls = [\"{}\"]\npin = \"{}\"\ndeadline-s = 30\n{}",
+            self.tpm.port(),
+            self.measure,
+            self.service.url,
+            Base64::encode_string(&self.service.pin),
+            disk::lines(&self.disk, &lines)
+        ))
+        .unwrap()
+    }
+
+    /// One boot, to the moment the power goes.
+    fn boot(&mut self) -> Result<Status, Error> {
+        self.tpm.reset();
+        self.tpm.commands();
+        let config = self.config();
+        let record = Recorder::start();
+        let result = boot::with_volumes_open(Path::new("/"), &config, &record, || Ok(()));
+        let status = record.finish(&result);
+        close();
+        result.map(|()| status)
+    }
+
+    /// A boot that must succeed: whether the volume is new, and where its secret came from.
+    fn opens(&mut self) -> (How, Source) {
+        let status = self.boot().unwrap();
+        (status.volumes[0].how, status.volumes[0].source)
+    }
+
+    fn gives(&self, key: [u8; 32]) {
+        self.service.change(|script| {
+            script.resources.insert(KEYS.to_owned(), key.to_vec());
+        });
+    }
+
+    fn twist(&self, twist: Twist) {
+        self.service.change(|script| script.twist = twist);
+    }
+}
+
+#[test]
+fn a_node_gets_its_key_and_its_cluster_from_the_service_in_every_boot() {
+    let mut node = Node::new(&["sources = [\"service\"]"]);
+    node.measure = "[measure]\ncluster = \"service\"";
+    let first = node.boot().unwrap();
+    assert_eq!(
+        (first.volumes[0].how, first.volumes[0].source),
+        (How::Formatted, Source::Service)
+    );
+    assert_eq!(first.service.unwrap().url, node.service.url);
+    let path = format!("POST /kbs/v0/nightlatch/volume/{}", first.volumes[0].uuid);
+    let told = node.service.body(&path);
+    let second = node.boot().unwrap();
+    assert_eq!(node.tpm.commands(), 24);
+    assert_eq!(
+        (second.volumes[0].how, second.volumes[0].source),
+        (How::Unlocked, Source::Service)
+    );
+    let id = cluster_id(&Secret::new(vec![1; 32]), &[2; 32]).unwrap();
+    for status in [&first.cluster_id, &second.cluster_id] {
+        assert_eq!(*status, Some(hex::encode(&id)));
+    }
+    let told_again = node.service.body(&path);
+    assert_eq!(told["key-id"], told_again["key-id"]);
+    assert_eq!(
+        told["epoch"].as_u64().unwrap() + 1,
+        told_again["epoch"].as_u64().unwrap()
+    );
+
+    // The control for the other cases: without the service there is nothing else to open it with.
+    node.twist(Twist::Deny);
+    let error = node.boot().unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .contains("it denied this machine: PolicyDeny"),
+        "{error}"
+    );
+    node.twist(Twist::Nothing);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Service));
+}
+
+#[test]
+fn a_wrong_key_and_a_denial_lead_to_the_next_source() {
+    let mut node = Node::new(&["sources = [\"service\", \"tpm\"]"]);
+    assert_eq!(node.opens(), (How::Formatted, Source::Service));
+    node.gives(WRONG);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Tpm));
+    node.gives(KEY);
+    for twist in [Twist::Deny, Twist::DenyKeys, Twist::Short] {
+        node.twist(twist);
+        assert_eq!(node.opens(), (How::Unlocked, Source::Tpm), "{twist:?}");
+    }
+    node.twist(Twist::Nothing);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Service));
+}
+
+#[test]
+fn a_node_whose_first_source_is_the_tpm_asks_the_service_only_where_that_fails() {
+    let mut node = Node::new(&["sources = [\"tpm\", \"service\"]", "anchor = \"off\""]);
+    assert_eq!(node.opens(), (How::Formatted, Source::Service));
+    let asked = node.service.requests().len();
+    assert_eq!(node.opens(), (How::Unlocked, Source::Tpm));
+    assert_eq!(node.service.requests().len(), asked);
+    // Another command line: what was sealed stays sealed.
+    node.measure = "pcrs = [0, 12]";
+    assert_eq!(node.opens(), (How::Unlocked, Source::Service));
+}
+
+#[test]
+fn a_first_boot_without_the_service_makes_a_secret_of_its_own() {
+    let mut node = Node::new(&["sources = [\"service\", \"tpm\", \"generate\"]"]);
+    node.twist(Twist::Deny);
+    assert_eq!(node.opens(), (How::Formatted, Source::Generate));
+    // The service's key is not this volume's.
+    node.twist(Twist::Nothing);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Tpm));
+}
+
+/// Who runs the TPM can put it back together with the disk. The service's record remains.
+#[test]
+fn a_disk_and_a_tpm_that_were_put_back_are_refused_by_the_services_record() {
+    let mut node = Node::new(&["sources = [\"service\"]"]);
+    node.opens();
+    let (disk, tpm) = (node.disk.save(), node.tpm.state());
+    node.opens();
+    node.tpm.restore(&tpm);
+    node.disk.load(&disk);
+    let error = node.boot().unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .contains("rule G26: the header is of epoch"),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("and the key service remembers"),
+        "{error}"
+    );
+}
+
+#[test]
+fn another_volume_in_its_place_is_refused_by_the_services_record() {
+    let mut node = Node::new(&["sources = [\"service\"]", "anchor = \"off\""]);
+    let uuid = node.boot().unwrap().volumes[0].uuid.clone();
+    assert_eq!(node.opens(), (How::Unlocked, Source::Service));
+    let path = format!("/kbs/v0/nightlatch/volume/{uuid}");
+    node.service
+        .tell(&path, json!({"key-id": "ab".repeat(32), "epoch": 0}));
+    let error = node.boot().unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .contains("rule D15: this is a volume with key"),
+        "{error}"
+    );
+}
