@@ -203,7 +203,7 @@ impl Node {
                 judge::verify(&old, counter, level, &proven).map_err(|error| error.to_string())?;
                 let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
                 let slot = Slot::Header { uuid, key, epoch };
-                // Never first the only copy that is good: `Renewal` in src/volume/renew.rs has the same order.
+                // Never first the only copy that is good: `Candidate::copies` in src/header/copies.rs has the same order.
                 let mut renew = [Write::Secondary(slot), Write::Primary(slot)];
                 if !Self::is_proven(self.disk.primary, &proven) {
                     renew.reverse();

@@ -81,8 +81,10 @@ pub(super) fn fence(
     let pcr = config.tpm.fence_pcr;
     measure::fence(log, pcr, |event| tpm.event(pcr, event))?;
     record.fence(pcr);
-    record.pcr_after(pcr, &tpm.read(pcr)?);
-    let pcr = config.measure.cluster_pcr;
-    record.pcr_after(pcr, &tpm.read(pcr)?);
+    // Both in one command.
+    let pcrs = [pcr, config.measure.cluster_pcr];
+    for (pcr, values) in pcrs.into_iter().zip(tpm.read_all(&pcrs)?) {
+        record.pcr_after(pcr, &values);
+    }
     Ok(())
 }

@@ -90,12 +90,11 @@ pub fn register(
                 epoch: 0,
             },
         };
-        match store.get(&key)? {
-            Some(entry) => found.push(parse(&entry)?),
-            None => {
-                new.push((key, text(&entry)?));
-                found.push(entry);
-            }
+        if let Some(entry) = store.get(&key)? {
+            found.push(parse(&entry)?);
+        } else {
+            new.push((key, text(&entry)?));
+            found.push(entry);
         }
     }
     let key = format!("{NODES}{ek}");
