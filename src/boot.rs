@@ -56,7 +56,7 @@ pub fn with_volumes_open(
             record.step("examining", Some(volume), || volume::examine(volume))
         })?;
         desk.attend(top, config, &chip, &found, record)?;
-        record.step("reading the anchor", None, || lock(&chip)?.recall(config))?;
+        record.step("recalling", None, || lock(&chip)?.recall(config))?;
         let sources = Sources {
             config,
             chip: &chip,

@@ -77,10 +77,10 @@ impl Desk {
                     record.service(&given.url, given.took);
                 })
             }) {
-                warn!("{error}");
                 if talk.wanted.cluster {
                     return Err(error);
                 }
+                warn!("{error}");
             }
         }
         Ok(())

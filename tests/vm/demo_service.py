@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import sys
 import textwrap
+from typing import Any
 
 import image
 from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards
@@ -78,19 +79,18 @@ class Story:
         return table(("what is booted", "expected", "happened"), self._rows, more)
 
     def _tell_audit(self) -> None:
-        """What the service wrote about this boot."""
+        """What the service wrote about this boot; once what two addresses were told."""
         lines = self._service.audit()
-        for line in lines[self._audited :]:
-            about = line.get("resource") or ", ".join(line.get("volumes", []))
-            colour = "red" if line["event"] == "denial" else "blue"
-            step(paint(f"the service: {line['event']}", colour) + (f" {about}" if about else ""))
-            if "why" in line:
-                self._tell_why(line["why"])
+        new = lines[self._audited :]
         self._audited = len(lines)
+        for event, about, why in dict.fromkeys(map(essence, new)):
+            colour = "red" if event == "denial" else "blue"
+            step(paint(f"the service: {event}", colour) + f" {about}")
+            self._tell_why(why)
 
     def _tell_why(self, why: str) -> None:
         """An explanation, one difference a line."""
-        for part in DIGEST.sub(r"\1…", why).split("; "):
+        for part in DIGEST.sub(r"\1…", why).replace("\\\\", "\\").split("; "):
             for text in textwrap.wrap(part, WIDTH, subsequent_indent="  "):
                 say("               " + paint(text, "yellow"))
 
@@ -113,6 +113,12 @@ class Story:
         if not cluster or cluster != self._cluster:
             problems.append(f"PCR 15: expected {self._cluster or 'a value'}, seen {cluster}")
         return happened, problems
+
+
+def essence(line: dict[str, Any]) -> tuple[str, str, str]:
+    """Of a line of the audit log: what happened, with what, and why."""
+    about = line.get("resource") or ", ".join(line.get("volumes", []))
+    return line["event"], about, line.get("why", "")
 
 
 if __name__ == "__main__":
