@@ -272,7 +272,9 @@ def network(forwards: Mapping[str, int]) -> list[str]:
     """
     options = "user,id=net0,restrict=on"
     for address, port in forwards.items():
-        options += f",guestfwd=tcp:{address}-cmd:busybox nc 127.0.0.1 {port}"
+        # What is written to standard error would go to the guest as well.
+        connect = f"sh -c 'exec busybox nc 127.0.0.1 {port} 2>/dev/null'"
+        options += f",guestfwd=tcp:{address}-cmd:{connect}"
     return ["-netdev", options, "-device", "virtio-net-pci,netdev=net0"]
 
 
