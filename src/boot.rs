@@ -3,6 +3,7 @@
 
 mod anchoring;
 mod chip;
+mod desk;
 mod measuring;
 mod pace;
 
@@ -13,7 +14,8 @@ use std::sync::Mutex;
 use log::{info, warn};
 
 use anchoring::{count, hold, settle};
-use chip::{Chip, lock, obtain_key};
+use chip::{Chip, Sources, lock};
+use desk::Desk;
 use measuring::{fence, measure_all};
 use pace::{at_once, patiently};
 
@@ -45,20 +47,36 @@ pub fn with_volumes_open(
     hand_over: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let log = EventLog::open(top);
+    let desk = Desk::open(top, config)?;
     let (chip, keyed) = patiently(|| {
         let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
         let chip = Mutex::new(chip);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
-        let keyed = at_once(volumes, |volume, ()| {
-            let found = record.step("examining", Some(volume), || volume::examine(volume))?;
-            record.step("keying", Some(volume), || {
-                obtain_key(config, &chip, volume, found)
-            })
+        let found = at_once(volumes, |volume, ()| {
+            record.step("examining", Some(volume), || volume::examine(volume))
+        })?;
+        desk.attend(top, config, &chip, &found, record)?;
+        let sources = Sources {
+            config,
+            chip: &chip,
+            desk: &desk,
+            record,
+        };
+        let keyed = at_once(found, |volume, found| {
+            record.step("keying", Some(volume), || sources.key_of(volume, found))
         })?;
         Ok((chip, keyed))
     })?;
     // What is held is let go of when systemd has mounted it as well.
-    let done = measure_and_open(top, config, &chip, &log, keyed, record).and_then(|held| {
+    let bench = Bench {
+        top,
+        config,
+        chip: &chip,
+        desk: &desk,
+        log: &log,
+        record,
+    };
+    let done = measure_and_open(&bench, keyed).and_then(|held| {
         record
             .step("handing over", None, hand_over)
             .map(|()| drop(held))
@@ -70,20 +88,35 @@ pub fn with_volumes_open(
     done.and(fenced).map_err(Error::for_good)
 }
 
+/// What a boot works with.
+struct Bench<'a> {
+    top: &'a Path,
+    config: &'a Config,
+    chip: &'a Mutex<Chip>,
+    desk: &'a Desk,
+    log: &'a EventLog,
+    record: &'a Recorder,
+}
+
 /// What can be done once only: a measurement cannot be taken back.
 fn measure_and_open<'a>(
-    top: &Path,
-    config: &Config,
-    chip: &Mutex<Chip>,
-    log: &EventLog,
+    bench: &Bench<'_>,
     keyed: Vec<(&'a Volume, Keyed)>,
-    record: &Recorder,
 ) -> Result<Vec<(&'a Volume, Held)>> {
+    let Bench {
+        top,
+        config,
+        chip,
+        desk,
+        log,
+        record,
+    } = *bench;
     require_distinct(&keyed)?;
     record.step("measuring", None, || {
-        measure_all(config, chip, log, &keyed, record)
+        measure_all(config, chip, log, desk, &keyed, record)
     })?;
     let keyed = record.step("counting", None, || count(chip, keyed, record))?;
+    desk.take_down(&keyed)?;
     let opened = at_once(keyed, |volume, keyed| {
         record.step("opening", Some(volume), || volume::open(volume, keyed))
     })?;
@@ -93,6 +126,9 @@ fn measure_and_open<'a>(
         record.volume(describe(volume, opened, accepted));
     }
     record.step("anchoring", None, || settle(top, config, chip, &held))?;
+    if config.service.is_some() {
+        record.step("reporting to the key service", None, || desk.report())?;
+    }
     record.step("preparing root", None, || root::check(config))?;
     Ok(held)
 }

@@ -5,6 +5,7 @@
 //! `README.md` documents each key; a test compares that table with these types.
 
 mod rules;
+mod service;
 mod value;
 
 use std::fs;
@@ -14,6 +15,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+pub use service::{FilePath, Pin, Service, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 
 use crate::error::{Doing, Error, Result};
@@ -35,6 +37,8 @@ pub struct Config {
     /// Where in the TPM's NV memory the anchor is.
     #[serde(default)]
     pub anchor: Anchor,
+    /// Where the key service is.
+    pub service: Option<Service>,
     /// How long systemd waits for each volume's device, in seconds.
     #[serde(default = "default_device_timeout_s")]
     pub device_timeout_s: u32,
@@ -86,8 +90,21 @@ impl From<PolicyBank> for Bank {
 pub struct Measure {
     /// The PCR that takes the clusterID. It must be zero when the boot starts.
     pub cluster_pcr: Pcr,
+    /// What the clusterID is derived from.
+    pub cluster: ClusterFrom,
     /// The volume whose secret and salt the clusterID is derived from; the first one where not given.
     pub cluster_volume: Option<VolumeName>,
+}
+
+/// What the clusterID is derived from.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClusterFrom {
+    /// A volume's secret and salt: each node has its own.
+    #[default]
+    Volume,
+    /// The key service's measurement secret and salt: all its nodes have the same.
+    Service,
 }
 
 /// Where in the TPM's NV memory the anchor is: two indices, of the range that belongs to the owner (TCG Registry of
@@ -263,6 +280,8 @@ pub enum Format {
 pub enum Source {
     /// Sealed to this machine's TPM.
     Tpm,
+    /// Given by the key service to a machine that proves what it booted.
+    Service,
     /// 32 random bytes, drawn when a volume is formatted. Kept only if `tpm` is a source too.
     Generate,
 }
@@ -273,6 +292,7 @@ impl Source {
     pub fn word(self) -> &'static str {
         match self {
             Self::Tpm => "tpm",
+            Self::Service => "service",
             Self::Generate => "generate",
         }
     }
@@ -370,6 +390,7 @@ impl Default for Measure {
     fn default() -> Self {
         Self {
             cluster_pcr: Pcr::SYSTEM_IDENTITY,
+            cluster: ClusterFrom::default(),
             cluster_volume: None,
         }
     }
@@ -408,7 +429,16 @@ impl Config {
         self.volumes.iter().map(Spanned::get_ref)
     }
 
-    /// The volume the clusterID is derived from.
+    /// Whether anything is to come from the key service in some boot.
+    #[must_use]
+    pub fn needs_service(&self) -> bool {
+        self.measure.cluster == ClusterFrom::Service
+            || self
+                .volumes()
+                .any(|volume| volume.sources.contains(&Source::Service))
+    }
+
+    /// The volume the clusterID is derived from, where it is derived from one.
     #[must_use]
     pub fn cluster_volume(&self) -> Option<&Volume> {
         match &self.measure.cluster_volume {

@@ -172,7 +172,27 @@ fn waits(config: &Config) -> Vec<File> {
         "50-devices.conf",
         &[format!("Wants={all}"), format!("After={all}")],
     ));
+    if config.needs_service() {
+        files.push(network());
+    }
     files
+}
+
+/// What the key service needs, and `nightlatch.service` has not without it: the network, once it is configured.
+fn network() -> File {
+    File {
+        priority: Priority::Normal,
+        path: "nightlatch.service.d/50-network.conf".into(),
+        content: Content::Text(format!(
+            "# Made by {NAME}\n\n\
+             [Unit]\n\
+             Wants=network-online.target\n\
+             After=network-online.target nss-lookup.target\n\n\
+             [Service]\n\
+             PrivateNetwork=no\n\
+             RestrictAddressFamilies=AF_INET AF_INET6\n"
+        )),
+    }
 }
 
 /// The unit of the TPM's device. udev tells systemd of the resource manager's node only (99-systemd.rules).

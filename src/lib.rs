@@ -45,6 +45,7 @@ pub mod pcr;
 pub mod program;
 pub mod protocol;
 pub mod root;
+pub mod service;
 pub mod status;
 pub mod tpm;
 pub mod unit;

@@ -54,6 +54,9 @@ pub struct Status {
     /// The clusterID, in hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cluster_id: Option<String>,
+    /// The key service, where it gave keys.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceStatus>,
     /// The anchor's counter, where there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
@@ -95,6 +98,15 @@ pub struct VolumeStatus {
     /// Where the final system sees it, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
+}
+
+/// The key service's part in a boot.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ServiceStatus {
+    /// The address that gave keys.
+    pub url: String,
+    /// How long it took, in microseconds, waiting included.
+    pub took_us: u64,
 }
 
 /// What the PCRs held, before anything was measured and after everything was.

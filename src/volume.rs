@@ -20,14 +20,15 @@ use uuid::Uuid;
 
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
-pub use provision::{Announce, Attest, New, Witness};
-pub use unlock::Existing;
+pub use provision::{Announce, Attest, First, New, Witness};
+pub use unlock::{Existing, Keepers};
 
 use crate::anchor::judge::{Proven, Seen};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
 use crate::header::{self, Area, Candidate, Content, Expect, superblock};
 use crate::key::{KEY_LEN, Secret};
+use crate::protocol::VolumeClaim;
 
 /// What a volume's device holds.
 #[derive(Debug)]
@@ -101,11 +102,25 @@ pub struct Opened {
 
 impl Found {
     /// What the device holds, as the anchor sees it.
-    pub fn seen(&self) -> Result<Seen> {
+    #[must_use]
+    pub fn seen(&self) -> Seen {
         match self {
             Self::New(new) => new.seen(),
-            Self::Existing(_) => Ok(Seen::Volume),
+            Self::Existing(_) => Seen::Volume,
         }
+    }
+
+    /// What a key service is told of it before its key is known. Nothing of that is proven.
+    pub fn claim(&self, volume: &config::Volume) -> Result<VolumeClaim> {
+        let (uuid, epoch) = match self {
+            Self::New(new) => (new.uuid().to_string(), None),
+            Self::Existing(existing) => existing.claim()?,
+        };
+        Ok(VolumeClaim {
+            uuid,
+            role: volume.role,
+            epoch,
+        })
     }
 }
 
@@ -167,11 +182,11 @@ pub fn examine(volume: &config::Volume) -> Result<Found> {
     match area.classify(probe)? {
         Content::Blank => {
             may_format(volume, &device, "the device is blank")?;
-            Ok(Found::New(New::on(device, None)))
+            Ok(Found::New(New::on(device, None)?))
         }
         Content::Interrupted(marker) if marker.role == volume.role => {
             may_format(volume, &device, "an earlier first boot was interrupted")?;
-            Ok(Found::New(New::on(device, Some(marker))))
+            Ok(Found::New(New::on(device, Some(marker))?))
         }
         Content::Interrupted(marker) => Err(Error::refused(format_args!(
             "rule F23: an interrupted first boot of a volume of role {}, expected {}; is it the right disk?",

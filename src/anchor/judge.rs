@@ -8,6 +8,7 @@ use super::record::{Accepted, Entry, State};
 use crate::config::Level;
 use crate::error::{Error, Result};
 use crate::key::KEY_LEN;
+use crate::protocol::VolumeRecord;
 
 /// What a volume's device holds, as far as can be told without its key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -99,6 +100,27 @@ pub fn verify(
             ))
         })
         .map(Some)
+}
+
+/// Compares a volume with what a key service remembers of it. Pure as well.
+pub fn recorded(record: &VolumeRecord, key_id: &[u8; KEY_LEN], epoch: Option<u64>) -> Result<()> {
+    let key_id = hex::encode(key_id);
+    if let Some(known) = &record.key_id
+        && *known != key_id
+    {
+        return Err(Error::refused(format_args!(
+            "rule D15: this is a volume with key {key_id}, and the key service remembers key {known}: \
+             it was put in the other's place; attach the right disk"
+        )));
+    }
+    match epoch {
+        Some(epoch) if epoch < record.epoch => Err(Error::refused(format_args!(
+            "rule G26: the header is of epoch {epoch}, and the key service remembers {}: the disk was put back to an \
+             earlier state; attach the current disk",
+            record.epoch
+        ))),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// The acceptance of this kind, while it holds.

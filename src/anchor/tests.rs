@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::judge::{Proven, Seen};
 use super::record::{Acceptance, Accepted, Entry, State};
 use super::*;
+use crate::error::Exit;
 use crate::pcr::Pcr;
+use crate::protocol::VolumeRecord;
 use crate::tpm::swtpm::Swtpm;
 
 const KEY_ID: [u8; 32] = [0x11; 32];
@@ -180,7 +182,7 @@ fn another_boot_chain_cannot_read_the_record() {
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"another kernel").unwrap();
     let error = Anchor::read(&config, &mut tpm).unwrap_err();
-    assert_eq!(error.exit(), crate::error::Exit::Refused, "{error}");
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
     drop(tpm);
     node.boot("epoch");
 }
@@ -238,7 +240,7 @@ fn without_a_key_of_this_boot_nobody_changes_the_record() {
     node.provision("identity");
     let nobody = node.top.join("elsewhere");
     let error = Running::take(&nobody).unwrap_err();
-    assert_eq!(error.exit(), crate::error::Exit::Unavailable, "{error}");
+    assert_eq!(error.exit(), Exit::Unavailable, "{error}");
     let file = node.top.join("run/nightlatch/anchor.key");
     let text = fs::read_to_string(&file).unwrap();
     let (before, after) = text.split_once("\"auth\":\"").unwrap();
@@ -255,4 +257,37 @@ fn with_every_level_off_the_tpm_is_not_asked() {
     let config = node.config("off");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
     assert!(Anchor::read(&config, &mut tpm).unwrap().is_none());
+}
+
+#[test]
+fn what_a_key_service_remembers_is_compared_too() {
+    let record = |key_id: Option<u8>, epoch| VolumeRecord {
+        key_id: key_id.map(|byte| hex::encode([byte; 32])),
+        epoch,
+    };
+    let judge = |record: &VolumeRecord, epoch| judge::recorded(record, &[7; 32], epoch);
+    for (record, epoch) in [
+        (record(None, 0), Some(0)),
+        (record(Some(7), 5), Some(5)),
+        (record(Some(7), 5), Some(6)),
+        (record(Some(7), 0), None),
+    ] {
+        judge(&record, epoch).unwrap();
+    }
+    let error = judge(&record(Some(8), 5), Some(5)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .starts_with("rule D15: this is a volume with key 0707"),
+        "{error}"
+    );
+    let error = judge(&record(Some(7), 5), Some(4)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .starts_with("rule G26: the header is of epoch 4, and the key service remembers 5"),
+        "{error}"
+    );
 }

@@ -3,16 +3,19 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use log::warn;
 use uuid::Uuid;
+
+use super::desk::Desk;
 
 use crate::anchor::record::Accepted;
 use crate::anchor::{Anchor, Exception};
-use crate::config::{Config, Level, Volume};
+use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::KEY_LEN;
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
-use crate::volume::{Found, Keyed, Witness};
+use crate::volume::{First, Found, Keepers, Keyed, Witness};
 
 /// The TPM, and what it remembers of this node's volumes. One thread at a time uses it.
 #[derive(Debug)]
@@ -29,7 +32,17 @@ impl Chip {
     pub(super) fn ready(config: &Config, record: &Recorder) -> Result<Self> {
         let mut tpm = Tpm::open(&config.tpm.tcti)?;
         let pcr = config.measure.cluster_pcr;
-        tpm.require_zero(pcr)?;
+        let uses_policy =
+            |volume: &Volume| volume.level() != Level::Off || volume.sources.contains(&Source::Tpm);
+        if config.volumes().any(uses_policy) {
+            let policy = Policy {
+                pcrs: config.tpm.pcrs,
+                bank: config.tpm.bank.into(),
+            };
+            tpm.require_zero_before(pcr, policy)?;
+        } else {
+            tpm.require_zero(pcr)?;
+        }
         let zero = tpm
             .banks()?
             .into_iter()
@@ -56,7 +69,7 @@ impl Chip {
     /// Whether what was found may be gone on with.
     fn permit(&mut self, volume: &Volume, found: &Found) -> Result<()> {
         if let Some(anchor) = anchor_of(&mut self.anchor, volume) {
-            let exception = anchor.permit(volume, found.seen()?)?;
+            let exception = anchor.permit(volume, found.seen())?;
             self.exceptions.extend(exception);
         }
         Ok(())
@@ -81,38 +94,80 @@ impl Chip {
     }
 }
 
-/// Gets or makes the volume's key. Nothing is mapped with it yet.
-pub(super) fn obtain_key(
-    config: &Config,
-    chip: &Mutex<Chip>,
-    volume: &Volume,
-    found: Found,
-) -> Result<Keyed> {
-    let policy = Policy {
-        pcrs: config.tpm.pcrs,
-        bank: config.tpm.bank.into(),
-    };
-    lock(chip)?
-        .permit(volume, &found)
-        .doing("comparing with the anchor")?;
-    match found {
-        Found::New(new) => {
-            let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
-            let witness = Witness {
-                announce: Box::new(|uuid, key_id| lock(chip)?.announce(volume, uuid, key_id)),
-                attest: Box::new(|qualifying| lock(chip)?.tpm.quote(qualifying, policy).map(Some)),
-            };
-            new.prepare(volume, &config.tpm, seal, witness)
+/// Where keys come from.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sources<'a> {
+    pub(super) config: &'a Config,
+    pub(super) chip: &'a Mutex<Chip>,
+    pub(super) desk: &'a Desk,
+    pub(super) record: &'a Recorder,
+}
+
+impl Sources<'_> {
+    /// Gets or makes the volume's key. Nothing is mapped with it yet.
+    pub(super) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
+        let policy = Policy {
+            pcrs: self.config.tpm.pcrs,
+            bank: self.config.tpm.bank.into(),
+        };
+        let chip = self.chip;
+        lock(chip)?
+            .permit(volume, &found)
+            .doing("comparing with the anchor")?;
+        match found {
+            Found::New(new) => {
+                let first = self.first_secret(volume, new.uuid())?;
+                let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
+                let witness = Witness {
+                    announce: Box::new(|uuid, key_id| lock(chip)?.announce(volume, uuid, key_id)),
+                    attest: Box::new(|qualifying| {
+                        lock(chip)?.tpm.quote(qualifying, policy).map(Some)
+                    }),
+                };
+                new.prepare(volume, &self.config.tpm, first, seal, witness)
+            }
+            Found::Existing(existing) => {
+                let keepers = Keepers {
+                    unseal: Box::new(|sealed| lock(chip)?.tpm.unseal(sealed, policy)),
+                    ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
+                };
+                let keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
+                lock(chip)?
+                    .verify(volume, &keyed)
+                    .doing("comparing with the anchor")?;
+                self.desk
+                    .verify(&keyed)
+                    .doing("comparing with the key service's record")?;
+                Ok(keyed)
+            }
         }
-        Found::Existing(existing) => {
-            let keyed = existing.unlock(volume, &config.tpm, |sealed| {
-                lock(chip)?.tpm.unseal(sealed, policy)
-            })?;
-            lock(chip)?
-                .verify(volume, &keyed)
-                .doing("comparing with the anchor")?;
-            Ok(keyed)
+    }
+
+    /// The first secret a source gives a new volume.
+    fn first_secret(self, volume: &Volume, uuid: Uuid) -> Result<First> {
+        let mut last = Error::refused("no source can make a secret for a new volume");
+        for source in &volume.sources {
+            match source {
+                // It keeps secrets and makes none.
+                Source::Tpm => {}
+                Source::Generate => return First::generated(),
+                Source::Service => {
+                    match self.desk.secret(self.chip, &uuid.to_string(), self.record) {
+                        Ok(secret) => {
+                            return Ok(First {
+                                secret,
+                                source: *source,
+                            });
+                        }
+                        Err(error) => {
+                            warn!(volume = volume.name.as_str(); "source {}: {error}", source.word());
+                            last = error;
+                        }
+                    }
+                }
+            }
         }
+        Err(last)
     }
 }
 

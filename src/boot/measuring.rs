@@ -4,7 +4,8 @@
 use std::sync::Mutex;
 
 use super::chip::{Chip, lock};
-use crate::config::{Config, Volume};
+use super::desk::Desk;
+use crate::config::{ClusterFrom, Config, Volume};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::measure::{self, EventLog, Identity};
@@ -16,14 +17,20 @@ pub(super) fn measure_all(
     config: &Config,
     chip: &Mutex<Chip>,
     log: &EventLog,
+    desk: &Desk,
     keyed: &[(&Volume, Keyed)],
     record: &Recorder,
 ) -> Result<()> {
+    let id = match config.measure.cluster {
+        ClusterFrom::Volume => cluster_id(config, keyed)?,
+        ClusterFrom::Service => {
+            desk.with_cluster(|cluster| key::cluster_id(&cluster.secret, &cluster.salt))?
+        }
+    };
     let mut chip = lock(chip)?;
     let Chip {
         tpm, exceptions, ..
     } = &mut *chip;
-    let id = cluster_id(config, keyed)?;
     measure::cluster_id(log, config.measure.cluster_pcr, &id, |id| {
         tpm.event(config.measure.cluster_pcr, id)
     })?;

@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use toml::Spanned;
 
-use super::{Config, FileSystem, Format, Level, Profile, Role, RootMode, Source, Volume};
+use super::{
+    ClusterFrom, Config, FileSystem, Format, Level, Profile, Role, RootMode, Source, Volume,
+};
 use crate::anchor::ENTRIES_MAX;
 
 /// A rule that the configuration breaks, and the part of the text it is about.
@@ -26,6 +28,7 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
     tpm(config).map_err(top)?;
     cluster(config).map_err(top)?;
     anchor(config).map_err(top)?;
+    service(config).map_err(top)?;
     for (index, volume) in config.volumes.iter().enumerate() {
         let before = config.volumes.get(..index).unwrap_or_default();
         one(volume.get_ref())
@@ -59,6 +62,14 @@ fn tpm(config: &Config) -> Result<(), String> {
 }
 
 fn cluster(config: &Config) -> Result<(), String> {
+    if config.measure.cluster == ClusterFrom::Service {
+        return match config.measure.cluster_volume {
+            Some(_) => {
+                Err("measure.cluster-volume means nothing with cluster = \"service\"".into())
+            }
+            None => Ok(()),
+        };
+    }
     match (&config.measure.cluster_volume, config.cluster_volume()) {
         (Some(name), None) => Err(format!(
             "measure.cluster-volume: expected the name of a volume, found {:?}",
@@ -69,6 +80,19 @@ fn cluster(config: &Config) -> Result<(), String> {
             volume.name
         )),
         _ => Ok(()),
+    }
+}
+
+fn service(config: &Config) -> Result<(), String> {
+    match &config.service {
+        Some(_) if !config.needs_service() => Err(
+            "service: expected a volume with the source \"service\", or measure.cluster = \"service\"".into(),
+        ),
+        Some(service) => service.check(),
+        None if config.needs_service() => Err(
+            "expected a table [service], for the source \"service\" or measure.cluster = \"service\"".into(),
+        ),
+        None => Ok(()),
     }
 }
 
@@ -106,20 +130,46 @@ fn level(volume: &Volume) -> Result<(), String> {
     Ok(())
 }
 
-/// Rules about one volume alone.
-fn one(volume: &Volume) -> Result<(), String> {
-    let generates = volume.sources.contains(&Source::Generate);
+/// What a volume's sources need, and of each other.
+fn sources(volume: &Volume) -> Result<(), String> {
+    let place = |wanted: Source| volume.sources.iter().position(|source| *source == wanted);
+    let (generate, service) = (place(Source::Generate), place(Source::Service));
     if volume.sources.is_empty() {
-        return Err("sources: expected at least one of \"tpm\", \"generate\"".into());
+        return Err("sources: expected at least one of \"tpm\", \"service\", \"generate\"".into());
     }
-    if volume.format == Format::IfBlank && !generates {
+    for (index, source) in volume.sources.iter().enumerate() {
+        if volume
+            .sources
+            .iter()
+            .take(index)
+            .any(|other| other == source)
+        {
+            return Err(format!("sources: {:?} is there twice", source.word()));
+        }
+    }
+    if volume.format == Format::IfBlank && generate.is_none() && service.is_none() {
         return Err(
-            "format = \"if-blank\" needs the source \"generate\" for the first secret".into(),
+            "format = \"if-blank\" needs the source \"generate\" or \"service\" for the first secret".into(),
         );
     }
-    if volume.format == Format::Never && generates {
+    if volume.format == Format::Never && generate.is_some() {
         return Err("the source \"generate\" needs format = \"if-blank\"".into());
     }
+    if generate
+        .zip(service)
+        .is_some_and(|(generate, service)| generate < service)
+    {
+        return Err(
+            "sources: \"generate\" always gives a secret, so \"service\" has to come before it"
+                .into(),
+        );
+    }
+    Ok(())
+}
+
+/// Rules about one volume alone.
+fn one(volume: &Volume) -> Result<(), String> {
+    sources(volume)?;
     if volume.profile == Profile::Luks2Strict && volume.format == Format::IfBlank {
         return Err(
             "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found luks2-strict"

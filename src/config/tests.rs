@@ -66,12 +66,12 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "\"tpm\", \"generate\"",
             "",
-            "line 2: volume state: sources: expected at least one of \"tpm\", \"generate\"",
+            "line 2: volume state: sources: expected at least one of \"tpm\", \"service\", \"generate\"",
         ),
         (
             ", \"generate\"",
             "",
-            "line 2: volume state: format = \"if-blank\" needs the source \"generate\" for the first secret",
+            "line 2: volume state: format = \"if-blank\" needs the source \"generate\" or \"service\" for the first secret",
         ),
         (
             "format = \"if-blank\"",
@@ -211,4 +211,134 @@ fn the_tcti_is_one_of_three_kinds() {
                 .into()
         )
     );
+}
+
+const SERVICE: &str = r#"
+[service]
+urls = ["https://keys.example.org:8080/", "https://[fd00::1]/kbs"]
+ca = "/etc/nightlatch/ca.pem"
+
+[[volume]]
+name = "state"
+device = "/dev/disk/by-id/virtio-state"
+role = "state"
+format = "if-blank"
+sources = ["service", "tpm", "generate"]
+mount = "/var/lib/state"
+"#;
+
+#[test]
+fn a_service_gets_the_documented_defaults() {
+    let config = Config::parse(SERVICE).unwrap();
+    assert!(config.needs_service());
+    let service = config.service.unwrap();
+    let urls: Vec<_> = service.urls.iter().map(ServiceUrl::as_str).collect();
+    assert_eq!(
+        urls,
+        ["https://keys.example.org:8080", "https://[fd00::1]/kbs"]
+    );
+    assert_eq!(service.protocol, ServiceProtocol::Nightlatch);
+    assert_eq!(service.deadline_s, 120);
+    assert_eq!(config.measure.cluster, ClusterFrom::Volume);
+    assert!(!Config::parse(STATE).unwrap().needs_service());
+}
+
+#[test]
+fn what_cannot_be_meant_of_a_service_is_an_error() {
+    let url = "\"https://keys.example.org:8080/\"";
+    let pin = "pin = \"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\"";
+    let ca = "ca = \"/etc/nightlatch/ca.pem\"";
+    for (from, to, said) in [
+        (
+            url,
+            "\"http://keys.example.org\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://user@keys.example.org\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://keys.example.org:0\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://keys.example.org/?a=b\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://keys.example.org/../a\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://[fd00::1\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https:///kbs\"",
+            "expected https://HOST[:PORT][/PATH]",
+        ),
+        (
+            url,
+            "\"https://[fd00::1]/kbs\"",
+            "https://[fd00::1]/kbs is there twice",
+        ),
+        (ca, "", "expected either ca or pin"),
+        (ca, &format!("{ca}\n{pin}"), "expected either ca or pin"),
+        (ca, "ca = \"ca.pem\"", "expected an absolute path"),
+        (ca, "pin = \"AAEC\"", "32 bytes in base64"),
+        (
+            ca,
+            &format!("{ca}\ndeadline-s = 0"),
+            "deadline-s: expected at least 1",
+        ),
+        (
+            "\"service\", \"tpm\", \"generate\"",
+            "\"generate\", \"service\"",
+            "\"service\" has to come before it",
+        ),
+        (
+            "\"service\", \"tpm\", \"generate\"",
+            "\"service\", \"service\"",
+            "\"service\" is there twice",
+        ),
+        (
+            "\"service\", \"tpm\", \"generate\"",
+            "\"tpm\", \"generate\"",
+            "expected a volume with the source \"service\"",
+        ),
+        (
+            "[service]",
+            "[measure]\ncluster = \"service\"\ncluster-volume = \"state\"\n[service]",
+            "means nothing with cluster",
+        ),
+    ] {
+        assert!(SERVICE.contains(from), "{from}");
+        let message = refusal(&SERVICE.replacen(from, to, 1));
+        assert!(message.contains(said), "{to}: {message}");
+    }
+    let pinned = SERVICE.replace(ca, pin);
+    assert_eq!(
+        Config::parse(&pinned)
+            .unwrap()
+            .service
+            .unwrap()
+            .pin
+            .unwrap()
+            .digest()[31],
+        31
+    );
+    let without = STATE.replace("\"tpm\",", "\"service\",");
+    assert!(refusal(&without).contains("expected a table [service]"));
+    let only = SERVICE.replace(", \"tpm\", \"generate\"", "");
+    Config::parse(&only).unwrap();
+    let cluster = SERVICE.replace("\"service\", \"tpm\"", "\"tpm\"");
+    let cluster = format!("[measure]\ncluster = \"service\"\n{cluster}");
+    assert!(Config::parse(&cluster).unwrap().needs_service());
 }

@@ -167,7 +167,7 @@ impl fmt::Display for MountPath {
 }
 
 /// No empty, `.` or `..` component, and only characters that need no quoting in a unit file.
-fn is_normal(path: &str) -> bool {
+pub(super) fn is_normal(path: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.:+@".contains(c);
     path.chars().all(plain)
         && path

@@ -64,7 +64,7 @@ fn run(root: &Path, out: &Path) -> Result<()> {
 
 #[test]
 fn each_configuration_gives_exactly_the_expected_files() {
-    for case in ["state", "overlay", "plain"] {
+    for case in ["state", "overlay", "plain", "service"] {
         let out = Scratch::new();
         run(&fixture(case).join("root"), &out.0).unwrap();
         assert_eq!(

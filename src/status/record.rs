@@ -2,9 +2,9 @@
 //! Fills in a boot's record while the boot goes on, from as many threads as it has.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{PcrValues, Pcrs, SCHEMA, Status, Step, VolumeStatus};
+use super::{PcrValues, Pcrs, SCHEMA, ServiceStatus, Status, Step, VolumeStatus};
 use crate::clock::boottime_us;
 use crate::config::Volume;
 use crate::error::{Doing, Result};
@@ -32,6 +32,7 @@ impl Recorder {
             volumes: Vec::new(),
             pcrs: Pcrs::default(),
             cluster_id: None,
+            service: None,
             epoch: None,
             fence_pcr: None,
             steps: Vec::new(),
@@ -84,6 +85,14 @@ impl Recorder {
     /// Notes the clusterID.
     pub fn cluster_id(&self, id: &[u8]) {
         self.lock().cluster_id = Some(hex::encode(id));
+    }
+
+    /// Notes which address of the key service gave keys, and how long that took.
+    pub fn service(&self, url: &str, took: Duration) {
+        self.lock().service = Some(ServiceStatus {
+            url: url.to_owned(),
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        });
     }
 
     /// Notes the anchor's counter.

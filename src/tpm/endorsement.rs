@@ -31,6 +31,8 @@ pub struct Identity {
     pub ek_certificate: Option<Vec<u8>>,
     /// The attestation key, a `TPMT_PUBLIC`.
     pub ak_public: Vec<u8>,
+    /// The same as a `SubjectPublicKeyInfo` in DER.
+    pub ak_spki: Vec<u8>,
 }
 
 /// The endorsement key in use.
@@ -110,10 +112,12 @@ impl Tpm {
                 .certificate(ek.template)
                 .doing("reading the endorsement key's certificate")?,
         };
+        let ak = self.ak(kind)?;
         Ok(Identity {
             ek_public: ek.public,
             ek_certificate,
-            ak_public: self.ak(kind)?.public,
+            ak_public: ak.public,
+            ak_spki: ak.spki,
         })
     }
 

@@ -45,6 +45,39 @@ pub(super) struct Ak {
     pub(super) handle: KeyHandle,
     /// A `TPMT_PUBLIC`.
     pub(super) public: Vec<u8>,
+    /// A `SubjectPublicKeyInfo` in DER.
+    pub(super) spki: Vec<u8>,
+}
+
+/// `SubjectPublicKeyInfo` in DER up to the point of a key on P-256 (RFC 5480, sections 2.1.1 and 2.2), and the byte that
+/// says that both coordinates follow.
+const P256_SPKI: &[u8] =
+    b"\x30\x59\x30\x13\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x08\x2a\x86\x48\xce\x3d\x03\x01\x07\
+      \x03\x42\x00\x04";
+
+/// The same up to the modulus of an RSA key of 2048 bits (RFC 8017, appendix A.1.1), and the exponent after it, 65537.
+const RSA_SPKI: &[u8] =
+    b"\x30\x82\x01\x22\x30\x0d\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00\
+      \x03\x82\x01\x0f\x00\x30\x82\x01\x0a\x02\x82\x01\x01\x00";
+const RSA_EXPONENT: &[u8] = b"\x02\x03\x01\x00\x01";
+
+/// The public key as the rest of the world writes it.
+fn spki(public: &Public) -> Result<Vec<u8>> {
+    match public {
+        Public::Ecc { unique, .. } => {
+            let mut bytes = P256_SPKI.to_vec();
+            for coordinate in [unique.x().value(), unique.y().value()] {
+                // A TPM may leave out zeros at the start.
+                bytes.extend(vec![0; 32_usize.saturating_sub(coordinate.len())]);
+                bytes.extend(coordinate);
+            }
+            Ok(bytes)
+        }
+        Public::Rsa { unique, .. } => Ok([RSA_SPKI, unique.value(), RSA_EXPONENT].concat()),
+        Public::KeyedHash { .. } | Public::SymCipher { .. } => {
+            Err(Error::failure("the TPM made another kind of key"))
+        }
+    }
 }
 
 impl Tpm {
@@ -117,6 +150,7 @@ impl Tpm {
             kind,
             handle: created.key_handle,
             public: created.out_public.marshall()?,
+            spki: spki(&created.out_public)?,
         };
         self.ak = Some(ak.clone());
         Ok(ak)

@@ -173,7 +173,7 @@ fn new_dir() -> PathBuf {
 }
 
 /// A command that inherits nothing.
-fn alone(program: &str) -> Command {
+pub(crate) fn alone(program: &str) -> Command {
     let mut command = Command::new("bash");
     command.args(["-c", ALONE, program]);
     command

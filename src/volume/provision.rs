@@ -28,7 +28,7 @@ use crate::logging;
 use crate::tpm::{Quote, Sealed};
 
 /// The keyslot of the volume secret itself.
-const SECRET_KEYSLOT: u8 = 0;
+pub(super) const SECRET_KEYSLOT: u8 = 0;
 
 /// Where a new file system is mounted for a moment.
 const SCRATCH: &str = "/run/nightlatch/new";
@@ -39,6 +39,26 @@ pub struct New {
     device: Device,
     /// What an interrupted first boot left. Its UUID is used again, so that whatever else is left belongs to it.
     marker: Option<Marker>,
+    uuid: Uuid,
+}
+
+/// The secret of a new volume.
+#[derive(Debug)]
+pub struct First {
+    /// The secret.
+    pub secret: Secret,
+    /// Where it came from.
+    pub source: Source,
+}
+
+impl First {
+    /// One that was drawn just now.
+    pub fn generated() -> Result<Self> {
+        Ok(Self {
+            secret: Secret::random()?,
+            source: Source::Generate,
+        })
+    }
 }
 
 /// Takes the UUID and the id of the volume key of a volume that is about to be made.
@@ -75,38 +95,56 @@ impl Witness<'_> {
 }
 
 impl New {
-    pub(super) fn on(device: Device, marker: Option<Marker>) -> Self {
-        Self { device, marker }
+    /// The UUID is the one an interrupted first boot chose, or a new one.
+    pub(super) fn on(device: Device, marker: Option<Marker>) -> Result<Self> {
+        let uuid = match &marker {
+            Some(marker) => Uuid::parse_str(&marker.uuid).map_err(Error::failure)?,
+            None => new_uuid()?,
+        };
+        Ok(Self {
+            device,
+            marker,
+            uuid,
+        })
+    }
+
+    /// The UUID the volume will have.
+    #[must_use]
+    pub fn uuid(&self) -> Uuid {
+        self.uuid
     }
 
     /// What the device holds, as the anchor sees it.
-    pub fn seen(&self) -> Result<Seen> {
+    #[must_use]
+    pub fn seen(&self) -> Seen {
         match &self.marker {
-            Some(marker) => Uuid::parse_str(&marker.uuid)
-                .map(Seen::Interrupted)
-                .map_err(Error::failure),
-            None => Ok(Seen::Blank),
+            Some(_) => Seen::Interrupted(self.uuid),
+            None => Seen::Blank,
         }
     }
 
-    /// Draws the secret and the volume key, marks the device, and formats a header in memory.
+    /// Draws the volume key, marks the device, and formats a header in memory for the secret.
     ///
     /// `seal` is the only way to the TPM; it is called where `tpm` is among the volume's sources.
     pub fn prepare(
         self,
         volume: &config::Volume,
         policy: &config::Tpm,
+        first: First,
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
         witness: Witness<'_>,
     ) -> Result<Keyed> {
-        let secret = Secret::random()?;
         let sealed = if volume.sources.contains(&Source::Tpm) {
-            Some(seal(&secret).doing("sealing")?)
+            Some(seal(&first.secret).doing("sealing")?)
         } else {
             None
         };
         let token = sealed.map(|sealed| token(sealed, policy));
-        self.format(volume, secret, token, witness)
+        let keyed = self.format(volume, first.secret, token, witness)?;
+        Ok(Keyed {
+            source: first.source,
+            ..keyed
+        })
     }
 
     /// Formats a header in memory for a secret the caller has.
@@ -118,7 +156,7 @@ impl New {
         witness: Witness<'_>,
     ) -> Result<Keyed> {
         let volume_key = luks::new_volume_key()?;
-        let uuid = self.uuid()?;
+        let uuid = self.uuid;
         let mine = our_token(volume, uuid, &volume_key, witness)?;
         self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
@@ -154,14 +192,6 @@ impl New {
             volume_key,
             secret,
         })
-    }
-
-    /// The UUID an interrupted first boot chose, or a new one.
-    fn uuid(&self) -> Result<Uuid> {
-        match &self.marker {
-            Some(marker) => Uuid::parse_str(&marker.uuid).map_err(Error::failure),
-            None => new_uuid(),
-        }
     }
 
     /// From here on the device counts as an interrupted first boot until the header is committed.

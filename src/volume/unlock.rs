@@ -5,9 +5,10 @@ use base64ct::{Base64, Encoding};
 use log::warn;
 use zeroize::Zeroizing;
 
+use super::provision::SECRET_KEYSLOT;
 use super::{Device, HeaderFile, How, Keyed, Luks};
 use crate::config::{self, Source};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Exit, Result};
 use crate::header::{Candidate, Checked, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
 use crate::pcr::{Bank, PcrSet};
@@ -19,6 +20,34 @@ pub struct Existing {
     device: Device,
     /// One, or the two copies of a header that differ.
     candidates: Vec<Candidate>,
+}
+
+/// Who keeps secrets outside of the disk.
+pub struct Keepers<'a> {
+    /// The TPM: takes what was sealed.
+    pub unseal: Box<dyn FnMut(&Sealed) -> Result<Secret> + 'a>,
+    /// The key service: takes a volume's UUID.
+    pub ask: Box<dyn FnMut(&str) -> Result<Secret> + 'a>,
+}
+
+impl std::fmt::Debug for Keepers<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Keepers(..)")
+    }
+}
+
+impl<'a> Keepers<'a> {
+    /// The TPM alone.
+    pub fn tpm(unseal: impl FnMut(&Sealed) -> Result<Secret> + 'a) -> Self {
+        Self {
+            unseal: Box::new(unseal),
+            ask: Box::new(|_| {
+                Err(Error::config(
+                    "there is no key service in the configuration",
+                ))
+            }),
+        }
+    }
 }
 
 /// A candidate that a secret opened and that its volume key has proven genuine.
@@ -64,29 +93,51 @@ impl Existing {
 
     /// Tries the configured sources in order until one gives a secret that opens its keyslot.
     ///
-    /// A source that fails is logged and the next one is tried; the last failure is the one returned. `unseal` is the only
-    /// way to the TPM. Where the copies of the header differ, the genuine one with the highest epoch is taken.
+    /// A source that fails is logged and the next one is tried. Of several failures the last one that may pass is returned,
+    /// else the last one. Where the copies of the header differ, the genuine one with the highest epoch is taken.
     pub fn unlock(
         self,
         volume: &config::Volume,
         policy: &config::Tpm,
-        mut unseal: impl FnMut(&Sealed) -> Result<Secret>,
+        mut keepers: Keepers<'_>,
     ) -> Result<Keyed> {
         let mut last = Error::refused("no source can open a volume that exists");
         for source in &volume.sources {
             let proven = match source {
-                Source::Tpm => self.newest(|checked| offer_of_tpm(checked, policy, &mut unseal)),
+                Source::Tpm => {
+                    self.newest(|checked| offer_of_tpm(checked, policy, &mut keepers.unseal))
+                }
+                Source::Service => self.newest(|checked| {
+                    Ok(Offer {
+                        secret: (keepers.ask)(&checked.uuid)?,
+                        keyslot: SECRET_KEYSLOT,
+                        encoding: Passphrase::Raw,
+                    })
+                }),
                 Source::Generate => continue,
             };
             match proven {
                 Ok(proven) => return self.keyed(*source, proven),
                 Err(error) => {
                     warn!(volume = volume.name.as_str(); "source {}: {error}", source.word());
-                    last = error;
+                    // What may pass is worth another try of the whole boot.
+                    if last.exit() != Exit::Temporary || error.exit() == Exit::Temporary {
+                        last = error;
+                    }
                 }
             }
         }
         Err(last)
+    }
+
+    /// Its UUID and the epoch of its header, as the header says.
+    pub(super) fn claim(&self) -> Result<(String, Option<u64>)> {
+        let first = self
+            .candidates
+            .first()
+            .ok_or_else(|| Error::failure("there is no header to open"))?;
+        let highest = self.candidates.iter().filter_map(epoch).max();
+        Ok((first.checked.uuid.clone(), highest))
     }
 
     /// The genuine candidate with the highest epoch among those that the offer for each opens.

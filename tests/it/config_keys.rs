@@ -14,8 +14,14 @@ sources = ["tpm"]
 mount = "/var/lib/state"
 "#;
 
+/// The least a key service needs.
+const SERVICE: &str = r#"[service]
+urls = ["https://keys.example.org"]
+pin = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+"#;
+
 /// The tables keys may be in; the empty one is the top level.
-pub(crate) const TABLES: [&str; 5] = ["", "tpm", "measure", "anchor", "volume"];
+pub(crate) const TABLES: [&str; 6] = ["", "tpm", "measure", "anchor", "service", "volume"];
 
 /// The full names of all keys: serde lists them when it meets one it does not know.
 pub(crate) fn all() -> Vec<String> {
@@ -65,9 +71,9 @@ pub(crate) fn is_default(key: &str, value: &str) -> bool {
 fn seen(text: &str) -> String {
     let config = Config::parse(text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
     let volumes: Vec<_> = config.volumes().collect();
-    let (tpm, measure) = (&config.tpm, &config.measure);
+    let (tpm, measure, service) = (&config.tpm, &config.measure, &config.service);
     format!(
-        "{tpm:?} {measure:?} {} {volumes:?}",
+        "{tpm:?} {measure:?} {service:?} {} {volumes:?}",
         config.device_timeout_s
     )
 }
@@ -84,13 +90,19 @@ fn set(key: &str, value: &str) -> String {
     let line = format!("{short} = {value}");
     match table {
         "volume" => format!("{}{line}\n", without(key)),
+        "service" => without(key).replacen("[service]\n", &format!("[service]\n{line}\n"), 1),
         _ => with(table, &line),
     }
 }
 
 fn without(key: &str) -> String {
-    let start = format!("{} = ", key.trim_start_matches("volume."));
-    LEAST
+    let (table, short) = split(key);
+    let start = format!("{short} = ");
+    let least = match table {
+        "service" => format!("{SERVICE}{}", LEAST.replace("\"tpm\"", "\"service\"")),
+        _ => LEAST.to_owned(),
+    };
+    least
         .split_inclusive('\n')
         .filter(|line| !line.starts_with(&start))
         .collect()

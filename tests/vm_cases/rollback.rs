@@ -12,7 +12,7 @@ use nightlatch::error::{Error, Exit};
 use nightlatch::pcr::{Bank, PcrSet};
 use nightlatch::status::Recorder;
 use nightlatch::tpm::{Policy, Tpm};
-use nightlatch::volume::{self, Found, How, Witness};
+use nightlatch::volume::{self, First, Found, How, Keepers, Witness};
 
 use crate::disk::{self, Disk, Saved, close, run, try_run};
 use crate::tpm_private::Private;
@@ -164,9 +164,11 @@ impl Node {
         };
         let mut tpm = self.tpm.open();
         let keyed = existing
-            .unlock(volume, &config.tpm, |sealed| {
-                tpm.unseal(sealed, policy(&config))
-            })
+            .unlock(
+                volume,
+                &config.tpm,
+                Keepers::tpm(|sealed| tpm.unseal(sealed, policy(&config))),
+            )
             .unwrap();
         volume::open(volume, keyed).unwrap();
         work();
@@ -327,7 +329,13 @@ impl Story {
         };
         let seal = |secret: &_| tpm.seal(secret, policy(&config));
         let keyed = new
-            .prepare(volume, &config.tpm, seal, Witness::none(5))
+            .prepare(
+                volume,
+                &config.tpm,
+                First::generated().unwrap(),
+                seal,
+                Witness::none(5),
+            )
             .unwrap();
         volume::open(volume, keyed).unwrap();
         close();

@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nightlatch::volume::{self, Found, Witness};
+use nightlatch::volume::{self, First, Found, Keepers, Witness};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, volume};
 
@@ -82,6 +82,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         .prepare(
             volume,
             &config.tpm,
+            First::generated().unwrap(),
             |secret| tpm.seal(secret, policy),
             Witness::none(0),
         )
@@ -94,7 +95,11 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         panic!("expected an existing volume");
     };
     let keyed = existing
-        .unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, policy))
+        .unlock(
+            volume,
+            &config.tpm,
+            Keepers::tpm(|sealed| tpm.unseal(sealed, policy)),
+        )
         .unwrap();
     assert_eq!(keyed.keyslot, 1);
     volume::open(volume, keyed).unwrap();

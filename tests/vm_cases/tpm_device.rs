@@ -9,7 +9,7 @@ use nightlatch::config::Tcti;
 use nightlatch::error::Exit;
 use nightlatch::pcr::{Bank, Pcr, PcrSet};
 use nightlatch::tpm::{Policy, Tpm};
-use nightlatch::volume::{self, Found};
+use nightlatch::volume::{self, Found, Keepers};
 
 use crate::disk::{self, Disk, SECRET, close, run, secret};
 use crate::stock::luks_format;
@@ -139,7 +139,11 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
             panic!("expected an existing volume");
         };
         let mut tpm = auto();
-        existing.unlock(volume, &config.tpm, |sealed| tpm.unseal(sealed, POLICY))
+        existing.unlock(
+            volume,
+            &config.tpm,
+            Keepers::tpm(|sealed| tpm.unseal(sealed, POLICY)),
+        )
     };
 
     enroll("7");

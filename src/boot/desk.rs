@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The key service in this boot: asked once, for all volumes, and told at the end how they are.
+
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard};
+
+use log::warn;
+
+use super::chip::{Chip, lock};
+use crate::anchor::judge;
+use crate::config::{ClusterFrom, Config, Source, Volume};
+use crate::error::{Doing, Error, Exit, Result};
+use crate::key::Secret;
+use crate::protocol::VolumeRecord;
+use crate::service::{Client, Cluster, Given, Logs, Wanted};
+use crate::status::Recorder;
+use crate::volume::{Found, Keyed};
+
+/// The key service. One thread at a time talks to it.
+#[derive(Debug)]
+pub(super) struct Desk(Option<Mutex<Talk>>);
+
+#[derive(Debug)]
+struct Talk {
+    client: Client,
+    wanted: Wanted,
+    /// What came of asking; a failure as its verdict and sentence, since each volume is told.
+    asked: Option<std::result::Result<Given, (Exit, String)>>,
+    /// What the service is to remember of the volumes it spoke of.
+    news: Vec<(String, VolumeRecord)>,
+}
+
+impl Desk {
+    /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives.
+    pub(super) fn open(top: &Path, config: &Config) -> Result<Self> {
+        let Some(service) = config.service.as_ref() else {
+            return Ok(Self(None));
+        };
+        Ok(Self(Some(Mutex::new(Talk {
+            client: Client::new(service, top)?,
+            wanted: Wanted::default(),
+            asked: None,
+            news: Vec::new(),
+        }))))
+    }
+
+    /// Asks the service if a volume needs it for certain, or the clusterID does. Others may ask for the same later.
+    pub(super) fn attend(
+        &self,
+        top: &Path,
+        config: &Config,
+        chip: &Mutex<Chip>,
+        found: &[(&Volume, Found)],
+        record: &Recorder,
+    ) -> Result<()> {
+        let Some(mut talk) = self.talk()? else {
+            return Ok(());
+        };
+        let claims = found
+            .iter()
+            .filter(|(volume, _)| volume.sources.contains(&Source::Service))
+            .map(|(volume, found)| found.claim(volume));
+        talk.wanted = Wanted {
+            volumes: claims.collect::<Result<_>>()?,
+            cluster: config.measure.cluster == ClusterFrom::Service,
+            logs: Logs::read(top),
+        };
+        talk.asked = None;
+        let first = |(volume, found): &(&Volume, Found)| match found {
+            Found::New(_) => volume.sources.contains(&Source::Service),
+            Found::Existing(_) => volume.sources.first() == Some(&Source::Service),
+        };
+        if talk.wanted.cluster || found.iter().any(first) {
+            // Each volume is told of a failure, and may have another source.
+            if let Err(error) = record.step("asking the key service", None, || {
+                talk.ask(chip).map(|given| {
+                    record.service(&given.url, given.took);
+                })
+            }) {
+                warn!("{error}");
+                if talk.wanted.cluster {
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The secret of the volume with this UUID.
+    pub(super) fn secret(
+        &self,
+        chip: &Mutex<Chip>,
+        uuid: &str,
+        record: &Recorder,
+    ) -> Result<Secret> {
+        let Some(mut talk) = self.talk()? else {
+            return Err(Error::config(
+                "there is no key service in the configuration",
+            ));
+        };
+        let given = talk.ask(chip)?;
+        record.service(&given.url, given.took);
+        let volume = given.volume(uuid)?;
+        Ok(Secret::new(volume.key.expose().to_vec()))
+    }
+
+    /// Compares a volume whose key is known with what the service remembers of it, where it was asked.
+    pub(super) fn verify(&self, keyed: &Keyed) -> Result<()> {
+        let Some(talk) = self.talk()? else {
+            return Ok(());
+        };
+        match talk.remembered(&keyed.uuid) {
+            Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch),
+            None => Ok(()),
+        }
+    }
+
+    /// What the clusterID is derived from, where it comes from the service.
+    pub(super) fn with_cluster<T>(&self, work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
+        let talk = self.talk()?;
+        let given = talk.as_ref().and_then(|talk| talk.given());
+        let cluster = given.and_then(|given| given.cluster.as_ref());
+        work(cluster.ok_or_else(|| Error::failure("the key service was not asked"))?)
+    }
+
+    /// Takes down what the service is to be told of these volumes once they are open.
+    pub(super) fn take_down(&self, keyed: &[(&Volume, Keyed)]) -> Result<()> {
+        let Some(mut talk) = self.talk()? else {
+            return Ok(());
+        };
+        let news = keyed
+            .iter()
+            .filter(|(_, keyed)| talk.remembered(&keyed.uuid).is_some())
+            .map(|(_, keyed)| {
+                let record = VolumeRecord {
+                    key_id: Some(hex::encode(keyed.key_id)),
+                    epoch: keyed.epoch.unwrap_or(0),
+                };
+                (keyed.uuid.clone(), record)
+            })
+            .collect();
+        talk.news = news;
+        Ok(())
+    }
+
+    /// Tells the service. A new volume must be complete on its disk by now: it would be made again with another key.
+    ///
+    /// What does not arrive is no failure: the service then remembers an earlier boot, and accepts this one's volumes.
+    pub(super) fn report(&self) -> Result<()> {
+        let Some(mut talk) = self.talk()? else {
+            return Ok(());
+        };
+        let news = std::mem::take(&mut talk.news);
+        if let Some(Ok(given)) = &mut talk.asked {
+            for (uuid, record) in news {
+                if let Err(error) = given.report(&uuid, &record) {
+                    warn!("{error}");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn talk(&self) -> Result<Option<MutexGuard<'_, Talk>>> {
+        match &self.0 {
+            Some(talk) => talk
+                .lock()
+                .map(Some)
+                .map_err(|error| Error::failure(format_args!("key service: {error}"))),
+            None => Ok(None),
+        }
+    }
+}
+
+impl Talk {
+    fn ask(&mut self, chip: &Mutex<Chip>) -> Result<&Given> {
+        if self.asked.is_none() {
+            let mut chip = lock(chip)?;
+            let asked = self.client.ask(&mut chip.tpm, &self.wanted);
+            self.asked = Some(asked.map_err(|error| (error.exit(), error.to_string())));
+        }
+        match &self.asked {
+            Some(Ok(given)) => Ok(given),
+            Some(Err((exit, said))) => Err(Error::new(*exit, said)).doing("asking the key service"),
+            None => Err(Error::failure("the key service was not asked")),
+        }
+    }
+
+    fn given(&self) -> Option<&Given> {
+        self.asked.as_ref().and_then(|asked| asked.as_ref().ok())
+    }
+
+    fn remembered(&self, uuid: &str) -> Option<&VolumeRecord> {
+        let given = self.given()?.volume(uuid).ok()?;
+        given.record.as_ref()
+    }
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Requests to one address of the service, within limits of time and size.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use ureq::Agent;
+use ureq::http::{Response, header};
+use ureq::unversioned::resolver::DefaultResolver;
+use ureq::unversioned::transport::{Connector as _, TcpConnector};
+use zeroize::Zeroizing;
+
+use super::tls::{TlsConnector, Trust};
+use super::{Failure, Pace, answer};
+use crate::error::{Error, Result};
+
+/// The longest answer that is read, in bytes. Trustee's tokens with evidence of devices are the longest.
+pub(super) const ANSWER_LEN_MAX: u64 = 256 * 1024;
+
+/// The longest head of an answer, in bytes. The sealed session is a part of it.
+const HEAD_LEN_MAX: usize = 16 * 1024;
+
+type Answered<T> = std::result::Result<T, Failure>;
+
+/// One address of the service, and the session with it.
+#[derive(Debug)]
+pub(super) struct Http {
+    agent: Agent,
+    base: String,
+    cookie: Option<Zeroizing<String>>,
+    until: Instant,
+    pace: Pace,
+}
+
+impl Http {
+    pub(super) fn new(base: &str, trust: &Trust, pace: Pace, until: Instant) -> Result<Self> {
+        let config = Agent::config_builder()
+            .https_only(true)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .proxy(None)
+            .max_response_header_size(HEAD_LEN_MAX)
+            .user_agent(concat!("nightlatch/", env!("CARGO_PKG_VERSION")))
+            .build();
+        let connector = TcpConnector::default().chain(TlsConnector::new(trust)?);
+        Ok(Self {
+            agent: Agent::with_parts(config, connector, DefaultResolver::default()),
+            base: base.to_owned(),
+            cookie: None,
+            until,
+            pace,
+        })
+    }
+
+    /// Gives this session time until `until`.
+    pub(super) fn prolong(&mut self, until: Instant) {
+        self.until = until;
+    }
+
+    /// Whether a session was begun.
+    pub(super) fn has_session(&self) -> bool {
+        self.cookie.is_some()
+    }
+
+    pub(super) fn get(&mut self, path: &str) -> Answered<Zeroizing<Vec<u8>>> {
+        let limits = self.limits()?;
+        let mut request = self.agent.get(format!("{}{path}", self.base));
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie.as_str());
+        }
+        let request = request
+            .config()
+            .timeout_global(Some(limits.0))
+            .timeout_connect(Some(limits.1))
+            .build();
+        let response = request.call();
+        self.take(response)
+    }
+
+    pub(super) fn post(
+        &mut self,
+        path: &str,
+        body: &impl serde::Serialize,
+    ) -> Answered<Zeroizing<Vec<u8>>> {
+        let body = serde_json::to_vec(body).map_err(|error| Failure::Final(error.to_string()))?;
+        let limits = self.limits()?;
+        let mut request = self
+            .agent
+            .post(format!("{}{path}", self.base))
+            .header(header::CONTENT_TYPE, "application/json");
+        if let Some(cookie) = &self.cookie {
+            request = request.header(header::COOKIE, cookie.as_str());
+        }
+        let request = request
+            .config()
+            .timeout_global(Some(limits.0))
+            .timeout_connect(Some(limits.1))
+            .build();
+        let response = request.send(&body[..]);
+        self.take(response)
+    }
+
+    /// How long the whole request may take, and how long its connection.
+    fn limits(&self) -> Answered<(Duration, Duration)> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(Failure::Later("there was no time left".into()));
+        }
+        Ok((left.min(self.pace.answer), left.min(self.pace.connect)))
+    }
+
+    fn take(
+        &mut self,
+        response: std::result::Result<Response<ureq::Body>, ureq::Error>,
+    ) -> Answered<Zeroizing<Vec<u8>>> {
+        let mut response = response.map_err(trouble)?;
+        let body = response
+            .body_mut()
+            .with_config()
+            .limit(ANSWER_LEN_MAX)
+            .read_to_vec()
+            .map(Zeroizing::new)
+            .map_err(trouble)?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            return Err(answer::failure(status, &body));
+        }
+        let cookies = response.headers().get_all(header::SET_COOKIE);
+        if let Some(cookie) = cookies
+            .iter()
+            .filter_map(|header| answer::cookie(header.to_str().ok()?))
+            .next_back()
+        {
+            self.cookie = Some(Zeroizing::new(cookie));
+        }
+        Ok(body)
+    }
+}
+
+/// What an error on the way means: most pass, but a server that is not the one described will not become it.
+fn trouble(error: ureq::Error) -> Failure {
+    match error {
+        ureq::Error::Io(error) => match tls_error(&error) {
+            Some(
+                rustls::Error::InvalidCertificate(_)
+                | rustls::Error::NoCertificatesPresented
+                | rustls::Error::UnsupportedNameType,
+            ) => Failure::Final(
+                "its certificate is not the one that service.ca or service.pin describe".into(),
+            ),
+            Some(
+                error @ (rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_)),
+            ) => Failure::Final(format!("TLS 1.3: {error}")),
+            _ => Failure::Later(error.to_string()),
+        },
+        ureq::Error::BodyExceedsLimit(_) => {
+            Failure::Final(format!("its answer is longer than {ANSWER_LEN_MAX} bytes"))
+        }
+        ureq::Error::LargeResponseHeader(..) => Failure::Final(format!(
+            "the head of its answer is longer than {HEAD_LEN_MAX} bytes"
+        )),
+        error => Failure::Later(error.to_string()),
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Ours(error)
+    }
+}

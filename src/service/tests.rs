@@ -1,0 +1,409 @@
+// SPDX-License-Identifier: Apache-2.0
+mod mock;
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+
+use mock::{Mock, Script, Twist};
+use serde_json::json;
+
+use super::*;
+use crate::config::{Role, Tcti};
+use crate::error::Exit;
+use crate::tpm::swtpm::Swtpm;
+
+const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
+const OTHER: &str = "b6c7535f-0a9f-4c23-9524-fed431126906";
+
+const FAST: Pace = Pace {
+    connect: Duration::from_secs(5),
+    answer: Duration::from_secs(5),
+    first_pause: Duration::from_millis(20),
+    longest_pause: Duration::from_millis(100),
+    report: Duration::from_secs(5),
+};
+
+fn script(twist: Twist) -> Script {
+    let resources = [
+        (format!("nightlatch/volume-key/{UUID}"), vec![7; 32]),
+        (format!("nightlatch/volume-key/{OTHER}"), vec![8; 32]),
+        (
+            "nightlatch/measurement/cluster".into(),
+            [[1; 32], [2; 32]].concat(),
+        ),
+    ];
+    Script {
+        twist,
+        extended: true,
+        resources: BTreeMap::from(resources),
+        record: json!({"key-id": "ab".repeat(32), "epoch": 7}),
+    }
+}
+
+fn mock(twist: Twist) -> Mock {
+    Mock::start(script(twist))
+}
+
+fn client(trust: Trust, urls: &[&str]) -> Client {
+    let endpoint = |url: &&str| Endpoint {
+        url: (*url).to_owned(),
+        over: None,
+    };
+    Client {
+        endpoints: urls.iter().map(endpoint).collect(),
+        trust,
+        protocol: ServiceProtocol::Nightlatch,
+        deadline: Duration::from_secs(20),
+        ek_certificate: None,
+        identity: None,
+        pace: FAST,
+    }
+}
+
+fn to(mock: &Mock) -> Client {
+    client(Trust::Ca(mock.ca.clone().into_bytes()), &[&mock.url])
+}
+
+/// Waits no longer than a test may take.
+fn hasty(client: Client) -> Client {
+    Client {
+        deadline: Duration::from_secs(1),
+        pace: Pace {
+            answer: Duration::from_millis(300),
+            ..FAST
+        },
+        ..client
+    }
+}
+
+fn wanted() -> Wanted {
+    Wanted {
+        volumes: vec![VolumeClaim {
+            uuid: UUID.into(),
+            role: Role::State,
+            epoch: Some(6),
+        }],
+        cluster: true,
+        logs: Logs {
+            firmware: Some(b"firmware".to_vec()),
+            user_space: None,
+        },
+    }
+}
+
+fn tpm() -> (Swtpm, Tpm) {
+    let swtpm = Swtpm::start();
+    let tpm = Tpm::open(&Tcti::Swtpm { port: swtpm.port() }).unwrap();
+    (swtpm, tpm)
+}
+
+/// Asks a mock with this twist. Returns the refusal and the requests it took.
+fn refusal(twist: Twist) -> (Error, Vec<String>) {
+    let mock = mock(twist);
+    let (_swtpm, mut tpm) = tpm();
+    let mut client = to(&mock);
+    if matches!(twist, Twist::Slow | Twist::Truncated | Twist::Busy(_)) {
+        client = hasty(client);
+    }
+    let error = client.ask(&mut tpm, &wanted()).unwrap_err();
+    // What is final stays so without another request.
+    let requests = mock.requests();
+    if error.exit() == Exit::Refused {
+        let again = client.ask(&mut tpm, &wanted()).unwrap_err();
+        assert_eq!(again.to_string(), error.to_string());
+        assert_eq!(mock.requests(), requests);
+    }
+    (error, requests)
+}
+
+const AUTH: &str = "POST /kbs/v0/auth";
+const ATTEST: &str = "POST /kbs/v0/attest";
+
+#[test]
+fn a_service_with_the_extension_gives_keys_cluster_and_record() {
+    let mock = mock(Twist::Nothing);
+    let (_swtpm, mut tpm) = tpm();
+    let mut given = to(&mock).ask(&mut tpm, &wanted()).unwrap();
+    assert_eq!(given.url, mock.url);
+    let volume = given.volume(UUID).unwrap();
+    assert_eq!(volume.key.expose(), [7; 32]);
+    let record = volume.record.clone().unwrap();
+    assert_eq!(record.epoch, 7);
+    let cluster = given.cluster.as_ref().unwrap();
+    assert_eq!(
+        (cluster.secret.expose(), cluster.salt),
+        (&[1; 32][..], [2; 32])
+    );
+    assert!(given.volume(OTHER).is_err());
+    given.report(UUID, &record).unwrap();
+    assert_eq!(
+        mock.requests(),
+        [
+            AUTH,
+            ATTEST,
+            "GET /kbs/v0/resource/nightlatch/volume-key/a6c7535f-0a9f-4c23-9524-fed431126906",
+            "GET /kbs/v0/nightlatch/volume/a6c7535f-0a9f-4c23-9524-fed431126906",
+            "GET /kbs/v0/resource/nightlatch/measurement/cluster",
+            "POST /kbs/v0/nightlatch/volume/a6c7535f-0a9f-4c23-9524-fed431126906",
+        ]
+    );
+    // One connection carries all of it.
+    assert_eq!(mock.connections(), 1);
+    let evidence = &mock.body(ATTEST)["tee-evidence"];
+    let additional: serde_json::Value =
+        serde_json::from_str(evidence["additional_evidence"].as_str().unwrap()).unwrap();
+    let claims = &additional["nightlatch"];
+    assert_eq!(
+        claims["volumes"],
+        json!([{"uuid": UUID, "role": "state", "epoch": 6}])
+    );
+    assert_eq!(claims["firmware-log"], "ZmlybXdhcmU=");
+    assert!(claims.get("userspace-log").is_none());
+    assert_eq!(
+        mock.body(&mock.requests()[5]),
+        json!({"key-id": "ab".repeat(32), "epoch": 7})
+    );
+}
+
+#[test]
+fn a_service_without_the_extension_gives_keys() {
+    let mock = Mock::start(Script {
+        extended: false,
+        ..script(Twist::Nothing)
+    });
+    for protocol in [ServiceProtocol::Nightlatch, ServiceProtocol::Trustee] {
+        let (_swtpm, mut tpm) = tpm();
+        let mut client = Client {
+            protocol,
+            ..to(&mock)
+        };
+        let mut given = client.ask(&mut tpm, &wanted()).unwrap();
+        assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
+        assert_eq!(given.volume(UUID).unwrap().record, None);
+        let record = VolumeRecord {
+            key_id: None,
+            epoch: 1,
+        };
+        given.report(UUID, &record).unwrap();
+    }
+    assert!(
+        mock.requests()
+            .iter()
+            .all(|line| !line.contains("/nightlatch/volume/"))
+    );
+    let introduced = &mock.body(AUTH)["extra-params"];
+    assert!(
+        introduced.get("nightlatch").is_none(),
+        "Trustee alone is spoken"
+    );
+}
+
+#[test]
+fn a_pin_is_enough_and_another_one_is_refused_before_anything_is_said() {
+    let mock = mock(Twist::Nothing);
+    let (_swtpm, mut tpm) = tpm();
+    let mut pinned = client(Trust::Pin(mock.pin), &[&mock.url]);
+    pinned.ask(&mut tpm, &wanted()).unwrap();
+    let told = mock.requests().len();
+    let other = Mock::start(script(Twist::Nothing));
+    for trust in [
+        Trust::Pin(other.pin),
+        Trust::Ca(other.ca.clone().into_bytes()),
+    ] {
+        let error = client(trust, &[&mock.url])
+            .ask(&mut tpm, &wanted())
+            .unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused, "{error}");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "{}: its certificate is not the one that service.ca or service.pin describe",
+                mock.url
+            )
+        );
+    }
+    // The name counts where an authority vouches for it.
+    let address = mock.url.replace("localhost", "127.0.0.1");
+    let ca = Trust::Ca(mock.ca.clone().into_bytes());
+    assert!(client(ca, &[&address]).ask(&mut tpm, &wanted()).is_err());
+    assert_eq!(mock.requests().len(), told);
+}
+
+#[test]
+fn a_denial_is_final() {
+    for (twist, said, requests) in [
+        (
+            Twist::Deny,
+            "it denied this machine: PolicyDeny (401: as the test says); its audit log says why",
+            2,
+        ),
+        (
+            Twist::Expired,
+            "it denied this machine: SessionExpired (401: as the test says); its audit log says why",
+            2,
+        ),
+        (
+            Twist::Never,
+            "it denied this machine: TokenNotFound (401: as the test says); its audit log says why",
+            1,
+        ),
+    ] {
+        let (error, seen) = refusal(twist);
+        assert_eq!(error.exit(), Exit::Refused, "{error}");
+        assert!(error.to_string().ends_with(said), "{error}");
+        assert_eq!(seen.len(), requests, "{seen:?}");
+    }
+}
+
+#[test]
+fn what_no_service_of_ours_does_is_refused() {
+    for (twist, said) in [
+        (Twist::Oversized, "its answer is longer than 262144 bytes"),
+        (Twist::Redirect, "it redirects (302), which is not followed"),
+        (Twist::NoCookie, "it gave no session cookie"),
+        (
+            Twist::OtherCredential,
+            "activating the credential: the service made it for another TPM or another attestation key",
+        ),
+    ] {
+        let (error, seen) = refusal(twist);
+        assert_eq!(error.exit(), Exit::Refused, "{twist:?}: {error}");
+        assert!(error.to_string().ends_with(said), "{twist:?}: {error}");
+        assert_eq!(seen, [AUTH], "{twist:?}");
+    }
+}
+
+#[test]
+fn trouble_on_the_way_is_tried_again_until_the_deadline() {
+    for twist in [Twist::Slow, Twist::Truncated, Twist::Busy(1000)] {
+        let (error, seen) = refusal(twist);
+        assert_eq!(error.exit(), Exit::Temporary, "{twist:?}: {error}");
+        assert!(
+            error.to_string().starts_with("no key service within 1 s"),
+            "{error}"
+        );
+        // Pauses grow, so there are several tries and not very many.
+        assert!((2..30).contains(&seen.len()), "{twist:?}: {seen:?}");
+        assert!(seen.iter().all(|line| line == AUTH));
+    }
+}
+
+#[test]
+fn a_busy_service_is_waited_for() {
+    let mock = mock(Twist::Busy(2));
+    let (_swtpm, mut tpm) = tpm();
+    let given = to(&mock).ask(&mut tpm, &wanted()).unwrap();
+    assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
+    assert_eq!(mock.requests()[..4], [AUTH, AUTH, AUTH, ATTEST]);
+}
+
+#[test]
+fn the_next_address_is_tried_at_once_and_a_denial_by_one_is_not_the_others() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let dead = format!("https://{closed}");
+    let good = mock(Twist::Nothing);
+    let (_swtpm, mut tpm) = tpm();
+    let ca = || Trust::Ca(good.ca.clone().into_bytes());
+    let given = client(ca(), &[&dead, &good.url])
+        .ask(&mut tpm, &wanted())
+        .unwrap();
+    assert_eq!(given.url, good.url);
+
+    let denying = mock(Twist::Deny);
+    let both = format!("{}{}", good.ca, denying.ca);
+    let mut client = client(Trust::Ca(both.into_bytes()), &[&denying.url, &good.url]);
+    assert_eq!(client.ask(&mut tpm, &wanted()).unwrap().url, good.url);
+    assert_eq!(client.ask(&mut tpm, &wanted()).unwrap().url, good.url);
+    assert_eq!(denying.requests(), [AUTH, ATTEST]);
+}
+
+#[test]
+fn one_address_that_denied_and_one_that_is_down_may_still_come_right() {
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let dead = format!("https://{closed}");
+    let denying = mock(Twist::Deny);
+    let (_swtpm, mut tpm) = tpm();
+    let ca = Trust::Ca(denying.ca.clone().into_bytes());
+    let mut client = client(ca, &[&denying.url, &dead]);
+    client.deadline = Duration::from_secs(1);
+    let error = client.ask(&mut tpm, &wanted()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Temporary, "{error}");
+    assert_eq!(denying.requests(), [AUTH, ATTEST]);
+}
+
+#[test]
+fn what_is_wrong_with_one_key_is_that_volumes_failure() {
+    for (twist, said) in [
+        (Twist::DenyKeys, "PolicyDeny (401: as the test says)"),
+        (
+            Twist::Short,
+            "expected 32 bytes at nightlatch/volume-key/a6c7535f-0a9f-4c23-9524-fed431126906, found 31",
+        ),
+        (
+            Twist::OtherNode,
+            "decrypting what the key service sent: its content key was not wrapped for this node",
+        ),
+    ] {
+        let mock = mock(twist);
+        let (_swtpm, mut tpm) = tpm();
+        let wanted = Wanted {
+            cluster: false,
+            ..wanted()
+        };
+        let given = to(&mock).ask(&mut tpm, &wanted).unwrap();
+        let error = given.volume(UUID).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused);
+        assert_eq!(error.to_string(), format!("{}: {said}", mock.url));
+    }
+}
+
+#[test]
+fn a_volume_the_service_does_not_know_is_not_the_others_trouble() {
+    let mut script = script(Twist::Nothing);
+    script
+        .resources
+        .remove(&format!("nightlatch/volume-key/{OTHER}"));
+    let mock = Mock::start(script);
+    let (_swtpm, mut tpm) = tpm();
+    let mut wanted = wanted();
+    wanted.volumes.push(VolumeClaim {
+        uuid: OTHER.into(),
+        role: Role::State,
+        epoch: None,
+    });
+    let given = to(&mock).ask(&mut tpm, &wanted).unwrap();
+    assert!(given.volume(UUID).is_ok());
+    assert_eq!(given.volume(OTHER).unwrap_err().exit(), Exit::Refused);
+}
+
+#[test]
+fn pauses_grow_and_are_cut_at_random() {
+    let mut pauses = Pauses::of(FAST);
+    let start = Instant::now();
+    let until = later(Duration::from_secs(60));
+    for _ in 0..3 {
+        assert!(pauses.wait(until).unwrap());
+    }
+    // 20, 40 and 80 ms, each at least half of it.
+    assert!(start.elapsed() >= Duration::from_millis(70));
+    assert_eq!(pauses.next, Duration::from_millis(100));
+    assert!(!pauses.wait(Instant::now()).unwrap());
+}
+
+#[test]
+fn authorities_that_are_none_are_a_broken_configuration() {
+    for pem in [
+        "",
+        "nonsense",
+        "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+    ] {
+        let error = tls::TlsConnector::new(&Trust::Ca(pem.into())).unwrap_err();
+        assert_eq!(error.exit(), Exit::Config, "{error}");
+    }
+}
