@@ -41,6 +41,7 @@ pub mod keyservice;
 pub mod logging;
 pub mod measure;
 pub mod memory;
+mod mutual;
 pub mod pcr;
 pub mod program;
 pub mod protocol;

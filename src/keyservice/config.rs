@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the operator of a key service may say: `nightlatchd.toml`. `README.md` documents each key.
 
+pub mod etcd;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use etcd::Etcd;
 
 use crate::config::at;
 use crate::error::{Doing, Error, Result};
@@ -84,6 +88,8 @@ impl Default for SecretFrom {
 pub enum StoreAt {
     /// A database of this machine, made on the first start.
     Sqlite(FilePath),
+    /// A cluster, which any number of replicas share.
+    Etcd(Etcd),
 }
 
 impl Default for StoreAt {
@@ -256,7 +262,9 @@ mod tests {
         assert_eq!(config.operations_listen, None);
         assert_eq!(config.session.handshake_s.get(), 120);
         assert_eq!(config.limits.body_bytes.get(), 2 << 20);
-        let StoreAt::Sqlite(path) = &config.store;
+        let StoreAt::Sqlite(path) = &config.store else {
+            panic!("{:?}", config.store);
+        };
         assert_eq!(
             path.as_path(),
             Path::new("/var/lib/nightlatchd/store.sqlite")
