@@ -3,7 +3,9 @@
 
 mod anchor;
 mod derive;
+mod evidence;
 pub mod header;
+mod policy;
 mod status;
 
 use std::ffi::OsString;
@@ -26,6 +28,16 @@ Usage: nightlatchctl [--json] COMMAND
   config check FILE       Check a configuration
   header check [--profile NAME] FILE|DEVICE
                           Check a LUKS2 header as a boot does, without writing anything
+  evidence show FILE|DEVICE
+                          Show what the TPM said when a volume was made
+  evidence verify [--ak FILE] [--select BANK:PCR,...] [--firmware-log FILE] [--log FILE]
+                  [--pcrs FILE] [--export DIR] FILE|DEVICE
+                          Verify that, as far as is given: the attestation key, the PCRs, the
+                          firmware's and systemd's event logs, PCR values as JSON. Write it out
+                          for tpm2_checkquote
+  policy check FILE       Check a policy of the key service
+  policy explain POLICY EVIDENCE
+                          Say which image of a policy a machine booted, or what differs
   anchor show             Show what the TPM remembers of this node's volumes
   anchor accept rollback|new VOLUME
                           Let the next boot accept an older state of the volume's disk, or a blank
@@ -100,6 +112,10 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         ["header", "check", "--profile", name, file] => {
             check_header(Some(profile(name)?), Path::new(file))
         }
+        ["evidence", "show", file] => evidence::show(Path::new(file)),
+        ["evidence", "verify", options @ ..] => evidence::verify(options),
+        ["policy", "check", file] => policy::check(Path::new(file)),
+        ["policy", "explain", policy, file] => policy::explain(Path::new(policy), Path::new(file)),
         ["anchor", "show"] => anchor::show(root),
         ["anchor", "accept", kind, volume] => anchor::accept(root, kind, volume),
         ["anchor", "checkpoint"] => anchor::checkpoint(root),

@@ -183,7 +183,7 @@ impl Volume {
     pub fn level(&self) -> Level {
         self.anchor.unwrap_or(match self.profile {
             Profile::Nightlatch1 => Level::Epoch,
-            Profile::Luks2Strict => Level::Off,
+            Profile::Luks2Strict | Profile::Constellation => Level::Off,
         })
     }
 }
@@ -247,6 +247,9 @@ pub enum Profile {
     /// A volume of the same parameters made by `cryptsetup luksFormat` or `systemd-repart`.
     #[serde(rename = "luks2-strict")]
     Luks2Strict,
+    /// A state disk of Constellation, as its disk-mapper and bootstrapper leave it.
+    #[serde(rename = "constellation")]
+    Constellation,
 }
 
 impl Profile {
@@ -256,11 +259,12 @@ impl Profile {
         match self {
             Self::Nightlatch1 => "nightlatch-1",
             Self::Luks2Strict => "luks2-strict",
+            Self::Constellation => "constellation",
         }
     }
 
     /// Every profile, for messages and `--help`.
-    pub const ALL: [Self; 2] = [Self::Nightlatch1, Self::Luks2Strict];
+    pub const ALL: [Self; 3] = [Self::Nightlatch1, Self::Luks2Strict, Self::Constellation];
 }
 
 /// Whether a blank device may be formatted.

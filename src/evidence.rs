@@ -10,6 +10,7 @@
 mod bytes;
 
 pub mod attest;
+pub mod bundle;
 pub mod chain;
 pub mod credential;
 pub mod eventlog;
@@ -23,6 +24,7 @@ pub mod verify;
 use std::fmt;
 
 pub use attest::{Attest, Clock};
+pub use bundle::Bundle;
 pub use chain::Authorities;
 pub use key::{Ak, Ek, Name};
 pub use policy::Policy;
@@ -46,6 +48,8 @@ pub enum Check {
     AkScheme,
     /// The signature over the statement is that of the key.
     Signature,
+    /// The key is the one that was known before.
+    AkKey,
     /// The quoted PCRs are the ones that were asked for, in that bank and no other.
     Selection,
     /// The quote is about what was asked: a nonce, a volume.
@@ -85,6 +89,7 @@ impl Check {
             Self::AkAttributes => "ak-attributes",
             Self::AkScheme => "ak-scheme",
             Self::Signature => "signature",
+            Self::AkKey => "ak-key",
             Self::Selection => "selection",
             Self::Nonce => "nonce",
             Self::Digest => "digest",

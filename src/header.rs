@@ -25,6 +25,7 @@
 
 mod binary;
 mod broken;
+mod constellation;
 mod content;
 mod copies;
 mod fields;
@@ -48,9 +49,11 @@ pub use copies::{Candidate, Copies};
 pub use marker::{MARKER_LEN, Marker};
 pub use template::{Checked, Expect, LABEL, TPM_KEYSLOT};
 pub use token::{
-    Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN, Tpm2Token,
+    CONSTELLATION_TOKEN, Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN,
+    Tpm2Token,
 };
 
+use self::binary::Side;
 use self::metadata::Metadata;
 use self::reader::{first_nonzero, is_zero};
 use self::token::Token;
@@ -227,6 +230,23 @@ impl Area {
 }
 
 impl Header {
+    /// Parses a header from its first copy alone, in at least 16 KiB. What is behind it is not looked at.
+    pub fn parse(copy: &[u8]) -> Result<Self> {
+        Self::parse_copy(copy, Side::Primary)
+    }
+
+    fn parse_copy(area: &[u8], side: Side) -> Result<Self> {
+        let binary = binary::parse(area, side)?;
+        Ok(Self {
+            uuid: binary.uuid,
+            label: binary.label.into(),
+            subsystem: binary.subsystem.into(),
+            seqid: binary.seqid,
+            metadata: Metadata::parse(binary.json)?,
+            stray: None,
+        })
+    }
+
     /// The volume's UUID, lower-case.
     #[must_use]
     pub fn uuid(&self) -> &str {
@@ -242,12 +262,12 @@ impl Header {
     /// The profile the header was made for, as it says itself. For reports: what may be opened comes from the configuration.
     #[must_use]
     pub fn claimed_profile(&self) -> Profile {
-        let ours = |token: &Token| matches!(token, Token::Nightlatch(_));
-        if self.metadata.tokens.values().any(ours) {
-            Profile::Nightlatch1
-        } else {
-            Profile::Luks2Strict
-        }
+        let own = self.metadata.tokens.values().find_map(|token| match token {
+            Token::Nightlatch(_) => Some(Profile::Nightlatch1),
+            Token::Constellation { .. } => Some(Profile::Constellation),
+            Token::Tpm2(_) | Token::Recovery { .. } => None,
+        });
+        own.unwrap_or(Profile::Luks2Strict)
     }
 
     /// Where the last keyslot ends, in bytes from the start of the header area.

@@ -23,6 +23,10 @@
     )
 )]
 
+// So that a fixture names things in the same way here and in the tests of a machine.
+#[cfg(test)]
+extern crate self as nightlatch;
+
 pub mod admin;
 pub mod anchor;
 pub mod boot;

@@ -136,9 +136,8 @@ impl Given {
         let mut pauses = Pauses::of(self.pace);
         let path = format!("{RECORD_PATH}/{uuid}");
         loop {
-            let failure = match self.http.post(&path, record) {
-                Ok(_) => return Ok(()),
-                Err(failure) => failure,
+            let Err(failure) = self.http.post(&path, record) else {
+                return Ok(());
             };
             if !matches!(failure, Failure::Later(_)) || !pauses.wait(until)? {
                 return Err(told(failure)).doing(format_args!("reporting to {}", self.url));

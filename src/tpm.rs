@@ -60,6 +60,9 @@ const NODES: [&str; 2] = ["/dev/tpm0", "/dev/tpmrm0"];
 /// How often a read of several parts is repeated because a PCR changed in between; systemd's number for the same.
 const CHANGED_MAX: u32 = 30;
 
+/// How many values one command reads: what a `TPML_DIGEST` holds (TPM 2.0 part 2, section 10.9.3).
+const READ_MAX: usize = 8;
+
 /// Values of PCRs.
 type Values = Vec<((Bank, Pcr), Vec<u8>)>;
 
@@ -142,11 +145,20 @@ impl Tpm {
     /// The same, and reads the values for `policy` with it, for the unsealing and the reading to come.
     pub fn require_zero_before(&mut self, pcr: Pcr, policy: Policy) -> Result<()> {
         let banks = self.banks()?;
-        let mut wanted: Vec<_> = banks.into_iter().map(|bank| (bank, pcr)).collect();
+        let mut wanted: Vec<_> = banks.iter().map(|bank| (*bank, pcr)).collect();
         let of_policy: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         for pair in &of_policy {
             if !wanted.contains(pair) {
                 wanted.push(*pair);
+            }
+        }
+        // What has room in the same command costs nothing, and a quote may need it.
+        let all = (0..=15).filter_map(|index| Pcr::try_from(index).ok());
+        for pcr in all {
+            let pair = (Bank::Sha256, pcr);
+            let has_room = !wanted.len().is_multiple_of(READ_MAX);
+            if banks.contains(&Bank::Sha256) && has_room && !wanted.contains(&pair) {
+                wanted.push(pair);
             }
         }
         let values = self.values(&wanted)?;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
 pub use provision::{Announce, Attest, First, New, Witness};
-pub use unlock::{Existing, Keepers};
+pub use unlock::{Ask, Existing, Keepers, Unseal};
 
 use crate::anchor::judge::{Proven, Seen};
 use crate::config::{self, Format, Source};

@@ -28,6 +28,9 @@ pub struct Report {
     pub role: Option<&'static str>,
     /// The header's sequence number.
     pub seqid: u64,
+    /// Whether the node had joined its cluster, by the token of profile `constellation`, which anybody can have written.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initialized: Option<bool>,
     /// Every keyslot.
     pub keyslots: Vec<u8>,
     /// The secret sealed to a TPM.
@@ -67,7 +70,18 @@ pub fn check(profile: Option<Profile>, path: &Path) -> Result<Report> {
     examine(profile, path).doing(format_args!("checking {}", path.display()))
 }
 
+/// The header that [`check`] accepts, all of it.
+pub(super) fn accepted(path: &Path) -> Result<Checked> {
+    read(None, path).map(|(_, checked, _)| checked)
+}
+
 fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
+    let (seqid, checked, integrity_superblock) = read(profile, path)?;
+    Ok(Report::new(path, seqid, checked, integrity_superblock))
+}
+
+/// The sequence number and the contents of the first copy that passes.
+fn read(profile: Option<Profile>, path: &Path) -> Result<(u64, Checked, Superblock)> {
     let mut file = File::open(path)?;
     let len = file.seek(SeekFrom::End(0))?;
     let only_header = len == AREA_LEN as u64;
@@ -106,12 +120,7 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
         superblock::check(&bytes, len)?;
         Superblock::Accepted
     };
-    Ok(Report::new(
-        path,
-        first.seqid,
-        first.checked,
-        integrity_superblock,
-    ))
+    Ok((first.seqid, first.checked, integrity_superblock))
 }
 
 impl Report {
@@ -122,6 +131,7 @@ impl Report {
             uuid: checked.uuid,
             role: checked.nightlatch.map(|token| token.role.word()),
             seqid,
+            initialized: checked.initialized,
             keyslots: checked.keyslots,
             tpm: checked.tpm.map(|token| Sealed {
                 keyslot: token.keyslot,
@@ -142,6 +152,10 @@ impl fmt::Display for Report {
             writeln!(f, "  role       {role}")?;
         }
         writeln!(f, "  seqid      {}", self.seqid)?;
+        if let Some(initialized) = self.initialized {
+            let word = if initialized { "yes" } else { "no" };
+            writeln!(f, "  joined     {word}, says its token")?;
+        }
         writeln!(f, "  keyslots   {}", list(&self.keyslots))?;
         if let Some(tpm) = &self.tpm {
             let pcrs = list(&tpm.pcrs);
@@ -244,6 +258,27 @@ mod tests {
             report
                 .to_string()
                 .ends_with("no superblock in a copy of the header")
+        );
+    }
+
+    #[test]
+    fn a_state_disk_of_constellation_is_held_to_its_profile_and_left_alone() {
+        let bytes = Fixture::constellation().build();
+        let image = Image::new("constellation", &bytes);
+        for profile in [None, Some(Profile::Constellation)] {
+            let report = check(profile, &image.0).unwrap();
+            assert_eq!(report.profile, "constellation");
+            let text = report.to_string();
+            assert!(
+                text.contains("\n  joined     yes, says its token\n"),
+                "{text}"
+            );
+            let json = serde_json::to_value(&report).unwrap();
+            assert_eq!(json["initialized"], true);
+        }
+        assert!(
+            fs::read(&image.0).unwrap() == bytes,
+            "the image was written to"
         );
     }
 

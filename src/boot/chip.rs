@@ -32,6 +32,11 @@ impl Chip {
     pub(super) fn ready(config: &Config, record: &Recorder) -> Result<Self> {
         let mut tpm = Tpm::open(&config.tpm.tcti)?;
         let pcr = config.measure.cluster_pcr;
+        // An attestation is certain where the service is the first to be asked.
+        let attests = |volume: &Volume| volume.sources.first() == Some(&Source::Service);
+        if config.volumes().any(attests) {
+            tpm.prepare_to_attest()?;
+        }
         let uses_policy =
             |volume: &Volume| volume.level() != Level::Off || volume.sources.contains(&Source::Tpm);
         if config.volumes().any(uses_policy) {

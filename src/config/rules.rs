@@ -170,11 +170,11 @@ fn sources(volume: &Volume) -> Result<(), String> {
 /// Rules about one volume alone.
 fn one(volume: &Volume) -> Result<(), String> {
     sources(volume)?;
-    if volume.profile == Profile::Luks2Strict && volume.format == Format::IfBlank {
-        return Err(
-            "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found luks2-strict"
-                .into(),
-        );
+    if volume.profile != Profile::Nightlatch1 && volume.format == Format::IfBlank {
+        return Err(format!(
+            "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {}",
+            volume.profile.name()
+        ));
     }
     level(volume)?;
     let max_len = volume.file_system.max_label_len();

@@ -124,9 +124,10 @@ impl TryFrom<String> for ServiceUrl {
 
 /// The host, which may be an IPv6 address in brackets, and the port.
 fn host_and_port(authority: &str) -> Option<(&str, Option<&str>)> {
-    let end = match authority.starts_with('[') {
-        true => authority.find(']')?.checked_add(1)?,
-        false => authority.find(':').unwrap_or(authority.len()),
+    let end = if authority.starts_with('[') {
+        authority.find(']')?.checked_add(1)?
+    } else {
+        authority.find(':').unwrap_or(authority.len())
     };
     let (host, rest) = authority.split_at_checked(end)?;
     match rest.strip_prefix(':') {

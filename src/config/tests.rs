@@ -172,6 +172,43 @@ fn the_anchors_level_fits_its_volume() {
 }
 
 #[test]
+fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
+    let second = STATE
+        .replace("\"state\"\ndevice", "\"data\"\ndevice")
+        .replace("virtio-state", "virtio-data")
+        .replace("/var/lib/state", "/srv")
+        .replace(", \"generate\"", "")
+        .replace("\"if-blank\"", "\"never\"");
+    for profile in [Profile::Luks2Strict, Profile::Constellation] {
+        let name = profile.name();
+        let foreign = format!("{second}profile = \"{name}\"\n");
+        let config = Config::parse(&format!("{STATE}{foreign}")).unwrap();
+        let volume = config.volumes().nth(1).unwrap();
+        assert_eq!((volume.profile, volume.level()), (profile, Level::Off));
+        assert_eq!(
+            refusal(&foreign),
+            "line 1: measure.cluster-volume: expected a volume of profile nightlatch-1, whose token holds the salt, found data"
+        );
+        let blank = foreign
+            .replace("\"never\"", "\"if-blank\"")
+            .replace("[\"tpm\"]", "[\"tpm\", \"generate\"]");
+        assert_eq!(
+            refusal(&format!("{STATE}{blank}")),
+            format!(
+                "line 10: volume data: format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {name}"
+            )
+        );
+        let anchored = format!("{STATE}{foreign}anchor = \"epoch\"\n");
+        assert_eq!(
+            refusal(&anchored),
+            format!(
+                "line 10: volume data: anchor: expected \"off\" for a volume of profile {name}, which has no place for an epoch"
+            )
+        );
+    }
+}
+
+#[test]
 fn the_anchors_two_indices_are_the_owners_and_differ() {
     let with = |line: &str| Config::parse(&format!("[anchor]\n{line}\n{STATE}"));
     assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());

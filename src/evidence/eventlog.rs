@@ -152,7 +152,7 @@ impl Log {
     /// The values at each moment from the end of the firmware's log on: a quote was made at one of these.
     ///
     /// Fails [`Check::EventLog`] where an entry has no digest for the bank.
-    pub fn moments(&self, bank: Bank) -> Result<impl Iterator<Item = Values>, Refusal> {
+    pub fn moments(&self, bank: Bank) -> Result<Vec<Values>, Refusal> {
         let (firmware, userspace) = self
             .entries
             .split_at_checked(self.firmware_len)
@@ -166,7 +166,17 @@ impl Log {
             entry.extend(bank, &mut values)?;
             moments.push(values.clone());
         }
-        Ok(moments.into_iter())
+        Ok(moments)
+    }
+
+    /// The log as it was at a moment, counted as [`Log::moments`] counts them.
+    #[must_use]
+    pub fn until(&self, moment: usize) -> Self {
+        let len = self.firmware_len.saturating_add(moment);
+        Self {
+            entries: self.entries.iter().take(len).cloned().collect(),
+            ..*self
+        }
     }
 
     /// What was measured into `pcrs`, in order.

@@ -7,6 +7,7 @@ mod signature;
 use std::fmt;
 
 use p256::pkcs8::EncodePublicKey as _;
+use p256::pkcs8::der::pem;
 use sha2::{Digest as _, Sha256};
 
 use self::public::{Area, Material, Scheme, attribute, has};
@@ -14,6 +15,11 @@ use self::signature::Signature;
 use super::registers::algorithm;
 use super::{Check, Refusal};
 use crate::pcr::Bank;
+
+/// What starts a public key in PEM (RFC 7468, section 13).
+const PEM: &[u8] = b"-----BEGIN PUBLIC KEY-----";
+/// What starts a public key in DER: a sequence.
+const SEQUENCE: u8 = 0x30;
 
 /// The name of an object: its name algorithm and the digest of its public area (TPM 2.0 part 1, section 16). Only
 /// SHA-256 names are used here.
@@ -125,6 +131,12 @@ impl Ak {
         &self.spki
     }
 
+    /// The same as PEM.
+    pub fn spki_pem(&self) -> Result<String, Refusal> {
+        pem::encode_string("PUBLIC KEY", pem::LineEnding::LF, &self.spki)
+            .map_err(|error| Refusal::new(Check::Encoding, format_args!("key: {error}")))
+    }
+
     /// Checks a `TPMT_SIGNATURE` (part 2, section 11.3.4) over `message`.
     ///
     /// Fails [`Check::Encoding`] or [`Check::Signature`].
@@ -137,6 +149,26 @@ impl Ak {
             "the signature over the statement is not that of the attestation key",
         ))
     }
+}
+
+/// A public key that somebody kept, as DER of a `SubjectPublicKeyInfo`: it may be PEM, that DER, or an attestation key's
+/// `TPMT_PUBLIC`, with the length a `TPM2B_PUBLIC` starts with or without.
+///
+/// Fails [`Check::Encoding`], or as [`Ak::parse`] does.
+pub fn known(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
+    if bytes.starts_with(PEM) {
+        return pem::decode_vec(bytes)
+            .map(|(_, der)| der)
+            .map_err(|error| Refusal::new(Check::Encoding, format_args!("key: {error}")));
+    }
+    if bytes.first() == Some(&SEQUENCE) {
+        return Ok(bytes.to_vec());
+    }
+    let area = match bytes.split_first_chunk::<2>() {
+        Some((len, area)) if usize::from(u16::from_be_bytes(*len)) == area.len() => area,
+        _ => bytes,
+    };
+    Ok(Ak::parse(area)?.spki)
 }
 
 /// An endorsement key whose public area says that it decrypts for its TPM only.

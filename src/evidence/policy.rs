@@ -4,6 +4,32 @@
 //!
 //! [`Policy::trusts`] is about the TPM, [`Policy::early`] about the moment, [`Policy::decide`] about the image and the role. A
 //! caller needs all three.
+//!
+//! ```toml
+//! bank = "sha256"             # of all values and hashes below; the default
+//! cluster-pcr = 15            # has to be zero when a key is asked for; the default
+//!
+//! [ek]                        # a TPM is trusted when one of these speaks for it
+//! roots = ["vendor.pem"]      # beside this file
+//! intermediates = []
+//! enrolled = ["0000000000000000000000000000000000000000000000000000000000000000"]
+//!
+//! [[image]]                   # everything that is said has to hold
+//! name = "2026.11"
+//! secure-boot = true
+//! uki-hash = ["1111111111111111111111111111111111111111111111111111111111111111"]
+//! command-line = ["quiet ro"]
+//! pcrs.11 = ["2222222222222222222222222222222222222222222222222222222222222222"]
+//!
+//! [[role]]
+//! name = "worker"
+//! volumes = ["state"]
+//! images = ["2026.11"]
+//! ```
+//!
+//! `uki-hash` lists the Authenticode hashes of every program the firmware starts: a loader, the unified kernel image, and the
+//! kernel in it where the stub has the firmware start that. `command-line` lists every command line
+//! that is measured: the image's own, and any it is handed or that is added to it.
 
 mod explain;
 mod file;
@@ -107,6 +133,12 @@ impl Policy {
         self.roles.iter().map(|role| role.name.as_str())
     }
 
+    /// The names of the roles that may boot an image.
+    pub fn roles_of(&self, image: &str) -> impl Iterator<Item = &str> {
+        let may = move |role: &&RoleRule| role.images.iter().any(|name| name == image);
+        self.roles.iter().filter(may).map(|role| role.name.as_str())
+    }
+
     /// Whether the TPM of this endorsement key is one to trust. `certificate` is DER, `sent` are intermediates as DER.
     ///
     /// Fails [`Check::EkTrust`] where nothing speaks for the key, or as [`Authorities::verify`] does.
@@ -170,6 +202,14 @@ impl Policy {
             )));
         }
         self.nearest(verified, |image| known.images.contains(&image.name))
+    }
+
+    /// Whether some role may boot `image` and ask for a volume of this kind.
+    #[must_use]
+    pub fn allows(&self, image: &str, volume: Role) -> bool {
+        self.roles.iter().any(|role| {
+            role.volumes.contains(&volume) && role.images.iter().any(|name| name == image)
+        })
     }
 
     /// The image that was booted, whoever asks.

@@ -6,7 +6,6 @@
 
 use super::binary::{self, COPY_LEN, Side};
 use super::broken::broken;
-use super::metadata::Metadata;
 use super::{AREA_LEN, Area, Checked, Expect, Header, first_nonzero};
 use crate::config::Profile;
 use crate::error::{Error, Result};
@@ -51,15 +50,7 @@ impl Area {
     }
 
     fn copy(&self, side: Side) -> Result<Header> {
-        let binary = binary::parse(self.bytes(), side)?;
-        let mut header = Header {
-            uuid: binary.uuid,
-            label: binary.label.into(),
-            subsystem: binary.subsystem.into(),
-            seqid: binary.seqid,
-            metadata: Metadata::parse(binary.json)?,
-            stray: None,
-        };
+        let mut header = Header::parse_copy(self.bytes(), side)?;
         header.stray = header.unused().into_iter().find_map(|range| {
             let start = range.start;
             first_nonzero(self.bytes().get(range)?)?.checked_add(start)
@@ -96,7 +87,7 @@ impl Copies {
     pub fn check(self, area: &Area, profile: Profile, expect: &Expect) -> Result<Vec<Candidate>> {
         let strict = match profile {
             Profile::Nightlatch1 => !self.differ(),
-            Profile::Luks2Strict => true,
+            Profile::Luks2Strict | Profile::Constellation => true,
         };
         if strict {
             let header = self.agreed()?;

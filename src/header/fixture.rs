@@ -42,6 +42,16 @@ impl Fixture {
         }
     }
 
+    /// A state disk of Constellation after the node has joined, with the cost measured on a machine of 1 GiB and two CPUs.
+    pub(crate) fn constellation() -> Self {
+        Self::strict()
+            .with(r#""memory":65536"#, r#""memory":513313"#)
+            .with(
+                r#""tokens":{}"#,
+                r#""tokens":{"0":{"type":"constellation-state-disk","keyslots":[],"diskIsInitialized":true}}"#,
+            )
+    }
+
     /// A volume of ours without a TPM.
     pub(super) fn plain() -> Self {
         let strict = Self::strict();
@@ -75,7 +85,7 @@ impl Fixture {
     }
 
     /// The same with a piece of its metadata replaced.
-    pub(super) fn with(&self, from: &str, to: &str) -> Self {
+    pub(crate) fn with(&self, from: &str, to: &str) -> Self {
         assert!(self.json.contains(from), "{from} is not in the metadata");
         Self {
             json: self.json.replacen(from, to, 1),

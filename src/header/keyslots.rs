@@ -8,7 +8,7 @@ use super::metadata::{Keyslot, KeyslotKdf};
 use super::template::{
     ENCRYPTION, ENCRYPTION_KEY_LEN, HASHES, MIN_ITERATIONS, TPM_KEYSLOT, VOLUME_KEY_LEN,
 };
-use super::{AREA_LEN, Header, KEYSLOTS_OFFSET};
+use super::{AREA_LEN, Header, KEYSLOTS_OFFSET, constellation};
 use crate::config::Profile;
 use crate::error::Result;
 
@@ -24,11 +24,13 @@ pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {
     let allowed = match profile {
         Profile::Nightlatch1 => matches!(ids.as_slice(), [0] | [0, TPM_KEYSLOT]),
         Profile::Luks2Strict => (1..=8).contains(&ids.len()),
+        Profile::Constellation => ids == [0],
     };
     if !allowed {
         let expected = match profile {
             Profile::Nightlatch1 => "[0] or [0, 1]",
             Profile::Luks2Strict => "1 to 8 keyslots",
+            Profile::Constellation => "[0]",
         };
         return Err(unexpected("C11", "keyslots", expected, ids));
     }
@@ -38,6 +40,7 @@ pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {
             (Profile::Nightlatch1, 0) => check_kdf(*id, slot, &OUR_COST)?,
             (Profile::Nightlatch1, _) => check_kdf(*id, slot, &TPM_COST)?,
             (Profile::Luks2Strict, _) => check_kdf(*id, slot, &STRICT_COST)?,
+            (Profile::Constellation, _) => constellation::check_keyslot(slot)?,
         }
     }
     check_areas(header, profile)
@@ -73,7 +76,7 @@ fn check_areas(header: &Header, profile: Profile) -> Result<()> {
             "keyslots area",
             format_args!("expected zeros outside the keyslots, found something at byte {at}"),
         )),
-        (Profile::Nightlatch1, None) | (Profile::Luks2Strict, _) => Ok(()),
+        (Profile::Nightlatch1, None) | (Profile::Luks2Strict | Profile::Constellation, _) => Ok(()),
     }
 }
 

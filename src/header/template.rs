@@ -8,7 +8,7 @@ use super::broken::{broken, equal, one_of, unexpected, within};
 use super::keyslots;
 use super::metadata::{Digest, Integrity};
 use super::token::{NightlatchToken, Token, Tpm2Token};
-use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN};
+use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN, constellation};
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
 
@@ -54,6 +54,8 @@ pub struct Checked {
     pub tpm: Option<Tpm2Token>,
     /// Our own token. Always there in profile `nightlatch-1`.
     pub nightlatch: Option<NightlatchToken>,
+    /// What the token of profile `constellation` says. Nothing follows from it: anybody could have written it.
+    pub initialized: Option<bool>,
 }
 
 impl Header {
@@ -64,6 +66,10 @@ impl Header {
         keyslots::check(self, profile)?;
         self.check_digest()?;
         let (tpm, nightlatch) = self.check_tokens(profile)?;
+        let initialized = match profile {
+            Profile::Constellation => Some(constellation::check(self)?),
+            Profile::Nightlatch1 | Profile::Luks2Strict => None,
+        };
         if let Some(nightlatch) = &nightlatch {
             self.check_identity(nightlatch, expect)?;
         }
@@ -73,6 +79,7 @@ impl Header {
             keyslots: self.metadata.keyslots.keys().copied().collect(),
             tpm,
             nightlatch,
+            initialized,
         })
     }
 
@@ -191,6 +198,11 @@ impl Header {
                 Token::Tpm2(token) => (Some(token.keyslot), tpm.replace(token.clone()).is_some()),
                 Token::Nightlatch(token) => (None, nightlatch.replace(token.clone()).is_some()),
                 Token::Recovery { keyslot } => (Some(*keyslot), profile == Profile::Nightlatch1),
+                Token::Constellation { .. } if profile != Profile::Constellation => {
+                    let only = "expected a token of this profile, found one of constellation";
+                    return Err(broken("C13", path, only));
+                }
+                Token::Constellation { .. } => (None, false),
             };
             if twice {
                 return Err(broken(
@@ -229,7 +241,7 @@ impl Header {
                 let none = "expected no token \"nightlatch\" in a stock volume, found one";
                 return Err(broken("C13", "tokens", none));
             }
-            Profile::Luks2Strict => {}
+            Profile::Luks2Strict | Profile::Constellation => {}
         }
         Ok((tpm, nightlatch))
     }

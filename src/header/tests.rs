@@ -2,6 +2,7 @@
 //! What a device may hold: rules A2 and F23.
 
 mod binary;
+mod constellation;
 mod copies;
 mod hostile;
 mod keyslots;

@@ -21,12 +21,16 @@ pub const TPM2_TOKEN: &str = "systemd-tpm2";
 /// Type of the token for a recovery key.
 pub const RECOVERY_TOKEN: &str = "systemd-recovery";
 
+/// Type of the token on a state disk of Constellation.
+pub const CONSTELLATION_TOKEN: &str = "constellation-state-disk";
+
 /// A token of a type this program knows.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Token {
     Nightlatch(NightlatchToken),
     Tpm2(Tpm2Token),
     Recovery { keyslot: u8 },
+    Constellation { initialized: bool },
 }
 
 /// What this program keeps in a header of its own.
@@ -130,8 +134,13 @@ impl Token {
             NIGHTLATCH_TOKEN => NightlatchToken::parse(fields).map(Self::Nightlatch),
             TPM2_TOKEN => Tpm2Token::parse(fields).map(Self::Tpm2),
             RECOVERY_TOKEN => one_keyslot(fields).map(|keyslot| Self::Recovery { keyslot }),
+            CONSTELLATION_TOKEN => {
+                no_keyslots(fields)?;
+                let initialized = fields.take("diskIsInitialized")?.boolean()?;
+                Ok(Self::Constellation { initialized })
+            }
             _ => Err(kind.expected(format_args!(
-                "one of {NIGHTLATCH_TOKEN:?}, {TPM2_TOKEN:?}, {RECOVERY_TOKEN:?}"
+                "one of {NIGHTLATCH_TOKEN:?}, {TPM2_TOKEN:?}, {RECOVERY_TOKEN:?}, {CONSTELLATION_TOKEN:?}"
             ))),
         }
     }
@@ -165,10 +174,7 @@ impl NightlatchToken {
     }
 
     fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
-        let keyslots = fields.take("keyslots")?;
-        if !keyslots.ids()?.is_empty() {
-            return Err(keyslots.expected("no keyslots"));
-        }
+        no_keyslots(fields)?;
         fields
             .take("profile")?
             .literal(Profile::Nightlatch1.name())?;
@@ -224,7 +230,7 @@ impl Tpm2Token {
         let policy_hash = fields.take("tpm2-policy-hash")?.hex_array()?;
         let field = fields.take("tpm2-blob")?;
         let (private, public) = blob::split(&field.base64()?, &policy_hash)
-            .map_err(|expected| wrong(&field, expected))?;
+            .map_err(|expected| another(&field, expected))?;
         let srk = fields.take_if_there("tpm2_srk");
         Ok(Self {
             keyslot,
@@ -254,6 +260,14 @@ fn without_more_factors(fields: &mut Fields<'_, '_>) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+fn no_keyslots(fields: &mut Fields<'_, '_>) -> Result<()> {
+    let keyslots = fields.take("keyslots")?;
+    if keyslots.ids()?.is_empty() {
+        return Ok(());
+    }
+    Err(keyslots.expected("no keyslots"))
 }
 
 fn one_keyslot(fields: &mut Fields<'_, '_>) -> Result<u8> {
@@ -291,8 +305,13 @@ fn bank(field: &Field<'_, '_>) -> Result<Bank> {
 
 fn serialised_srk(field: &Field<'_, '_>) -> Result<Vec<u8>> {
     let bytes = field.base64()?;
-    blob::check_serialized_srk(&bytes).map_err(|expected| wrong(field, expected))?;
+    blob::check_serialized_srk(&bytes).map_err(|expected| another(field, expected))?;
     Ok(bytes)
+}
+
+/// The refusal of bytes that are long and not to be printed.
+fn another(field: &Field<'_, '_>, expected: &str) -> Error {
+    wrong(field, &format!("{expected}, found another"))
 }
 
 fn wrong(field: &Field<'_, '_>, what: &str) -> Error {

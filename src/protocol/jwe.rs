@@ -87,12 +87,14 @@ impl EphemeralKeyPair {
             return Err("ciphertext: too long");
         }
         let content = Base64UrlUnpadded::decode_vec(&jwe.ciphertext)
-            .map_err(|_: base64ct::Error| "ciphertext: expected base64url")?;
+            .ok()
+            .ok_or("ciphertext: expected base64url")?;
         let mut content = Zeroizing::new(content);
         let mut content_key = Zeroizing::new([0; LEN]);
         wrapping(&self.0, &theirs)
             .unwrap_key(&wrapped, content_key.as_mut())
-            .map_err(|_: aes_kw::Error| "its content key was not wrapped for this node")?;
+            .ok()
+            .ok_or("its content key was not wrapped for this node")?;
         Aes256Gcm::new(&(*content_key).into())
             .decrypt_inout_detached(
                 &Nonce::from(iv),
@@ -100,7 +102,8 @@ impl EphemeralKeyPair {
                 content.as_mut_slice().into(),
                 &Tag::from(tag),
             )
-            .map_err(|_: aes_gcm::Error| "it was altered, or encrypted with another key")?;
+            .ok()
+            .ok_or("it was altered, or encrypted with another key")?;
         Ok(Secret::new(std::mem::take(&mut *content)))
     }
 }
@@ -217,9 +220,11 @@ fn sender(protected: &str) -> std::result::Result<PublicKey, &'static str> {
         return Err("protected: too long");
     }
     let header = Base64UrlUnpadded::decode_vec(protected)
-        .map_err(|_: base64ct::Error| "protected: expected base64url")?;
+        .ok()
+        .ok_or("protected: expected base64url")?;
     let header: Header = serde_json::from_slice(&header)
-        .map_err(|_: serde_json::Error| "protected: expected alg, enc and epk in JSON")?;
+        .ok()
+        .ok_or("protected: expected alg, enc and epk in JSON")?;
     if header.alg != ALG || header.enc != ENC {
         return Err("expected alg ECDH-ES+A256KW and enc A256GCM");
     }

@@ -88,6 +88,7 @@ pub fn cookie(header: &str) -> Option<String> {
 }
 
 /// What an answer with another status than 200 means.
+#[must_use]
 pub fn failure(status: u16, body: &[u8]) -> Failure {
     let problem = serde_json::from_slice::<Problem>(body).ok();
     let said = match &problem {

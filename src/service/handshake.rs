@@ -176,11 +176,13 @@ fn record(http: &mut Http, uuid: &str) -> Answered<VolumeRecord> {
 
 fn cluster(http: &mut Http, pair: &EphemeralKeyPair) -> Answered<Cluster> {
     let both = secret(http, pair, MEASUREMENT_TYPE, CLUSTER_TAG, 2 * KEY_LEN)?;
-    let (first, second) = both.expose().split_at_checked(KEY_LEN).unwrap_or_default();
-    let salt = second.try_into();
+    // Both halves have the length they were asked for.
+    let (first, second) = both.expose().split_at(KEY_LEN);
+    let mut salt = [0; KEY_LEN];
+    salt.copy_from_slice(second);
     Ok(Cluster {
         secret: Secret::new(first.to_vec()),
-        salt: salt.map_err(|_: std::array::TryFromSliceError| Failure::Final("no salt".into()))?,
+        salt,
     })
 }
 

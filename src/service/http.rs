@@ -114,14 +114,14 @@ impl Http {
         &mut self,
         response: std::result::Result<Response<ureq::Body>, ureq::Error>,
     ) -> Answered<Zeroizing<Vec<u8>>> {
-        let mut response = response.map_err(trouble)?;
+        let mut response = response.map_err(|error| trouble(&error))?;
         let body = response
             .body_mut()
             .with_config()
             .limit(ANSWER_LEN_MAX)
             .read_to_vec()
             .map(Zeroizing::new)
-            .map_err(trouble)?;
+            .map_err(|error| trouble(&error))?;
         let status = response.status().as_u16();
         if status != 200 {
             return Err(answer::failure(status, &body));
@@ -139,29 +139,36 @@ impl Http {
 }
 
 /// What an error on the way means: most pass, but a server that is not the one described will not become it.
-fn trouble(error: ureq::Error) -> Failure {
-    match error {
-        ureq::Error::Io(error) => match tls_error(&error) {
-            Some(
-                rustls::Error::InvalidCertificate(_)
-                | rustls::Error::NoCertificatesPresented
-                | rustls::Error::UnsupportedNameType,
-            ) => Failure::Final(
-                "its certificate is not the one that service.ca or service.pin describe".into(),
-            ),
-            Some(
-                error @ (rustls::Error::PeerIncompatible(_) | rustls::Error::AlertReceived(_)),
-            ) => Failure::Final(format!("TLS 1.3: {error}")),
-            _ => Failure::Later(error.to_string()),
-        },
-        ureq::Error::BodyExceedsLimit(_) => {
-            Failure::Final(format!("its answer is longer than {ANSWER_LEN_MAX} bytes"))
-        }
-        ureq::Error::LargeResponseHeader(..) => Failure::Final(format!(
-            "the head of its answer is longer than {HEAD_LEN_MAX} bytes"
-        )),
-        error => Failure::Later(error.to_string()),
+fn trouble(error: &ureq::Error) -> Failure {
+    if let ureq::Error::Io(error) = error
+        && let Some(failure) = tls_error(error).and_then(tls_failure)
+    {
+        return failure;
     }
+    if matches!(error, ureq::Error::BodyExceedsLimit(_)) {
+        return Failure::Final(format!("its answer is longer than {ANSWER_LEN_MAX} bytes"));
+    }
+    if matches!(error, ureq::Error::LargeResponseHeader(..)) {
+        return Failure::Final(format!(
+            "the head of its answer is longer than {HEAD_LEN_MAX} bytes"
+        ));
+    }
+    Failure::Later(error.to_string())
+}
+
+/// What does not pass of what TLS finds wrong.
+fn tls_failure(error: &rustls::Error) -> Option<Failure> {
+    use rustls::Error as Tls;
+    if matches!(
+        error,
+        Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented | Tls::UnsupportedNameType
+    ) {
+        return Some(Failure::Final(
+            "its certificate is not the one that service.ca or service.pin describe".into(),
+        ));
+    }
+    let is_other_protocol = matches!(error, Tls::PeerIncompatible(_) | Tls::AlertReceived(_));
+    is_other_protocol.then(|| Failure::Final(format!("TLS 1.3: {error}")))
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {

@@ -11,7 +11,7 @@ use log::debug;
 /// The firmware's log, as the kernel shows it (Linux, drivers/char/tpm/eventlog).
 const FIRMWARE: &str = "sys/kernel/security/tpm0/binary_bios_measurements";
 
-/// systemd's log of user-space measurements (systemd, docs/TPM2_PCR_MEASUREMENTS.md).
+/// systemd's log of user-space measurements (systemd, `docs/TPM2_PCR_MEASUREMENTS.md`).
 const USER_SPACE: &str = "run/log/systemd/tpm2-measure.log";
 
 /// The longest log that is sent, in bytes. Firmware keeps some tens of KiB.

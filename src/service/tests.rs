@@ -10,7 +10,7 @@ use serde_json::json;
 use super::*;
 use crate::config::{Role, Tcti};
 use crate::error::Exit;
-use crate::tpm::swtpm::Swtpm;
+use crate::tpm::swtpm::{Swtpm, alone};
 
 const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
 const OTHER: &str = "b6c7535f-0a9f-4c23-9524-fed431126906";

@@ -153,7 +153,7 @@ impl<In: Transport> Connector<In> for TlsConnector {
         let host = details.uri.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']');
         let name = ServerName::try_from(host.to_owned())
-            .map_err(|_| ureq::Error::Tls("the host's name is not one"))?;
+            .map_err(|error| ureq::Error::Other(Box::new(error)))?;
         let mut tls = ClientConnection::new(Arc::clone(&self.0), name).map_err(to_io)?;
         let clock = Arc::clone(&details.current_time);
         let mut tcp = TransportAdapter::new(transport.boxed(), clock);

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::structures::{
-    Attest, AttestInfo, PcrSelectionList, PcrSelectionListBuilder, PcrSlot,
+    Attest, AttestInfo, PcrSelection, PcrSelectionList, PcrSelectionListBuilder, PcrSlot,
 };
 use tss_esapi::traits::UnMarshall;
 
@@ -98,7 +98,7 @@ impl Tpm {
             let got: Vec<u8> = selected
                 .get_selections()
                 .iter()
-                .flat_map(|selection| selection.selected())
+                .flat_map(PcrSelection::selected)
                 .filter_map(|slot| u8::try_from(u32::from(slot).trailing_zeros()).ok())
                 .filter(|pcr| wanted.contains(pcr))
                 .collect();

@@ -165,7 +165,7 @@ impl Tpm {
         Ok(Secret::new(activated?.value().to_vec()))
     }
 
-    /// PolicyA of the profile: whoever may use the endorsement hierarchy (section B.6.2).
+    /// `PolicyA` of the profile: whoever may use the endorsement hierarchy (section B.6.2).
     fn satisfy_endorsement(&mut self, session: AuthSession) -> Result<()> {
         let session = PolicySession::try_from(session)?;
         fault::patiently(&mut self.context, |context| {
@@ -182,6 +182,18 @@ impl Tpm {
         })
         .map(|_| ())
         .map_err(endorsement_auth)
+    }
+
+    /// Looks for the endorsement key beforehand: sessions are salted with it then, and the storage root key is not looked
+    /// for unless something is sealed or unsealed.
+    pub fn prepare_to_attest(&mut self) -> Result<()> {
+        self.ek()
+            .map(|_| ())
+            .doing("looking for the endorsement key")
+    }
+
+    pub(super) fn ek_in_use(&self) -> Option<KeyHandle> {
+        self.ek.as_ref().map(|ek| ek.handle)
     }
 
     fn ek(&mut self) -> Result<Ek> {

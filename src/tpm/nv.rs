@@ -79,7 +79,13 @@ impl Tpm {
     pub fn increment_anchor(&mut self, at: Handles) -> Result<u64> {
         self.counter_state(&Area::counter(at.counter))
             .and_then(|found| match found {
-                Some((handle, State::Written)) => self.increment(handle),
+                Some((handle, State::Written)) => {
+                    self.increment(handle)?;
+                    // A boot has unsealed what it wants to by now.
+                    self.in_last_session(Encrypt::Response, |tpm, session| {
+                        tpm.count_in(session, handle)
+                    })
+                }
                 _ => Err(no_counter(at)),
             })
             .doing("raising the anchor")
@@ -179,7 +185,8 @@ impl Tpm {
             Some((handle, _)) => handle,
             None => self.define(&Area::counter(at.counter), None)?,
         };
-        let count = self.increment(counter)?;
+        self.increment(counter)?;
+        let count = self.count(counter)?;
         if let Some(handle) = old {
             self.undefine(&area, handle)?;
         }
@@ -197,29 +204,31 @@ impl Tpm {
         Ok(count)
     }
 
-    fn increment(&mut self, handle: NvIndexHandle) -> Result<u64> {
+    fn increment(&mut self, handle: NvIndexHandle) -> Result<()> {
         fault::patiently(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.nv_increment(NvAuth::NvIndex(handle), handle)
             })
         })
         .doing("raising the counter")?;
-        self.count(handle)
+        Ok(())
     }
 
     /// The counter's value. The session vouches for it: the bus does not make up another.
     fn count(&mut self, handle: NvIndexHandle) -> Result<u64> {
-        let read = self
-            .in_session(Encrypt::Response, |tpm, session| {
-                let sessions = (Some(AuthSession::Password), Some(session), None);
-                fault::patiently(&mut tpm.context, |context| {
-                    context.execute_with_sessions(sessions, |context| {
-                        context.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_LEN, 0)
-                    })
-                })
-                .map_err(Error::from)
+        self.in_session(Encrypt::Response, |tpm, session| {
+            tpm.count_in(session, handle)
+        })
+    }
+
+    fn count_in(&mut self, session: AuthSession, handle: NvIndexHandle) -> Result<u64> {
+        let sessions = (Some(AuthSession::Password), Some(session), None);
+        let read = fault::patiently(&mut self.context, |context| {
+            context.execute_with_sessions(sessions, |context| {
+                context.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_LEN, 0)
             })
-            .doing("reading the counter")?;
+        })
+        .doing("reading the counter")?;
         <[u8; 8]>::try_from(read.value())
             .map(u64::from_be_bytes)
             .map_err(|error| Error::failure(format_args!("reading the counter: {error}")))

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The one session of a connection: it satisfies policies, and encrypts what is secret on the bus.
 //!
-//! It is salted with the storage root key, so that nobody on the bus reads or alters parameters. The TPM resets its policy
+//! It is salted with the storage root key, or with the endorsement key where that one is in use already, so that nobody on
+//! the bus reads or alters parameters. The TPM resets its policy
 //! after each use (TPM 2.0 part 1, section 19.6), so it serves every object in turn.
 //!
 //! The anchor's record is another case. The key that encrypts a parameter is made from the session's key and from the
@@ -84,6 +85,29 @@ impl Tpm {
         work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         let session = self.start_session()?;
+        self.in_ending_session(session, encrypt, work)
+    }
+
+    /// Runs `work` in the session of this connection, which ends with the one command it authorises. For the last use of
+    /// it that is foreseen: another one costs a new session, and no other a flush less.
+    pub(super) fn in_last_session<T, E: From<Error>>(
+        &mut self,
+        encrypt: Encrypt,
+        work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let session = match self.session.take() {
+            Some(session) => session,
+            None => self.start_session()?,
+        };
+        self.in_ending_session(session, Some(encrypt), work)
+    }
+
+    fn in_ending_session<T, E: From<Error>>(
+        &mut self,
+        session: AuthSession,
+        encrypt: Option<Encrypt>,
+        work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
         let worked = set_attributes(&mut self.context, session, encrypt, false)
             .map_err(E::from)
             .and_then(|()| work(self, session));
@@ -169,11 +193,14 @@ impl Tpm {
     }
 
     fn start_session(&mut self) -> Result<AuthSession> {
-        let srk = self.srk()?;
+        let salted_with = match self.ek_in_use() {
+            Some(ek) => ek,
+            None => self.srk()?.handle,
+        };
         fault::patiently(&mut self.context, |context| {
             context.execute_without_session(|context| {
                 context.start_auth_session(
-                    Some(srk.handle),
+                    Some(salted_with),
                     None,
                     None,
                     SessionType::Policy,

@@ -22,12 +22,18 @@ pub struct Existing {
     candidates: Vec<Candidate>,
 }
 
+/// Takes what was sealed.
+pub type Unseal<'a> = Box<dyn FnMut(&Sealed) -> Result<Secret> + 'a>;
+
+/// Takes a volume's UUID.
+pub type Ask<'a> = Box<dyn FnMut(&str) -> Result<Secret> + 'a>;
+
 /// Who keeps secrets outside of the disk.
 pub struct Keepers<'a> {
-    /// The TPM: takes what was sealed.
-    pub unseal: Box<dyn FnMut(&Sealed) -> Result<Secret> + 'a>,
-    /// The key service: takes a volume's UUID.
-    pub ask: Box<dyn FnMut(&str) -> Result<Secret> + 'a>,
+    /// The TPM.
+    pub unseal: Unseal<'a>,
+    /// The key service.
+    pub ask: Ask<'a>,
 }
 
 impl std::fmt::Debug for Keepers<'_> {

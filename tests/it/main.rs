@@ -11,6 +11,8 @@
 )]
 
 mod config_keys;
+mod daemon;
+mod daemon_docs;
 mod docs;
 mod markdown;
 mod modules;

@@ -27,6 +27,8 @@ WORK = root.CACHE / "layer2"
 # The cases find a disk by its serial: /dev/disk/by-id/virtio-SERIAL.
 BLANK_DISKS = {"blank4g": 4 << 30, "blank4g2": 4 << 30, "blank8g": 8 << 30, "blank1t": 1 << 40}
 MEMORY_MIB = 3072
+# What needs machines of its own: see kills.py.
+OTHERS = ["--skip", "power::"]
 OUTPUT_PORT = "nightlatch.output"
 TIMEOUT_SECONDS = 1500
 # The longest case does one full wipe; a machine that says nothing for longer hangs.
@@ -87,7 +89,7 @@ def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) ->
     system = root.prepare()
     initrd = work / "initrd.img"
     root.initrd(system, initrd)
-    payload = pack(work, build, ["--test-threads=1", *filters])
+    payload = pack(work, build, ["--test-threads=1", *OTHERS, *filters])
     disks = [Disk(system.image, "root", readonly=True), Disk(payload, "payload", readonly=True)]
     blank = [Disk.blank(work / f"{name}.img", size, name) for name, size in BLANK_DISKS.items()]
     kernel = Kernel(system.kernel, initrd, "quiet panic=-1")

@@ -51,6 +51,14 @@ def cases(filters: list[str]) -> Tally:
     return counted([sys.executable, str(HERE / "cases.py"), *filters])
 
 
+def kills(filters: list[str]) -> Tally:
+    """Layer kills: machines whose power goes at random instants."""
+    if filters:
+        print("layer kills is one chain of events: it takes no filter")
+        return Tally(failed=1)
+    return counted([sys.executable, str(HERE / "kills.py")])
+
+
 def chain(filters: list[str]) -> Tally:
     """Layer 3: whole boots."""
     return counted([sys.executable, str(HERE / "chain.py"), *filters])
@@ -60,6 +68,7 @@ LAYERS: dict[str, Callable[[list[str]], Tally]] = {
     "1": unprivileged,
     "harness": harness,
     "2": cases,
+    "kills": kills,
     "3": chain,
 }
 

@@ -186,11 +186,24 @@ class Machine:
         """How long the machine has been running."""
         return time.monotonic() - self._started
 
-    def kill(self) -> None:
-        """Cuts the power: SIGKILL, no chance for the guest to write anything."""
-        if self._process.poll() is None:
+    def is_running(self) -> bool:
+        """Whether QEMU is still there."""
+        return self._process.poll() is None
+
+    def follow(self, port: str) -> Follower:
+        """What the guest writes to `port`, for those who do not `wait` for it."""
+        return Follower(self._ports[port])
+
+    def kill(self, with_tpm: bool = False) -> None:
+        """Cuts the power: SIGKILL, no chance for the guest to write anything.
+
+        With it goes the TPM's, if asked for; else that one ends what it is doing.
+        """
+        if self.is_running():
             self._killed = True
             self._process.kill()
+            if with_tpm and self._tpm is not None:
+                self._tpm.kill()
             self._process.wait()
         if self.monitor is not None:
             self.monitor.close()

@@ -96,6 +96,13 @@ class Tpm:
             self._process.wait()
         self._process = None
 
+    def kill(self) -> None:
+        """Cuts its power, whatever it is doing. What it keeps it replaces whole."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
     def snapshot(self, directory: Path) -> None:
         """Copies the permanent state of a stopped TPM."""
         directory.mkdir(parents=True, exist_ok=True)

@@ -29,6 +29,14 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
+    /// A block device that somebody else made, as it is.
+    pub(crate) fn at(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            loop_file: None,
+        }
+    }
+
     /// One of the machine's disks, by serial, discarded so that it reads as zeros.
     pub(crate) fn virtio(serial: &str) -> Self {
         close();
@@ -106,6 +114,31 @@ impl Disk {
     pub(crate) fn load(&self, saved: &Saved) {
         Self::copy(&saved.0, self.loop_file.as_deref().unwrap());
         run("blockdev", &["--flushbufs", self.as_str()], b"");
+    }
+
+    /// The file behind a loop device, as far as it was written.
+    pub(crate) fn backing(&self) -> Vec<u8> {
+        self.forget_reads();
+        fs::read(self.loop_file.as_deref().unwrap()).unwrap()
+    }
+
+    /// Writes `bytes` at `offset` behind its back, for a device that is read after [`Disk::forget_reads`].
+    pub(crate) fn write_behind(&self, offset: u64, bytes: &[u8]) {
+        let file = self.loop_file.as_deref().unwrap();
+        let file = fs::OpenOptions::new().write(true).open(file).unwrap();
+        file.write_all_at(bytes, offset).unwrap();
+    }
+
+    /// Nothing that was read of it is remembered.
+    pub(crate) fn forget_reads(&self) {
+        run("blockdev", &["--flushbufs", self.as_str()], b"");
+    }
+
+    /// Puts what is on `other` on it.
+    pub(crate) fn load_from(&self, other: &Self) {
+        let [from, to] = [other, self].map(|disk| disk.loop_file.as_deref().unwrap());
+        Self::copy(from, to);
+        self.forget_reads();
     }
 
     fn copy(from: &Path, to: &Path) {

@@ -11,10 +11,14 @@
     reason = "a test fails by panicking"
 )]
 
+mod boots;
 mod checkpoint;
 mod disk;
 mod interrupted;
+mod log_writes;
 mod lower;
+mod nbd;
+mod power;
 mod refusals;
 mod rollback;
 mod round_trip;
@@ -22,3 +26,5 @@ mod stock;
 mod surroundings;
 mod tpm_device;
 mod tpm_private;
+mod tpm_watched;
+mod two_faced;

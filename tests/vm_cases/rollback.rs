@@ -6,20 +6,18 @@
 use std::fmt;
 use std::path::Path;
 
-use nightlatch::boot;
 use nightlatch::config::Config;
 use nightlatch::error::{Error, Exit};
 use nightlatch::pcr::{Bank, PcrSet};
-use nightlatch::status::Recorder;
 use nightlatch::tpm::{Policy, Tpm};
 use nightlatch::volume::{self, First, Found, How, Keepers, Witness};
 
-use crate::disk::{self, Disk, Saved, close, run, try_run};
+use crate::boots::{self, MAPPING};
+use crate::disk::{self, Disk, Saved, close, run};
 use crate::tpm_private::Private;
 
 const TABLE: &str = include_str!("../fixtures/rollback.md");
 const LEVELS: [&str; 4] = ["off", "identity", "epoch", "checkpoint"];
-const MAPPING: &str = "/dev/mapper/case";
 const DISK_MIB: u64 = 160;
 const HEADER_LEN: usize = 16 << 20;
 const COPY_LEN: usize = 16 << 10;
@@ -84,22 +82,9 @@ impl Node {
     /// One boot, with `work` while the volume is mounted, to the moment the power goes.
     fn boot(&mut self, work: impl FnOnce(&Self)) -> Result<How, Error> {
         self.tpm.reset();
-        let config = self.config();
-        let record = Recorder::start();
-        let result = boot::with_volumes_open(Path::new("/"), &config, &record, || {
-            let mounted = try_run("mount", &["-o", "notreelog", MAPPING, "/mnt"], b"");
-            if mounted.status.success() {
-                return Ok(());
-            }
-            let said = String::from_utf8_lossy(&mounted.stderr);
-            Err(Error::failure(format_args!("I/O error: {said}")))
-        });
-        let status = record.finish(&result);
-        result?;
-        assert_eq!(status.volumes[0].anchor.word(), self.level);
-        work(self);
-        close();
-        Ok(status.volumes[0].how)
+        let volume = boots::boot(&self.config(), || work(self))?;
+        assert_eq!(volume.anchor.word(), self.level);
+        Ok(volume.how)
     }
 
     /// Leaves a file, and a checkpoint where there are any.
@@ -279,10 +264,7 @@ impl Story {
                 drop(other);
             }
             "moves the disk to a machine with another TPM" => {
-                let other = Private::start();
-                // It is written when it is first used.
-                let config = self.node.config();
-                other.open().seal(&disk::secret(), policy(&config)).unwrap();
+                let other = Private::used();
                 self.node.tpm.restore(&other.state());
             }
             "removes the anchor from the TPM" => {

@@ -15,6 +15,7 @@ use nightlatch::tpm::{Policy, Tpm};
 
 use crate::disk::{SECRET, secret};
 use swtpm::Swtpm;
+pub(crate) use swtpm::free_pair;
 
 /// Where swtpm keeps all that is permanent; it replaces the file whole at each change.
 const STATE_FILE: &str = "tpm2-00.permall";
@@ -31,6 +32,13 @@ impl Private {
     /// A new one.
     pub(crate) fn start() -> Self {
         Self(Swtpm::start())
+    }
+
+    /// A new one with something sealed, so that it has a state to take: it keeps none before it is used.
+    pub(crate) fn used() -> Self {
+        let tpm = Self::start();
+        tpm.open().seal(&secret(), POLICY).unwrap();
+        tpm
     }
 
     /// Where it listens.

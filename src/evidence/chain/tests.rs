@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Chains that swtpm_localca made, and chains made byte by byte in which one thing is wrong.
+//! Chains that `swtpm_localca` made, and chains made byte by byte in which one thing is wrong.
 
 pub(in crate::evidence) mod made;
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The TPM opens what this module makes, as it opens what tpm2_makecredential makes.
+//! The TPM opens what this module makes, as it opens what `tpm2_makecredential` makes.
 
 use super::*;
 use crate::evidence::key::Ak;

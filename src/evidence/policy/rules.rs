@@ -88,8 +88,8 @@ fn programs_differ(expected: &[Vec<u8>], verified: &Verified) -> Vec<Difference>
         .collect()
 }
 
-/// systemd-stub measures a command line it is handed, and parts that are added to it, into PCR 12; the image's own is in
-/// PCR 11 (systemd-stub(7)).
+/// systemd-stub measures the image's own command line into PCR 11 as a section, and one it is handed, or parts that are
+/// added, into PCR 12 (systemd-stub(7)). Which of them the kernel gets depends on Secure Boot, so each has to be listed.
 fn command_line_differs(expected: &[String], verified: &Verified) -> Vec<Difference> {
     for pcr in [Pcr::KERNEL_CONFIG, Pcr::KERNEL_IMAGE].map(Pcr::index) {
         if !verified.explained.contains(pcr) {
@@ -97,45 +97,47 @@ fn command_line_differs(expected: &[String], verified: &Verified) -> Vec<Differe
             return vec![Difference::NotLogged { pcr, rule }];
         }
     }
-    let differs = |seen: String| Difference::CommandLine {
-        seen,
-        expected: expected.iter().map(|text| format!("{text:?}")).collect(),
-    };
-    let mut from_outside = false;
+    let mut is_there = false;
     let mut differences = Vec::new();
-    for event in measured_into(Pcr::KERNEL_CONFIG.index(), verified) {
+    let mut differs = |seen: String| {
+        differences.push(Difference::CommandLine {
+            seen,
+            expected: expected.iter().map(|text| format!("{text:?}")).collect(),
+        });
+    };
+    for event in measured_into(Pcr::KERNEL_IMAGE.index(), verified)
+        .chain(measured_into(Pcr::KERNEL_CONFIG.index(), verified))
+    {
+        let in_image = event.pcr == Pcr::KERNEL_IMAGE.index();
         match &event.what {
-            What::CommandLine(text) => {
-                from_outside = true;
-                if !expected.contains(text) {
-                    differences.push(differs(format!("{text:?}")));
+            What::Section(name) if in_image && name == CMDLINE_SECTION => {
+                is_there = true;
+                if !is_text_of(event, expected, verified.bank) {
+                    let digest = hex::encode(&event.digest);
+                    differs(format!("that of the image, with digest {digest}"));
                 }
             }
+            What::CommandLine(text) if !in_image => {
+                is_there = true;
+                if !expected.contains(text) {
+                    differs(format!("{text:?}"));
+                }
+            }
+            What::Section(_) if in_image => {}
             What::Text { .. } | What::Separator => {}
             What::Program { .. }
             | What::SecureBoot(_)
             | What::Variable(_)
+            | What::CommandLine(_)
             | What::Section(_)
             | What::ClusterId(_)
             | What::Said { .. } => {
-                differences.push(differs(format!(
-                    "what may be a part of one: {}",
-                    event.what
-                )));
+                differs(format!("what may be a part of one: {}", event.what));
             }
         }
     }
-    if !from_outside {
-        let own = measured_into(Pcr::KERNEL_IMAGE.index(), verified)
-            .find(|event| matches!(&event.what, What::Section(name) if name == CMDLINE_SECTION));
-        match own {
-            None => differences.push(differs("none".into())),
-            Some(event) if !is_text_of(event, expected, verified.bank) => {
-                let digest = hex::encode(&event.digest);
-                differences.push(differs(format!("that of the image, with digest {digest}")));
-            }
-            Some(_) => {}
-        }
+    if !is_there {
+        differs("none".into());
     }
     differences
 }

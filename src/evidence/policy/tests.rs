@@ -136,6 +136,8 @@ fn a_role_has_its_images_and_volumes() {
     let verified = verified(&FirmwareLog::usual());
     assert_eq!(policy.decide(&verified, "root", Role::Root), Ok("other"));
     assert_eq!(policy.image(&verified), Ok("other"));
+    assert!(policy.allows("other", Role::Root) && policy.allows("usual", Role::State));
+    assert!(!policy.allows("usual", Role::Root) && !policy.allows("none", Role::State));
     let refused = |role, volume| {
         let why = policy.decide(&verified, role, volume).unwrap_err();
         (why.check, why.to_string())

@@ -321,6 +321,7 @@ fn the_words_of_the_checks_are_all_different() {
         Check::AkAttributes,
         Check::AkScheme,
         Check::Signature,
+        Check::AkKey,
         Check::Selection,
         Check::Nonce,
         Check::Digest,

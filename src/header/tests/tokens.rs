@@ -67,7 +67,7 @@ fn rule_c13_tokens_are_of_known_types_and_exactly_as_many_as_the_profile_allows(
         (
             tpm2(1),
             r#""1":{"type":"evil","keyslots":["1"]}"#.to_owned(),
-            "rule C13: tokens.1.type: expected one of \"nightlatch\", \"systemd-tpm2\", \"systemd-recovery\", found \"evil\"",
+            "rule C13: tokens.1.type: expected one of \"nightlatch\", \"systemd-tpm2\", \"systemd-recovery\", \"constellation-state-disk\", found \"evil\"",
         ),
         (
             tpm2(1),
@@ -178,7 +178,7 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
         (
             "8ce5a74b",
             "8ce5a74c",
-            "tpm2-blob: expected a sealed object with the policy in tpm2-policy-hash",
+            "tpm2-blob: expected a sealed object with the policy in tpm2-policy-hash, found another",
         ),
         (
             r#""tpm2-blob":"AJ4A"#,
@@ -188,12 +188,12 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
         (
             "\"gQAAAQ",
             "\"gQAAAg",
-            "tpm2_srk: expected the key at handle 0x81000001",
+            "tpm2_srk: expected the key at handle 0x81000001, found another",
         ),
         (
             "///glg==",
             "///glgA=",
-            "tpm2_srk: expected a serialised key object",
+            "tpm2_srk: expected a serialised key object, found another",
         ),
     ] {
         assert_eq!(

@@ -1,6 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A key service as Trustee's protocol describes it, that looks at every message, and twists one where a test says so.
 
+//!
+//! The cases in the machine include this file as well.
+
+#![allow(
+    dead_code,
+    clippy::wildcard_enum_match_arm,
+    reason = "no test uses all of it, and most twists are about one message"
+)]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -17,13 +26,15 @@ use rustls::{ServerConfig, ServerConnection, SignatureScheme, StreamOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha384};
 
-use crate::key::{Secret, fill_random};
-use crate::protocol::{EphemeralKey, Jwe};
-use crate::tpm::swtpm::alone;
+use nightlatch::key::{Secret, fill_random};
+use nightlatch::protocol::jwe::EphemeralKeyPair;
+use nightlatch::protocol::{EphemeralKey, Jwe};
+
+use super::alone;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Twist {
+pub(crate) enum Twist {
     Nothing,
     /// `/attest` denies.
     Deny,
@@ -55,14 +66,14 @@ pub(super) enum Twist {
 
 /// What a mock knows and does.
 #[derive(Clone, Debug)]
-pub(super) struct Script {
-    pub(super) twist: Twist,
+pub(crate) struct Script {
+    pub(crate) twist: Twist,
     /// Whether it knows the extension.
-    pub(super) extended: bool,
+    pub(crate) extended: bool,
     /// What is at which path of `/resource`.
-    pub(super) resources: BTreeMap<String, Vec<u8>>,
+    pub(crate) resources: BTreeMap<String, Vec<u8>>,
     /// What it remembers, by UUID.
-    pub(super) record: Value,
+    pub(crate) record: Value,
 }
 
 #[derive(Debug, Default)]
@@ -76,10 +87,10 @@ struct Session {
 
 /// A running mock.
 #[derive(Debug)]
-pub(super) struct Mock {
-    pub(super) url: String,
-    pub(super) ca: String,
-    pub(super) pin: [u8; 32],
+pub(crate) struct Mock {
+    pub(crate) url: String,
+    pub(crate) ca: String,
+    pub(crate) pin: [u8; 32],
     shared: Arc<Shared>,
     port: u16,
 }
@@ -94,7 +105,7 @@ struct Shared {
 }
 
 impl Mock {
-    pub(super) fn start(script: Script) -> Self {
+    pub(crate) fn start(script: Script) -> Self {
         let (config, ca, pin) = certificates();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -130,19 +141,19 @@ impl Mock {
     }
 
     /// The requests so far, as method and path.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         let seen = self.shared.seen.lock().unwrap();
         seen.iter().map(|(line, _)| line.clone()).collect()
     }
 
     /// The body of the last request of this method and path.
-    pub(super) fn body(&self, line: &str) -> Value {
+    pub(crate) fn body(&self, line: &str) -> Value {
         let seen = self.shared.seen.lock().unwrap();
         let (_, body) = seen.iter().rev().find(|(seen, _)| seen == line).unwrap();
         serde_json::from_str(body).unwrap()
     }
 
-    pub(super) fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.shared.connections.load(Ordering::SeqCst)
     }
 }
@@ -313,7 +324,7 @@ impl Shared {
         if self.script.twist == Twist::Short {
             content.pop();
         }
-        let other = crate::protocol::jwe::EphemeralKeyPair::generate().unwrap();
+        let other = EphemeralKeyPair::generate().unwrap();
         let to = match self.script.twist {
             Twist::OtherNode => other.public(),
             _ => session.key.clone().expect("attested"),

@@ -20,7 +20,7 @@ fn provisioned() -> (Swtpm, [Sealed; 2]) {
 }
 
 #[test]
-fn a_boot_of_one_volume_takes_twenty_two_commands_and_a_further_one_four() {
+fn a_boot_of_one_volume_takes_twenty_one_commands_and_a_further_one_four() {
     let (mut swtpm, sealed) = provisioned();
     let mut all = 0;
     let mut saw = |swtpm: &mut Swtpm, expected: &[&[u32]]| {
@@ -42,14 +42,13 @@ fn a_boot_of_one_volume_takes_twenty_two_commands_and_a_further_one_four() {
     saw(&mut swtpm, &[]);
     tpm.unseal(&sealed[0], POLICY).unwrap();
     saw(&mut swtpm, &[&UNSEALED]);
+    // A further volume, which is no part of the sum.
+    tpm.unseal(&sealed[1], POLICY).unwrap();
+    assert_eq!(swtpm.commands(), UNSEALED);
     tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
     saw(&mut swtpm, &[&[PCR_EXTEND]]);
     assert_eq!(tpm.increment_anchor(AT).unwrap(), 2);
     saw(&mut swtpm, &[&[NV_INCREMENT, NV_READ]]);
-
-    // A further volume, which is no part of the sum.
-    tpm.unseal(&sealed[1], POLICY).unwrap();
-    assert_eq!(swtpm.commands(), UNSEALED);
 
     fence(&mut tpm);
     saw(&mut swtpm, &[&[PCR_EXTEND]]);
@@ -60,9 +59,10 @@ fn a_boot_of_one_volume_takes_twenty_two_commands_and_a_further_one_four() {
         assert_eq!(tpm.read(pcr).unwrap(), values);
     }
     swtpm.commands();
+    // The session ended with its last use.
     drop(tpm);
-    saw(&mut swtpm, &[&[FLUSH_CONTEXT]]);
-    assert_eq!(all, 22);
+    saw(&mut swtpm, &[]);
+    assert_eq!(all, 21);
 }
 
 #[test]
@@ -152,4 +152,58 @@ fn a_pcr_that_is_not_zero_is_refused_before_the_policy_is_used_too() {
     let mut tpm = connected(&swtpm);
     tpm.require_zero_before(Pcr::SECURE_BOOT, none).unwrap();
     assert_eq!(tpm.anchor_policy(none).unwrap_err().exit(), Exit::Config);
+}
+
+#[test]
+fn an_attested_boot_of_one_volume_takes_twenty_three_commands() {
+    let mut swtpm = Swtpm::start();
+    let mut tpm = connected(&swtpm);
+    made(&mut tpm, 7);
+    drop(tpm);
+    attesting::persist_ek(&swtpm, attesting::RSA_EK, "rsa");
+    let certificate: Option<&[u8]> = Some(b"a certificate in the initrd");
+    let identity = connected(&swtpm)
+        .identity(AkKind::Ecdsa, certificate)
+        .unwrap();
+    let (blob, secret) = attesting::credential(&swtpm, &identity);
+    swtpm.reset();
+    swtpm.commands();
+
+    let mut tpm = connected(&swtpm);
+    tpm.prepare_to_attest().unwrap();
+    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+        .unwrap();
+    tpm.read_anchor(AT, POLICY, LEN).unwrap().unwrap();
+    tpm.anchor_policy(POLICY).unwrap();
+    let begun = swtpm.commands();
+    let key = [READ_PUBLIC, READ_PUBLIC];
+    let pcrs = [GET_CAPABILITY, PCR_READ];
+    let anchor = [NV_READ_PUBLIC, NV_READ_PUBLIC, START_AUTH_SESSION];
+    let record = [START_AUTH_SESSION, POLICY_PCR, POLICY_OR, NV_READ, NV_READ];
+    assert_eq!(begun, [&key[..], &pcrs, &anchor, &record].concat());
+
+    assert_eq!(tpm.identity(AkKind::Ecdsa, certificate).unwrap(), identity);
+    tpm.activate(AkKind::Ecdsa, &blob, &secret).unwrap();
+    tpm.attest(AkKind::Ecdsa, &[7; 32]).unwrap();
+    let attested = swtpm.commands();
+    let activated = [attesting::POLICY_SECRET, attesting::ACTIVATE_CREDENTIAL];
+    let quoted = [QUOTE, PCR_READ];
+    assert_eq!(
+        attested,
+        [&[CREATE_PRIMARY][..], &activated, &quoted].concat()
+    );
+
+    tpm.event(Pcr::SYSTEM_IDENTITY, b"id").unwrap();
+    tpm.increment_anchor(AT).unwrap();
+    fence(&mut tpm);
+    tpm.read_all(&[Pcr::KERNEL_CONFIG, Pcr::SYSTEM_IDENTITY])
+        .unwrap();
+    drop(tpm);
+    let ended = swtpm.commands();
+    let counted = [PCR_EXTEND, NV_INCREMENT, NV_READ];
+    assert_eq!(
+        ended,
+        [&counted[..], &[PCR_EXTEND, PCR_READ, FLUSH_CONTEXT]].concat()
+    );
+    assert_eq!(begun.len() + attested.len() + ended.len(), 23);
 }

@@ -46,6 +46,21 @@ fn a_tpm_is_trusted_when_a_root_vouches_for_its_key() {
 }
 
 #[test]
+fn the_example_in_the_documentation_is_a_policy() {
+    let source = include_str!("../../policy.rs")
+        .replace("//! ", "")
+        .replace("//!", "");
+    let example = source.split("```toml").nth(1).unwrap();
+    let example = example.split("```").next().unwrap();
+    let roots = made::certified().roots;
+    let policy = Policy::parse(example, |_| Ok(roots.clone())).unwrap();
+    assert_eq!(policy.images().collect::<Vec<_>>(), ["2026.11"]);
+    assert_eq!(policy.roles_of("2026.11").collect::<Vec<_>>(), ["worker"]);
+    assert_eq!(policy.bank(), Bank::Sha256);
+    assert_eq!(policy.cluster_pcr(), Pcr::SYSTEM_IDENTITY);
+}
+
+#[test]
 fn a_wrong_policy_is_told_with_what_was_expected() {
     let good = format!("{EK}[[image]]\nname = \"usual\"\n{}\n{ROLE}", rules());
     parse(&good).unwrap();

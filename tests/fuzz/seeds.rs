@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Writes what the fuzz targets start from, a directory for each, from the corpus of hostile headers and from what this
+//! program itself would write: seeds DIRECTORY
+
+#![allow(
+    dead_code,
+    reason = "the corpus's modules are shared with the test that judges it"
+)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::arithmetic_side_effects,
+    reason = "a tool for tests, which fails by panicking"
+)]
+
+#[path = "../corpus/hostile.rs"]
+mod hostile;
+
+use std::fs;
+use std::path::Path;
+
+use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
+use nightlatch::config::{Level, Profile, VolumeName};
+use nightlatch::key::Secret;
+
+use self::hostile::base::Bases;
+use self::hostile::draft::{COPY_LEN, Image, JSON_OFFSET};
+
+fn main() {
+    let place = std::env::args_os().nth(1).expect("a directory");
+    let place = Path::new(&place);
+    let bases = Bases::made_up();
+    let good = Profile::ALL.map(|profile| bases.get(profile).clone().finish());
+    let bad = hostile::all(&bases);
+    let bad = bad.iter().map(|mutation| mutation.image(&bases));
+    let images: Vec<Image> = good.into_iter().chain(bad).collect();
+    let all = |seed: fn(&Image) -> Vec<Vec<u8>>| images.iter().flat_map(seed).collect();
+    write(place, "metadata", all(|image| vec![json(image)]));
+    write(place, "token", all(tokens));
+    write(place, "binary", all(binary));
+    write(place, "record", vec![record()]);
+    write(place, "superblock", vec![superblock()]);
+    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/examples");
+    let examples = fs::read_dir(top).expect("the examples");
+    let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
+    write(place, "config", examples.collect());
+}
+
+fn write(place: &Path, target: &str, mut seeds: Vec<Vec<u8>>) {
+    let place = place.join(target);
+    fs::create_dir_all(&place).expect("a directory for the seeds");
+    seeds.sort_unstable();
+    seeds.dedup();
+    for (number, seed) in seeds.iter().enumerate() {
+        fs::write(place.join(format!("seed-{number}")), seed).expect("room for a seed");
+    }
+}
+
+/// The text of the first copy.
+fn json(image: &Image) -> Vec<u8> {
+    let area = &image.start[JSON_OFFSET..COPY_LEN];
+    let len = area.iter().position(|byte| *byte == 0);
+    area[..len.unwrap_or(area.len())].to_vec()
+}
+
+fn tokens(image: &Image) -> Vec<Vec<u8>> {
+    let json = serde_json::from_slice(&json(image)).unwrap_or(serde_json::Value::Null);
+    let tokens = json["tokens"].as_object();
+    let tokens = tokens.into_iter().flat_map(serde_json::Map::values);
+    tokens.map(|token| token.to_string().into_bytes()).collect()
+}
+
+/// As the target takes it, for each profile: both checksums right, both binary headers, no marker, the metadata.
+fn binary(image: &Image) -> Vec<Vec<u8>> {
+    let part = |at: usize| &image.start[at..at + JSON_OFFSET];
+    let metadata = json(image);
+    let rest = [part(0), part(COPY_LEN), &[0; JSON_OFFSET], &metadata].concat();
+    let profiles = 0..u8::try_from(Profile::ALL.len()).expect("a few");
+    profiles
+        .map(|profile| [&[profile << 2], rest.as_slice()].concat())
+        .collect()
+}
+
+fn record() -> Vec<u8> {
+    let mut record = Record::default();
+    for (name, level) in [("state", Level::Epoch), ("data", Level::Checkpoint)] {
+        let entry = Entry {
+            name: VolumeName::try_from(name.to_owned()).expect("a name"),
+            uuid: uuid::Uuid::from_u128(7),
+            key_id: [9; 32],
+            state: State::Ready,
+            level,
+            acceptance: None,
+            checkpoint: (level == Level::Checkpoint).then_some(Checkpoint {
+                fsid: [5; 16],
+                generation: 8,
+            }),
+        };
+        record.set(entry).expect("room for two volumes");
+    }
+    record.encode(&Secret::new(vec![3; 32])).to_vec()
+}
+
+/// A device of 64 MiB, and what the kernel writes there.
+fn superblock() -> Vec<u8> {
+    let fields: [&[u8]; 7] = [
+        &(64_u64 << 20).to_le_bytes(),
+        b"integrt\0\x04\x0f",
+        &32_u16.to_le_bytes(),
+        &3_u32.to_le_bytes(),
+        &96_736_u64.to_le_bytes(),
+        &8_u32.to_le_bytes(),
+        &[3, 12],
+    ];
+    fields.concat()
+}
