@@ -30,6 +30,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health and metrics are told without TLS; nowhere where it is left out.
     pub operations_listen: Option<SocketAddr>,
+    /// Where operators connect; nowhere where it is left out.
+    pub admin: Option<Admin>,
     /// The policy that says which nodes get keys.
     #[serde(default = "default_policy")]
     pub policy: FilePath,
@@ -60,6 +62,20 @@ pub struct Tls {
     pub certificate: FilePath,
     /// Its private key, PEM.
     pub key: FilePath,
+}
+
+/// Where operators connect, and who they are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Admin {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Who the service is to operators: as with nodes.
+    pub certificate: FilePath,
+    /// Its private key, PEM.
+    pub key: FilePath,
+    /// The certificates, PEM, that one of has to vouch for an operator's.
+    pub client_ca: FilePath,
 }
 
 /// What keys are derived from.
