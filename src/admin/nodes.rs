@@ -51,7 +51,11 @@ enum Command<'a> {
 fn list(server: &Server) -> Result<Answer> {
     let nodes: Vec<Node> = server.all(NODES_PATH)?;
     let rows = nodes.iter().map(|node| {
-        let state = if node.is_denied() { "denied" } else { "admitted" };
+        let state = if node.is_denied() {
+            "denied"
+        } else {
+            "admitted"
+        };
         vec![
             node.ek.clone(),
             state.into(),
@@ -86,7 +90,11 @@ fn show_node(server: &Server, ek: &str) -> Result<Answer> {
 
 fn show_volume(server: &Server, uuid: &str) -> Result<Answer> {
     let volume: Volume = server.get(&format!("{VOLUMES_PATH}/{}", uuid_of(uuid)?))?;
-    let text = format!("node {}\n{}", volume.ek, volumes(std::slice::from_ref(&volume)));
+    let text = format!(
+        "node {}\n{}",
+        volume.ek,
+        volumes(std::slice::from_ref(&volume))
+    );
     answer(text, &volume)
 }
 
@@ -233,7 +241,8 @@ impl Server {
 /// A service that is not the one meant, or that does not know the operator, will not change its mind; the rest passes.
 fn trouble(error: ureq::Error) -> Error {
     if let ureq::Error::Io(error) = &error
-        && error.get_ref().is_some_and(|cause| cause.is::<rustls::Error>())
+        && let Some(cause) = error.get_ref()
+        && cause.is::<rustls::Error>()
     {
         return Error::refused(error);
     }

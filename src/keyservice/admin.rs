@@ -11,14 +11,14 @@ mod recent;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, Path, Query, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 use axum::http::{Response, StatusCode};
 use axum::routing::get;
 use axum::{Router, response::IntoResponse as _};
 use log::error;
 use rustls::pki_types::CertificateDer;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
@@ -37,7 +37,10 @@ pub fn router(service: Arc<Service>) -> Router {
     Router::new()
         .route("/", get(status))
         .route(NODES_PATH, get(nodes))
-        .route(&format!("{NODES_PATH}/{{ek}}"), get(node).delete(forget_node))
+        .route(
+            &format!("{NODES_PATH}/{{ek}}"),
+            get(node).delete(forget_node),
+        )
         .route(VOLUMES_PATH, get(volumes))
         .route(
             &format!("{VOLUMES_PATH}/{{uuid}}"),
@@ -71,17 +74,19 @@ struct Desk {
     summary: Arc<fleet::Cached>,
 }
 
-/// Which part of a list.
-#[derive(Debug, Deserialize)]
-struct Part {
-    #[serde(default)]
-    after: String,
-    #[serde(default = "page_max")]
-    limit: u32,
-}
-
-fn page_max() -> u32 {
-    PAGE_MAX
+/// Which part of a list: after what, and how many. What a query says beside that means nothing.
+fn part(query: Option<&str>) -> (String, u32) {
+    let pairs = query.unwrap_or_default().split('&');
+    let mut part = (String::new(), PAGE_MAX);
+    for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
+        match name {
+            // Ids need no escapes.
+            "after" => value.clone_into(&mut part.0),
+            "limit" => part.1 = value.parse().unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX),
+            _ => {}
+        }
+    }
+    part
 }
 
 async fn status(State(desk): State<Desk>) -> Response<Body> {
@@ -109,14 +114,14 @@ async fn status(State(desk): State<Desk>) -> Response<Body> {
     }
 }
 
-async fn nodes(State(desk): State<Desk>, Query(part): Query<Part>) -> Response<Body> {
-    let limit = part.limit.min(PAGE_MAX);
-    told(move || fleet::nodes(&desk.service.store, &part.after, limit)).await
+async fn nodes(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (after, limit) = part(query.as_deref());
+    told(move || fleet::nodes(&desk.service.store, &after, limit)).await
 }
 
-async fn volumes(State(desk): State<Desk>, Query(part): Query<Part>) -> Response<Body> {
-    let limit = part.limit.min(PAGE_MAX);
-    told(move || fleet::volumes(&desk.service.store, &part.after, limit)).await
+async fn volumes(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (after, limit) = part(query.as_deref());
+    told(move || fleet::volumes(&desk.service.store, &after, limit)).await
 }
 
 async fn node(State(desk): State<Desk>, Path(ek): Path<String>) -> Response<Body> {
@@ -186,4 +191,19 @@ fn trouble(status: StatusCode, error: &str) -> Response<Body> {
     let text = serde_json::to_vec(&trouble).unwrap_or_default();
     let response = with_kind("application/json", Response::new(Body::from(text)));
     (status, response).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_a_part_of_a_list() {
+        let at = |query| part(Some(query));
+        assert_eq!(part(None), (String::new(), PAGE_MAX));
+        assert_eq!(at("after=ab&limit=7"), ("ab".into(), 7));
+        for (limit, expected) in [("0", 1), ("999999", PAGE_MAX), ("x", PAGE_MAX)] {
+            assert_eq!(at(&format!("limit={limit}")), (String::new(), expected));
+        }
+    }
 }

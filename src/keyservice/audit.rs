@@ -112,7 +112,10 @@ impl Audit {
         match read() {
             // It was renamed, and nothing was written since.
             Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            read => read.doing(format_args!("reading the audit log {}", self.path.display())),
+            read => read.doing(format_args!(
+                "reading the audit log {}",
+                self.path.display()
+            )),
         }
     }
 
@@ -133,7 +136,6 @@ fn append(path: &Path) -> Result<File> {
         .open(path)
         .doing(format_args!("opening the audit log {}", path.display()))
 }
-
 
 /// Seconds since 1970.
 #[must_use]

@@ -8,8 +8,8 @@ use std::sync::{Arc, PoisonError, RwLock};
 use log::{error, info};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
-use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject as _;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::version::TLS13;
@@ -172,7 +172,7 @@ fn seen(config: &Config) -> Seen {
         });
     let digest = |paths: &[&FilePath]| -> [u8; 32] {
         let digests = paths.iter().map(|path| bytes(path.as_path()));
-        let hash = digests.fold(Sha256::new(), |hash, digest| hash.chain_update(digest));
+        let hash = digests.fold(Sha256::new(), Sha256::chain_update);
         hash.finalize().into()
     };
     let admin = config.admin.as_ref();

@@ -67,13 +67,16 @@ pub fn register(
     volumes: &[(VolumeId, Role)],
 ) -> Result<Vec<Registered>> {
     let node_key = format!("{NODES}{ek}");
-    let mut keys: Vec<String> = volumes.iter().map(|(id, _)| format!("{VOLUMES}{id}")).collect();
+    let mut keys: Vec<String> = volumes
+        .iter()
+        .map(|(id, _)| format!("{VOLUMES}{id}"))
+        .collect();
     keys.push(node_key.clone());
     let mut known = store.get_all(&keys)?;
     let is_known = known.pop().flatten().is_some();
     let mut new = Vec::new();
     let mut found = Vec::new();
-    for (((id, role), key), known) in volumes.iter().zip(keys).zip(known) {
+    for (((_, role), key), known) in volumes.iter().zip(keys).zip(known) {
         let entry = VolumeEntry {
             ek: ek.to_owned(),
             role: *role,
@@ -83,12 +86,11 @@ pub fn register(
                 epoch: 0,
             },
         };
-        match known {
-            Some(entry) => found.push(parse(&entry)?),
-            None => {
-                new.push((key, text(&entry)?));
-                found.push(entry);
-            }
+        if let Some(known) = known {
+            found.push(parse(&known)?);
+        } else {
+            new.push((key, text(&entry)?));
+            found.push(entry);
         }
     }
     // A volume of somebody else comes to nothing, so nothing is registered beside it.

@@ -143,8 +143,15 @@ fn storms(runs: &[Storm], verification_us: f64) {
     println!("\nattested releases: auth, attest and one key, a connection each");
     let mut rows = vec![
         [
-            "store", "clients", "releases", "per s", "p50 ms", "p99 ms", "service µs",
-            "verifications", "2 cores: per s",
+            "store",
+            "clients",
+            "releases",
+            "per s",
+            "p50 ms",
+            "p99 ms",
+            "service µs",
+            "verifications",
+            "2 cores: per s",
         ]
         .map(str::to_owned)
         .to_vec(),
@@ -172,9 +179,16 @@ fn storms(runs: &[Storm], verification_us: f64) {
 fn by_fleet(fleets: &[Storm]) {
     println!("\nthe same with fleets of two sizes (sqlite, {BUDGET_CLIENTS} clients)");
     let mut rows = vec![
-        ["registered and enrolled", "service µs", "p50 ms", "p99 ms", "memory MiB", "peak MiB"]
-            .map(str::to_owned)
-            .to_vec(),
+        [
+            "registered and enrolled",
+            "service µs",
+            "p50 ms",
+            "p99 ms",
+            "memory MiB",
+            "peak MiB",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
     ];
     rows.extend(fleets.iter().map(|run| {
         vec![
@@ -194,8 +208,18 @@ fn budgets(runs: &[Storm], fleets: &[Storm]) {
     for run in runs.iter().filter(|run| run.clients == BUDGET_CLIENTS) {
         let store = &run.store;
         let (rate, p99) = (run.per_second(), run.quantile_ms(0.99));
-        verdict(&format!("releases per second, {store}"), rate, RATE_MIN, rate >= RATE_MIN);
-        verdict(&format!("p99 in ms, {store}"), p99, P99_MAX_MS, p99 <= P99_MAX_MS);
+        verdict(
+            &format!("releases per second, {store}"),
+            rate,
+            RATE_MIN,
+            rate >= RATE_MIN,
+        );
+        verdict(
+            &format!("p99 in ms, {store}"),
+            p99,
+            P99_MAX_MS,
+            p99 <= P99_MAX_MS,
+        );
     }
     if let [few, many] = fleets {
         let ratio = many.service_us() / few.service_us();
@@ -215,7 +239,11 @@ fn table(rows: &[Vec<String>]) {
     for row in rows {
         let cells = row.iter().enumerate().map(|(column, cell)| {
             let width = width(column).unwrap();
-            if column == 0 { format!("{cell:width$}") } else { format!("{cell:>width$}") }
+            if column == 0 {
+                format!("{cell:width$}")
+            } else {
+                format!("{cell:>width$}")
+            }
         });
         println!("  {}", cells.collect::<Vec<_>>().join("  "));
     }

@@ -48,10 +48,28 @@ impl Admin {
         let (ours, theirs) = (ca(), ca());
         fs::write(directory.join("ours.pem"), ours.pem()).unwrap();
         fs::write(directory.join("theirs.pem"), theirs.pem()).unwrap();
-        issue(&directory, "admin", &ours, ExtendedKeyUsagePurpose::ServerAuth);
-        issue(&directory, "alice", &ours, ExtendedKeyUsagePurpose::ClientAuth);
-        issue(&directory, "mallory", &theirs, ExtendedKeyUsagePurpose::ClientAuth);
-        let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        issue(
+            &directory,
+            "admin",
+            &ours,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        );
+        issue(
+            &directory,
+            "alice",
+            &ours,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        issue(
+            &directory,
+            "mallory",
+            &theirs,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        let at = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
         let top = directory.display();
         let admin = format!(
             "[admin]\nlisten = \"{at}\"\ncertificate = \"{top}/admin.pem\"\nkey = \"{top}/admin.key\"\n\
@@ -89,7 +107,9 @@ impl Admin {
 
     fn audit(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.daemon.directory.join("audit.jsonl")).unwrap();
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
     }
 }
 
@@ -119,7 +139,10 @@ fn only_who_the_operators_authority_vouches_for_is_answered() {
 /// The service hangs up, and may do so before its reason is read.
 fn assert_refused(output: &Output) {
     let code = output.status.code().unwrap();
-    assert!([75, 77].contains(&code) && output.stdout.is_empty(), "{output:?}");
+    assert!(
+        [75, 77].contains(&code) && output.stdout.is_empty(),
+        "{output:?}"
+    );
 }
 
 #[test]
@@ -147,7 +170,10 @@ fn nodes_and_volumes_are_listed_shown_and_forgotten() {
     assert_eq!(shown["volumes"].as_array().unwrap().len(), 2);
     assert_eq!(shown["volumes"][1]["uuid"], uuid(2));
     let text = String::from_utf8(admin.nodes(&["show", &one]).stdout).unwrap();
-    assert!(text.contains(&uuid(1)) && text.contains("from 127.0.0.1"), "{text}");
+    assert!(
+        text.contains(&uuid(1)) && text.contains("from 127.0.0.1"),
+        "{text}"
+    );
     assert_eq!(admin.json(&["show", &uuid(3)])["ek"], two);
 
     // A volume that is forgotten belongs to the next that asks, and no other does.
@@ -163,10 +189,20 @@ fn nodes_and_volumes_are_listed_shown_and_forgotten() {
     assert_eq!(gone.status.code(), Some(77), "{gone:?}");
 
     let lines = admin.audit();
-    let forgets: Vec<&Value> = lines.iter().filter(|line| line["event"] == "forget").collect();
+    let forgets: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["event"] == "forget")
+        .collect();
     assert_eq!(forgets.len(), 2);
-    assert!(forgets[0]["operator"].as_str().unwrap().contains("alice"), "{}", forgets[0]);
-    assert_eq!((&forgets[1]["ek"], &forgets[1]["volumes"][0]), (&Value::from(one), &Value::from(uuid(2))));
+    assert!(
+        forgets[0]["operator"].as_str().unwrap().contains("alice"),
+        "{}",
+        forgets[0]
+    );
+    assert_eq!(
+        (&forgets[1]["ek"], &forgets[1]["volumes"][0]),
+        (&Value::from(one), &Value::from(uuid(2)))
+    );
 }
 
 #[test]
@@ -196,13 +232,22 @@ fn what_is_not_there_or_no_name_is_refused() {
 fn a_new_authority_of_operators_is_in_force_soon() {
     let admin = Admin::start();
     assert!(admin.nodes(&["list"]).status.success());
-    assert!(!admin.nodes_as("mallory", "ours", &["list"]).status.success());
+    assert!(
+        !admin
+            .nodes_as("mallory", "ours", &["list"])
+            .status
+            .success()
+    );
     let top = &admin.daemon.directory;
     let both = ["ours.pem", "theirs.pem"].map(|name| fs::read_to_string(top.join(name)).unwrap());
     // The service's own certificate is still vouched for by the first.
     fs::write(top.join("ours.pem"), both.concat()).unwrap();
     let deadline = std::time::Instant::now() + PATIENCE;
-    while !admin.nodes_as("mallory", "ours", &["list"]).status.success() {
+    while !admin
+        .nodes_as("mallory", "ours", &["list"])
+        .status
+        .success()
+    {
         assert!(std::time::Instant::now() < deadline, "the new authority");
         std::thread::sleep(std::time::Duration::from_millis(50));
     }

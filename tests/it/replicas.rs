@@ -99,7 +99,9 @@ fn a_session_that_began_at_one_replica_ends_at_the_other() {
     one.signal("KILL");
     assert!(!one.wait().success());
     let draft = machine.draft(&challenge, &volumes);
-    let heard = two.caller.post("/kbs/v0/attest", Some(&session), &draft.request());
+    let heard = two
+        .caller
+        .post("/kbs/v0/attest", Some(&session), &draft.request());
     assert_eq!(heard.status, 200, "{heard:?}");
     // And the other way round, for the last step.
     one.start();

@@ -107,7 +107,11 @@ fn volume_of(entry: &Entry) -> Result<Volume> {
 }
 
 fn name(entry: &Entry, prefix: &str) -> String {
-    entry.key.strip_prefix(prefix).unwrap_or_default().to_owned()
+    entry
+        .key
+        .strip_prefix(prefix)
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// Does `work` with all entries whose keys start with `prefix`.
@@ -238,7 +242,8 @@ impl Summary {
             let denied_s = node.denial.as_ref().map_or(0, |denial| denial.at_s);
             node.last_seen_s.max(denied_s)
         };
-        self.newest.sort_by_key(|node| std::cmp::Reverse(last_s(node)));
+        self.newest
+            .sort_by_key(|node| std::cmp::Reverse(last_s(node)));
         self.newest.truncate(NEWEST_MAX);
     }
 }

@@ -87,7 +87,9 @@ pub(super) fn draw(view: &View<'_>) -> String {
 }
 
 fn of<'a>(events: &'a [Event], kinds: &[&str], max: usize) -> Vec<&'a Event> {
-    let wanted = events.iter().filter(|event| kinds.contains(&event.event.as_str()));
+    let wanted = events
+        .iter()
+        .filter(|event| kinds.contains(&event.kind.as_str()));
     wanted.take(max).collect()
 }
 
@@ -208,7 +210,7 @@ fn events(events: &[&Event]) -> Markup {
                 tbody { @for event in events {
                     tr {
                         td { (text_moment(&event.time)) }
-                        td { (badge(&event.event)) }
+                        td { (badge(&event.kind)) }
                         th scope="row" { (who(&event.ek)) }
                         td { (event.peer) }
                         td { (about(event)) }
@@ -293,7 +295,7 @@ mod tests {
             ..Summary::default()
         };
         let event = |kind: &str| Event {
-            event: kind.into(),
+            kind: kind.into(),
             time: evil.into(),
             peer: evil.into(),
             ek: evil.into(),
@@ -312,7 +314,10 @@ mod tests {
         });
         assert!(!page.contains("<script"), "{page}");
         let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;'&amp;";
-        assert_eq!(page.matches("alert(1)").count(), page.matches(escaped).count());
+        assert_eq!(
+            page.matches("alert(1)").count(),
+            page.matches(escaped).count()
+        );
         assert!(page.contains(&format!("found    {escaped}")));
     }
 
@@ -328,7 +333,11 @@ mod tests {
     fn only_white_space_is_added_to_a_difference() {
         let why = "nearest image usual: PCR 11: expected aa or bb, found cc; Secure Boot: expected on, found off";
         let shown = difference(why);
-        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
         assert_eq!(words(&shown), words(why));
         assert_eq!(shown.lines().count(), 6);
     }

@@ -17,7 +17,8 @@ pub(super) const SHOWN_MAX: usize = 100;
 #[serde(default)]
 pub(super) struct Event {
     pub(super) time: String,
-    pub(super) event: String,
+    #[serde(rename = "event")]
+    pub(super) kind: String,
     pub(super) step: String,
     pub(super) peer: String,
     pub(super) ek: String,

@@ -117,9 +117,9 @@ impl Etcd {
         let creations = new.iter().map(|(key, value)| {
             let key = self.key(key);
             nested(
-                json!({ "target": "CREATE", "result": "EQUAL", "key": key, "create_revision": "0" }),
-                json!({ "request_put": { "key": key, "value": base64(value) } }),
-                Some(json!({ "request_range": { "key": key } })),
+                &json!({ "target": "CREATE", "result": "EQUAL", "key": key, "create_revision": "0" }),
+                &json!({ "request_put": { "key": key, "value": base64(value) } }),
+                &[json!({ "request_range": { "key": key } })],
             )
         });
         let answers = self.transact(creations).doing("writing to the store")?;
@@ -142,7 +142,7 @@ impl Etcd {
         let swaps = changes.iter().map(|(old, value)| {
             let key = self.key(&old.key);
             let put = json!({ "request_put": { "key": key, "value": base64(value) } });
-            nested(self.unchanged(old), put, None)
+            nested(&self.unchanged(old), &put, &[])
         });
         let answers = self.transact(swaps).doing("writing to the store")?;
         Ok(answers.iter().map(|answer| answer.txn.succeeded).collect())
@@ -151,7 +151,7 @@ impl Etcd {
     pub(super) fn remove(&self, old: &Entry) -> Result<bool> {
         let delete = json!({ "request_delete_range": { "key": self.key(&old.key) } });
         let answers = self
-            .transact(std::iter::once(nested(self.unchanged(old), delete, None)))
+            .transact(std::iter::once(nested(&self.unchanged(old), &delete, &[])))
             .doing("writing to the store")?;
         Ok(answers.iter().any(|answer| answer.txn.succeeded))
     }
@@ -252,8 +252,7 @@ impl Etcd {
 }
 
 /// An operation that happens where its condition holds.
-fn nested(compare: Value, success: Value, failure: Option<Value>) -> Value {
-    let failure: Vec<Value> = failure.into_iter().collect();
+fn nested(compare: &Value, success: &Value, failure: &[Value]) -> Value {
     json!({ "request_txn": { "compare": [compare], "success": [success], "failure": failure } })
 }
 

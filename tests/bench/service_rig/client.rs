@@ -16,7 +16,13 @@ pub(crate) fn boot(caller: &Caller, machine: &Machine, uuid: &str) -> Vec<u8> {
     let draft = machine.draft(&heard.json(), &[volume(uuid, Role::State, Some(1))]);
     let evidence = serde_json::to_vec(&draft.request()).unwrap();
     let session = heard.session();
-    let heard = ask(&mut connection, "POST", ATTEST_PATH, Some(&session), &evidence);
+    let heard = ask(
+        &mut connection,
+        "POST",
+        ATTEST_PATH,
+        Some(&session),
+        &evidence,
+    );
     let path = format!("{RESOURCE_PATH}/nightlatch/volume-key/{uuid}");
     let session = heard.session();
     let heard = ask(&mut connection, "GET", &path, Some(&session), &[]);
@@ -32,16 +38,22 @@ fn ask(
     body: &[u8],
 ) -> Heard {
     let bytes = request(method, path, session, body);
-    let text = String::from_utf8(bytes).unwrap().replacen("Connection: close\r\n", "", 1);
+    let text = String::from_utf8(bytes)
+        .unwrap()
+        .replacen("Connection: close\r\n", "", 1);
     connection.get_mut().write_all(text.as_bytes()).unwrap();
     connection.get_mut().flush().unwrap();
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
-        assert!(connection.read_line(&mut head).unwrap() > 0, "hung up: {head}");
+        assert!(
+            connection.read_line(&mut head).unwrap() > 0,
+            "hung up: {head}"
+        );
     }
     let len = head.lines().find_map(|line| {
         let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.parse().unwrap())
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.parse().unwrap())
     });
     let mut body = vec![0; len.unwrap()];
     connection.read_exact(&mut body).unwrap();

@@ -63,7 +63,11 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// With `nodes` nodes that are enrolled, `machines` among them; all the others are registered already.
     pub(crate) fn start(program: &Path, kind: Kind, machines: &[Machine], nodes: u32) -> Self {
-        let name = format!("nightlatch-bench-{}-{}-{nodes}", std::process::id(), kind.name());
+        let name = format!(
+            "nightlatch-bench-{}-{}-{nodes}",
+            std::process::id(),
+            kind.name()
+        );
         let directory = std::env::temp_dir().join(name);
         init::write(&directory).unwrap();
         let etcd = matches!(kind, Kind::Etcd).then(etcd::Server::start);
@@ -114,8 +118,14 @@ impl Daemon {
     /// A line of `/proc/PID/status`, in MiB.
     pub(crate) fn memory_mib(&self, name: &str) -> f64 {
         let text = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        let kib: f64 = line.trim_matches(|c: char| !c.is_ascii_digit()).parse().unwrap();
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap();
+        let kib: f64 = line
+            .trim_matches(|c: char| !c.is_ascii_digit())
+            .parse()
+            .unwrap();
         kib / 1024.0
     }
 
@@ -145,12 +155,17 @@ fn seconds(stat: &str) -> f64 {
     let text = fs::read_to_string(stat).unwrap();
     let (_, rest) = text.rsplit_once(") ").unwrap();
     let ticks = rest.split(' ').skip(11).take(2);
-    ticks.map(|ticks| ticks.parse::<f64>().unwrap()).sum::<f64>() / TICKS_PER_S
+    ticks
+        .map(|ticks| ticks.parse::<f64>().unwrap())
+        .sum::<f64>()
+        / TICKS_PER_S
 }
 
 /// The id of a node that stays silent.
 fn stranger(number: u32) -> String {
-    hex::encode(Sha256::digest([&b"silent"[..], &number.to_be_bytes()].concat()))
+    hex::encode(Sha256::digest(
+        [&b"silent"[..], &number.to_be_bytes()].concat(),
+    ))
 }
 
 fn register(at: &StoreAt, others: &[String]) {

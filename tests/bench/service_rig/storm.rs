@@ -58,7 +58,10 @@ pub(crate) fn register(daemon: &Daemon, machines: &[Machine]) {
 }
 
 fn number(machines: &[Machine], machine: &Machine) -> usize {
-    machines.iter().position(|other| std::ptr::eq(other, machine)).unwrap()
+    machines
+        .iter()
+        .position(|other| std::ptr::eq(other, machine))
+        .unwrap()
 }
 
 fn one(daemon: &Daemon, machine: &Machine, number: usize) {
@@ -68,7 +71,12 @@ fn one(daemon: &Daemon, machine: &Machine, number: usize) {
 
 /// For so long, `clients` boot one after the other, each with machines of its own. Every boot has to succeed, and
 /// the audit log has to have each.
-pub(crate) fn run(daemon: &mut Daemon, machines: &[Machine], clients: usize, length: Duration) -> Storm {
+pub(crate) fn run(
+    daemon: &mut Daemon,
+    machines: &[Machine],
+    clients: usize,
+    length: Duration,
+) -> Storm {
     let logged = daemon.count("release");
     let service = daemon.seconds();
     let start = Instant::now();
@@ -76,7 +84,10 @@ pub(crate) fn run(daemon: &mut Daemon, machines: &[Machine], clients: usize, len
         let daemon = &*daemon;
         let clients: Vec<_> = (0..clients)
             .map(|client| {
-                let own = (0..machines.len()).cycle().skip(client).step_by(clients.min(machines.len()));
+                let own = (0..machines.len())
+                    .cycle()
+                    .skip(client)
+                    .step_by(clients.min(machines.len()));
                 scope.spawn(move || {
                     let mut took = Vec::new();
                     for number in own {
@@ -91,7 +102,10 @@ pub(crate) fn run(daemon: &mut Daemon, machines: &[Machine], clients: usize, len
                 })
             })
             .collect();
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
     });
     let seconds = start.elapsed().as_secs_f64();
     let service_seconds = daemon.seconds() - service;
