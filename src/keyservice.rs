@@ -150,7 +150,8 @@ fn make_secrets(options: &[&str]) -> Result<()> {
     let mut text = zeroize::Zeroizing::new(String::new());
     for name in [init::MASTER_FILE, init::MEASUREMENT_SALT_FILE] {
         let path = directory.join(name);
-        text.push_str(&format!("{}\n", path.display()));
+        text.push_str(&path.display().to_string());
+        text.push('\n');
         if print {
             let contents = std::fs::read_to_string(&path).doing(path.display())?;
             text.push_str(zeroize::Zeroizing::new(contents).trim_end());

@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn a_query_is_a_part_of_a_list() {
-        let at = |query| part(Some(query));
+        let at = |query: &str| part(Some(query));
         assert_eq!(part(None), (String::new(), PAGE_MAX));
         assert_eq!(at("after=ab&limit=7"), ("ab".into(), 7));
         for (limit, expected) in [("0", 1), ("999999", PAGE_MAX), ("x", PAGE_MAX)] {

@@ -100,9 +100,10 @@ fn read<T>(source: &Source, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> 
     let text = fs::read_to_string(&path)
         .map(Zeroizing::new)
         .map_err(|error| {
-            let hint = match error.kind() {
-                std::io::ErrorKind::NotFound => ": nightlatchd init makes it, once for a fleet",
-                _ => "",
+            let hint = if error.kind() == std::io::ErrorKind::NotFound {
+                ": nightlatchd init makes it, once for a fleet"
+            } else {
+                ""
             };
             Error::config(format_args!("{}: {error}{hint}", path.display()))
         })?;

@@ -119,7 +119,7 @@ impl Metrics {
         self.reloads.get_or_create(&Of { what, outcome }).inc();
     }
 
-    /// The text of all counters, in the format of OpenMetrics 1.0.
+    /// The text of all counters, in the format of `OpenMetrics` 1.0.
     pub fn text(&self) -> Result<String> {
         let mut text = String::new();
         encode(&mut text, &self.registry).map_err(Error::failure)?;

@@ -81,14 +81,14 @@ fn a_token_does_as_well_as_a_cookie() {
             .attest(&Machine::new(1), &[volume(UUID, Role::State, None)], |_| ());
     let token: crate::protocol::Admission = heard.json();
     let path = format!("/kbs/v0/resource/nightlatch/volume-key/{UUID}");
-    let head = |value: &str| {
+    let status = |value: &str| {
         let text = format!(
             "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: {value}\r\n\r\n"
         );
         rig.caller.raw(text.as_bytes()).unwrap().status
     };
-    assert_eq!(head(&format!("Bearer {}", token.token)), 200);
-    assert_eq!(head(&format!("Bearer {}A", token.token)), 401);
+    assert_eq!(status(&format!("Bearer {}", token.token)), 200);
+    assert_eq!(status(&format!("Bearer {}A", token.token)), 401);
 }
 
 #[test]

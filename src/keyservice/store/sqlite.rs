@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The store in an SQLite database. The only user of rusqlite.
+//! The store in a database of `SQLite`. The only user of rusqlite.
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt as _;

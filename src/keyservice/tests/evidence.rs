@@ -31,10 +31,10 @@ const WRONG: [Wrong; 22] = [
     ("nonce", |draft| draft.qualifying = Some([0; 32])),
     ("ak-key", |draft| draft.ak_spki = spki(&other_key())),
     ("credential", |draft| {
-        draft.claims.credential = Bytes(vec![0; 32])
+        draft.claims.credential = Bytes(vec![0; 32]);
     }),
     ("credential", |draft| {
-        draft.claims.credential = Bytes(vec![])
+        draft.claims.credential = Bytes(vec![]);
     }),
     ("early-boot", |draft| {
         draft.quoted[15] = [1; 32];

@@ -14,17 +14,17 @@ fn introduction(request: &mut AuthRequest) -> &mut Introduction {
 
 const WRONG: [Wrong; 9] = [
     ("protocol-version", 400, |request| {
-        request.version = "0.4.1".into()
+        request.version = "0.4.1".into();
     }),
     ("protocol-version", 400, |request| {
-        request.version = String::new()
+        request.version = String::new();
     }),
     ("tee", 400, |request| request.tee = "sample".into()),
     ("extension", 401, |request| {
-        request.extra_params.nightlatch = None
+        request.extra_params.nightlatch = None;
     }),
     ("extension-version", 400, |request| {
-        introduction(request).version = 2
+        introduction(request).version = 2;
     }),
     ("encoding", 401, |request| {
         introduction(request).ek_public.0.pop();

@@ -49,10 +49,9 @@ impl Rig {
         let enrolled: Vec<String> = ENROLLED.map(|n| Machine::new(n).ek_id()).collect();
         let policy = policy(&enrolled, &USUAL);
         fs::write(directory.join("policy.toml"), policy).unwrap();
-        Self {
-            owns_directory: true,
-            ..Self::serve(directory, limits)
-        }
+        let mut rig = Self::serve(directory, limits);
+        rig.owns_directory = true;
+        rig
     }
 
     /// Another service with the same secret and store.

@@ -42,7 +42,7 @@ fn wanted() -> Wanted {
 fn enrol(rig: &Rig, tpm: &mut Tpm) -> String {
     let identity = tpm.identity(AkKind::Ecdsa, None).unwrap();
     let id = hex::encode(Bank::Sha256.hash(&identity.ek_public));
-    let text = policy(&[id.clone()], &[0; 32]);
+    let text = policy(std::slice::from_ref(&id), &[0; 32]);
     let policy = crate::evidence::Policy::parse(&text, |_| unreachable!()).unwrap();
     rig.service.set_policy(policy);
     id

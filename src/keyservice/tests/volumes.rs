@@ -235,7 +235,7 @@ fn a_node_is_remembered_with_its_last_denial() {
     );
     // Who did not open the credential may be anybody.
     rig.caller.attest(&machine, &volumes, |draft| {
-        draft.claims.credential.0.clear()
+        draft.claims.credential.0.clear();
     });
     assert_eq!(seen().unwrap().denial, None);
     rig.caller
