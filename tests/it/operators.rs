@@ -36,13 +36,13 @@ fn issue(directory: &Path, name: &str, ca: &Ca, usage: ExtendedKeyUsagePurpose) 
 }
 
 /// A service with an admin listener.
-struct Admin {
-    daemon: Daemon,
-    at: SocketAddr,
+pub(crate) struct Admin {
+    pub(crate) daemon: Daemon,
+    pub(crate) at: SocketAddr,
 }
 
 impl Admin {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let mut daemon = Daemon::prepared();
         let directory = daemon.directory.clone();
         let (ours, theirs) = (ca(), ca());

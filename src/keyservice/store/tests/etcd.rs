@@ -2,7 +2,7 @@
 //! A private etcd of one test. The benchmark includes this file as well.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -80,10 +80,6 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.at)
-    }
-
-    pub(crate) fn directory(&self) -> &Path {
-        &self.directory
     }
 }
 
