@@ -53,12 +53,12 @@ pub struct Node {
 }
 
 impl Node {
-    /// Whether what it tried last came to nothing.
+    /// Whether what it tried last came to nothing; within one second the denial counts.
     #[must_use]
     pub fn is_denied(&self) -> bool {
         self.denial
             .as_ref()
-            .is_some_and(|denial| denial.at_s > self.last_seen_s)
+            .is_some_and(|denial| denial.at_s >= self.last_seen_s)
     }
 }
 

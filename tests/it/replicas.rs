@@ -120,7 +120,6 @@ fn two_replicas_with_one_killed_in_the_storm_lose_nothing() {
     let caller = at(&one, proxy([one.at, two.at]));
     let next = AtomicU32::new(0);
     let owners = Mutex::new(BTreeMap::new());
-    let again = AtomicUsize::new(0);
     thread::scope(|scope| {
         for _ in 0..6 {
             scope.spawn(|| {
@@ -129,7 +128,7 @@ fn two_replicas_with_one_killed_in_the_storm_lose_nothing() {
                     if number >= BOOTS {
                         return;
                     }
-                    let owner = boot(&caller, number, &again);
+                    let owner = boot(&caller, number);
                     owners.lock().unwrap().insert(number, owner);
                 }
             });
@@ -153,7 +152,7 @@ fn two_replicas_with_one_killed_in_the_storm_lose_nothing() {
 }
 
 /// Two machines ask for the same new volume through the proxy, each until it has an answer. Exactly one gets it.
-fn boot(caller: &Caller, number: u32, again: &AtomicUsize) -> u32 {
+fn boot(caller: &Caller, number: u32) -> u32 {
     let machines = [number % MACHINES, (number + 7) % MACHINES];
     let ask = |machine: u32| {
         let deadline = Instant::now() + PATIENCE;
@@ -161,7 +160,6 @@ fn boot(caller: &Caller, number: u32, again: &AtomicUsize) -> u32 {
             if let Some(is_admitted) = is_admitted(caller, machine, number) {
                 return is_admitted;
             }
-            again.fetch_add(1, Ordering::Relaxed);
             assert!(Instant::now() < deadline, "machine {machine} has no answer");
         }
     };

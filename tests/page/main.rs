@@ -27,6 +27,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
@@ -49,7 +50,19 @@ fn page_in_a_browser() {
     }
     boot(&admin, 2, EVIL, None);
     boot(&admin, 9, "quiet ro systemd.debug-shell=1", None);
-    let page = fetch(&admin);
+    // What is known of nodes is written down now and then, and the page shows it a little later.
+    let deadline = Instant::now() + daemon::PATIENCE;
+    let page = loop {
+        let page = fetch(&admin);
+        if String::from_utf8_lossy(&page).contains("denied</span><small>image at ") {
+            break page;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "the denied node is not shown as such"
+        );
+        thread::sleep(Duration::from_millis(200));
+    };
     let at = serve(page);
     let html = chromium(&["--dump-dom", &format!("http://{at}/")]);
     // The words are there, as words, and nothing ran.
@@ -117,7 +130,7 @@ fn boot(admin: &Admin, number: u32, command_line: &str, epoch: Option<u64>) {
     machine.pcrs[11] = [0; 32];
     machine.pcrs[12] = Sha256::digest([[0; 32], Sha256::digest(&event).into()].concat()).into();
     let volumes = [volume(&uuid(number), Role::State, epoch)];
-    let deadline = std::time::Instant::now() + daemon::PATIENCE;
+    let deadline = Instant::now() + daemon::PATIENCE;
     loop {
         let (heard, draft) = caller.attest(&machine, &volumes, |draft| {
             draft.claims.firmware_log = Some(Bytes(log(&event)));
@@ -140,7 +153,7 @@ fn boot(admin: &Admin, number: u32, command_line: &str, epoch: Option<u64>) {
             }
             (401, None) => return,
             // The policy is about to be in force.
-            (status, _) => assert!(std::time::Instant::now() < deadline, "{status}"),
+            (status, _) => assert!(Instant::now() < deadline, "{status}"),
         }
     }
 }

@@ -114,12 +114,12 @@ fn denied(events: &[&Event]) -> Markup {
         @for event in events {
             article.denial {
                 h3 {
-                    span.badge.bad { (event.check) }
+                    span.badge.bad { "denied" }
                     span { (who(&event.ek)) }
                     (text_moment(&event.time))
                 }
                 p {
-                    "at step " (event.step) ", from " (event.peer)
+                    "by check " (event.check) " at step " (event.step) ", from " (event.peer)
                     @for uuid in &event.volumes { ", volume " code { (uuid) } }
                 }
                 div.why { (difference(&event.why)) }
@@ -162,7 +162,7 @@ fn nodes(now_s: u64, summary: &Summary) -> Markup {
 fn row(now_s: u64, node: &Node) -> Markup {
     html! {
         tr {
-            th scope="row" { (who(&node.ek)) }
+            th scope="row" { a href={ (NODES_PATH) "/" (node.ek) } { (who(&node.ek)) } }
             td { (state(node)) }
             td {
                 (moment(node.last_seen_s))
