@@ -28,6 +28,7 @@
 extern crate self as nightlatch;
 
 pub mod admin;
+mod agreement;
 pub mod anchor;
 pub mod boot;
 pub mod checkpoint;
