@@ -72,7 +72,7 @@ impl Fresh for Cluster {
     }
 }
 
-/// Each of these is a test of SQLite and one of etcd.
+/// Each of these is a test of both stores.
 macro_rules! promises {
     ($($promise:ident,)*) => {
         mod in_sqlite {
@@ -170,8 +170,8 @@ fn each_of_many_is_decided_by_itself<S: Fresh>() {
         );
         assert_eq!(there.as_ref(), (n % 2 == 1).then_some(entry));
     }
-    let changed = entries[3].clone().unwrap();
-    assert_eq!(store.swap(&[(changed, b"later".to_vec())]).unwrap(), [true]);
+    let third = entries[3].clone().unwrap();
+    assert_eq!(store.swap(&[(third, b"later".to_vec())]).unwrap(), [true]);
     let changes: Vec<_> = entries
         .drain(..)
         .map(|old| (old.unwrap(), b"last".to_vec()))

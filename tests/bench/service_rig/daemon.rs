@@ -73,7 +73,7 @@ impl Daemon {
         let etcd = matches!(kind, Kind::Etcd).then(etcd::Server::start);
         let store = match &etcd {
             Some(server) => format!("etcd = {{ endpoints = [{:?}] }}", server.url()),
-            None => format!("sqlite = {:?}", directory.join("store.sqlite")),
+            None => format!("sqlite = \"{}/store.sqlite\"", directory.display()),
         };
         let others = nodes.saturating_sub(machines.len() as u32);
         let others: Vec<String> = (0..others).map(stranger).collect();
@@ -150,7 +150,7 @@ pub(crate) fn own_seconds() -> f64 {
     nanoseconds / 1e9
 }
 
-/// User and system time of all threads, living and dead (proc_pid_stat(5), fields 14 and 15).
+/// User and system time of all threads, living and dead (`proc_pid_stat(5)`, fields 14 and 15).
 fn seconds(stat: &str) -> f64 {
     let text = fs::read_to_string(stat).unwrap();
     let (_, rest) = text.rsplit_once(") ").unwrap();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the file of SQLite promises beside that.
+//! What a database of this machine promises beside that.
 
 use super::{Fresh as _, Scratch, Store, at, pair};
 
