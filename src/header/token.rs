@@ -230,7 +230,7 @@ impl Tpm2Token {
         let policy_hash = fields.take("tpm2-policy-hash")?.hex_array()?;
         let field = fields.take("tpm2-blob")?;
         let (private, public) = blob::split(&field.base64()?, &policy_hash)
-            .map_err(|expected| another(&field, expected))?;
+            .map_err(|expected| wrong(&field, expected))?;
         let srk = fields.take_if_there("tpm2_srk");
         Ok(Self {
             keyslot,
@@ -305,13 +305,8 @@ fn bank(field: &Field<'_, '_>) -> Result<Bank> {
 
 fn serialised_srk(field: &Field<'_, '_>) -> Result<Vec<u8>> {
     let bytes = field.base64()?;
-    blob::check_serialized_srk(&bytes).map_err(|expected| another(field, expected))?;
+    blob::check_serialized_srk(&bytes).map_err(|expected| wrong(field, expected))?;
     Ok(bytes)
-}
-
-/// The refusal of bytes that are long and not to be printed.
-fn another(field: &Field<'_, '_>, expected: &str) -> Error {
-    wrong(field, &format!("{expected}, found another"))
 }
 
 fn wrong(field: &Field<'_, '_>, what: &str) -> Error {

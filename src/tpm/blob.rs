@@ -81,20 +81,22 @@ pub(crate) fn join(private: &[u8], public: &[u8]) -> Vec<u8> {
 fn check_public(public: &[u8], policy_hash: &[u8; 32]) -> std::result::Result<(), Expected> {
     let rest = public
         .strip_prefix(&ALG_KEYEDHASH.to_be_bytes())
-        .ok_or("expected a sealed object with type KEYEDHASH")?
+        .ok_or("expected a sealed object with type KEYEDHASH, found another")?
         .strip_prefix(&ALG_SHA256.to_be_bytes())
-        .ok_or("expected a sealed object with name algorithm SHA256")?;
+        .ok_or("expected a sealed object with name algorithm SHA256, found another")?;
     let rest = [FIXED, FIXED_NO_DA]
         .iter()
         .find_map(|attributes| rest.strip_prefix(&attributes.to_be_bytes()))
-        .ok_or("expected a sealed object with attributes fixedTPM and fixedParent and without userWithAuth")?
+        .ok_or("expected a sealed object with attributes fixedTPM and fixedParent and without userWithAuth, found another")?
         .strip_prefix(sized(policy_hash).as_slice())
-        .ok_or("expected a sealed object with the policy in tpm2-policy-hash")?
+        .ok_or("expected a sealed object with the policy in tpm2-policy-hash, found another")?
         .strip_prefix(&ALG_NULL.to_be_bytes())
-        .ok_or("expected a sealed object with scheme NULL")?;
+        .ok_or("expected a sealed object with scheme NULL, found another")?;
     match tpm2b(rest) {
         Some((unique, [])) if unique.len() == DIGEST_LEN => Ok(()),
-        _ => Err("expected a sealed object with a unique field of 32 bytes at its end"),
+        _ => Err(
+            "expected a sealed object with a unique field of 32 bytes at its end, found another",
+        ),
     }
 }
 
@@ -115,13 +117,13 @@ pub(super) fn serialized(identity: &[u8], public: &[u8]) -> Vec<u8> {
 pub(crate) fn check_serialized_srk(bytes: &[u8]) -> std::result::Result<(), Expected> {
     let rest = bytes
         .strip_prefix(&SRK_HANDLE.to_be_bytes())
-        .ok_or("expected the key at handle 0x81000001")?;
+        .ok_or("expected the key at handle 0x81000001, found another")?;
     let public = tpm2b(rest)
         .and_then(|(_name, rest)| rest.strip_prefix(&ESYS_KEY_RESOURCE.to_be_bytes()))
         .and_then(tpm2b);
     match public {
         Some((_, [])) => Ok(()),
-        _ => Err("expected a serialised key object"),
+        _ => Err("expected a serialised key object, found something else"),
     }
 }
 
@@ -178,7 +180,7 @@ mod tests {
             assert_eq!(error.exit(), Exit::Refused);
             assert_eq!(
                 error.to_string(),
-                format!("expected a sealed object with {expected}")
+                format!("expected a sealed object with {expected}, found another")
             );
         }
     }

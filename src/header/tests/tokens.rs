@@ -237,21 +237,24 @@ fn rule_c13_a_blob_is_an_object_only_this_tpm_can_have_made() {
     );
     let empty = [sized(&[]), sized(public)].concat();
     refused(with_blob(empty), "a private part, found an empty one");
-    let fixed = "a sealed object with attributes fixedTPM and fixedParent and without userWithAuth";
+    let fixed = "a sealed object with attributes fixedTPM and fixedParent and without userWithAuth, found another";
     refused(with_public(4, &0_u32.to_be_bytes()), fixed);
     refused(with_public(4, &0x52_u32.to_be_bytes()), fixed);
     refused(
         with_public(0, &[0, 1]),
-        "a sealed object with type KEYEDHASH",
+        "a sealed object with type KEYEDHASH, found another",
     );
     refused(
         with_public(2, &[0, 4]),
-        "a sealed object with name algorithm SHA256",
+        "a sealed object with name algorithm SHA256, found another",
     );
-    refused(with_public(42, &[0, 5]), "a sealed object with scheme NULL");
+    refused(
+        with_public(42, &[0, 5]),
+        "a sealed object with scheme NULL, found another",
+    );
     refused(
         with_public(44, &[0, 31]),
-        "a sealed object with a unique field of 32 bytes at its end",
+        "a sealed object with a unique field of 32 bytes at its end, found another",
     );
 }
 
