@@ -5,6 +5,7 @@ mod anchor;
 mod derive;
 mod evidence;
 pub mod header;
+mod nodes;
 mod policy;
 mod status;
 
@@ -47,6 +48,11 @@ Usage: nightlatchctl [--json] COMMAND
   derive --secret FILE --salt FILE --id ID
                           Print the key derived for ID, in hexadecimal digits. The files are raw:
                           a secret of at least 16 bytes, a salt of at least 32
+  nodes list|show ID|forget ID --server URL --cert FILE --key FILE --ca FILE
+                          What a key service remembers of nodes, asked for at its admin listener with
+                          an operator's certificate. ID is a node's 64 digits or a volume's UUID. A
+                          volume that is forgotten, alone or with its node, belongs to the next node
+                          that asks for it, at any epoch
   -h, --help              Show this help
   -V, --version           Show the version
 
@@ -121,6 +127,7 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         ["anchor", "checkpoint"] => anchor::checkpoint(root),
         ["anchor", "forget", volume] => anchor::forget(root, volume),
         ["derive", options @ ..] => derive::derive(options),
+        ["nodes", words @ ..] => nodes::run(words),
         [] => Err(usage("expected a command")),
         other => Err(usage(&format!("unknown command {:?}", other.join(" ")))),
     }

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The clock that systemd's event log and the boot record share.
+//! The clock that systemd's event log and the boot record share, and dates for people.
+
+use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
+use x509_cert::der::DateTime;
 
 /// Microseconds of `CLOCK_BOOTTIME`; zero where the kernel has none.
 #[must_use]
@@ -14,4 +17,11 @@ pub fn boottime_us() -> u64 {
             seconds.checked_mul(1_000_000)?.checked_add(micros)
         })
         .unwrap_or_default()
+}
+
+/// A time in seconds since 1970 as RFC 3339 writes it.
+#[must_use]
+pub fn utc(at_s: u64) -> String {
+    DateTime::from_unix_duration(Duration::from_secs(at_s))
+        .map_or_else(|_| at_s.to_string(), |time| time.to_string())
 }

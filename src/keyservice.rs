@@ -9,6 +9,7 @@ mod attest;
 mod auth;
 mod release;
 
+pub mod admin;
 pub mod answer;
 pub mod audit;
 pub mod config;

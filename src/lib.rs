@@ -28,6 +28,7 @@
 extern crate self as nightlatch;
 
 pub mod admin;
+mod agreement;
 pub mod anchor;
 pub mod boot;
 pub mod checkpoint;
@@ -45,6 +46,7 @@ pub mod keyservice;
 pub mod logging;
 pub mod measure;
 pub mod memory;
+mod mutual;
 pub mod pcr;
 pub mod program;
 pub mod protocol;

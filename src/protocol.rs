@@ -13,6 +13,7 @@
 //! Binary values are standard base64 in the extension. Source of the rest: confidential-containers/trustee, kbs/docs and
 //! kbs/src; confidential-containers/guest-components, attestation-agent/kbs_protocol.
 
+pub mod admin;
 pub mod jwe;
 
 use base64ct::{Base64, Encoding};

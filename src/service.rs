@@ -11,7 +11,7 @@ pub mod answer;
 mod handshake;
 mod http;
 mod logs;
-mod tls;
+pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;

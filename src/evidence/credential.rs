@@ -15,6 +15,7 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use super::key::{Ek, Name, PublicKey};
+use crate::agreement::agree;
 use crate::error::{Doing, Error, Result};
 use crate::key::fill_random;
 
@@ -22,8 +23,6 @@ use crate::key::fill_random;
 const IDENTITY: &[u8] = b"IDENTITY\0";
 /// Bytes of the seed: those of the digest of the endorsement key's name algorithm.
 const SEED_LEN: usize = 32;
-/// How often a private key is drawn: almost every draw is one.
-const DRAWS_MAX: usize = 16;
 
 /// A challenge, as `TPM2_ActivateCredential` takes it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -71,31 +70,19 @@ fn by_rsa(key: &rsa::PublicKey) -> Result<(Seed, Vec<u8>)> {
 
 /// A seed agreed on with a key of one use, whose point travels (part 1, annex C.6.1).
 fn by_ecdh(theirs: &p256::PublicKey) -> Result<(Seed, Vec<u8>)> {
-    let mine = ephemeral()?;
-    let shared = p256::ecdh::diffie_hellman(mine.to_nonzero_scalar(), theirs.as_affine());
-    let [x, y] = coordinates(&mine.public_key())?;
+    let ours = agree(theirs)?;
+    let (x, y) = (ours.x, ours.y);
     let [their_x, _] = coordinates(theirs)?;
     // KDFe(hash, Z, use, PartyUInfo, PartyVInfo, bits): one round gives all 256 bits.
     let seed = Sha256::new()
         .chain_update(1_u32.to_be_bytes())
-        .chain_update(shared.raw_secret_bytes())
+        .chain_update(&ours.shared[..])
         .chain_update(IDENTITY)
         .chain_update(x)
         .chain_update(their_x)
         .finalize();
     let point = [sized(&x)?, sized(&y)?].concat();
     Ok((Zeroizing::new(seed.into()), point))
-}
-
-fn ephemeral() -> Result<p256::SecretKey> {
-    for _ in 0..DRAWS_MAX {
-        let mut bytes = Zeroizing::new([0; 32]);
-        fill_random(&mut bytes[..])?;
-        if let Ok(key) = p256::SecretKey::from_slice(&bytes[..]) {
-            return Ok(key);
-        }
-    }
-    Err(Error::failure("no random number is a private key"))
 }
 
 fn coordinates(key: &p256::PublicKey) -> Result<[[u8; 32]; 2]> {

@@ -35,9 +35,10 @@ mod explain;
 mod file;
 mod rules;
 
+use std::collections::{BTreeMap, HashSet};
+use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
-use std::{collections::BTreeMap, fs};
 
 pub use explain::{Difference, Explanation};
 
@@ -58,7 +59,7 @@ pub struct Policy {
     images: Vec<Image>,
     roles: Vec<RoleRule>,
     authorities: Authorities,
-    enrolled: Vec<[u8; 32]>,
+    enrolled: HashSet<[u8; 32]>,
 }
 
 /// An image: what its boots measure.

@@ -6,7 +6,7 @@
 //! than that.
 
 use std::fs::{File, OpenOptions};
-use std::io::Write as _;
+use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,8 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
-use x509_cert::der::DateTime;
 
+pub use crate::clock::utc as time;
 use crate::error::{Doing, Error, Result};
 
 /// How long a line may be in memory only.
@@ -26,7 +26,7 @@ pub const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub struct Line<'a> {
     /// When, RFC 3339.
     pub time: String,
-    /// `admission`, `release`, `report`, `denial` or `failure`.
+    /// `admission`, `release`, `report`, `denial`, `failure` or `forget`.
     pub event: &'static str,
     /// The step of the protocol.
     pub step: &'static str,
@@ -50,6 +50,9 @@ pub struct Line<'a> {
     /// What was expected and what was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'a str>,
+    /// The certificate of who asked the service to forget something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub operator: Option<&'a str>,
 }
 
 /// The file.
@@ -96,6 +99,26 @@ impl Audit {
         file.sync_data().doing("writing the audit log to its disk")
     }
 
+    /// The last `len` bytes of the file, or all of it.
+    pub fn tail(&self, len: u64) -> Result<Vec<u8>> {
+        let read = || {
+            let mut file = File::open(&self.path)?;
+            let start = file.metadata()?.len().saturating_sub(len);
+            file.seek(SeekFrom::Start(start))?;
+            let mut tail = Vec::new();
+            file.take(len).read_to_end(&mut tail)?;
+            Ok::<_, std::io::Error>(tail)
+        };
+        match read() {
+            // It was renamed, and nothing was written since.
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            read => read.doing(format_args!(
+                "reading the audit log {}",
+                self.path.display()
+            )),
+        }
+    }
+
     /// Goes on in a new file where the old one was renamed.
     pub fn reopen(&self) -> Result<()> {
         self.sync()?;
@@ -112,13 +135,6 @@ fn append(path: &Path) -> Result<File> {
         .mode(0o600)
         .open(path)
         .doing(format_args!("opening the audit log {}", path.display()))
-}
-
-/// A time in seconds since 1970 as RFC 3339 writes it.
-#[must_use]
-pub fn time(at_s: u64) -> String {
-    DateTime::from_unix_duration(Duration::from_secs(at_s))
-        .map_or_else(|_| at_s.to_string(), |time| time.to_string())
 }
 
 /// Seconds since 1970.

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the operator of a key service may say: `nightlatchd.toml`. `README.md` documents each key.
 
+pub mod etcd;
+
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+
+use etcd::Etcd;
 
 use crate::config::at;
 use crate::error::{Doing, Error, Result};
@@ -26,6 +30,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where health and metrics are told without TLS; nowhere where it is left out.
     pub operations_listen: Option<SocketAddr>,
+    /// Where operators connect; nowhere where it is left out.
+    pub admin: Option<Admin>,
     /// The policy that says which nodes get keys.
     #[serde(default = "default_policy")]
     pub policy: FilePath,
@@ -58,6 +64,20 @@ pub struct Tls {
     pub key: FilePath,
 }
 
+/// Where operators connect, and who they are.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Admin {
+    /// The address.
+    pub listen: SocketAddr,
+    /// Who the service is to operators: as with nodes.
+    pub certificate: FilePath,
+    /// Its private key, PEM.
+    pub key: FilePath,
+    /// The certificates, PEM, that one of has to vouch for an operator's.
+    pub client_ca: FilePath,
+}
+
 /// What keys are derived from.
 #[derive(Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -84,6 +104,8 @@ impl Default for SecretFrom {
 pub enum StoreAt {
     /// A database of this machine, made on the first start.
     Sqlite(FilePath),
+    /// A cluster, which any number of replicas share.
+    Etcd(Etcd),
 }
 
 impl Default for StoreAt {
@@ -256,7 +278,9 @@ mod tests {
         assert_eq!(config.operations_listen, None);
         assert_eq!(config.session.handshake_s.get(), 120);
         assert_eq!(config.limits.body_bytes.get(), 2 << 20);
-        let StoreAt::Sqlite(path) = &config.store;
+        let StoreAt::Sqlite(path) = &config.store else {
+            panic!("{:?}", config.store);
+        };
         assert_eq!(
             path.as_path(),
             Path::new("/var/lib/nightlatchd/store.sqlite")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The files that may change while the service runs: its policy and its certificate.
+//! The files that may change while the service runs: its policy and its certificates.
 
 use std::fs;
 use std::path::Path;
@@ -8,23 +8,42 @@ use std::sync::{Arc, PoisonError, RwLock};
 use log::{error, info};
 use rustls::ServerConfig;
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use sha2::{Digest, Sha256};
 
-use super::config::{self, Config};
+use super::config::{self, Config, FilePath};
 use super::listener::Tls;
 use super::service::{Service, load_policy};
 use crate::error::{Doing, Error, Result};
+use crate::mutual;
 
-/// Reads certificate and key. Only TLS 1.3 is spoken.
+/// Reads who the service is to nodes. Only TLS 1.3 is spoken.
 pub fn load_tls(files: &config::Tls) -> Result<ServerConfig> {
-    let (certificate, key) = (files.certificate.as_path(), files.key.as_path());
-    let chain = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect::<std::result::Result<Vec<_>, _>>)
+    let anybody = Arc::new(NoClientAuth);
+    load(files.certificate.as_path(), files.key.as_path(), anybody)
+}
+
+/// Reads who the service is to operators, and who vouches for them. Nobody else gets further than the handshake.
+pub fn load_admin_tls(files: &config::Admin) -> Result<ServerConfig> {
+    let roots = Arc::new(mutual::roots(files.client_ca.as_path())?);
+    let provider = Arc::new(default_provider());
+    let operators = WebPkiClientVerifier::builder_with_provider(roots, provider)
+        .build()
         .map_err(Error::config)
-        .doing(certificate.display())?;
+        .doing(files.client_ca.as_path().display())?;
+    load(files.certificate.as_path(), files.key.as_path(), operators)
+}
+
+fn load(
+    certificate: &Path,
+    key: &Path,
+    clients: Arc<dyn ClientCertVerifier>,
+) -> Result<ServerConfig> {
+    let chain = mutual::chain(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(Error::config)
         .doing(key.display())?;
@@ -32,7 +51,7 @@ pub fn load_tls(files: &config::Tls) -> Result<ServerConfig> {
         .with_protocol_versions(&[&TLS13])
         .and_then(|builder| {
             builder
-                .with_no_client_auth()
+                .with_client_cert_verifier(clients)
                 .with_single_cert(chain, private)
         })
         .map_err(Error::config)
@@ -51,19 +70,35 @@ pub fn load_tls(files: &config::Tls) -> Result<ServerConfig> {
 #[derive(Debug)]
 pub struct Files {
     tls: Tls,
-    policy_seen: [u8; 32],
-    tls_seen: [u8; 32],
+    admin_tls: Option<Tls>,
+    seen: Seen,
+}
+
+/// Digests of what they hold.
+#[derive(Debug)]
+struct Seen {
+    policy: [u8; 32],
+    tls: [u8; 32],
+    admin_tls: [u8; 32],
 }
 
 impl Files {
-    /// Reads the certificate; the policy was read with the service.
+    /// Reads the certificates; the policy was read with the service.
     pub fn open(config: &Config) -> Result<Self> {
-        let (policy_seen, tls_seen) = seen(config);
+        let seen = seen(config);
+        let shared = |tls| Arc::new(RwLock::new(Arc::new(tls)));
+        let admin = config.admin.as_ref().map(load_admin_tls).transpose();
         Ok(Self {
-            tls: Arc::new(RwLock::new(Arc::new(load_tls(&config.tls)?))),
-            policy_seen,
-            tls_seen,
+            tls: shared(load_tls(&config.tls)?),
+            admin_tls: admin.doing("admin")?.map(shared),
+            seen,
         })
+    }
+
+    /// The certificate in use with operators.
+    #[must_use]
+    pub fn admin_tls(&self) -> Option<Tls> {
+        self.admin_tls.as_ref().map(Arc::clone)
     }
 
     /// The certificate in use.
@@ -74,9 +109,8 @@ impl Files {
 
     /// Reads again what has changed. What cannot be used is said once, and the service goes on with what it had.
     pub fn look(&mut self, config: &Config, service: &Service) {
-        let (policy, tls) = seen(config);
-        if policy != self.policy_seen {
-            self.policy_seen = policy;
+        let now = seen(config);
+        if now.policy != self.seen.policy {
             let loaded = load_policy(config.policy.as_path());
             said(
                 service,
@@ -84,14 +118,22 @@ impl Files {
                 loaded.map(|policy| service.set_policy(policy)),
             );
         }
-        if tls != self.tls_seen {
-            self.tls_seen = tls;
-            let loaded = load_tls(&config.tls).map(|loaded| {
-                *self.tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
-            });
+        if now.tls != self.seen.tls {
+            let loaded = load_tls(&config.tls).map(|loaded| replace(&self.tls, loaded));
             said(service, "certificate", loaded);
         }
+        if let (Some(tls), Some(files)) = (&self.admin_tls, &config.admin)
+            && now.admin_tls != self.seen.admin_tls
+        {
+            let loaded = load_admin_tls(files).map(|loaded| replace(tls, loaded));
+            said(service, "admin-certificate", loaded);
+        }
+        self.seen = now;
     }
+}
+
+fn replace(tls: &Tls, loaded: ServerConfig) {
+    *tls.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(loaded);
 }
 
 fn said(service: &Service, what: &'static str, done: Result<()>) {
@@ -107,9 +149,9 @@ fn said(service: &Service, what: &'static str, done: Result<()>) {
     }
 }
 
-/// Digests of what the policy and the certificate consist of. The policy's directory counts with it: that is where the
+/// Digests of what the policy and the certificates consist of. The policy's directory counts with it: that is where the
 /// certificates it names are.
-fn seen(config: &Config) -> ([u8; 32], [u8; 32]) {
+fn seen(config: &Config) -> Seen {
     let policy = config.policy.as_path();
     let mut beside: Vec<_> = policy
         .parent()
@@ -128,10 +170,19 @@ fn seen(config: &Config) -> ([u8; 32], [u8; 32]) {
         .fold(Sha256::new_with_prefix(bytes(policy)), |hash, path| {
             hash.chain_update(bytes(path))
         });
-    let tls = Sha256::new()
-        .chain_update(bytes(config.tls.certificate.as_path()))
-        .chain_update(bytes(config.tls.key.as_path()));
-    (policy.finalize().into(), tls.finalize().into())
+    let digest = |paths: &[&FilePath]| -> [u8; 32] {
+        let digests = paths.iter().map(|path| bytes(path.as_path()));
+        let hash = digests.fold(Sha256::new(), Sha256::chain_update);
+        hash.finalize().into()
+    };
+    let admin = config.admin.as_ref();
+    Seen {
+        policy: policy.finalize().into(),
+        tls: digest(&[&config.tls.certificate, &config.tls.key]),
+        admin_tls: admin.map_or([0; 32], |admin| {
+            digest(&[&admin.certificate, &admin.key, &admin.client_ca])
+        }),
+    }
 }
 
 /// The digest of a file; that of nothing where it cannot be read, which is a change as well.

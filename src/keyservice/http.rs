@@ -210,7 +210,7 @@ fn unread(error: &BoxError, len_max: usize) -> Refused {
 }
 
 /// Runs what blocks where that harms nobody.
-async fn blocking<T: Send + 'static>(
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(work)
@@ -273,7 +273,7 @@ fn json(status: StatusCode, body: Vec<u8>) -> Response<Body> {
     response
 }
 
-fn with_kind(kind: &'static str, mut response: Response<Body>) -> Response<Body> {
+pub(super) fn with_kind(kind: &'static str, mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

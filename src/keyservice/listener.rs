@@ -23,6 +23,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
+use super::admin::Operator;
 use super::config::Limits;
 use super::http::From;
 use super::service::Service;
@@ -132,19 +133,21 @@ impl Connection {
             debug!("connection of {}: {error}", self.from);
         }
         let Some(tls) = self.tls.clone() else {
-            return self.speak(stream, false).await;
+            return self.speak(stream, false, None).await;
         };
         match timeout(self.patience, TlsAcceptor::from(tls).accept(stream)).await {
             Ok(Ok(stream)) => {
-                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-                self.speak(stream, is_h2).await;
+                let session = stream.get_ref().1;
+                let is_h2 = session.alpn_protocol() == Some(b"h2");
+                let operator = session.peer_certificates().and_then(Operator::of);
+                self.speak(stream, is_h2, operator).await;
             }
             Ok(Err(error)) => debug!("handshake with {}: {error}", self.from),
             Err(_elapsed) => debug!("handshake with {}: too slow", self.from),
         }
     }
 
-    async fn speak<S>(self, stream: S, is_h2: bool)
+    async fn speak<S>(self, stream: S, is_h2: bool, operator: Option<Operator>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -162,6 +165,9 @@ impl Connection {
             let mut router = router.clone();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(From(from));
+            if let Some(operator) = &operator {
+                request.extensions_mut().insert(operator.clone());
+            }
             async move {
                 let response = router.call(request).await;
                 drop(busy);

@@ -6,9 +6,10 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use super::records::{self, Denial, NODES, NodeEntry};
+use super::records::{self, NODES, NodeEntry};
 use super::store::Store;
 use crate::error::Result;
+use crate::protocol::admin::Denial;
 
 /// How often what was gathered is written. What is lost with a crash is lost from the list of nodes only: registrations
 /// and records are written at once.
@@ -49,11 +50,13 @@ impl Nodes {
             let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
             std::mem::take(&mut *pending)
         };
-        let mut changes = Vec::with_capacity(pending.len());
-        for (ek, note) in pending {
-            let Some(old) = store.get(&format!("{NODES}{ek}"))? else {
-                continue;
-            };
+        let (keys, notes): (Vec<String>, Vec<Note>) = pending
+            .into_iter()
+            .map(|(ek, note)| (format!("{NODES}{ek}"), note))
+            .unzip();
+        let mut changes = Vec::with_capacity(notes.len());
+        for (old, note) in store.get_all(&keys)?.into_iter().zip(notes) {
+            let Some(old) = old else { continue };
             let mut entry: NodeEntry = records::parse(&old)?;
             if let Some(seen) = note.seen {
                 entry = NodeEntry {

@@ -9,6 +9,7 @@ use super::volume_id::VolumeId;
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::protocol::VolumeRecord;
+use crate::protocol::admin::Denial;
 
 /// What keys of volumes start with; the UUID follows.
 pub const VOLUMES: &str = "volume/";
@@ -49,18 +50,6 @@ pub struct NodeEntry {
     pub denial: Option<Denial>,
 }
 
-/// Why a node got nothing.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Denial {
-    /// When, seconds since 1970.
-    pub at_s: u64,
-    /// The check that failed.
-    pub check: String,
-    /// What differed.
-    pub why: String,
-}
-
 /// Whose a volume is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Registered {
@@ -77,10 +66,17 @@ pub fn register(
     node: &NodeEntry,
     volumes: &[(VolumeId, Role)],
 ) -> Result<Vec<Registered>> {
+    let node_key = format!("{NODES}{ek}");
+    let mut keys: Vec<String> = volumes
+        .iter()
+        .map(|(id, _)| format!("{VOLUMES}{id}"))
+        .collect();
+    keys.push(node_key.clone());
+    let mut known = store.get_all(&keys)?;
+    let is_known = known.pop().flatten().is_some();
     let mut new = Vec::new();
     let mut found = Vec::new();
-    for (id, role) in volumes {
-        let key = format!("{VOLUMES}{id}");
+    for (((_, role), key), known) in volumes.iter().zip(keys).zip(known) {
         let entry = VolumeEntry {
             ek: ek.to_owned(),
             role: *role,
@@ -90,20 +86,18 @@ pub fn register(
                 epoch: 0,
             },
         };
-        if let Some(entry) = store.get(&key)? {
-            found.push(parse(&entry)?);
+        if let Some(known) = known {
+            found.push(parse(&known)?);
         } else {
             new.push((key, text(&entry)?));
             found.push(entry);
         }
     }
-    let key = format!("{NODES}{ek}");
-    let is_known = store.get(&key)?.is_some();
     // A volume of somebody else comes to nothing, so nothing is registered beside it.
     let theirs = found.iter().any(|volume: &VolumeEntry| volume.ek != ek);
     if !theirs && (!is_known || !new.is_empty()) {
         if !is_known {
-            new.push((key, text(node)?));
+            new.push((node_key, text(node)?));
         }
         let made = store.create(&new)?;
         for ((key, _), there) in new.iter().zip(made) {

@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::admin;
 use super::audit::SYNC_EVERY;
 use super::config::Config;
 use super::files::Files;
@@ -38,6 +39,8 @@ pub struct Bound {
     pub address: SocketAddr,
     /// Where health and metrics are told.
     pub operations: Option<SocketAddr>,
+    /// Where operators connect.
+    pub admin: Option<SocketAddr>,
 }
 
 /// Runs the service until it is told to stop.
@@ -102,6 +105,13 @@ pub async fn bind(config: Config) -> Result<Bound> {
         operations = Some(address);
         listeners.push(listener(socket, None, http::operations(shared)));
     }
+    let mut admin_address = None;
+    if let (Some(at), Some(tls)) = (&config.admin, files.admin_tls()) {
+        let (socket, address) = listen(at.listen).await?;
+        admin_address = Some(address);
+        let router = admin::router(Arc::clone(&service));
+        listeners.push(listener(socket, Some(tls), router));
+    }
     Ok(Bound {
         config: Arc::new(config),
         service,
@@ -109,6 +119,7 @@ pub async fn bind(config: Config) -> Result<Bound> {
         listeners,
         address,
         operations,
+        admin: admin_address,
     })
 }
 

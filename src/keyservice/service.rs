@@ -16,13 +16,13 @@ use super::limits::{Rate, peer};
 use super::master::Master;
 use super::metrics::Metrics;
 use super::nodes::Nodes;
-use super::records::Denial;
 use super::session::{self, Session};
 use super::store::Store;
 use super::{attest, auth, release};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
 use crate::pcr::Bank;
+use crate::protocol::admin::Denial;
 
 /// The longest reason that is written down, in characters: it may quote what a machine sent.
 const WHY_LEN_MAX: usize = 2000;
@@ -256,6 +256,7 @@ impl Service {
             image: trail.image.as_deref(),
             check: refused.map(|refused| refused.check),
             why: why.as_deref(),
+            operator: None,
         })
     }
 }

@@ -4,6 +4,8 @@
 //! A key that is absent can be created, and a value that was read can be swapped or removed as long as nobody changed it
 //! since. There is no other write. Calls block; they belong on threads that may.
 
+pub mod etcd;
+mod etcd_json;
 pub mod sqlite;
 
 use super::config::StoreAt;
@@ -25,6 +27,8 @@ pub struct Entry {
 pub enum Store {
     /// In a database of this machine.
     Sqlite(sqlite::Sqlite),
+    /// In a cluster of etcd.
+    Etcd(etcd::Etcd),
 }
 
 impl Store {
@@ -32,6 +36,7 @@ impl Store {
     pub fn open(at: &StoreAt) -> Result<Self> {
         match at {
             StoreAt::Sqlite(path) => sqlite::Sqlite::open(path.as_path()).map(Self::Sqlite),
+            StoreAt::Etcd(at) => etcd::Etcd::open(at).map(Self::Etcd),
         }
     }
 
@@ -39,6 +44,15 @@ impl Store {
     pub fn get(&self, key: &str) -> Result<Option<Entry>> {
         match self {
             Self::Sqlite(store) => store.get(key),
+            Self::Etcd(store) => store.get(key),
+        }
+    }
+
+    /// The values of `keys`, in the same order.
+    pub fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        match self {
+            Self::Sqlite(store) => store.get_all(keys),
+            Self::Etcd(store) => store.get_all(keys),
         }
     }
 
@@ -49,6 +63,7 @@ impl Store {
     pub fn create(&self, new: &[(String, Vec<u8>)]) -> Result<Vec<Option<Entry>>> {
         match self {
             Self::Sqlite(store) => store.create(new),
+            Self::Etcd(store) => store.create(new),
         }
     }
 
@@ -57,6 +72,7 @@ impl Store {
     pub fn swap(&self, changes: &[(Entry, Vec<u8>)]) -> Result<Vec<bool>> {
         match self {
             Self::Sqlite(store) => store.swap(changes),
+            Self::Etcd(store) => store.swap(changes),
         }
     }
 
@@ -64,6 +80,7 @@ impl Store {
     pub fn remove(&self, old: &Entry) -> Result<bool> {
         match self {
             Self::Sqlite(store) => store.remove(old),
+            Self::Etcd(store) => store.remove(old),
         }
     }
 
@@ -72,6 +89,7 @@ impl Store {
     pub fn list(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<Entry>> {
         match self {
             Self::Sqlite(store) => store.list(prefix, after, limit),
+            Self::Etcd(store) => store.list(prefix, after, limit),
         }
     }
 }

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{EphemeralKey, Jwe};
+use crate::agreement::agree;
 use crate::error::{Doing, Error, Result};
 use crate::key::{Secret, fill_random};
 
@@ -91,7 +92,8 @@ impl EphemeralKeyPair {
             .ok_or("ciphertext: expected base64url")?;
         let mut content = Zeroizing::new(content);
         let mut content_key = Zeroizing::new([0; LEN]);
-        wrapping(&self.0, &theirs)
+        let shared = diffie_hellman(self.0.to_nonzero_scalar(), theirs.as_affine());
+        wrapping(shared.raw_secret_bytes())
             .unwrap_key(&wrapped, content_key.as_mut())
             .ok()
             .ok_or("its content key was not wrapped for this node")?;
@@ -138,16 +140,16 @@ impl Jwe {
         if content.expose().len() > CONTENT_LEN_MAX {
             return Err(Error::failure("there is too much to encrypt"));
         }
-        let ours = EphemeralKeyPair::generate()?;
-        let header =
-            serde_json::to_vec(&Header::of(&ours.0.public_key())).map_err(Error::failure)?;
+        let ours = agree(&theirs)?;
+        let [x, y] = [ours.x, ours.y].map(|bytes| Base64UrlUnpadded::encode_string(&bytes));
+        let header = serde_json::to_vec(&Header::of(x, y)).map_err(Error::failure)?;
         let protected = Base64UrlUnpadded::encode_string(&header);
         let mut content_key = Zeroizing::new([0; LEN]);
         fill_random(content_key.as_mut())?;
         let mut iv = [0; IV_LEN];
         fill_random(&mut iv)?;
         let mut wrapped = [0; WRAPPED_LEN];
-        wrapping(&ours.0, &theirs)
+        wrapping(&ours.shared[..])
             .wrap_key(content_key.as_ref(), &mut wrapped)
             .map_err(|error| Error::failure(format_args!("AES-KW: {error}")))?;
         let mut ciphertext = content.expose().to_vec();
@@ -195,8 +197,7 @@ struct Epk {
 }
 
 impl Header {
-    fn of(key: &PublicKey) -> Self {
-        let (x, y) = coordinates(key);
+    fn of(x: String, y: String) -> Self {
         Self {
             alg: ALG.into(),
             enc: ENC.into(),
@@ -267,10 +268,9 @@ fn exactly<const N: usize>(text: &str) -> Option<[u8; N]> {
     (decoded.len() == N).then_some(bytes)
 }
 
-/// The key that wraps the content key.
-fn wrapping(ours: &SecretKey, theirs: &PublicKey) -> KwAes256 {
-    let shared = diffie_hellman(ours.to_nonzero_scalar(), theirs.as_affine());
-    let key = Zeroizing::new(concat_kdf(shared.raw_secret_bytes(), ALG, [b"", b""], 256));
+/// The key that wraps the content key, from what both sides agreed on.
+fn wrapping(shared: &[u8]) -> KwAes256 {
+    let key = Zeroizing::new(concat_kdf(shared, ALG, [b"", b""], 256));
     KwAes256::new(&(*key).into())
 }
 

@@ -32,9 +32,14 @@ pub(super) enum Trust {
 
 /// Makes TLS connections on top of TCP ones.
 #[derive(Debug)]
-pub(super) struct TlsConnector(Arc<ClientConfig>);
+pub(crate) struct TlsConnector(Arc<ClientConfig>);
 
 impl TlsConnector {
+    /// Connections as `config` describes them.
+    pub(crate) fn with(config: ClientConfig) -> Self {
+        Self(Arc::new(config))
+    }
+
     pub(super) fn new(trust: &Trust) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -62,7 +67,7 @@ impl TlsConnector {
         let mut config = builder.with_no_client_auth();
         // A ticket would be kept longer than this boot's keys are needed.
         config.resumption = rustls::client::Resumption::disabled();
-        Ok(Self(Arc::new(config)))
+        Ok(Self::with(config))
     }
 }
 
@@ -167,7 +172,7 @@ fn to_io(error: rustls::Error) -> std::io::Error {
 }
 
 /// One connection.
-pub(super) struct TlsTransport {
+pub(crate) struct TlsTransport {
     buffers: LazyBuffers,
     stream: StreamOwned<ClientConnection, TransportAdapter>,
 }

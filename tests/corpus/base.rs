@@ -48,32 +48,40 @@ impl Bases {
     /// Without device-mapper it makes no volume with integrity. It does make keyslots for keys of any length that belong to
     /// no segment; the segment, which is only words, is put around them.
     pub(crate) fn real(place: &Path) -> Self {
-        let [disk, key, passphrase] =
-            ["made.img", "volume.key", "passphrase"].map(|name| place.join(name));
+        let [disk, key, passphrase, sealed] =
+            ["made.img", "volume.key", "passphrase", "sealed"].map(|name| place.join(name));
         let disk_file = std::fs::File::create(&disk).unwrap();
         disk_file.set_len(32 << 20).unwrap();
         std::fs::write(&key, volume_key().expose()).unwrap();
         std::fs::write(&passphrase, PASSPHRASE).unwrap();
-        let run = |words: &str| {
+        // What a TPM would give, and nobody has here.
+        std::fs::write(&sealed, Base64::encode_string(&PASSPHRASE)).unwrap();
+        let run = |words: &str, added: &[&Path]| {
             let mut command = Command::new("cryptsetup");
             command
                 .args(words.split(' '))
                 .args(["--batch-mode", "--key-file"])
                 .args([&passphrase, &disk])
-                .args(words.starts_with("luksAddKey").then_some(&passphrase))
+                .args(added)
                 .stdin(Stdio::null());
             let output = command.output().expect("cryptsetup is installed");
             let said = String::from_utf8_lossy(&output.stderr).into_owned();
             assert!(output.status.success(), "cryptsetup {words}: {said}");
         };
         let cheap = "--pbkdf pbkdf2 --hash sha512 --pbkdf-force-iterations 1000";
-        run(&format!("luksFormat --type luks2 --key-slot 9 {cheap}"));
+        run(
+            &format!("luksFormat --type luks2 --key-slot 9 {cheap}"),
+            &[],
+        );
         let key = key.display();
         let add = format!("luksAddKey --unbound --key-size 768 --volume-key-file {key}");
-        run(&format!("{add} --key-slot 0 {cheap}"));
-        run(&format!("{add} --key-slot 1 {cheap}"));
+        run(&format!("{add} --key-slot 0 {cheap}"), &[&passphrase]);
+        run(&format!("{add} --key-slot 1 {cheap}"), &[&sealed]);
         let least = "--pbkdf-force-iterations 4 --pbkdf-memory 32 --pbkdf-parallel 1";
-        run(&format!("{add} --key-slot 2 --pbkdf argon2id {least}"));
+        run(
+            &format!("{add} --key-slot 2 --pbkdf argon2id {least}"),
+            &[&passphrase],
+        );
 
         let bytes = std::fs::read(&disk).unwrap();
         let json = Draft::new(bytes[..draft::DRAFT_LEN].to_vec()).json();

@@ -2,9 +2,9 @@
 //! `nightlatchd` as a program: its commands, its signals, and what is left when it is killed.
 
 #[path = "../../src/keyservice/tests/caller.rs"]
-mod caller;
+pub(crate) mod caller;
 #[path = "../../src/keyservice/tests/machine.rs"]
-mod machine;
+pub(crate) mod machine;
 
 use std::fs;
 use std::net::{SocketAddr, TcpListener};
@@ -22,18 +22,18 @@ use nightlatch::config::Role;
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// How long the program may take to start or to stop on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
-const MACHINES: u32 = 32;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const MACHINES: u32 = 32;
 
-struct Daemon {
-    directory: PathBuf,
-    at: SocketAddr,
-    caller: Caller,
+pub(crate) struct Daemon {
+    pub(crate) directory: PathBuf,
+    pub(crate) at: SocketAddr,
+    pub(crate) caller: Caller,
     child: Option<Child>,
 }
 
 impl Daemon {
-    fn prepared() -> Self {
+    pub(crate) fn prepared() -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nightlatchd-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -73,14 +73,14 @@ impl Daemon {
         }
     }
 
-    fn config(&self) -> String {
+    pub(crate) fn config(&self) -> String {
         self.directory
             .join("nightlatchd.toml")
             .display()
             .to_string()
     }
 
-    fn start(&mut self) {
+    pub(crate) fn start(&mut self) {
         let child = command()
             .args(["serve", "--config", &self.config()])
             .stdin(Stdio::null())
@@ -105,7 +105,7 @@ impl Daemon {
         }
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let id = self.child.as_ref().unwrap().id().to_string();
         let sent = Command::new("kill")
             .args(["-s", name, &id])
@@ -114,7 +114,7 @@ impl Daemon {
         assert!(sent.success());
     }
 
-    fn wait(&mut self) -> std::process::ExitStatus {
+    pub(crate) fn wait(&mut self) -> std::process::ExitStatus {
         self.child.take().unwrap().wait().unwrap()
     }
 }
@@ -137,7 +137,7 @@ fn run(arguments: &[&str]) -> Output {
     command().args(arguments).output().unwrap()
 }
 
-fn uuid(number: u32) -> String {
+pub(crate) fn uuid(number: u32) -> String {
     format!("a6c7535f-0a9f-4c23-9524-{number:012x}")
 }
 
@@ -192,7 +192,7 @@ fn a_kill_in_the_middle_of_a_storm_loses_no_volume_that_was_acknowledged() {
 }
 
 /// Whether a machine is admitted to a volume; nothing where there was no answer.
-fn is_admitted(caller: &Caller, owner: u32, number: u32) -> Option<bool> {
+pub(crate) fn is_admitted(caller: &Caller, owner: u32, number: u32) -> Option<bool> {
     let machine = Machine::new(owner);
     let body = serde_json::to_vec(&machine.introduction()).unwrap();
     let heard = caller.send("POST", "/kbs/v0/auth", None, &body).ok()?;

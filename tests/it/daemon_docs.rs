@@ -7,15 +7,36 @@ use crate::markdown::{quoted, rows, section};
 use crate::sources::read;
 
 const LEAST: &str = "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\n";
-const TABLES: [&str; 6] = ["", "tls", "secret", "store", "session", "limits"];
+const ADMIN: &str =
+    "[admin]\nlisten = \"[::1]:1\"\ncertificate = \"/c\"\nkey = \"/k\"\nclient-ca = \"/a\"\n";
+const TABLES: [&str; 8] = [
+    "",
+    "tls",
+    "admin",
+    "secret",
+    "store",
+    "store.etcd",
+    "session",
+    "limits",
+];
+
+/// The least configuration that has `table`.
+fn least(table: &str) -> String {
+    match table {
+        "" | "tls" | "store" => LEAST.to_owned(),
+        "admin" => format!("{LEAST}{ADMIN}"),
+        "store.etcd" => format!("{LEAST}[store.etcd]\nendpoints = [\"http://127.0.0.1:1\"]\n"),
+        _ => format!("{LEAST}[{table}]\n"),
+    }
+}
 
 fn parsed(key: &str, value: &str) -> Result<Config, String> {
-    let (table, short) = key.split_once('.').unwrap_or(("", key));
+    let (table, short) = key.rsplit_once('.').unwrap_or(("", key));
     let line = format!("{short} = {value}\n");
     let text = match table {
         "" => format!("{line}{LEAST}"),
-        "tls" => format!("{LEAST}{line}"),
-        _ => format!("{LEAST}[{table}]\n{line}"),
+        "store" => format!("{LEAST}[store]\n{line}"),
+        _ => format!("{}{line}", least(table)),
     };
     Config::parse(&text).map_err(|error| error.to_string())
 }
@@ -43,7 +64,6 @@ fn the_table_of_the_key_service_has_every_key_and_its_default() {
     let readme = read("README.md");
     let rows = rows(section(&readme, "### nightlatchd.toml"));
     let mut documented = Vec::new();
-    let least = format!("{:?}", Config::parse(LEAST).unwrap());
     for row in &rows {
         let [key, default, _meaning] = row.as_slice() else {
             panic!("not three cells: {row:?}");
@@ -51,10 +71,14 @@ fn the_table_of_the_key_service_has_every_key_and_its_default() {
         let key = quoted(key)[0];
         documented.push(key.to_owned());
         if let [value] = quoted(default)[..] {
+            let (table, _) = key.rsplit_once('.').unwrap_or_default();
+            let least = format!("{:?}", Config::parse(&least(table)).unwrap());
             let set = format!("{:?}", parsed(key, value).unwrap());
             assert_eq!(set, least, "{key} is not {value}");
         }
-        assert_eq!(default == "required", key.starts_with("tls."), "{key}");
+        let is_required = ["tls.", "admin.", "store.etcd.endpoints"];
+        let is_required = is_required.iter().any(|start| key.starts_with(start));
+        assert_eq!(default == "required", is_required, "{key}");
     }
     documented.sort();
     assert_eq!(documented, keys());

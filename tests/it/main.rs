@@ -16,4 +16,6 @@ mod daemon_docs;
 mod docs;
 mod markdown;
 mod modules;
+mod operators;
+mod replicas;
 mod sources;

@@ -5,12 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How a crate is brought in, and the only place that does.
-const ONLY_USERS: [(&str, &str); 5] = [
+const ONLY_USERS: [(&str, &str); 6] = [
     ("use tss_esapi::", "src/tpm"),
     ("use libcryptsetup_rs::", "src/volume/luks.rs"),
     ("use devicemapper::", "src/volume/table.rs"),
     ("use zbus::", "src/handoff"),
     ("use rusqlite::", "src/keyservice/store/sqlite.rs"),
+    ("use maud::", "src/keyservice/admin/page.rs"),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The policy as it is written, TOML.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Deserialize;
 
@@ -170,7 +170,7 @@ impl Endorsement {
         Authorities::from_pem(&all(&self.roots)?, &all(&self.intermediates)?).map_err(Error::config)
     }
 
-    fn enrolled(&self) -> Result<Vec<[u8; 32]>> {
+    fn enrolled(&self) -> Result<HashSet<[u8; 32]>> {
         self.enrolled
             .iter()
             .map(|Hex(id)| {

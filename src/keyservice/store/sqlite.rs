@@ -65,6 +65,11 @@ impl Sqlite {
             .doing("reading from the store")
     }
 
+    pub(super) fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        self.read(|connection| keys.iter().map(|key| get(connection, key)).collect())
+            .doing("reading from the store")
+    }
+
     pub(super) fn list(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<Entry>> {
         self.read(|connection| {
             connection

@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What operators see and change: [`crate::protocol::admin`], and a page for people.
+//!
+//! Whoever gets here has shown a certificate that the operators' authority vouches for. The page changes nothing, so
+//! no other site can make a browser with such a certificate do harm: what is not `GET` or `HEAD` needs a preflight.
+
+mod fleet;
+mod page;
+mod recent;
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Path, RawQuery, State};
+use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
+use axum::http::{Response, StatusCode};
+use axum::routing::get;
+use axum::{Router, response::IntoResponse as _};
+use log::error;
+use rustls::pki_types::CertificateDer;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use x509_cert::Certificate;
+use x509_cert::der::Decode as _;
+
+use super::http::{From, blocking, with_kind};
+use super::service::Service;
+use crate::error::{Error, Exit};
+use crate::protocol::admin::{NODES_PATH, PAGE_MAX, Trouble, VOLUMES_PATH};
+
+/// The paths.
+pub fn router(service: Arc<Service>) -> Router {
+    let desk = Desk {
+        service,
+        summary: Arc::default(),
+    };
+    Router::new()
+        .route("/", get(status))
+        .route(NODES_PATH, get(nodes))
+        .route(
+            &format!("{NODES_PATH}/{{ek}}"),
+            get(node).delete(forget_node),
+        )
+        .route(VOLUMES_PATH, get(volumes))
+        .route(
+            &format!("{VOLUMES_PATH}/{{uuid}}"),
+            get(volume).delete(forget_volume),
+        )
+        .fallback(|| async { trouble(StatusCode::NOT_FOUND, "there is no such path") })
+        .with_state(desk)
+}
+
+/// Who asks: the name in the certificate and the start of the certificate's digest.
+#[derive(Clone, Debug)]
+pub struct Operator(Arc<str>);
+
+impl Operator {
+    /// From the certificates that were shown, the operator's own first.
+    #[must_use]
+    pub fn of(chain: &[CertificateDer<'_>]) -> Option<Self> {
+        let own = chain.first()?;
+        let digest = hex::encode(Sha256::digest(own));
+        let name = Certificate::from_der(own)
+            .map(|certificate| certificate.tbs_certificate().subject().to_string())
+            .unwrap_or_default();
+        let short: String = digest.chars().take(16).collect();
+        Some(Self(format!("{name} ({short})").trim().into()))
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Desk {
+    service: Arc<Service>,
+    summary: Arc<fleet::Cached>,
+}
+
+/// Which part of a list: after what, and how many. What a query says beside that means nothing.
+fn part(query: Option<&str>) -> (String, u32) {
+    let pairs = query.unwrap_or_default().split('&');
+    let mut part = (String::new(), PAGE_MAX);
+    for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
+        match name {
+            // Ids need no escapes.
+            "after" => value.clone_into(&mut part.0),
+            "limit" => part.1 = value.parse().unwrap_or(PAGE_MAX).clamp(1, PAGE_MAX),
+            _ => {}
+        }
+    }
+    part
+}
+
+async fn status(State(desk): State<Desk>) -> Response<Body> {
+    let done = blocking(move || {
+        let summary = desk.summary.get(&desk.service.store)?;
+        let events = recent::events(&desk.service.audit)?;
+        Ok(page::draw(&page::View {
+            now_s: super::audit::now_s(),
+            summary: &summary,
+            events: &events,
+        }))
+    });
+    match done.await.and_then(|done| done) {
+        Ok(html) => {
+            let response = Response::new(Body::from(html));
+            let mut response = with_kind("text/html; charset=utf-8", response);
+            let headers = response.headers_mut();
+            if let Ok(policy) = HeaderValue::from_str(&page::content_security_policy()) {
+                headers.insert(CONTENT_SECURITY_POLICY, policy);
+            }
+            headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+            response
+        }
+        Err(error) => failed(&error),
+    }
+}
+
+async fn nodes(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (after, limit) = part(query.as_deref());
+    told(move || fleet::nodes(&desk.service.store, &after, limit)).await
+}
+
+async fn volumes(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (after, limit) = part(query.as_deref());
+    told(move || fleet::volumes(&desk.service.store, &after, limit)).await
+}
+
+async fn node(State(desk): State<Desk>, Path(ek): Path<String>) -> Response<Body> {
+    told(move || fleet::node(&desk.service.store, &ek)).await
+}
+
+async fn volume(State(desk): State<Desk>, Path(uuid): Path<String>) -> Response<Body> {
+    told(move || fleet::volume(&desk.service.store, &uuid)).await
+}
+
+async fn forget_node(
+    State(desk): State<Desk>,
+    Extension(operator): Extension<Operator>,
+    Extension(from): Extension<From>,
+    Path(ek): Path<String>,
+) -> Response<Body> {
+    told(move || fleet::forget_node(&desk.service, &by(&operator, from), &ek)).await
+}
+
+async fn forget_volume(
+    State(desk): State<Desk>,
+    Extension(operator): Extension<Operator>,
+    Extension(from): Extension<From>,
+    Path(uuid): Path<String>,
+) -> Response<Body> {
+    told(move || fleet::forget_volume(&desk.service, &by(&operator, from), &uuid)).await
+}
+
+fn by(operator: &Operator, from: From) -> fleet::By {
+    fleet::By {
+        operator: operator.0.to_string(),
+        peer: from.0.to_canonical().to_string(),
+    }
+}
+
+/// Runs `work` where it may block and writes its answer.
+async fn told<T: Serialize + Send + 'static>(
+    work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
+) -> Response<Body> {
+    let done = blocking(work).await.and_then(|done| done);
+    let text = done.and_then(|value| serde_json::to_vec(&value).map_err(Error::failure));
+    match text {
+        Ok(text) => with_kind("application/json", Response::new(Body::from(text))),
+        Err(error) => failed(&error),
+    }
+}
+
+/// An operator may know why. What was asked for and is not there, or is no name at all, is refused.
+fn failed(error: &Error) -> Response<Body> {
+    match error.exit() {
+        Exit::Refused => trouble(StatusCode::NOT_FOUND, &error.to_string()),
+        Exit::Temporary => {
+            error!("admin: {error}");
+            trouble(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+        }
+        Exit::Failure | Exit::Usage | Exit::Unavailable | Exit::Config => {
+            error!("admin: {error}");
+            trouble(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+        }
+    }
+}
+
+fn trouble(status: StatusCode, error: &str) -> Response<Body> {
+    let trouble = Trouble {
+        error: error.to_owned(),
+    };
+    let text = serde_json::to_vec(&trouble).unwrap_or_default();
+    let response = with_kind("application/json", Response::new(Body::from(text)));
+    (status, response).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_a_part_of_a_list() {
+        let at = |query: &str| part(Some(query));
+        assert_eq!(part(None), (String::new(), PAGE_MAX));
+        assert_eq!(at("after=ab&limit=7"), ("ab".into(), 7));
+        for (limit, expected) in [("0", 1), ("999999", PAGE_MAX), ("x", PAGE_MAX)] {
+            assert_eq!(at(&format!("limit={limit}")), (String::new(), expected));
+        }
+    }
+}

@@ -1,0 +1,344 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The page for people: one document, no script, nothing from elsewhere. maud escapes all that is put into it.
+
+use base64ct::{Base64, Encoding as _};
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use sha2::{Digest as _, Sha256};
+
+use super::fleet::Summary;
+use super::recent::{Event, SHOWN_MAX};
+use crate::keyservice::audit;
+use crate::protocol::admin::{NODES_PATH, Node, VOLUMES_PATH};
+
+const STYLE: &str = include_str!("page.css");
+
+/// Denials that are shown at the top.
+const DENIALS_MAX: usize = 10;
+
+/// How much of an endorsement key's id is shown; the rest is in its title.
+const SHORT_LEN: usize = 12;
+
+/// What there is to show.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    pub(super) now_s: u64,
+    pub(super) summary: &'a Summary,
+    /// The latest first.
+    pub(super) events: &'a [Event],
+}
+
+/// What a browser may do with the page: use its style, and nothing else.
+pub(super) fn content_security_policy() -> String {
+    let style = Base64::encode_string(&Sha256::digest(STYLE));
+    format!(
+        "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
+         frame-ancestors 'none'"
+    )
+}
+
+/// The page.
+pub(super) fn draw(view: &View<'_>) -> String {
+    let denials: Vec<&Event> = of(view.events, &["denial"], DENIALS_MAX);
+    let others = of(
+        view.events,
+        &["admission", "release", "report", "forget", "failure"],
+        SHOWN_MAX,
+    );
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                title { "nightlatchd: nodes and keys" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                a.skip href="#main" { "Skip to the content" }
+                header {
+                    h1 { "nightlatchd" }
+                    p { "version " (env!("CARGO_PKG_VERSION")) ", as of " (moment(view.now_s)) }
+                    nav aria-label="As JSON" {
+                        a href=(NODES_PATH) { "all nodes" }
+                        a href=(VOLUMES_PATH) { "all volumes" }
+                    }
+                }
+                main #main {
+                    (numbers(view.summary))
+                    section aria-labelledby="denials" {
+                        h2 #denials { "Denials" }
+                        (denied(&denials))
+                    }
+                    section aria-labelledby="nodes" {
+                        h2 #nodes { "Last boots" }
+                        (nodes(view.now_s, view.summary))
+                    }
+                    section aria-labelledby="events" {
+                        h2 #events { "Releases" }
+                        p { "What this replica gave out and was told, the latest first." }
+                        (events(&others))
+                    }
+                }
+                footer { "Times are UTC. The audit log has every line; nightlatchctl nodes shows and forgets nodes." }
+            }
+        }
+    }
+    .into_string()
+}
+
+fn of<'a>(events: &'a [Event], kinds: &[&str], max: usize) -> Vec<&'a Event> {
+    let wanted = events
+        .iter()
+        .filter(|event| kinds.contains(&event.kind.as_str()));
+    wanted.take(max).collect()
+}
+
+fn numbers(summary: &Summary) -> Markup {
+    let denied = if summary.denied > 0 { "bad" } else { "" };
+    html! {
+        h2.hidden { "Numbers" }
+        dl.numbers {
+            div { dt { "nodes" } dd { (summary.nodes) } }
+            div { dt { "booted within a day" } dd { (summary.booted_today) } }
+            div class=(denied) { dt { "denied since they last booted" } dd { (summary.denied) } }
+            div { dt { "volumes" } dd { (summary.volumes) } }
+        }
+    }
+}
+
+fn denied(events: &[&Event]) -> Markup {
+    if events.is_empty() {
+        return html! { p.nothing { "Nobody was denied in what this replica's log still holds." } };
+    }
+    html! {
+        @for event in events {
+            article.denial {
+                h3 {
+                    span.badge.bad { "denied" }
+                    span { (who(&event.ek)) }
+                    (text_moment(&event.time))
+                }
+                p {
+                    "by check " (event.check) " at step " (event.step) ", from " (event.peer)
+                    @for uuid in &event.volumes { ", volume " code { (uuid) } }
+                }
+                div.why { (difference(&event.why)) }
+            }
+        }
+    }
+}
+
+/// Only white space is added: what was expected and what was found stand below each other.
+fn difference(why: &str) -> String {
+    why.replace("; ", ";\n")
+        .replace(": expected ", ":\n  expected ")
+        .replace(", found ", ",\n  found    ")
+}
+
+fn nodes(now_s: u64, summary: &Summary) -> Markup {
+    if summary.newest.is_empty() {
+        return html! { p.nothing { "No node was admitted yet." } };
+    }
+    html! {
+        @if summary.newest.len() < summary.nodes {
+            p { "The latest " (summary.newest.len()) " of " (summary.nodes) " nodes." }
+        }
+        div.scroll role="region" aria-labelledby="nodes" tabindex="0" {
+            table {
+                thead { tr {
+                    th scope="col" { "Node" }
+                    th scope="col" { "State" }
+                    th scope="col" { "Last boot" }
+                    th scope="col" { "Image" }
+                    th scope="col" { "Address" }
+                    th scope="col" { "Volumes" }
+                } }
+                tbody { @for node in &summary.newest { (row(now_s, node)) } }
+            }
+        }
+    }
+}
+
+fn row(now_s: u64, node: &Node) -> Markup {
+    html! {
+        tr {
+            th scope="row" { a href={ (NODES_PATH) "/" (node.ek) } { (who(&node.ek)) } }
+            td { (state(node)) }
+            td {
+                (moment(node.last_seen_s))
+                small { (ago(now_s, node.last_seen_s)) }
+            }
+            td { (node.image) }
+            td { (node.address) }
+            td {
+                @if node.volumes.is_empty() { "none" }
+                @for volume in &node.volumes {
+                    div {
+                        (volume.role.word()) ", epoch " (volume.record.epoch)
+                        small { code { (volume.uuid) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn state(node: &Node) -> Markup {
+    match &node.denial {
+        Some(denial) if node.is_denied() => html! {
+            span.badge.bad { "denied" }
+            small { (denial.check) " at " (moment(denial.at_s)) }
+        },
+        Some(_) | None => html! { span.badge.good { "admitted" } },
+    }
+}
+
+fn events(events: &[&Event]) -> Markup {
+    if events.is_empty() {
+        return html! { p.nothing { "Nothing in what this replica's log still holds." } };
+    }
+    html! {
+        div.scroll role="region" aria-labelledby="events" tabindex="0" {
+            table {
+                thead { tr {
+                    th scope="col" { "Time" }
+                    th scope="col" { "What" }
+                    th scope="col" { "Node" }
+                    th scope="col" { "From" }
+                    th scope="col" { "About" }
+                } }
+                tbody { @for event in events {
+                    tr {
+                        td { (text_moment(&event.time)) }
+                        td { (badge(&event.kind)) }
+                        th scope="row" { (who(&event.ek)) }
+                        td { (event.peer) }
+                        td { (about(event)) }
+                    }
+                } }
+            }
+        }
+    }
+}
+
+fn badge(event: &str) -> Markup {
+    let class = match event {
+        "release" => "badge good",
+        "failure" => "badge bad",
+        _ => "badge plain",
+    };
+    html! { span class=(class) { (event) } }
+}
+
+fn about(event: &Event) -> Markup {
+    html! {
+        @if !event.resource.is_empty() { code { (event.resource) } " " }
+        @for uuid in &event.volumes { code { (uuid) } " " }
+        @if !event.image.is_empty() { small { "image " (event.image) } }
+        @if !event.operator.is_empty() { small { "by " (event.operator) } }
+        @if !event.why.is_empty() { small { (event.why) } }
+    }
+}
+
+fn who(ek: &str) -> Markup {
+    if ek.is_empty() {
+        return html! { "unknown" };
+    }
+    let short: String = ek.chars().take(SHORT_LEN).collect();
+    html! { code title=(ek) { (short) } }
+}
+
+fn moment(at_s: u64) -> Markup {
+    text_moment(&audit::time(at_s))
+}
+
+/// `2026-11-25T08:12:18Z` without the letters.
+fn text_moment(time: &str) -> Markup {
+    let shown = time.replace('T', " ").replace('Z', "");
+    html! { time datetime=(time) { (shown) } }
+}
+
+fn ago(now_s: u64, at_s: u64) -> String {
+    let seconds = now_s.saturating_sub(at_s);
+    let units = [("day", 86_400), ("hour", 3_600), ("minute", 60)];
+    let unit = units.iter().find_map(|(unit, length)| {
+        let count = seconds.checked_div(*length).filter(|count| *count > 0)?;
+        let plural = if count > 1 { "s" } else { "" };
+        Some(format!("{count} {unit}{plural} ago"))
+    });
+    unit.unwrap_or_else(|| "just now".into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::admin::Denial;
+
+    #[test]
+    fn what_a_node_sends_is_text_on_the_page() {
+        let evil = "<script>alert(1)</script>\"'&";
+        let summary = Summary {
+            nodes: 1,
+            newest: vec![Node {
+                ek: "ab".repeat(32),
+                first_seen_s: 1,
+                last_seen_s: 1,
+                image: evil.into(),
+                address: evil.into(),
+                denial: Some(Denial {
+                    at_s: 2,
+                    check: evil.into(),
+                    why: evil.into(),
+                }),
+                volumes: Vec::new(),
+            }],
+            ..Summary::default()
+        };
+        let event = |kind: &str| Event {
+            kind: kind.into(),
+            time: evil.into(),
+            peer: evil.into(),
+            ek: evil.into(),
+            volumes: vec![evil.into()],
+            resource: evil.into(),
+            image: evil.into(),
+            check: evil.into(),
+            why: format!("command line: expected quiet, found {evil}"),
+            operator: evil.into(),
+            step: evil.into(),
+        };
+        let page = draw(&View {
+            now_s: 3,
+            summary: &summary,
+            events: &[event("denial"), event("release"), event("forget")],
+        });
+        assert!(!page.contains("<script"), "{page}");
+        let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;'&amp;";
+        assert_eq!(
+            page.matches("alert(1)").count(),
+            page.matches(escaped).count()
+        );
+        assert!(page.contains(&format!("found    {escaped}")));
+    }
+
+    #[test]
+    fn times_are_told_in_words_as_well() {
+        assert_eq!(ago(100, 90), "just now");
+        assert_eq!(ago(100, 200), "just now");
+        assert_eq!(ago(3_700, 100), "1 hour ago");
+        assert_eq!(ago(200_000, 100), "2 days ago");
+    }
+
+    #[test]
+    fn only_white_space_is_added_to_a_difference() {
+        let why = "nearest image usual: PCR 11: expected aa or bb, found cc; Secure Boot: expected on, found off";
+        let shown = difference(why);
+        let words = |text: &str| {
+            text.split_whitespace()
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(words(&shown), words(why));
+        assert_eq!(shown.lines().count(), 6);
+    }
+}

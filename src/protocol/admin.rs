@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an operator and a key service say to each other: JSON over TLS, where both show certificates.
+//!
+//! - `GET /v1/nodes?after=EK&limit=N`: a [`Page`] of [`Node`]s in the order of their ids.
+//! - `GET /v1/nodes/EK`: a [`Node`] with its volumes. `DELETE`: it is forgotten with all its volumes ([`Forgotten`]).
+//! - `GET /v1/volumes?after=UUID&limit=N`: a [`Page`] of [`Volume`]s in the order of their UUIDs.
+//! - `GET /v1/volumes/UUID`: a [`Volume`]. `DELETE`: it is forgotten ([`Forgotten`]).
+//!
+//! An error's body is a [`Trouble`].
+
+use serde::{Deserialize, Serialize};
+
+use super::VolumeRecord;
+use crate::config::Role;
+
+/// Below the server's address; the id of an endorsement key may follow.
+pub const NODES_PATH: &str = "/v1/nodes";
+/// Below the server's address; a UUID may follow.
+pub const VOLUMES_PATH: &str = "/v1/volumes";
+/// How many are on a page at most.
+pub const PAGE_MAX: u32 = 1000;
+
+/// A part of a list.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Page<T> {
+    /// What is on it.
+    pub items: Vec<T>,
+    /// What to ask for as `after` to see more; none where this is the end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+}
+
+/// A node, which is its TPM's endorsement key. Times are seconds since 1970.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Node {
+    /// The id of that key, 64 hexadecimal digits.
+    pub ek: String,
+    /// When it was admitted for the first time.
+    pub first_seen_s: u64,
+    /// When it was admitted last.
+    pub last_seen_s: u64,
+    /// What it had booted then, as the policy calls it.
+    pub image: String,
+    /// Where it was.
+    pub address: String,
+    /// The last time it was denied after it had proved its TPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denial: Option<Denial>,
+    /// Its volumes, where one node is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub volumes: Vec<Volume>,
+}
+
+impl Node {
+    /// Whether what it tried last came to nothing; within one second the denial counts.
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.denial
+            .as_ref()
+            .is_some_and(|denial| denial.at_s >= self.last_seen_s)
+    }
+}
+
+/// Why a node got nothing.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Denial {
+    /// When, seconds since 1970.
+    pub at_s: u64,
+    /// The check that failed.
+    pub check: String,
+    /// What differed.
+    pub why: String,
+}
+
+/// A volume, which belongs to the first endorsement key that asked for its key.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Volume {
+    /// Its LUKS UUID.
+    pub uuid: String,
+    /// The id of that endorsement key.
+    pub ek: String,
+    /// What it is for.
+    pub role: Role,
+    /// When it was registered, seconds since 1970.
+    pub registered_s: u64,
+    /// What nodes reported of it.
+    #[serde(flatten)]
+    pub record: VolumeRecord,
+}
+
+/// What is forgotten.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Forgotten {
+    /// The id of the endorsement key.
+    pub ek: String,
+    /// The UUIDs of the volumes, which the next node that asks gets.
+    pub volumes: Vec<String>,
+}
+
+/// Why there is no answer.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Trouble {
+    /// One sentence.
+    pub error: String,
+}
+
+/// Whether `text` is the id of an endorsement key: 64 hexadecimal digits in lower case.
+#[must_use]
+pub fn is_ek(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    text.len() == 64 && text.bytes().all(is_digit)
+}

@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+//! One boot of a node, all on one connection as a node does it.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+
+use crate::caller::{Caller, Heard, Stream, request};
+use crate::machine::{Machine, volume};
+use crate::nightlatch::config::Role;
+use crate::nightlatch::protocol::{ATTEST_PATH, AUTH_PATH, Jwe, RESOURCE_PATH};
+
+/// The key of its volume.
+pub(crate) fn boot(caller: &Caller, machine: &Machine, uuid: &str) -> Vec<u8> {
+    let mut connection = BufReader::new(caller.connect().unwrap());
+    let introduction = serde_json::to_vec(&machine.introduction()).unwrap();
+    let heard = ask(&mut connection, "POST", AUTH_PATH, None, &introduction);
+    let draft = machine.draft(&heard.json(), &[volume(uuid, Role::State, Some(1))]);
+    let evidence = serde_json::to_vec(&draft.request()).unwrap();
+    let session = heard.session();
+    let heard = ask(
+        &mut connection,
+        "POST",
+        ATTEST_PATH,
+        Some(&session),
+        &evidence,
+    );
+    let path = format!("{RESOURCE_PATH}/nightlatch/volume-key/{uuid}");
+    let session = heard.session();
+    let heard = ask(&mut connection, "GET", &path, Some(&session), &[]);
+    let jwe: Jwe = heard.json();
+    draft.ephemeral.open(&jwe).unwrap().expose().to_vec()
+}
+
+fn ask(
+    connection: &mut BufReader<Stream>,
+    method: &str,
+    path: &str,
+    session: Option<&str>,
+    body: &[u8],
+) -> Heard {
+    let bytes = request(method, path, session, body);
+    let text = String::from_utf8(bytes)
+        .unwrap()
+        .replacen("Connection: close\r\n", "", 1);
+    connection.get_mut().write_all(text.as_bytes()).unwrap();
+    connection.get_mut().flush().unwrap();
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        assert!(
+            connection.read_line(&mut head).unwrap() > 0,
+            "hung up: {head}"
+        );
+    }
+    let len = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        name.eq_ignore_ascii_case("content-length")
+            .then(|| value.parse().unwrap())
+    });
+    let mut body = vec![0; len.unwrap()];
+    connection.read_exact(&mut body).unwrap();
+    let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    assert_eq!(status, 200, "{head} {}", String::from_utf8_lossy(&body));
+    Heard { status, head, body }
+}

@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What operators do: `nightlatchctl nodes` against `nightlatchd`, and who is refused.
+
+use std::fs;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair,
+};
+use serde_json::Value;
+
+use crate::daemon::caller::Caller;
+use crate::daemon::machine::Machine;
+use crate::daemon::{Daemon, PATIENCE, is_admitted, uuid};
+
+type Ca = CertifiedIssuer<'static, KeyPair>;
+
+fn ca() -> Ca {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
+}
+
+/// Writes `NAME.pem` and `NAME.key`.
+fn issue(directory: &Path, name: &str, ca: &Ca, usage: ExtendedKeyUsagePurpose) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.extended_key_usages = vec![usage];
+    let certificate = params.signed_by(&key, ca).unwrap();
+    fs::write(directory.join(format!("{name}.pem")), certificate.pem()).unwrap();
+    fs::write(directory.join(format!("{name}.key")), key.serialize_pem()).unwrap();
+}
+
+/// A service with an admin listener.
+pub(crate) struct Admin {
+    pub(crate) daemon: Daemon,
+    pub(crate) at: SocketAddr,
+}
+
+impl Admin {
+    pub(crate) fn start() -> Self {
+        let mut daemon = Daemon::prepared();
+        let directory = daemon.directory.clone();
+        let (ours, theirs) = (ca(), ca());
+        fs::write(directory.join("ours.pem"), ours.pem()).unwrap();
+        fs::write(directory.join("theirs.pem"), theirs.pem()).unwrap();
+        issue(
+            &directory,
+            "admin",
+            &ours,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        );
+        issue(
+            &directory,
+            "alice",
+            &ours,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        issue(
+            &directory,
+            "mallory",
+            &theirs,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        );
+        let at = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap();
+        let top = directory.display();
+        let admin = format!(
+            "[admin]\nlisten = \"{at}\"\ncertificate = \"{top}/admin.pem\"\nkey = \"{top}/admin.key\"\n\
+             client-ca = \"{top}/ours.pem\"\n"
+        );
+        let text = fs::read_to_string(daemon.config()).unwrap();
+        fs::write(daemon.config(), text + &admin).unwrap();
+        daemon.start();
+        Self { daemon, at }
+    }
+
+    /// `nightlatchctl nodes`, as somebody with a certificate.
+    fn nodes_as(&self, who: &str, ca: &str, words: &[&str]) -> Output {
+        let file = |name: String| self.daemon.directory.join(name).display().to_string();
+        Command::new(env!("CARGO_BIN_EXE_nightlatchctl"))
+            .arg("nodes")
+            .args(words)
+            .args(["--server", &format!("https://localhost:{}", self.at.port())])
+            .args(["--cert", &file(format!("{who}.pem"))])
+            .args(["--key", &file(format!("{who}.key"))])
+            .args(["--ca", &file(format!("{ca}.pem"))])
+            .output()
+            .unwrap()
+    }
+
+    fn nodes(&self, words: &[&str]) -> Output {
+        self.nodes_as("alice", "ours", words)
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let output = self.nodes(&[words, &["--json"]].concat());
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    fn audit(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.daemon.directory.join("audit.jsonl")).unwrap();
+        text.lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect()
+    }
+}
+
+#[test]
+fn only_who_the_operators_authority_vouches_for_is_answered() {
+    let admin = Admin::start();
+    let output = admin.nodes(&["list"]);
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stdout.starts_with(b"0 nodes\n"));
+    // Somebody else's operator, and a service that is not the one meant.
+    for (who, ca) in [("mallory", "ours"), ("alice", "theirs")] {
+        assert_refused(&admin.nodes_as(who, ca, &["list"]));
+    }
+    // A certificate of a server is none of an operator.
+    assert_refused(&admin.nodes_as("admin", "ours", &["list"]));
+    // Nobody at all, as a browser without a certificate.
+    let ca = fs::read_to_string(admin.daemon.directory.join("ours.pem")).unwrap();
+    for path in ["/", "/v1/nodes", "/nothing"] {
+        let heard = Caller::new(admin.at, &ca).send("GET", path, None, &[]);
+        assert!(heard.is_err(), "{heard:?}");
+    }
+    // Nodes reach nothing of it at their own listener.
+    let heard = admin.daemon.caller.get("/v1/nodes", None);
+    assert_eq!(heard.status, 404);
+}
+
+/// The service hangs up, and may do so before its reason is read.
+fn assert_refused(output: &Output) {
+    let code = output.status.code().unwrap();
+    assert!(
+        [75, 77].contains(&code) && output.stdout.is_empty(),
+        "{output:?}"
+    );
+}
+
+#[test]
+fn nodes_and_volumes_are_listed_shown_and_forgotten() {
+    let admin = Admin::start();
+    let caller = &admin.daemon.caller;
+    for (machine, number) in [(1, 1), (1, 2), (2, 3)] {
+        assert_eq!(is_admitted(caller, machine, number), Some(true));
+    }
+    let (one, two) = (Machine::new(1).ek_id(), Machine::new(2).ek_id());
+    let listed = admin.json(&["list"]);
+    let mut ids: Vec<&str> = listed["nodes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|node| node["ek"].as_str().unwrap())
+        .collect();
+    ids.sort_unstable();
+    let mut expected = [one.as_str(), two.as_str()];
+    expected.sort_unstable();
+    assert_eq!(ids, expected);
+
+    let shown = admin.json(&["show", &one]);
+    assert_eq!(shown["image"], "usual");
+    assert_eq!(shown["volumes"].as_array().unwrap().len(), 2);
+    assert_eq!(shown["volumes"][1]["uuid"], uuid(2));
+    let text = String::from_utf8(admin.nodes(&["show", &one]).stdout).unwrap();
+    assert!(
+        text.contains(&uuid(1)) && text.contains("from 127.0.0.1"),
+        "{text}"
+    );
+    assert_eq!(admin.json(&["show", &uuid(3)])["ek"], two);
+
+    // A volume that is forgotten belongs to the next that asks, and no other does.
+    assert_eq!(is_admitted(caller, 2, 1), Some(false));
+    let forgotten = admin.json(&["forget", &uuid(1)]);
+    assert_eq!(forgotten["volumes"][0], uuid(1));
+    assert_eq!(is_admitted(caller, 2, 1), Some(true));
+    assert_eq!(is_admitted(caller, 2, 2), Some(false));
+    // So do those of a node that is forgotten.
+    admin.json(&["forget", &one]);
+    assert_eq!(is_admitted(caller, 2, 2), Some(true));
+    let gone = admin.nodes(&["show", &one]);
+    assert_eq!(gone.status.code(), Some(77), "{gone:?}");
+
+    let lines = admin.audit();
+    let forgets: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["event"] == "forget")
+        .collect();
+    assert_eq!(forgets.len(), 2);
+    assert!(
+        forgets[0]["operator"].as_str().unwrap().contains("alice"),
+        "{}",
+        forgets[0]
+    );
+    assert_eq!(
+        (&forgets[1]["ek"], &forgets[1]["volumes"][0]),
+        (&Value::from(one), &Value::from(uuid(2)))
+    );
+}
+
+#[test]
+fn what_is_not_there_or_no_name_is_refused() {
+    let admin = Admin::start();
+    for (words, code) in [
+        (vec!["show", "00"], 2),
+        (vec!["show", "../nodes"], 2),
+        (vec!["forget", "A6C7535F-0A9F-4C23-9524-FED431126906"], 2),
+        (vec!["forget"], 2),
+        (vec!["drop"], 2),
+    ] {
+        let output = admin.nodes(&words);
+        assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
+    }
+    for id in [uuid(9), "ab".repeat(32)] {
+        for verb in ["show", "forget"] {
+            let output = admin.nodes(&[verb, &id]);
+            assert_eq!(output.status.code(), Some(77), "{output:?}");
+        }
+    }
+    assert_eq!(admin.json(&["list"])["nodes"], Value::Array(Vec::new()));
+    assert!(admin.audit().is_empty());
+}
+
+#[test]
+fn a_new_authority_of_operators_is_in_force_soon() {
+    let admin = Admin::start();
+    assert!(admin.nodes(&["list"]).status.success());
+    assert!(
+        !admin
+            .nodes_as("mallory", "ours", &["list"])
+            .status
+            .success()
+    );
+    let top = &admin.daemon.directory;
+    let both = ["ours.pem", "theirs.pem"].map(|name| fs::read_to_string(top.join(name)).unwrap());
+    // The service's own certificate is still vouched for by the first.
+    fs::write(top.join("ours.pem"), both.concat()).unwrap();
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while !admin
+        .nodes_as("mallory", "ours", &["list"])
+        .status
+        .success()
+    {
+        assert!(std::time::Instant::now() < deadline, "the new authority");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert!(admin.nodes(&["list"]).status.success());
+}
