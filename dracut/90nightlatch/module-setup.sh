@@ -19,7 +19,7 @@ depends() {
     ! wants_network || echo systemd-networkd
 }
 
-# Whether a volume has the source `service`.
+# Whether a volume has the source `service`, or the clusterID comes from there.
 wants_network() {
     sed 's/#.*//' "${dracutsysrootdir-}$config" 2>/dev/null | grep -q '"service"'
 }
@@ -63,6 +63,15 @@ install() {
     inst_libdir_file 'ossl-modules/legacy.so'
 
     if wants_network; then
+        # The files that [service] names.
+        local file
+        while read -r file; do
+            inst_simple "$file" || {
+                dfatal "nightlatch: $file is missing, the service could not be recognised"
+                return 1
+            }
+        done < <(sed -n 's/^[[:space:]]*\(ca\|ek-certificate\)[[:space:]]*=[[:space:]]*"\([^"]*\)".*/\2/p' \
+            "${dracutsysrootdir-}$config")
         inst_simple "$moddir/80-nightlatch.network" /usr/lib/systemd/network/80-nightlatch.network
         inst_multiple "$systemdsystemunitdir"/network{,-pre,-online}.target
     fi
