@@ -41,7 +41,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
     CapabilityData, Digest, DigestValues, PcrSelectionList, PcrSelectionListBuilder, PcrSlot,
 };
-use tss_esapi::tcti_ldr::{DeviceConfig, NetworkTPMConfig};
+use tss_esapi::tcti_ldr::DeviceConfig;
 use tss_esapi::{Context, TctiNameConf};
 
 pub use attest::Evidence;
@@ -89,15 +89,7 @@ impl Tpm {
         match tcti {
             Tcti::Auto => open_first(NODES),
             Tcti::Device(path) => open_node(path.as_str()),
-            Tcti::Swtpm { port } => format!("host=127.0.0.1,port={port}")
-                .parse::<NetworkTPMConfig>()
-                .map_err(Error::from)
-                .and_then(|config| connect(TctiNameConf::Swtpm(config)))
-                .map_err(|error| {
-                    Error::unavailable(format_args!(
-                        "no TPM: nothing answers as swtpm on port {port}: {error}"
-                    ))
-                }),
+            Tcti::Swtpm { port } => open_software(*port),
         }
         .doing("opening the TPM")
     }
@@ -349,6 +341,30 @@ fn open_node(path: &str) -> Result<Tpm> {
         .map_err(Error::from)
         .and_then(|config| connect(TctiNameConf::Device(config)))
         .map_err(|error| unavailable(&error))
+}
+
+/// Connects to a software TPM on loopback. tss-esapi reads its address by regular expressions, and these were a quarter of
+/// the initrd's program, so only what is built for tests knows it.
+#[cfg(any(test, feature = "software-tpm"))]
+fn open_software(port: u16) -> Result<Tpm> {
+    format!("host=127.0.0.1,port={port}")
+        .parse::<tss_esapi::tcti_ldr::NetworkTPMConfig>()
+        .map_err(Error::from)
+        .and_then(|config| connect(TctiNameConf::Swtpm(config)))
+        .map_err(|error| {
+            Error::unavailable(format_args!(
+                "no TPM: nothing answers as swtpm on port {port}: {error}"
+            ))
+        })
+}
+
+/// Without the feature there is none.
+#[cfg(not(any(test, feature = "software-tpm")))]
+fn open_software(port: u16) -> Result<Tpm> {
+    Err(Error::config(format_args!(
+        "tpm.tcti: expected a TPM of this machine, found a software TPM on port {port}: \
+         that is for tests, and takes a program built with --features software-tpm"
+    )))
 }
 
 fn connect(tcti: TctiNameConf) -> Result<Tpm> {

@@ -56,7 +56,8 @@ class Build:
 
 def build() -> Build:
     """The test program and, because it is an integration test, the programs it is about."""
-    command = ["cargo", "test", "--locked", "--no-run", "--test", "vm", "--message-format=json"]
+    command = ["cargo", "test", "--locked", "--no-run", "--test", "vm", "--features=software-tpm"]
+    command.append("--message-format=json")
     ended = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=False)
     if ended.returncode != 0:
         raise SystemExit(f"building the cases: cargo ended with {ended.returncode}")

@@ -193,7 +193,7 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
         (
             "///glg==",
             "///glgA=",
-            "tpm2_srk: expected a serialised key object, found another",
+            "tpm2_srk: expected a serialised key object, found something else",
         ),
     ] {
         assert_eq!(

@@ -100,7 +100,7 @@ fn a_policy_other_than_the_configured_one_is_refused() {
     assert_refused(
         tpm.unseal(&sealed, POLICY),
         "unsealing from PCRs 7+11+12 (sha256): \
-         expected a sealed object with the policy in tpm2-policy-hash",
+         expected a sealed object with the policy in tpm2-policy-hash, found another",
     );
 }
 
