@@ -124,7 +124,8 @@ impl Anchor {
             key_id,
             state: State::Provisioning,
             level: volume.level(),
-            acceptance: None,
+            // It is used up when the boot has succeeded: one that begins again makes use of it again, and measures it.
+            acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
         };
         match &mut self.held {
@@ -194,7 +195,9 @@ impl Anchor {
             };
             let new = Entry {
                 state: State::Ready,
-                level: volume.level(),
+                // One that is not anchored any more stays known: a record has no level for it, and no epoch is to be
+                // compared if it comes back.
+                level: volume.level().max(Level::Identity),
                 acceptance: None,
                 checkpoint: *checkpoint,
                 ..old.clone()

@@ -37,10 +37,12 @@ pub struct Proven {
 /// `counter` is the value the TPM's counter has; `entry` is the volume's in a record that exists.
 pub fn permit(entry: Option<&Entry>, counter: u64, seen: Seen) -> Result<Option<Accepted>> {
     match (seen, entry.map(|entry| (entry, entry.state))) {
-        (Seen::Blank, None | Some((_, State::Provisioning)))
-        | (Seen::Volume, Some((_, State::Provisioning | State::Ready))) => Ok(None),
+        (Seen::Blank, None) | (Seen::Volume, Some(_)) => Ok(None),
+        (Seen::Blank, Some((entry, State::Provisioning))) => {
+            Ok(accepted(entry, counter, Accepted::New))
+        }
         (Seen::Interrupted(uuid), Some((entry, State::Provisioning))) if uuid == entry.uuid => {
-            Ok(None)
+            Ok(accepted(entry, counter, Accepted::New))
         }
         (Seen::Blank, Some((entry, State::Ready))) => accepted(entry, counter, Accepted::New)
             .ok_or_else(|| {

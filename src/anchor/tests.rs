@@ -134,6 +134,23 @@ fn a_boot_that_changes_nothing_writes_nothing_but_the_count() {
     assert!(!node.swtpm.commands().contains(&NV_WRITE));
 }
 
+/// The record has no level for it, and the next boot has to be able to read the record.
+#[test]
+fn a_volume_that_is_not_anchored_any_more_leaves_the_record_readable() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    let off = node.config("off");
+    let volumes: Vec<_> = off.volumes().map(|volume| (volume, None)).collect();
+    anchor.settle(&mut tpm, &volumes).unwrap();
+    drop((config, tpm, anchor));
+    let (config, _tpm, anchor) = node.boot("epoch");
+    let volume = config.volumes().next().unwrap();
+    assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+    // It was not counted meanwhile.
+    assert_eq!(anchor.verify(volume, &proven(0)).unwrap(), None);
+}
+
 #[test]
 fn a_first_boot_that_was_interrupted_starts_again_with_another_key() {
     let mut node = Node::new();

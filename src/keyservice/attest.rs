@@ -20,6 +20,9 @@ use crate::protocol::{
 /// How many volumes a machine may have.
 const VOLUMES_MAX: usize = 16;
 
+/// How many characters a UUID has.
+const UUID_LEN: usize = 36;
+
 pub(super) fn answer(
     service: &Service,
     session: Option<&str>,
@@ -31,7 +34,6 @@ pub(super) fn answer(
     let body: AttestRequest = parse(&request.body)?;
     let evidence = &body.tee_evidence;
     let claims = claims(&evidence.additional_evidence)?;
-    trail.volumes = claims.volumes.iter().map(|v| v.uuid.clone()).collect();
     if session::credential_hash(&claims.credential.0) != session.credential_hash {
         return Err(Refused::denied(
             "credential",
@@ -40,6 +42,13 @@ pub(super) fn answer(
         ));
     }
     trail.is_proven = true;
+    // What goes into the audit log has a limit, and who has proven nothing writes nothing of his own there.
+    trail.volumes = claims
+        .volumes
+        .iter()
+        .take(VOLUMES_MAX)
+        .map(|claim| claim.uuid.chars().take(UUID_LEN).collect())
+        .collect();
     service.count_ek(&session.ek)?;
     if body.runtime_data.nonce != session.nonce {
         return Err(Refused::denied("nonce", "the nonce is another session's"));

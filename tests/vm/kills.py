@@ -48,7 +48,7 @@ ENDS = {FIRST: "opened", UNLOCK: "opened", WORKING: "done"}
 # that gets to its volume, at the latest at the last one. The first boot says how long the first phase takes.
 NODES: tuple[tuple[str | None, ...], ...] = (
     (None, WORKING, UNLOCK, WORKING, UNLOCK, None),
-    (FIRST, FIRST, WORKING, UNLOCK, WORKING, None),
+    (FIRST, FIRST, WORKING, UNLOCK, UNLOCK, None),
     (FIRST, FIRST, FIRST, WORKING, UNLOCK, WORKING, None),
 )
 # One for each processor; a machine has one of its own.

@@ -52,6 +52,8 @@ const GLOBAL_VARIABLE: [u8; 16] = [
 ];
 /// A separator where the firmware saw no error (section 10.4.1).
 const SEPARATORS: [[u8; 4]; 2] = [[0; 4], [0xff; 4]];
+/// The type of the event that nightlatch's clusterID is, with its bytes in hexadecimal digits.
+pub(super) const CLUSTER_ID_EVENT: &str = "nightlatch-cluster-id";
 /// Media device path, file path (UEFI, section 10.3.5.4).
 const FILE_PATH: (u8, u8) = (4, 4);
 
@@ -67,7 +69,8 @@ pub(super) fn events(bank: Bank, entries: &[&Entry]) -> Vec<Event> {
         let in_image = entry.pcr == Pcr::KERNEL_IMAGE.index();
         let name = if in_image { section.take() } else { None };
         let what = match (&entry.source, name) {
-            (Source::Firmware { kind: EV_IPL, .. }, Some(name)) => What::Section(name),
+            // Whatever the log calls it: the name before it was proven.
+            (_, Some(name)) => What::Section(name),
             (Source::Firmware { kind, data }, _) => {
                 let proves = |bytes: &[u8]| bank.hash(bytes) == digest;
                 let what = firmware(entry.pcr, *kind, data, &proves);
@@ -127,13 +130,13 @@ fn userspace(bank: Bank, digest: &[u8], source: &Source) -> What {
         return What::Separator;
     };
     let (kind, text) = (kind.clone(), text.clone());
-    let is_proven = preimage
-        .as_ref()
-        .is_some_and(|bytes| bank.hash(bytes) == digest);
-    match kind.as_str() {
-        "nightlatch-cluster-id" if is_proven => What::ClusterId(text),
+    let proven = preimage
+        .as_deref()
+        .filter(|bytes| bank.hash(bytes) == digest);
+    match (kind.as_str(), proven) {
+        (CLUSTER_ID_EVENT, Some(_)) => What::ClusterId(text),
         // Bytes that are no text, such as UTF-16, may be what the firmware measured under another name.
-        _ if is_proven && is_plain(text.as_bytes()) => What::Text { kind, text },
+        (_, Some(bytes)) if is_plain(bytes) => What::Text { kind, text },
         _ => What::Said { kind, text },
     }
 }

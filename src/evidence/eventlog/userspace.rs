@@ -6,6 +6,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
+use super::describe::CLUSTER_ID_EVENT;
 use super::{Entry, Source};
 use crate::evidence::registers;
 use crate::evidence::{Check, Refusal};
@@ -61,19 +62,20 @@ fn entry(pcr: u8, record: &Record) -> Result<Entry, String> {
         return Err(format!("an event of PCR {pcr}"));
     }
     let text = |name: &str| record.content.get(name).and_then(Value::as_str);
-    let cluster_id = text("clusterId").map(hex::decode).transpose();
-    let cluster_id = cluster_id.map_err(|error| format!("clusterId: {error}"))?;
-    let string = text("string").map(str::as_bytes).map(<[u8]>::to_vec);
+    let kind = text("eventType").unwrap_or("unknown");
+    // In any other event it would make text of bytes that are none.
+    let cluster_id = text("clusterId").filter(|_| kind == CLUSTER_ID_EVENT);
+    let preimage = match cluster_id {
+        Some(digits) => Some(hex::decode(digits).map_err(|error| format!("clusterId: {error}"))?),
+        None => text("string").map(|string| string.as_bytes().to_vec()),
+    };
     Ok(Entry {
         pcr,
         digests: digests(&record.digests)?,
         source: Source::Userspace {
-            kind: text("eventType").unwrap_or("unknown").to_owned(),
-            text: text("clusterId")
-                .or(text("string"))
-                .unwrap_or_default()
-                .to_owned(),
-            preimage: cluster_id.or(string),
+            kind: kind.to_owned(),
+            text: cluster_id.or(text("string")).unwrap_or_default().to_owned(),
+            preimage,
         },
     })
 }

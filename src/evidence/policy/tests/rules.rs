@@ -137,6 +137,15 @@ fn a_command_line_of_the_image_cannot_be_told_as_something_else() {
         log.section(".cmdline", b"quiet ro");
     });
     assert!(both.contains("that of the image"), "{both}");
+    // Nor is it an action, when what stands before it is the proven name.
+    let action = differs(|log| {
+        *log = FirmwareLog::new();
+        log.secure_boot(true).program(b"the image", "\\x");
+        log.event(11, 0xd, name, &utf16(".cmdline"));
+        log.event(11, 5, b"init=/evil", b"init=/evil");
+        log.section(".cmdline", b"quiet ro");
+    });
+    assert!(action.contains("that of the image"), "{action}");
     // One from outside does not make up for one inside.
     let inside = differs(|log| {
         *log = FirmwareLog::new();
@@ -165,6 +174,37 @@ fn user_space_cannot_hide_a_command_line_under_another_name() {
     assert!(verified.explained.contains(12));
     let why = policy(&rules()).image(&verified).unwrap_err().to_string();
     assert!(why.contains("what may be a part of one: phase"), "{why}");
+}
+
+#[test]
+fn only_a_cluster_id_is_told_in_hexadecimal_digits() {
+    let mut log = FirmwareLog::usual();
+    log.command_line("init=/evil");
+    let honest = Sent::of(&log);
+    let bytes = utf16("init=/evil");
+    let told_as = |kind: &str| {
+        let digests = serde_json::json!([{
+            "hashAlg": "sha256",
+            "digest": hex::encode(Bank::Sha256.hash(&bytes)),
+        }]);
+        let record = serde_json::json!({
+            "pcr": 12,
+            "digests": digests,
+            "content": {"clusterId": hex::encode(&bytes), "eventType": kind},
+        });
+        let record = format!("\u{1e}{record}\n");
+        let sent = Sent {
+            firmware_log: FirmwareLog::usual().0,
+            userspace_log: [record.as_bytes(), &honest.userspace_log].concat(),
+            ..honest.clone()
+        };
+        let verified = verify(&asked(), &sent.given()).unwrap();
+        policy(&rules()).image(&verified).unwrap_err().to_string()
+    };
+    for kind in ["phase", "nightlatch-cluster-id"] {
+        let why = told_as(kind);
+        assert!(why.contains("what may be a part of one: "), "{why}");
+    }
 }
 
 #[test]
