@@ -151,6 +151,34 @@ fn a_volume_that_is_not_anchored_any_more_leaves_the_record_readable() {
     assert_eq!(anchor.verify(volume, &proven(0)).unwrap(), None);
 }
 
+/// The boot that makes use of an acceptance measures it, the one after an interruption too.
+#[test]
+fn a_new_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let config = node.config("epoch");
+    let volume = config.volumes().next().unwrap();
+    Running::take(&node.top)
+        .unwrap()
+        .change(|record, counter| {
+            let entry = record.get(&volume.name).cloned().unwrap();
+            record.set(Entry {
+                acceptance: Some(Acceptance {
+                    kind: Accepted::New,
+                    counter,
+                }),
+                ..entry
+            })
+        })
+        .unwrap();
+    for seen in [Seen::Blank, Seen::Blank, Seen::Interrupted(UUID)] {
+        let (_, mut tpm, mut anchor) = node.boot("epoch");
+        let exception = anchor.permit(volume, seen).unwrap().unwrap();
+        assert_eq!(exception.kind, Accepted::New);
+        anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
+    }
+}
+
 #[test]
 fn a_first_boot_that_was_interrupted_starts_again_with_another_key() {
     let mut node = Node::new();
