@@ -15,7 +15,7 @@ use crate::guest::run;
 use crate::swtpm::command_codes;
 
 /// What the vtpm proxy tells swtpm before each command and no TPM ever sees (Linux, `TPM2_CC_SET_LOCALITY` of
-/// tpm_vtpm_proxy.c).
+/// `tpm_vtpm_proxy.c`).
 const SET_LOCALITY: u32 = 0x2000_1000;
 
 const DIRECTORY: &str = "/tmp/bench-tpm";
@@ -61,21 +61,21 @@ impl Chip {
         format!("/dev/tpmrm{}", self.number)
     }
 
-    /// What `work` gives, and the codes of the commands it sent.
-    pub(crate) fn counted<T>(&self, work: impl FnOnce() -> T) -> (T, Vec<u32>) {
-        let before = commands().len();
-        let value = work();
-        let sent = commands().split_off(before);
-        assert!(!sent.is_empty(), "no command was seen");
-        (value, sent)
-    }
-
     fn stop(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
         let node = PathBuf::from(self.exclusive());
         wait_for(|| !node.exists());
     }
+}
+
+/// What `work` gives, and the codes of the commands it sent.
+pub(crate) fn counted<T>(work: impl FnOnce() -> T) -> (T, Vec<u32>) {
+    let before = commands().len();
+    let value = work();
+    let sent = commands().split_off(before);
+    assert!(!sent.is_empty(), "no command was seen");
+    (value, sent)
 }
 
 fn make_directory() {

@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::chip::Chip;
+use crate::chip::{Chip, counted};
 use crate::files;
 use crate::guest::{Disk, close, config, finish, ours, run as program, start, timed};
 use crate::ours::mac;
@@ -115,7 +115,7 @@ fn levels(chip: &mut Chip) {
             disk.cool();
             chip.reset();
             let path = config(chip, &[&disk], level, "btrfs");
-            let ((seconds, report), commands) = chip.counted(|| timed(|| ours("unlock", &path)));
+            let ((seconds, report), commands) = counted(|| timed(|| ours("unlock", &path)));
             say(&json!({
                 "kind": "level",
                 "level": level,
@@ -154,7 +154,7 @@ fn unlock(chip: &mut Chip, disks: &[&Disk], warm_up: bool) {
             disk.cool();
         }
         chip.reset();
-        let ((seconds, report), commands) = chip.counted(|| timed(|| work(chip)));
+        let ((seconds, report), commands) = counted(|| timed(|| work(chip)));
         say(&json!({
             "kind": "unlock",
             "who": who,
