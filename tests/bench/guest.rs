@@ -3,18 +3,17 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::chip::Chip;
+
 /// The PCRs that volumes are sealed to. The second is the fence.
 const POLICY: [u8; 2] = [7, 12];
-
-/// The request of a marker starts here; which one it is, is added. No program asks for as many bytes.
-const MARKER: u16 = 0xb000;
 
 /// One of the machine's disks.
 pub(crate) struct Disk {
@@ -131,58 +130,22 @@ pub(crate) fn ours(mode: &str, config: &Path) -> Value {
     serde_json::from_str(&report).unwrap()
 }
 
-/// Writes a configuration with a volume on each disk, named like the disk.
-pub(crate) fn config(disks: &[&Disk], cluster_pcr: u8, file_system: &str) -> PathBuf {
+/// Writes a configuration with a volume of this anchor level on each disk, named like the disk.
+pub(crate) fn config(chip: &Chip, disks: &[&Disk], level: &str, file_system: &str) -> PathBuf {
     let [_, fence] = POLICY;
-    let mut text = format!(
-        "[tpm]\npcrs = {POLICY:?}\nfence-pcr = {fence}\n[measure]\ncluster-pcr = {cluster_pcr}\n"
-    );
+    let node = chip.exclusive();
+    let mut text =
+        format!("[tpm]\ntcti = \"device:{node}\"\npcrs = {POLICY:?}\nfence-pcr = {fence}\n");
     for Disk { name, path } in disks {
         let device = path.display();
         write!(
             text,
             "[[volume]]\nname = \"{name}\"\ndevice = \"{device}\"\nrole = \"state\"\nformat = \"if-blank\"\n\
-             sources = [\"tpm\", \"generate\"]\nfile-system = \"{file_system}\"\nmount = \"/srv/{name}\"\n"
+             sources = [\"tpm\", \"generate\"]\nfile-system = \"{file_system}\"\nmount = \"/srv/{name}\"\nanchor = \"{level}\"\n"
         )
         .unwrap();
     }
     let path = PathBuf::from("/tmp/nightlatch.toml");
     fs::write(&path, text).unwrap();
     path
-}
-
-/// The PCRs that are zero and that no volume is sealed to: one for the clusterID of each unlock, as each extends it.
-pub(crate) fn cluster_pcrs() -> Vec<u8> {
-    let is_zero = |pcr: &u8| {
-        let value = fs::read_to_string(format!("/sys/class/tpm/tpm0/pcr-sha256/{pcr}")).unwrap();
-        value.trim().bytes().all(|byte| byte == b'0')
-    };
-    (0..=15)
-        .rev()
-        .filter(|pcr| !POLICY.contains(pcr))
-        .filter(is_zero)
-        .collect()
-}
-
-/// Runs `work` between two markers in the TPM's log: requests for a number of random bytes that says which part begins
-/// or ends. Written to the device itself, each is exactly one command.
-pub(crate) fn marked<T>(part: u16, work: impl FnOnce() -> T) -> T {
-    mark(MARKER + 2 * part);
-    let value = work();
-    mark(MARKER + 2 * part + 1);
-    value
-}
-
-fn mark(number: u16) {
-    let mut node = fs::File::options()
-        .read(true)
-        .write(true)
-        .open("/dev/tpm0")
-        .unwrap();
-    // TPM2_GetRandom without sessions: tag, length, code, number of bytes (TPM 2.0 part 3, section 16.1).
-    let mut command = vec![0x80, 0x01, 0, 0, 0, 12, 0, 0, 0x01, 0x7b];
-    command.extend(number.to_be_bytes());
-    node.write_all(&command).unwrap();
-    let mut response = [0; 256];
-    assert!(node.read(&mut response).unwrap() > 10);
 }

@@ -14,10 +14,13 @@
     reason = "a measurement that cannot be taken fails by panicking"
 )]
 
+mod chip;
 mod files;
 mod guest;
 mod ours;
 mod rounds;
+#[path = "../../src/tpm/swtpm.rs"]
+mod swtpm;
 
 use std::env;
 use std::path::Path;

@@ -1,26 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is measured, in which order.
 
-use std::path::Path;
-
 use serde_json::{Value, json};
 
+use crate::chip::{Chip, counted};
 use crate::files;
-use crate::guest::{
-    Disk, close, cluster_pcrs, config, finish, marked, ours, run as program, start, timed,
-};
+use crate::guest::{Disk, close, config, finish, ours, run as program, start, timed};
+use crate::ours::mac;
 
 const SYSTEMD: &str = "/usr/lib/systemd/systemd-cryptsetup";
 
 /// Rounds of provisioning with btrfs, of which the tables give the median.
 const PROVISIONINGS: usize = 3;
-/// Of the unlocks, this many with two volumes; the others with one, and the first of them warms up.
+/// Unlocks of one volume, of which the first warms up.
+const UNLOCKS_OF_ONE: usize = 4;
 const UNLOCKS_OF_TWO: usize = 2;
+/// What a volume gets where its configuration says nothing.
+const DEFAULT_LEVEL: &str = "epoch";
+const LEVELS: [&str; 3] = ["off", "identity", "epoch"];
+/// Unlocks at each level, of which the table gives the median.
+const UNLOCKS_OF_LEVEL: usize = 3;
 
 pub(crate) fn run() {
-    provisioning();
+    let mut chip = Chip::start();
+    levels(&mut chip);
+    provisioning(&mut chip);
     full_wipe();
-    unlocking();
+    unlocking(&mut chip);
     files::list();
 }
 
@@ -28,13 +34,12 @@ pub(crate) fn say(value: &Value) {
     println!("{value}");
 }
 
-fn provisioning() {
+fn provisioning(chip: &mut Chip) {
     let disks = ["blank4g", "blank64g", "blank1t"].map(Disk::named);
-    // Nothing is measured while provisioning, so one PCR does for all.
-    let pcr = cluster_pcrs()[0];
-    let once = |disk: &Disk, file_system: &str| {
+    let mut once = |disk: &Disk, file_system: &str| {
         disk.blank();
-        let config = config(&[disk], pcr, file_system);
+        chip.replace();
+        let config = config(chip, &[disk], DEFAULT_LEVEL, file_system);
         let before = disk.bytes_written();
         let (seconds, report) = timed(|| ours("provision", &config));
         close();
@@ -97,55 +102,79 @@ fn full_wipe() {
     disk.blank();
 }
 
-fn unlocking() {
+/// The same volume opened at each level: what the anchor costs.
+fn levels(chip: &mut Chip) {
+    let disk = Disk::named("blank4g");
+    for level in LEVELS {
+        disk.blank();
+        chip.replace();
+        let path = config(chip, &[&disk], level, "btrfs");
+        ours("provision", &path);
+        for _ in 0..UNLOCKS_OF_LEVEL {
+            close();
+            disk.cool();
+            chip.reset();
+            let path = config(chip, &[&disk], level, "btrfs");
+            let ((seconds, report), commands) = counted(|| timed(|| ours("unlock", &path)));
+            say(&json!({
+                "kind": "level",
+                "level": level,
+                "commands": commands,
+                "seconds": seconds,
+                "report": report,
+            }));
+        }
+        close();
+    }
+    say(&json!({ "kind": "mac", "microseconds": mac(&disk.path) }));
+    disk.blank();
+}
+
+fn unlocking(chip: &mut Chip) {
     let both = ["blank4g", "blank4g2"].map(Disk::named);
-    let pcrs = cluster_pcrs();
-    let singles = pcrs.len() - UNLOCKS_OF_TWO;
-    for (round, pcr) in pcrs.into_iter().enumerate() {
-        let disks: Vec<&Disk> = both
-            .iter()
-            .take(1 + usize::from(round >= singles))
-            .collect();
-        let part = u16::try_from(2 * round).unwrap();
-        unlock(&disks, pcr, part, round == 0);
+    let [first, _] = &both;
+    for round in 0..UNLOCKS_OF_ONE {
+        unlock(chip, &[first], round == 0);
+    }
+    for _ in 0..UNLOCKS_OF_TWO {
+        unlock(chip, &both.each_ref(), false);
     }
 }
 
-/// Opens the same new volumes with systemd, then with us, which ends with the fence.
-fn unlock(disks: &[&Disk], cluster_pcr: u8, part: u16, warm_up: bool) {
+/// Opens the same new volumes with systemd, then with us.
+fn unlock(chip: &mut Chip, disks: &[&Disk], warm_up: bool) {
     for disk in disks {
         disk.blank();
     }
-    let config = config(disks, cluster_pcr, "btrfs");
-    ours("provision", &config);
-    let one = |who: &str, part: u16, work: &dyn Fn() -> Value| {
+    chip.replace();
+    ours("provision", &config(chip, disks, DEFAULT_LEVEL, "btrfs"));
+    let mut one = |who: &str, work: &dyn Fn(&Chip) -> Value| {
         close();
         for disk in disks {
             disk.cool();
         }
-        let (seconds, report) = marked(part, || timed(work));
+        chip.reset();
+        let ((seconds, report), commands) = counted(|| timed(|| work(chip)));
         say(&json!({
             "kind": "unlock",
             "who": who,
             "volumes": disks.len(),
-            "part": part,
+            "commands": commands,
             "warm_up": warm_up,
             "seconds": seconds,
             "report": report,
         }));
     };
-    one("systemd-cryptsetup", part, &|| attach(disks));
-    one("nightlatch", part + 1, &|| unlock_ours(&config));
+    one("systemd-cryptsetup", &|chip| attach(chip, disks));
+    one("nightlatch", &|chip| {
+        ours("unlock", &config(chip, disks, DEFAULT_LEVEL, "btrfs"))
+    });
     close();
 }
 
-fn unlock_ours(config: &Path) -> Value {
-    ours("unlock", config)
-}
-
 /// A process for each volume, all at once, as systemd starts them.
-fn attach(disks: &[&Disk]) -> Value {
-    let options = "tpm2-device=auto,headless=1";
+fn attach(chip: &Chip, disks: &[&Disk]) -> Value {
+    let options = &format!("tpm2-device={},headless=1", chip.shared());
     let attach = |disk: &&Disk| {
         start(
             SYSTEMD,
