@@ -46,6 +46,10 @@ impl Area {
                 .get(..used_blocks(&part))
                 .filter(|used| !used.is_empty())
             {
+                // Growing by and by would need the room twice, and a hostile header may use all of it.
+                if at > 0 {
+                    bytes.reserve_exact(AREA_LEN.saturating_sub(bytes.len()));
+                }
                 bytes.resize(at, 0);
                 bytes.extend_from_slice(used);
             }
