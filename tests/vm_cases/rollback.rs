@@ -68,10 +68,7 @@ impl Node {
     }
 
     fn config(&self) -> Config {
-        let volume = disk::lines(
-            &self.disk,
-            &["kdf = \"pbkdf2\"", &format!("anchor = \"{}\"", self.level)],
-        );
+        let volume = disk::lines(&self.disk, &[&format!("anchor = \"{}\"", self.level)]);
         Config::parse(&format!(
             "[tpm]\ntcti = \"swtpm:port={}\"\n{volume}",
             self.tpm.port()
