@@ -28,6 +28,7 @@ from libtest import Tally, seen, tally
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
 Say = Callable[[str], None]
+Layer = Callable[[list[str], Say], Tally]
 
 
 def unprivileged(filters: list[str], say: Say) -> Tally:
@@ -71,7 +72,7 @@ def chain(filters: list[str], say: Say) -> Tally:
     return counted([sys.executable, str(HERE / "chain.py"), *filters], say)
 
 
-LAYERS: dict[str, Callable[[list[str], Say], Tally]] = {
+LAYERS: dict[str, Layer] = {
     "1": unprivileged,
     "harness": harness,
     "2": cases,
