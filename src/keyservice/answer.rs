@@ -66,6 +66,8 @@ pub enum Fault {
     NotFound,
     /// It asks too often.
     TooOften,
+    /// The service has too much to do.
+    Busy,
     /// The service cannot say now.
     Ours,
 }
@@ -111,7 +113,7 @@ impl Fault {
                 "TooManyRequests",
                 "too many requests",
             ),
-            Self::Ours => (
+            Self::Busy | Self::Ours => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "PluginInternalError",
                 "the service cannot answer now",
@@ -123,7 +125,7 @@ impl Fault {
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ours => ("failed", "failure"),
+            Self::Busy | Self::Ours => ("failed", "failure"),
             Self::Malformed
             | Self::TooLong
             | Self::TooSlow

@@ -93,7 +93,7 @@ pub(super) fn answer(
 }
 
 /// The session of a machine that was given a nonce a short while ago.
-fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
+pub(super) fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
     match service.session(session)? {
         Session::Challenged(session) if session.until_s >= now_s() => Ok(session),
         Session::Challenged(session) => Err(Refused::new(

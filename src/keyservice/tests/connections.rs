@@ -6,11 +6,12 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::UUID;
-use super::caller::{hear, request};
+use super::caller::{hear, record_path, request};
 use super::machine::{Machine, volume};
 use super::rig::Rig;
 use crate::config::Role;
-use crate::protocol::AUTH_PATH;
+use crate::keyservice::lines::{LINES_MAX, PERIOD};
+use crate::protocol::{ATTEST_PATH, AUTH_PATH};
 
 /// Longer than the limits of the tests by far, shorter than the caller's patience.
 const SOON: Duration = Duration::from_secs(15);
@@ -35,6 +36,137 @@ fn a_body_that_is_too_long_is_refused_whether_it_says_so_or_not() {
     body.resize(4096, b' ');
     let heard = rig.caller.send("POST", AUTH_PATH, None, &body).unwrap();
     assert_eq!(heard.status, 200);
+}
+
+#[test]
+fn only_evidence_may_be_long() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let claims = [volume(UUID, Role::State, None)];
+    let (session, _) = rig.caller.admitted(&machine, &claims);
+    let send = |path: &str, session: Option<&str>, body: &[u8], len: usize| {
+        let mut body = body.to_vec();
+        body.resize(len, b' ');
+        rig.caller.send("POST", path, session, &body).unwrap()
+    };
+    let introduction = serde_json::to_vec(&machine.introduction()).unwrap();
+    let record = record_path(UUID);
+    for (path, session, body) in [
+        (AUTH_PATH, None, &introduction[..]),
+        (&record, Some(&session[..]), br#"{"epoch":0}"#),
+    ] {
+        assert_eq!(send(path, session, body, (16 << 10) + 1).status, 413);
+        assert_eq!(rig.last()["check"], "body-length");
+        assert_eq!(send(path, session, body, 16 << 10).status, 200);
+    }
+    let (challenge, session) = rig.caller.auth(&machine);
+    let evidence = serde_json::to_vec(&machine.draft(&challenge, &claims).request()).unwrap();
+    let heard = send(ATTEST_PATH, Some(&session), &evidence, 1 << 20);
+    assert_eq!(heard.status, 200);
+}
+
+#[test]
+fn without_a_session_for_it_no_body_is_read() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let claims = [volume(UUID, Role::State, None)];
+    let (challenge, challenged) = rig.caller.auth(&machine);
+    let (admitted, _) = rig.caller.admitted(&machine, &claims);
+    let record = record_path(UUID);
+    let start = Instant::now();
+    for (path, session) in [
+        (ATTEST_PATH, None),
+        (ATTEST_PATH, Some("x")),
+        (ATTEST_PATH, Some(&admitted[..])),
+        (&record, None),
+        (&record, Some(&challenged[..])),
+    ] {
+        // The head alone: a body is promised and never comes.
+        let whole = request("POST", path, session, &[b' '; 1000]);
+        let heard = rig.caller.raw(&whole[..whole.len() - 1000]).unwrap();
+        assert_eq!(heard.status, 401, "{path} {session:?}");
+        assert_eq!(rig.last()["check"], "session");
+    }
+    // Sooner than a body that is waited for would have been given up.
+    assert!(start.elapsed() < Duration::from_secs(9));
+    let evidence = machine.draft(&challenge, &claims).request();
+    let heard = rig.caller.post(ATTEST_PATH, Some(&challenged), &evidence);
+    assert_eq!(heard.status, 200);
+}
+
+#[test]
+fn where_there_is_no_room_for_a_body_it_may_come_later() {
+    let rig = Rig::with("body-bytes = 4096\nbodies-bytes = 4096\n");
+    let introduction = serde_json::to_vec(&Machine::new(1).introduction()).unwrap();
+    let mut waiting = rig.caller.connect().unwrap();
+    let whole = request("POST", AUTH_PATH, None, &[b' '; 4096]);
+    waiting.write_all(&whole[..whole.len() - 1]).unwrap();
+    waiting.flush().unwrap();
+    let send = || {
+        let sent = rig.caller.send("POST", AUTH_PATH, None, &introduction);
+        sent.unwrap()
+    };
+    let deadline = Instant::now() + SOON;
+    let busy = loop {
+        let heard = send();
+        if heard.status == 503 {
+            break heard;
+        }
+        assert!(Instant::now() < deadline, "{heard:?}");
+    };
+    assert!(busy.head.to_lowercase().contains("retry-after: 2"));
+    assert_eq!(rig.audit().len(), 0);
+    waiting.sock.shutdown(std::net::Shutdown::Both).unwrap();
+    while send().status != 200 {
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[test]
+fn a_peer_has_so_many_connections_and_no_more() {
+    let rig = Rig::with("peer-connections = 2\n");
+    let open = || {
+        let mut stream = rig.caller.connect().unwrap();
+        let is_open = stream.conn.complete_io(&mut stream.sock).is_ok();
+        is_open.then_some(stream)
+    };
+    let (one, two) = (open(), open());
+    assert!(one.is_some() && two.is_some());
+    assert!(open().is_none());
+    assert_eq!(rig.service.metrics.refused_connections.get(), 1);
+    drop(one);
+    let deadline = Instant::now() + SOON;
+    while open().is_none() {
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[test]
+fn who_has_proven_nothing_writes_few_lines_and_the_rest_is_counted() {
+    let rig = Rig::start();
+    let many = usize::try_from(LINES_MAX).unwrap() + 8;
+    for _ in 0..many {
+        rig.caller.send("POST", AUTH_PATH, None, b"{}").unwrap();
+    }
+    assert_eq!(rig.audit().len(), many - 8);
+    // Who has shown his TPM is not meant.
+    let claims = [volume(UUID, Role::State, None)];
+    let (_, _) = rig
+        .caller
+        .attest(&Machine::new(1), &claims, |draft| draft.magic = 0);
+    assert_eq!(rig.last()["check"], "magic");
+    rig.service.write_left_out(Instant::now() + PERIOD);
+    let line = rig.last();
+    assert_eq!(
+        (&line["check"], &line["peer"], &line["why"]),
+        (
+            &"line-rate".into(),
+            &"127.0.0.1".into(),
+            &"8 more requests within a minute".into()
+        )
+    );
+    rig.caller.send("POST", AUTH_PATH, None, b"{}").unwrap();
+    assert_eq!(rig.last()["check"], "body");
 }
 
 #[test]
@@ -127,6 +259,30 @@ fn a_peer_that_asks_too_often_is_told_when_to_come_back() {
         != 200
     {
         assert!(Instant::now() < deadline);
+        // Each try counts: as many as it may have are due again by then.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn to_be_asked_how_it_is_counts_as_well() {
+    let rig = Rig::with("peer-requests-per-s = 3\n");
+    for path in ["/healthz", "/readyz"] {
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\n");
+        let all = format!(
+            "{}{ask}Connection: close\r\n\r\n",
+            format!("{ask}\r\n").repeat(20)
+        );
+        let deadline = Instant::now() + SOON;
+        let heard = loop {
+            // The connection itself may be too much.
+            if let Ok(heard) = rig.caller.raw(all.as_bytes()) {
+                break heard;
+            }
+            assert!(Instant::now() < deadline);
+        };
+        let rest = String::from_utf8(heard.body).unwrap().to_lowercase();
+        assert!(rest.contains("http/1.1 429"), "{rest}");
     }
 }
 
