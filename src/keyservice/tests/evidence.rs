@@ -158,6 +158,41 @@ fn a_quote_for_another_session_is_refused() {
 }
 
 #[test]
+fn a_recorded_quote_is_no_answer_to_a_new_nonce() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let volumes = [volume(UUID, Role::State, None)];
+    let (old, old_session) = rig.caller.auth(&machine);
+    let recorded = machine.draft(&old, &volumes);
+    let heard = rig
+        .caller
+        .post("/kbs/v0/attest", Some(&old_session), &recorded.request());
+    assert_eq!(heard.status, 200);
+    let additional = recorded.request().tee_evidence.additional_evidence;
+    let qualifying = recorded.runtime_data.qualifying(&additional).unwrap();
+
+    let (new, session) = rig.caller.auth(&machine);
+    let attest = |change: &dyn Fn(&mut Draft)| {
+        // The credential is opened anew, so that nothing but the nonce is old.
+        let mut draft = machine.draft(&new, &volumes);
+        change(&mut draft);
+        let request = draft.request();
+        rig.caller
+            .post("/kbs/v0/attest", Some(&session), &request)
+            .status
+    };
+    // The old nonce beside the old quote, and the new nonce beside it.
+    assert_eq!(
+        attest(&|draft| draft.runtime_data = recorded.runtime_data.clone()),
+        401
+    );
+    assert_eq!(rig.last()["check"], "nonce");
+    assert_eq!(attest(&|draft| draft.qualifying = Some(qualifying)), 401);
+    assert_eq!(rig.last()["check"], "nonce");
+    assert_eq!(attest(&|_| ()), 200);
+}
+
+#[test]
 fn an_attestation_key_of_another_tpm_is_refused() {
     let rig = Rig::start();
     let volumes = [volume(UUID, Role::State, None)];
