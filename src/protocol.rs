@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a node and a key service say to each other: the protocol of Trustee's key broker service, version 0.4.0, and an
-//! extension that servers without it ignore.
+//! extension that servers without it ignore. A node that is configured for the extension does not go on without it.
 //!
 //! 1. `POST /kbs/v0/auth` with [`AuthRequest`]: the server answers with a nonce ([`Challenge`]) and a session cookie. A
 //!    node sends the public areas of its endorsement key and attestation key along ([`Introduction`]); a server that knows

@@ -167,26 +167,36 @@ fn a_service_with_the_extension_gives_keys_cluster_and_record() {
 }
 
 #[test]
-fn a_service_without_the_extension_gives_keys() {
+fn a_service_without_the_extension_gives_keys_to_who_asks_for_trustee_only() {
     let mock = Mock::start(Script {
         extended: false,
         ..script(Twist::Nothing)
     });
-    for protocol in [ServiceProtocol::Nightlatch, ServiceProtocol::Trustee] {
-        let (_swtpm, mut tpm) = tpm();
-        let mut client = Client {
-            protocol,
-            ..to(&mock)
-        };
-        let mut given = client.ask(&mut tpm, &wanted()).unwrap();
-        assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
-        assert_eq!(given.volume(UUID).unwrap().record, None);
-        let record = VolumeRecord {
-            key_id: None,
-            epoch: 1,
-        };
-        given.report(UUID, &record).unwrap();
-    }
+    let (_swtpm, mut tpm) = tpm();
+    let error = to(&mock).ask(&mut tpm, &wanted()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}: it does not know nightlatch's extension; a Trustee takes service.protocol = \"trustee\"",
+            mock.url
+        )
+    );
+    assert_eq!(mock.requests(), [AUTH]);
+
+    let (_swtpm, mut tpm) = self::tpm();
+    let mut client = Client {
+        protocol: ServiceProtocol::Trustee,
+        ..to(&mock)
+    };
+    let mut given = client.ask(&mut tpm, &wanted()).unwrap();
+    assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
+    assert_eq!(given.volume(UUID).unwrap().record, None);
+    let record = VolumeRecord {
+        key_id: None,
+        epoch: 1,
+    };
+    given.report(UUID, &record).unwrap();
     assert!(
         mock.requests()
             .iter()
