@@ -145,7 +145,12 @@ fn collect(
         let given = match volume(http, pair, &claim.uuid, knows_records) {
             Ok(given) => Ok(given),
             Err(Failure::Denied(said) | Failure::Final(said)) => Err(said),
-            Err(failure @ (Failure::Later(_) | Failure::Ours(_))) => return Err(failure),
+            Err(
+                failure @ (Failure::Later(_)
+                | Failure::Busy(..)
+                | Failure::Stranger(_)
+                | Failure::Ours(_)),
+            ) => return Err(failure),
         };
         volumes.insert(claim.uuid.clone(), given);
     }
