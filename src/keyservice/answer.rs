@@ -8,6 +8,9 @@ use axum::http::StatusCode;
 use crate::error::Error;
 use crate::evidence::Refusal;
 
+/// When to come back after trouble of the service itself, in seconds: a store or a disk takes a while.
+const OURS_RETRY_S: u64 = 5;
+
 /// The steps of the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
@@ -177,6 +180,9 @@ impl From<Refusal> for Refused {
 /// An error of the service itself: its store, its audit log, its random numbers.
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self::new(Fault::Ours, "service", error)
+        Self {
+            retry_after_s: Some(OURS_RETRY_S),
+            ..Self::new(Fault::Ours, "service", error)
+        }
     }
 }

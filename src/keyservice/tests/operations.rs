@@ -58,6 +58,10 @@ fn health_and_readiness_are_told_in_both_places_and_metrics_in_one() {
         (heard.status, heard.problem().as_str()),
         (503, "PluginInternalError")
     );
+    assert!(
+        heard.head.to_lowercase().contains("retry-after: 5"),
+        "{heard:?}"
+    );
     assert_eq!(rig.last()["event"], "failure");
     store
         .execute_batch("ALTER TABLE gone RENAME TO entry")
