@@ -8,10 +8,11 @@
 //!
 //! The order of writes, and why a crash anywhere leads to the same end:
 //!
-//! 1. A new volume's entry says `provisioning` and names its key before the first byte of its disk is written.
-//! 2. Existing volumes get headers of the next epoch, both copies, one after the other; then the counter goes up to it. In
-//!    between, headers of both epochs are accepted.
-//! 3. A new volume's header is the last that is written to its disk; then its entry says `ready`.
+//! 1. A new volume's entry says `provisioning` and names its key before the first byte of its disk is written; its header is
+//!    the last that is written there.
+//! 2. When every volume has shown that it is as new as it must be, existing ones get headers of the next epoch, both copies,
+//!    one after the other; then the counter goes up to it. In between, headers of both epochs are accepted.
+//! 3. Entries say `ready`, and what the operator accepted is used up.
 
 pub mod judge;
 #[cfg(test)]
@@ -53,7 +54,7 @@ struct Held {
     access: NvAccess,
 }
 
-/// An exception that the operator allowed and this boot made use of.
+/// An exception that the operator allowed for this boot.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exception {
     /// The volume.
@@ -104,9 +105,14 @@ impl Anchor {
         Ok(Some(anchor))
     }
 
-    /// Whether the volume's device may be gone on with.
+    /// Whether the volume's device may be gone on with, and what the operator accepted of it.
+    ///
+    /// An acceptance is an exception of every boot until one has succeeded, whether the disk needs it or not: after a power
+    /// cut the disk does not tell any more that it did.
     pub fn permit(&self, volume: &Volume, seen: Seen) -> Result<Option<Exception>> {
-        let kind = judge::permit(self.entry(volume), self.counter, seen)?;
+        let entry = self.entry(volume);
+        judge::permit(entry, seen)?;
+        let kind = entry.and_then(|entry| entry.acceptance);
         Ok(kind.map(|kind| exception(volume, kind)))
     }
 
@@ -124,7 +130,6 @@ impl Anchor {
             key_id,
             state: State::Provisioning,
             level: volume.level(),
-            // It is used up when the boot has succeeded: one that begins again makes use of it again, and measures it.
             acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
         };
@@ -139,12 +144,11 @@ impl Anchor {
     }
 
     /// Compares a volume whose key is known with what the TPM remembers.
-    pub fn verify(&self, volume: &Volume, proven: &Proven) -> Result<Option<Exception>> {
+    pub fn verify(&self, volume: &Volume, proven: &Proven) -> Result<()> {
         let entry = self
             .entry(volume)
             .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
-        let kind = judge::verify(entry, self.counter, volume.level(), proven)?;
-        Ok(kind.map(|kind| exception(volume, kind)))
+        judge::verify(entry, self.counter, volume.level(), proven)
     }
 
     /// The epoch that headers written in this boot have.
@@ -188,7 +192,7 @@ impl Anchor {
         let Some(held) = &mut self.held else {
             return Ok(());
         };
-        let mut changed = false;
+        let mut changed = held.record.clear_acceptances();
         for (volume, checkpoint) in volumes {
             let Some(old) = held.record.get(&volume.name) else {
                 continue;
@@ -198,7 +202,6 @@ impl Anchor {
                 // One that is not anchored any more stays known: a record has no level for it, and no epoch is to be
                 // compared if it comes back.
                 level: volume.level().max(Level::Identity),
-                acceptance: None,
                 checkpoint: *checkpoint,
                 ..old.clone()
             };

@@ -39,7 +39,7 @@ pub enum Found {
     Existing(Box<Existing>),
 }
 
-/// A volume whose key is known and that nothing maps yet.
+/// A volume whose key is known.
 #[derive(Debug)]
 pub struct Keyed {
     device: Device,
@@ -56,7 +56,7 @@ pub struct Keyed {
     pub epoch: Option<u64>,
     /// What the volume key is recognised by.
     pub key_id: [u8; KEY_LEN],
-    /// Whether the two copies of the header on the disk were not the same. [`Keyed::renew`] makes them so.
+    /// Whether the two copies of the header on the disk were not the same. [`Opened::renew`] makes them so.
     pub needs_repair: bool,
     /// Whether it is new.
     pub how: How,
@@ -89,16 +89,7 @@ impl How {
 
 /// A mapped volume with a file system.
 #[derive(Debug)]
-pub struct Opened {
-    /// The LUKS UUID, lower case.
-    pub uuid: String,
-    /// Whether it is new.
-    pub how: How,
-    /// Where the secret came from.
-    pub source: Source,
-    /// The keyslot that was opened.
-    pub keyslot: u8,
-}
+pub struct Opened(Keyed);
 
 impl Found {
     /// What the device holds, as the anchor sees it.
@@ -148,28 +139,38 @@ impl Keyed {
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
+}
+
+impl Opened {
+    /// What is known of the volume.
+    #[must_use]
+    pub fn keyed(&self) -> &Keyed {
+        &self.0
+    }
 
     /// Writes the header of an existing volume of profile `nightlatch-1` again, with this epoch and a new MAC.
     ///
     /// One copy is durable before the other is touched, and the first one written is never the only good one. So an
     /// interruption leaves at least one copy that is whole and has its MAC.
     pub fn renew(&mut self, epoch: u64) -> Result<()> {
-        if self.how == How::Formatted || self.epoch.is_none() {
+        let keyed = &mut self.0;
+        if keyed.how == How::Formatted || keyed.epoch.is_none() {
             return Err(Error::failure("this header is not one to renew"));
         }
-        let next = self.candidate.renewed(epoch, &self.volume_key)?;
+        let next = keyed.candidate.renewed(epoch, &keyed.volume_key)?;
         let header = HeaderFile::sealed(next.bytes())?;
-        self.device.require_same()?;
-        self.device.lock_for_writing()?;
+        keyed.device.require_same()?;
+        keyed.device.lock_for_writing()?;
         for (offset, copy) in next.copies() {
-            self.device
+            keyed
+                .device
                 .write_durably(copy, offset)
                 .doing("writing the renewed header")?;
         }
-        self.candidate = next;
-        self.header = header;
-        self.epoch = Some(epoch);
-        self.needs_repair = false;
+        keyed.candidate = next;
+        keyed.header = header;
+        keyed.epoch = Some(epoch);
+        keyed.needs_repair = false;
         Ok(())
     }
 }
@@ -249,12 +250,7 @@ pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
     if keyed.how == How::Formatted {
         provision::finish(volume, &mut luks, &keyed)?;
     }
-    Ok(Opened {
-        uuid: keyed.uuid,
-        how: keyed.how,
-        source: keyed.source,
-        keyslot: keyed.keyslot,
-    })
+    Ok(Opened(keyed))
 }
 
 /// Removes the mapping of a volume of a boot that failed.
