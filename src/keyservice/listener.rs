@@ -36,6 +36,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Requests at once on one connection of HTTP/2. A node makes one after the other.
 const STREAMS_MAX: u32 = 16;
+/// What a connection of HTTP/2 may send before somebody reads it, in bytes: it is in memory, and in nobody's account.
+const WINDOW_LEN: u32 = 64 << 10;
 /// The longest head of a request, in bytes: a session is in it.
 const HEAD_LEN_MAX: usize = 32 << 10;
 
@@ -65,7 +67,11 @@ impl Listener {
         let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
         let guests = Arc::new(Guests::new(self.limits.peer_connections.get()));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let Ok(place) = place else {
                 break;
             };
             let accepted = tokio::select! {
@@ -252,6 +258,8 @@ fn http(is_h2: bool, patience: Duration) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(WINDOW_LEN)
+        .initial_connection_window_size(WINDOW_LEN)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(patience)
         .keep_alive_timeout(patience);

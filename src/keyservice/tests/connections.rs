@@ -234,3 +234,13 @@ fn an_endorsement_key_that_attests_too_often_waits_and_no_other_does() {
     );
     assert_eq!(attest(2, |_| ()).status, 200);
 }
+
+#[test]
+fn a_service_whose_places_are_all_taken_stops_all_the_same() {
+    let rig = Rig::with("connections = 1\nrequest-s = 60\n");
+    let mut open = rig.caller.connect().unwrap();
+    open.conn.complete_io(&mut open.sock).unwrap();
+    let start = Instant::now();
+    drop(rig);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+}
