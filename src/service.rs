@@ -218,7 +218,7 @@ impl Client {
     /// Asks the addresses in turn until one gives what is wanted or all have had their say, and no longer than the deadline.
     ///
     /// Refused: every address has denied it or is not the service, or one has denied it and the others did not answer in
-    /// [`TRIES_AFTER_DENIAL`] further tries or until the deadline, or nobody but strangers answered until the deadline. Temporary: the deadline has
+    /// four further tries or until the deadline, or nobody but strangers answered until the deadline. Temporary: the deadline has
     /// passed.
     pub fn ask(&mut self, tpm: &mut Tpm, wanted: &Wanted) -> Result<Given> {
         let start = Instant::now();
