@@ -6,7 +6,8 @@
 
 use super::binary::{self, COPY_LEN, Side};
 use super::broken::broken;
-use super::{AREA_LEN, Area, Checked, Expect, Header, first_nonzero};
+use super::reader::first_nonzero;
+use super::{Area, Checked, Expect, Header};
 use crate::config::Profile;
 use crate::error::{Error, Result};
 
@@ -53,7 +54,7 @@ impl Area {
         let mut header = Header::parse_copy(self.bytes(), side)?;
         header.stray = header.unused().into_iter().find_map(|range| {
             let start = range.start;
-            first_nonzero(self.bytes().get(range)?)?.checked_add(start)
+            first_nonzero(self.part(range))?.checked_add(start)
         });
         Ok(header)
     }
@@ -123,8 +124,9 @@ impl Candidate {
         expect: &Expect,
     ) -> Result<Self> {
         let checked = header.check(profile, expect)?;
-        let used = area.bytes().get(..header.used_len()).unwrap_or_default();
-        let mut bytes = used.to_vec();
+        let used_len = header.used_len();
+        let mut bytes = area.part(0..used_len).to_vec();
+        bytes.resize(used_len, 0);
         if let Some(side) = from {
             binary::mirror(&mut bytes, side)?;
         }
@@ -144,9 +146,7 @@ impl Candidate {
 
     /// The same as a whole area.
     pub fn area(&self) -> Result<Area> {
-        let mut bytes = self.bytes.clone();
-        bytes.resize(AREA_LEN, 0);
-        Area::from_vec(bytes)
+        Area::starting_with(self.bytes.clone())
     }
 
     /// Whether the copies on the disk were not the same.

@@ -65,14 +65,13 @@ impl Node {
     }
 
     fn config(&self) -> Config {
-        let lines = [&["kdf = \"pbkdf2\""], &self.lines[..]].concat();
         Config::parse(&format!(
             "[tpm]\ntcti = \"swtpm:port={}\"\n{}\n[service]\nurls = [\"{}\"]\npin = \"{}\"\ndeadline-s = 30\n{}",
             self.tpm.port(),
             self.measure,
             self.service.url,
             Base64::encode_string(&self.service.pin),
-            disk::lines(&self.disk, &lines)
+            disk::lines(&self.disk, &self.lines)
         ))
         .unwrap()
     }

@@ -13,6 +13,7 @@
 
 mod boots;
 mod checkpoint;
+mod copies;
 mod disk;
 mod interrupted;
 mod key_service;

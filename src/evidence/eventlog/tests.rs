@@ -226,6 +226,16 @@ fn words_that_their_digest_does_not_prove_are_only_said() {
     let evil = utf16("init=/evil");
     assert_eq!(what(12, 0xd, &evil, &text), "EV_IPL, said to be \"quiet\"");
 
+    // A digest of more than the text that would be seen proves another text.
+    for hidden in [&b"\0\0i\0"[..], b"\0", b"\0\0"] {
+        let more = [&text, hidden].concat();
+        assert_eq!(what(12, 0xd, &more, &more), "EV_IPL, said to be \"quiet\"");
+    }
+    let half = [&text[..2], &[0, 0xd8]].concat();
+    assert!(what(12, 0xd, &half, &half).starts_with("EV_IPL"));
+    let bare = &text[..text.len() - 2];
+    assert_eq!(what(12, 0xd, bare, bare), "command line \"quiet\"");
+
     let tagged = [&[1, 2, 3, 4][..], &12_u32.to_le_bytes(), &text].concat();
     assert_eq!(what(12, 6, &text, &tagged), "command line \"quiet\"");
     assert!(what(12, 6, &evil, &tagged).starts_with("EV_EVENT_TAG"));
