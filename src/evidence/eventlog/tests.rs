@@ -71,8 +71,8 @@ fn a_recorded_log_is_told_for_people() {
             "separator",
             "EV_EFI_ACTION \"Returning from EFI Application from Boot Option\"",
             "EV_EFI_ACTION \"Calling EFI Application from Boot Option\"",
-            "program \"\\\\EFI\\\\BOOT\\\\BOOTX64.EFI\"",
-            "program \"\\\\EFI\\\\fixture.efi\"",
+            r#"program "\EFI\BOOT\BOOTX64.EFI""#,
+            r#"program "\EFI\fixture.efi""#,
             "program \"not in a file\"",
         ]
     );
@@ -366,4 +366,13 @@ fn a_log_of_any_size_is_not_read() {
     );
     let refusal = Log::default().append_userspace(&long).unwrap_err();
     assert_eq!(refusal.check, Check::UserspaceLog);
+}
+
+#[test]
+fn what_a_log_calls_things_is_told_in_one_line_that_prints() {
+    let path = |path: &str| What::Program { path: path.into() }.to_string();
+    assert_eq!(path(r"\EFI\a.efi"), r#"program "\EFI\a.efi""#);
+    assert_eq!(path("a\n\"b\\\\\u{1b}c"), r#"program "a\n\"b\\\u{1b}c""#);
+    assert_eq!(What::Section("a\nb".into()).to_string(), r"section a\nb");
+    assert_eq!(What::ClusterId("\r".into()).to_string(), r"clusterID \r");
 }
