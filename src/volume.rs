@@ -8,6 +8,7 @@ mod device;
 mod filesystem;
 mod luks;
 mod provision;
+mod rekey;
 pub mod table;
 mod unlock;
 
@@ -26,7 +27,7 @@ pub use unlock::{Ask, Existing, Keepers, Unseal};
 use crate::anchor::judge::{Proven, Seen};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
-use crate::header::{self, Area, Candidate, Content, Expect, superblock};
+use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::VolumeClaim;
 
@@ -46,6 +47,8 @@ pub struct Keyed {
     header: HeaderFile,
     /// What `header` holds, as it was checked.
     candidate: Candidate,
+    /// What [`Keyed::rekey`] made of it: the header with another secret, not written yet.
+    next: Option<Candidate>,
     volume_key: Secret,
     secret: Secret,
     /// The LUKS UUID, lower case.
@@ -56,7 +59,8 @@ pub struct Keyed {
     pub epoch: Option<u64>,
     /// What the volume key is recognised by.
     pub key_id: [u8; KEY_LEN],
-    /// Whether the two copies of the header on the disk were not the same. [`Keyed::renew`] makes them so.
+    /// Whether the two copies of the header on the disk were not the same, or something was left of other keyslots.
+    /// [`Keyed::renew`] puts that right.
     pub needs_repair: bool,
     /// Whether it is new.
     pub how: How,
@@ -152,25 +156,35 @@ impl Keyed {
     /// Writes the header of an existing volume of profile `nightlatch-1` again, with this epoch and a new MAC.
     ///
     /// One copy is durable before the other is touched, and the first one written is never the only good one. So an
-    /// interruption leaves at least one copy that is whole and has its MAC.
+    /// interruption leaves at least one copy that is whole and has its MAC. After [`Keyed::rekey`] it is the header with the
+    /// other secret that is written, and the old keyslots are cleared.
     pub fn renew(&mut self, epoch: u64) -> Result<()> {
         if self.how == How::Formatted || self.epoch.is_none() {
             return Err(Error::failure("this header is not one to renew"));
         }
-        let next = self.candidate.renewed(epoch, &self.volume_key)?;
+        let base = self.next.as_ref().unwrap_or(&self.candidate);
+        let next = base.renewed(epoch, &self.volume_key)?;
         let header = HeaderFile::sealed(next.bytes())?;
         self.device.require_same()?;
         self.device.lock_for_writing()?;
-        for (offset, copy) in next.copies() {
-            self.device
-                .write_durably(copy, offset)
-                .doing("writing the renewed header")?;
+        for step in next.steps() {
+            take_step(&self.device, &step).doing("writing the renewed header")?;
         }
-        self.candidate = next;
+        self.candidate = next.written();
+        self.next = None;
         self.header = header;
         self.epoch = Some(epoch);
         self.needs_repair = false;
         Ok(())
+    }
+}
+
+/// One step of writing a header, durable when this returns.
+fn take_step(device: &Device, step: &Step<'_>) -> Result<()> {
+    match step {
+        Step::Write(offset, bytes) => device.write_durably(bytes, *offset),
+        Step::Verify(offset, bytes) => device.require_written(bytes, *offset),
+        Step::Clear(range) => device.write_durably(&vec![0; range.len()], range.start as u64),
     }
 }
 
