@@ -53,7 +53,7 @@ struct Held {
     access: NvAccess,
 }
 
-/// An exception that the operator allowed and this boot made use of.
+/// An exception that the operator allowed for this boot.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exception {
     /// The volume.
@@ -104,9 +104,14 @@ impl Anchor {
         Ok(Some(anchor))
     }
 
-    /// Whether the volume's device may be gone on with.
+    /// Whether the volume's device may be gone on with, and what the operator accepted of it.
+    ///
+    /// An acceptance is an exception of every boot until one has succeeded, whether the disk needs it or not: after a power
+    /// cut the disk does not tell any more that it did.
     pub fn permit(&self, volume: &Volume, seen: Seen) -> Result<Option<Exception>> {
-        let kind = judge::permit(self.entry(volume), self.counter, seen)?;
+        let entry = self.entry(volume);
+        judge::permit(entry, seen)?;
+        let kind = entry.and_then(|entry| entry.acceptance);
         Ok(kind.map(|kind| exception(volume, kind)))
     }
 
@@ -124,7 +129,6 @@ impl Anchor {
             key_id,
             state: State::Provisioning,
             level: volume.level(),
-            // It is used up when the boot has succeeded: one that begins again makes use of it again, and measures it.
             acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
         };
@@ -139,12 +143,11 @@ impl Anchor {
     }
 
     /// Compares a volume whose key is known with what the TPM remembers.
-    pub fn verify(&self, volume: &Volume, proven: &Proven) -> Result<Option<Exception>> {
+    pub fn verify(&self, volume: &Volume, proven: &Proven) -> Result<()> {
         let entry = self
             .entry(volume)
             .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
-        let kind = judge::verify(entry, self.counter, volume.level(), proven)?;
-        Ok(kind.map(|kind| exception(volume, kind)))
+        judge::verify(entry, self.counter, volume.level(), proven)
     }
 
     /// The epoch that headers written in this boot have.
@@ -188,7 +191,7 @@ impl Anchor {
         let Some(held) = &mut self.held else {
             return Ok(());
         };
-        let mut changed = false;
+        let mut changed = held.record.clear_acceptances();
         for (volume, checkpoint) in volumes {
             let Some(old) = held.record.get(&volume.name) else {
                 continue;
@@ -198,7 +201,6 @@ impl Anchor {
                 // One that is not anchored any more stays known: a record has no level for it, and no epoch is to be
                 // compared if it comes back.
                 level: volume.level().max(Level::Identity),
-                acceptance: None,
                 checkpoint: *checkpoint,
                 ..old.clone()
             };

@@ -13,7 +13,7 @@ use std::sync::Mutex;
 
 use log::{info, warn};
 
-use anchoring::{count, hold, settle};
+use anchoring::{allow_writes, count, hold, settle};
 use chip::{Chip, Sources, lock};
 use desk::Desk;
 use measuring::{fence, measure_all};
@@ -25,14 +25,15 @@ use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::status::{Recorder, VolumeStatus};
-use crate::volume::{self, Keyed, Opened};
+use crate::volume::{self, Keyed};
 use crate::{handoff, kernel, logging, memory, root};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///
 /// The order is the promise: nothing is measured before every volume's key is known to be right and what the TPM remembers
-/// says that these are this node's volumes; nothing is mapped with a key before everything is measured and the boot is
-/// counted; and nothing can be unsealed once that has begun and ended, well or not.
+/// says that these are this node's volumes; nothing is mapped with a key before everything is measured; no header moves on
+/// and no boot is counted before every file system has shown that it is as new as it must be, so that a disk that is refused
+/// leaves the right one as good as it was; and nothing can be unsealed once that has begun and ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
     kernel::check(top, &config)?;
@@ -116,15 +117,16 @@ fn measure_and_open<'a>(
     record.step("measuring", None, || {
         measure_all(config, chip, log, desk, &keyed, record)
     })?;
-    let keyed = record.step("counting", None, || count(chip, keyed, record))?;
-    desk.take_down(&keyed)?;
     let opened = at_once(keyed, |volume, keyed| {
         record.step("opening", Some(volume), || volume::open(volume, keyed))
     })?;
     let held = record.step("checking freshness", None, || hold(chip, &opened))?;
+    let opened = record.step("counting", None, || count(chip, opened, record))?;
+    allow_writes(&held)?;
+    desk.take_down(&opened)?;
     for (volume, opened) in opened {
         let accepted = lock(chip)?.accepted(volume);
-        record.volume(describe(volume, opened, accepted));
+        record.volume(describe(volume, opened.keyed(), accepted));
     }
     record.step("anchoring", None, || settle(top, config, chip, &held))?;
     if config.service.is_some() {
@@ -158,16 +160,16 @@ fn close_all(config: &Config) {
 }
 
 /// What the record says of an open volume.
-fn describe(volume: &Volume, opened: Opened, accepted: Option<Accepted>) -> VolumeStatus {
+fn describe(volume: &Volume, keyed: &Keyed, accepted: Option<Accepted>) -> VolumeStatus {
     VolumeStatus {
         name: volume.name.to_string(),
         role: volume.role,
         device: volume.device.to_string(),
-        uuid: opened.uuid,
+        uuid: keyed.uuid.clone(),
         profile: volume.profile,
-        how: opened.how,
-        source: opened.source,
-        keyslot: opened.keyslot,
+        how: keyed.how,
+        source: keyed.source,
+        keyslot: keyed.keyslot,
         file_system: volume.file_system,
         anchor: volume.level(),
         accepted: accepted.map(|kind| kind.word().into()),

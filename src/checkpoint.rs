@@ -133,7 +133,7 @@ fn log_tree() -> Error {
 }
 
 /// Whether a file system may be gone on with.
-fn judge(anchored: Option<&Checkpoint>, seen: &Checkpoint) -> Result<()> {
+pub(crate) fn judge(anchored: Option<&Checkpoint>, seen: &Checkpoint) -> Result<()> {
     let Some(anchored) = anchored else {
         info!(
             "no checkpoint yet, the file system is of generation {}",

@@ -90,7 +90,7 @@ pub struct VolumeStatus {
     pub file_system: FileSystem,
     /// The level of the anchor in force.
     pub anchor: Level,
-    /// What the operator had allowed for this boot and it made use of.
+    /// What the operator had allowed for this boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
     /// The mapping, `/dev/mapper/<name>`.

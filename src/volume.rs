@@ -40,7 +40,7 @@ pub enum Found {
     Existing(Box<Existing>),
 }
 
-/// A volume whose key is known and that nothing maps yet.
+/// A volume whose key is known.
 #[derive(Debug)]
 pub struct Keyed {
     device: Device,
@@ -60,7 +60,7 @@ pub struct Keyed {
     /// What the volume key is recognised by.
     pub key_id: [u8; KEY_LEN],
     /// Whether the two copies of the header on the disk were not the same, or something was left of other keyslots.
-    /// [`Keyed::renew`] puts that right.
+    /// [`Opened::renew`] puts that right.
     pub needs_repair: bool,
     /// Whether it is new.
     pub how: How,
@@ -68,6 +68,8 @@ pub struct Keyed {
     pub source: Source,
     /// The keyslot that was opened or, on a new volume, the first one.
     pub keyslot: u8,
+    /// Whether its secret has been changed in this boot.
+    pub enrolled: bool,
 }
 
 /// How a volume came to be open.
@@ -93,16 +95,7 @@ impl How {
 
 /// A mapped volume with a file system.
 #[derive(Debug)]
-pub struct Opened {
-    /// The LUKS UUID, lower case.
-    pub uuid: String,
-    /// Whether it is new.
-    pub how: How,
-    /// Where the secret came from.
-    pub source: Source,
-    /// The keyslot that was opened.
-    pub keyslot: u8,
-}
+pub struct Opened(Keyed);
 
 impl Found {
     /// What the device holds, as the anchor sees it.
@@ -152,6 +145,14 @@ impl Keyed {
     pub fn secret(&self) -> &Secret {
         &self.secret
     }
+}
+
+impl Opened {
+    /// What is known of the volume.
+    #[must_use]
+    pub fn keyed(&self) -> &Keyed {
+        &self.0
+    }
 
     /// Writes the header of an existing volume of profile `nightlatch-1` again, with this epoch and a new MAC.
     ///
@@ -159,22 +160,23 @@ impl Keyed {
     /// interruption leaves at least one copy that is whole and has its MAC. After [`Keyed::rekey`] it is the header with the
     /// other secret that is written, and the old keyslots are cleared.
     pub fn renew(&mut self, epoch: u64) -> Result<()> {
-        if self.how == How::Formatted || self.epoch.is_none() {
+        let keyed = &mut self.0;
+        if keyed.how == How::Formatted || keyed.epoch.is_none() {
             return Err(Error::failure("this header is not one to renew"));
         }
-        let base = self.next.as_ref().unwrap_or(&self.candidate);
-        let next = base.renewed(epoch, &self.volume_key)?;
+        let base = keyed.next.as_ref().unwrap_or(&keyed.candidate);
+        let next = base.renewed(epoch, &keyed.volume_key)?;
         let header = HeaderFile::sealed(next.bytes())?;
-        self.device.require_same()?;
-        self.device.lock_for_writing()?;
+        keyed.device.require_same()?;
+        keyed.device.lock_for_writing()?;
         for step in next.steps() {
-            take_step(&self.device, &step).doing("writing the renewed header")?;
+            take_step(&keyed.device, &step).doing("writing the renewed header")?;
         }
-        self.candidate = next.written();
-        self.next = None;
-        self.header = header;
-        self.epoch = Some(epoch);
-        self.needs_repair = false;
+        keyed.candidate = next.written();
+        keyed.enrolled = keyed.next.take().is_some();
+        keyed.header = header;
+        keyed.epoch = Some(epoch);
+        keyed.needs_repair = false;
         Ok(())
     }
 }
@@ -263,12 +265,7 @@ pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
     if keyed.how == How::Formatted {
         provision::finish(volume, &mut luks, &keyed)?;
     }
-    Ok(Opened {
-        uuid: keyed.uuid,
-        how: keyed.how,
-        source: keyed.source,
-        keyslot: keyed.keyslot,
-    })
+    Ok(Opened(keyed))
 }
 
 /// Removes the mapping of a volume of a boot that failed.

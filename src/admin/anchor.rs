@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::status::{section, table};
 use super::{Answer, usage};
 use crate::anchor::Running;
-use crate::anchor::record::{Acceptance, Accepted, Entry, State};
+use crate::anchor::record::{Accepted, Entry, State};
 use crate::checkpoint::durable;
 use crate::config::{Level, VolumeName};
 use crate::error::{Doing, Error, Result};
@@ -21,7 +21,7 @@ const MOUNTS: &str = "proc/self/mounts";
 /// The entries and the counter.
 pub(super) fn show(root: &Path) -> Result<Answer> {
     let (record, counter) = Running::take(root)?.show()?;
-    let rows = record.entries().map(|entry| row(entry, counter));
+    let rows = record.entries().map(row);
     let heading = [
         "VOLUME",
         "STATE",
@@ -31,10 +31,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         "GENERATION",
         "ACCEPTS",
     ];
-    let volumes: Vec<Value> = record
-        .entries()
-        .map(|entry| object(entry, counter))
-        .collect();
+    let volumes: Vec<Value> = record.entries().map(object).collect();
     let text = format!(
         "boots counted: {counter}\n{}",
         section(&table(&heading, rows))
@@ -52,7 +49,7 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
         .find(|known| known.word() == kind)
         .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
     let name = name(volume)?;
-    Running::take(root)?.change(|record, counter| {
+    Running::take(root)?.change(|record| {
         let entry = record.get(&name).ok_or_else(|| unknown(&name))?;
         if kind == Accepted::Rollback && entry.level < Level::Epoch {
             return Err(usage(&format!(
@@ -60,9 +57,8 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
                 entry.level.word()
             )));
         }
-        let acceptance = Some(Acceptance { kind, counter });
         record.set(Entry {
-            acceptance,
+            acceptance: Some(kind),
             ..entry.clone()
         })
     })?;
@@ -83,7 +79,7 @@ pub(super) fn checkpoint(root: &Path) -> Result<Answer> {
     let mounts = fs::read_to_string(root.join(MOUNTS)).doing(MOUNTS)?;
     let mut text = String::new();
     let mut generations = Map::new();
-    Running::take(root)?.change(|record, _| {
+    Running::take(root)?.change(|record| {
         let entries: Vec<Entry> = record.entries().cloned().collect();
         for entry in entries {
             let Some(mount) = mount_of(&mounts, &entry.name) else {
@@ -119,9 +115,19 @@ fn mount_of<'a>(mounts: &'a str, name: &VolumeName) -> Option<&'a str> {
 }
 
 /// Frees the place of a volume that is gone for good.
+///
+/// One that is open is not: a blank disk in its place would be formatted at the next boot, and nothing would be measured of
+/// that. `accept new` is for that.
 pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
     let name = name(volume)?;
-    Running::take(root)?.change(|record, _| {
+    let mapping = name.mapping();
+    if root.join(mapping.trim_start_matches('/')).exists() {
+        return Err(Error::refused(format_args!(
+            "volume {name} is open as {mapping}, so it is not gone; for another disk in its place run \
+             \"nightlatchctl anchor accept new {name}\""
+        )));
+    }
+    Running::take(root)?.change(|record| {
         if record.remove(&name) {
             Ok(())
         } else {
@@ -136,7 +142,7 @@ pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
     ))
 }
 
-fn row(entry: &Entry, counter: u64) -> Vec<String> {
+fn row(entry: &Entry) -> Vec<String> {
     let generation = entry.checkpoint.map(|last| last.generation.to_string());
     vec![
         entry.name.to_string(),
@@ -145,11 +151,11 @@ fn row(entry: &Entry, counter: u64) -> Vec<String> {
         entry.uuid.to_string(),
         hex::encode(entry.key_id.get(..8).unwrap_or_default()),
         generation.unwrap_or_else(|| "-".into()),
-        accepts(entry, counter).unwrap_or("-").into(),
+        accepts(entry).unwrap_or("-").into(),
     ]
 }
 
-fn object(entry: &Entry, counter: u64) -> Value {
+fn object(entry: &Entry) -> Value {
     json!({
         "name": entry.name.as_str(),
         "state": state(entry),
@@ -157,15 +163,13 @@ fn object(entry: &Entry, counter: u64) -> Value {
         "uuid": entry.uuid.to_string(),
         "volume_key_id": hex::encode(entry.key_id),
         "generation": entry.checkpoint.map(|last| last.generation),
-        "accepts": accepts(entry, counter),
+        "accepts": accepts(entry),
     })
 }
 
-/// What the next boot accepts: an acceptance of an earlier boot holds no more.
-fn accepts(entry: &Entry, counter: u64) -> Option<&'static str> {
-    let holds = |acceptance: &Acceptance| acceptance.counter == counter;
-    let acceptance = entry.acceptance.filter(holds)?;
-    Some(acceptance.kind.word())
+/// What the next boot accepts.
+fn accepts(entry: &Entry) -> Option<&'static str> {
+    entry.acceptance.map(Accepted::word)
 }
 
 fn state(entry: &Entry) -> &'static str {

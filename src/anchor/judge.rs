@@ -32,27 +32,21 @@ pub struct Proven {
     pub epoch: u64,
 }
 
-/// Whether what was found may be gone on with, and whether that takes what the operator accepted.
-///
-/// `counter` is the value the TPM's counter has; `entry` is the volume's in a record that exists.
-pub fn permit(entry: Option<&Entry>, counter: u64, seen: Seen) -> Result<Option<Accepted>> {
+/// Whether what was found may be gone on with. `entry` is the volume's in a record that exists.
+pub fn permit(entry: Option<&Entry>, seen: Seen) -> Result<()> {
     match (seen, entry.map(|entry| (entry, entry.state))) {
-        (Seen::Blank, None) | (Seen::Volume, Some(_)) => Ok(None),
-        (Seen::Blank, Some((entry, State::Provisioning))) => {
-            Ok(accepted(entry, counter, Accepted::New))
-        }
+        (Seen::Blank, None | Some((_, State::Provisioning))) | (Seen::Volume, Some(_)) => Ok(()),
         (Seen::Interrupted(uuid), Some((entry, State::Provisioning))) if uuid == entry.uuid => {
-            Ok(accepted(entry, counter, Accepted::New))
+            Ok(())
         }
-        (Seen::Blank, Some((entry, State::Ready))) => accepted(entry, counter, Accepted::New)
-            .ok_or_else(|| {
-                Error::refused(format_args!(
-                    "rule F23: the device is blank, and the TPM remembers volume {}: attach its disk; to start anew with \
-                     this one, run \"nightlatchctl anchor accept new {}\" while the node still runs, or give the VM a new TPM",
-                    entry.uuid, entry.name
-                ))
-            })
-            .map(Some),
+        (Seen::Blank, Some((entry, State::Ready))) if entry.acceptance == Some(Accepted::New) => {
+            Ok(())
+        }
+        (Seen::Blank, Some((entry, State::Ready))) => Err(Error::refused(format_args!(
+            "rule F23: the device is blank, and the TPM remembers volume {}: attach its disk; to start anew with \
+             this one, run \"nightlatchctl anchor accept new {}\" while the node still runs, or give the VM a new TPM",
+            entry.uuid, entry.name
+        ))),
         (Seen::Interrupted(uuid), Some((entry, _))) => Err(Error::refused(format_args!(
             "rule F23: an interrupted first boot of volume {uuid}, and the TPM remembers volume {}: attach its disk",
             entry.uuid
@@ -68,13 +62,8 @@ pub fn permit(entry: Option<&Entry>, counter: u64, seen: Seen) -> Result<Option<
     }
 }
 
-/// Compares a volume with its entry at `level`. Says whether that took what the operator accepted.
-pub fn verify(
-    entry: &Entry,
-    counter: u64,
-    level: Level,
-    proven: &Proven,
-) -> Result<Option<Accepted>> {
+/// Compares a volume with its entry at `level`; `counter` is the value the TPM's counter has.
+pub fn verify(entry: &Entry, counter: u64, level: Level, proven: &Proven) -> Result<()> {
     if proven.uuid != entry.uuid || proven.key_id != entry.key_id {
         return Err(Error::refused(format_args!(
             "rule D15: this is volume {} with key {}, and the TPM remembers {} with key {}: \
@@ -87,25 +76,27 @@ pub fn verify(
     }
     // A volume that was last open at a lower level was not counted then.
     if level < Level::Epoch || entry.level < Level::Epoch {
-        return Ok(None);
+        return Ok(());
     }
-    if proven.epoch == counter || Some(proven.epoch) == counter.checked_add(1) {
-        return Ok(None);
+    let is_current = proven.epoch == counter || Some(proven.epoch) == counter.checked_add(1);
+    if is_current || entry.acceptance == Some(Accepted::Rollback) {
+        return Ok(());
     }
-    accepted(entry, counter, Accepted::Rollback)
-        .ok_or_else(|| {
-            Error::refused(format_args!(
-                "rule G26: the header is of epoch {}, and the TPM counts {counter}: the disk was put back to an earlier state, \
-                 or lost its last writes; attach the current disk. To go back on purpose, run \
-                 \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
-                proven.epoch, entry.name
-            ))
-        })
-        .map(Some)
+    Err(Error::refused(format_args!(
+        "rule G26: the header is of epoch {}, and the TPM counts {counter}: the disk was put back to an earlier state, \
+         or lost its last writes; attach the current disk. To go back on purpose, run \
+         \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
+        proven.epoch, entry.name
+    )))
 }
 
-/// Compares a volume with what a key service remembers of it. Pure as well.
-pub fn recorded(record: &VolumeRecord, key_id: &[u8; KEY_LEN], epoch: Option<u64>) -> Result<()> {
+/// Compares a volume with what a key service remembers of it, where the operator accepted `accepted`. Pure as well.
+pub fn recorded(
+    record: &VolumeRecord,
+    key_id: &[u8; KEY_LEN],
+    epoch: Option<u64>,
+    accepted: Option<Accepted>,
+) -> Result<()> {
     let key_id = hex::encode(key_id);
     if let Some(known) = &record.key_id
         && *known != key_id
@@ -116,21 +107,15 @@ pub fn recorded(record: &VolumeRecord, key_id: &[u8; KEY_LEN], epoch: Option<u64
         )));
     }
     match epoch {
-        Some(epoch) if epoch < record.epoch => Err(Error::refused(format_args!(
-            "rule G26: the header is of epoch {epoch}, and the key service remembers {}: the disk was put back to an \
+        Some(epoch) if epoch < record.epoch && accepted != Some(Accepted::Rollback) => {
+            Err(Error::refused(format_args!(
+                "rule G26: the header is of epoch {epoch}, and the key service remembers {}: the disk was put back to an \
              earlier state; attach the current disk",
-            record.epoch
-        ))),
+                record.epoch
+            )))
+        }
         Some(_) | None => Ok(()),
     }
-}
-
-/// The acceptance of this kind, while it holds.
-fn accepted(entry: &Entry, counter: u64, kind: Accepted) -> Option<Accepted> {
-    let holds = |acceptance: &super::record::Acceptance| {
-        acceptance.kind == kind && acceptance.counter == counter
-    };
-    entry.acceptance.filter(holds).map(|_| kind)
 }
 
 /// The first half of a volume-key id, enough to tell two apart.

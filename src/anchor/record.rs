@@ -18,7 +18,6 @@
 //! | 48 | 32 | its volume-key id |
 //! | 80 | 8 | the file system's generation at the last checkpoint, 0 for none |
 //! | 88 | 16 | that file system's id |
-//! | 104 | 8 | the counter's value at which an acceptance holds |
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
 //! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
@@ -60,8 +59,8 @@ pub struct Entry {
     pub state: State,
     /// The level in force when it was last opened.
     pub level: Level,
-    /// What the operator has allowed for one boot.
-    pub acceptance: Option<Acceptance>,
+    /// What the operator has allowed until a boot has succeeded.
+    pub acceptance: Option<Accepted>,
     /// The last checkpoint of its file system.
     pub checkpoint: Option<Checkpoint>,
 }
@@ -75,16 +74,7 @@ pub enum State {
     Ready,
 }
 
-/// What the operator has allowed for one boot.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Acceptance {
-    /// What it allows.
-    pub kind: Accepted,
-    /// It holds while the counter has this value, so until the next boot that succeeds.
-    pub counter: u64,
-}
-
-/// What an acceptance allows.
+/// What the operator can allow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// An older state of this very volume.
@@ -141,6 +131,16 @@ impl Record {
         })?;
         *place = Some(entry);
         Ok(())
+    }
+
+    /// Forgets what was allowed. `false` if nothing was.
+    pub fn clear_acceptances(&mut self) -> bool {
+        let taken = self
+            .0
+            .iter_mut()
+            .flatten()
+            .map(|entry| entry.acceptance.take());
+        taken.flatten().count() > 0
     }
 
     /// Frees the volume's place. `false` if it has none.
@@ -204,21 +204,20 @@ impl Entry {
             *to = from;
         }
         let last = self.checkpoint.unwrap_or_default();
-        let (kind, counter) = self.acceptance.map_or((0, 0), |acceptance| {
-            (acceptance.kind.number(), acceptance.counter)
-        });
+        let kind = self.acceptance.map_or(0, Accepted::number);
         let state = match self.state {
             State::Provisioning => 1,
             State::Ready => 2,
         };
         let numbers = [state, level_number(self.level), kind];
+        let reserved = [0; 8];
         let parts: [&[u8]; 7] = [
             &name,
             self.uuid.as_bytes(),
             &self.key_id,
             &last.generation.to_be_bytes(),
             &last.fsid,
-            &counter.to_be_bytes(),
+            &reserved,
             &numbers,
         ];
         let mut bytes = [0; ENTRY_LEN];
@@ -254,10 +253,7 @@ impl Entry {
                 .find(|known| level_number(*known) == level)?,
             acceptance: match kind {
                 0 => None,
-                _ => Some(Acceptance {
-                    kind: Accepted::from_number(kind)?,
-                    counter: number(104..112)?,
-                }),
+                _ => Some(Accepted::from_number(kind)?),
             },
             checkpoint: (checkpoint.generation != 0).then_some(checkpoint),
         };
@@ -315,10 +311,7 @@ mod tests {
             record.set(entry(&format!("volume{index}"))).unwrap();
         }
         let mut third = entry("volume2");
-        third.acceptance = Some(Acceptance {
-            kind: Accepted::New,
-            counter: 77,
-        });
+        third.acceptance = Some(Accepted::New);
         third.checkpoint = Some(Checkpoint {
             fsid: [3; 16],
             generation: 12,

@@ -127,11 +127,11 @@ impl Running {
     }
 
     /// Changes the record. Nothing is written where `change` changes nothing.
-    pub fn change(&self, change: impl FnOnce(&mut Record, u64) -> Result<()>) -> Result<()> {
+    pub fn change(&self, change: impl FnOnce(&mut Record) -> Result<()>) -> Result<()> {
         let mut tpm = Tpm::open(&self.tcti)?;
-        let (old, counter) = self.load(&mut tpm)?;
+        let (old, _) = self.load(&mut tpm)?;
         let mut new = old.clone();
-        change(&mut new, counter)?;
+        change(&mut new)?;
         if new == old {
             return Ok(());
         }

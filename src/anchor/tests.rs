@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use uuid::Uuid;
 
 use super::judge::{Proven, Seen};
-use super::record::{Acceptance, Accepted, Entry, State};
+use super::record::{Accepted, Entry, State};
 use super::*;
 use crate::error::Exit;
 use crate::pcr::Pcr;
@@ -97,8 +97,8 @@ fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
         let volume = config.volumes().next().unwrap();
         let before = anchor.counter();
         assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
-        assert_eq!(anchor.verify(volume, &proven(before)).unwrap(), None);
-        assert_eq!(anchor.verify(volume, &proven(before + 1)).unwrap(), None);
+        anchor.verify(volume, &proven(before)).unwrap();
+        anchor.verify(volume, &proven(before + 1)).unwrap();
         for epoch in [before - 1, before + 2] {
             let error = anchor
                 .verify(volume, &proven(epoch))
@@ -148,35 +148,81 @@ fn a_volume_that_is_not_anchored_any_more_leaves_the_record_readable() {
     let volume = config.volumes().next().unwrap();
     assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
     // It was not counted meanwhile.
-    assert_eq!(anchor.verify(volume, &proven(0)).unwrap(), None);
+    anchor.verify(volume, &proven(0)).unwrap();
 }
 
-/// The boot that makes use of an acceptance measures it, the one after an interruption too.
+/// What the operator says in the running system, as `nightlatchctl anchor accept` does.
+fn accept(node: &Node, name: &VolumeName, kind: Accepted) {
+    Running::take(&node.top)
+        .unwrap()
+        .change(|record| {
+            let entry = record.get(name).cloned().unwrap();
+            record.set(Entry {
+                acceptance: Some(kind),
+                ..entry
+            })
+        })
+        .unwrap();
+}
+
+/// A boot with an acceptance measures it, the one after an interruption too.
 #[test]
 fn a_new_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() {
     let mut node = Node::new();
     node.provision("epoch");
     let config = node.config("epoch");
     let volume = config.volumes().next().unwrap();
-    Running::take(&node.top)
-        .unwrap()
-        .change(|record, counter| {
-            let entry = record.get(&volume.name).cloned().unwrap();
-            record.set(Entry {
-                acceptance: Some(Acceptance {
-                    kind: Accepted::New,
-                    counter,
-                }),
-                ..entry
-            })
-        })
-        .unwrap();
+    accept(&node, &volume.name, Accepted::New);
     for seen in [Seen::Blank, Seen::Blank, Seen::Interrupted(UUID)] {
         let (_, mut tpm, mut anchor) = node.boot("epoch");
         let exception = anchor.permit(volume, seen).unwrap().unwrap();
         assert_eq!(exception.kind, Accepted::New);
         anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
     }
+}
+
+/// The power goes when the old disk's header is of the new epoch, then when the boot is counted: from then on the disk does
+/// not show any more that it is an old one.
+#[test]
+fn an_old_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    anchor.advance(&mut tpm).unwrap();
+    let old = anchor.counter() - 1;
+    node.finish(&config, tpm, anchor);
+    let volume = config.volumes().next().unwrap();
+    accept(&node, &volume.name, Accepted::Rollback);
+    for (epoch, counts) in [(old, false), (old + 2, true), (old + 2, true)] {
+        let (_, mut tpm, mut anchor) = node.boot("epoch");
+        let exception = anchor.permit(volume, Seen::Volume).unwrap().unwrap();
+        assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
+        anchor.verify(volume, &proven(epoch)).unwrap();
+        if counts {
+            anchor.advance(&mut tpm).unwrap();
+        }
+    }
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    anchor.advance(&mut tpm).unwrap();
+    node.finish(&config, tpm, anchor);
+    let (_, _, anchor) = node.boot("epoch");
+    assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+    assert!(anchor.verify(volume, &proven(old)).is_err());
+}
+
+/// The volume is not in the image of the boot that succeeds.
+#[test]
+fn an_acceptance_ends_with_the_boot_that_succeeds_for_volumes_it_does_not_open_too() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let config = node.config("epoch");
+    let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+    accept(&node, &data.name, Accepted::Rollback);
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
+    anchor.settle(&mut tpm, &[(state, None)]).unwrap();
+    drop((tpm, anchor));
+    let (_, _, anchor) = node.boot("epoch");
+    assert_eq!(anchor.permit(data, Seen::Volume).unwrap(), None);
 }
 
 #[test]
@@ -246,30 +292,17 @@ fn the_running_system_reads_and_changes_the_record_behind_the_fence() {
     assert_eq!(record.entries().count(), 2);
     assert!(record.entries().all(|entry| entry.state == State::Ready));
     let name = record.entries().next().unwrap().name.clone();
-    running
-        .change(|record, counter| {
-            let entry = record.get(&name).unwrap().clone();
-            let acceptance = Some(Acceptance {
-                kind: Accepted::Rollback,
-                counter,
-            });
-            record.set(Entry {
-                acceptance,
-                ..entry
-            })
-        })
-        .unwrap();
     drop(running);
+    accept(&node, &name, Accepted::Rollback);
 
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     let volume = config.volumes().next().unwrap();
-    let exception = anchor
-        .verify(volume, &proven(counter - 1))
-        .unwrap()
-        .unwrap();
+    let exception = anchor.permit(volume, Seen::Volume).unwrap().unwrap();
     assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
+    anchor.verify(volume, &proven(counter - 1)).unwrap();
     // It is one volume's, and of one kind.
     let other = config.volumes().nth(1).unwrap();
+    assert_eq!(anchor.permit(other, Seen::Volume).unwrap(), None);
     assert!(anchor.verify(other, &proven(counter - 1)).is_err());
     assert!(anchor.permit(volume, Seen::Blank).is_err());
     anchor.advance(&mut tpm).unwrap();
@@ -310,7 +343,7 @@ fn what_a_key_service_remembers_is_compared_too() {
         key_id: key_id.map(|byte| hex::encode([byte; 32])),
         epoch,
     };
-    let judge = |record: &VolumeRecord, epoch| judge::recorded(record, &[7; 32], epoch);
+    let judge = |record: &VolumeRecord, epoch| judge::recorded(record, &[7; 32], epoch, None);
     for (record, epoch) in [
         (record(None, 0), Some(0)),
         (record(Some(7), 5), Some(5)),
@@ -335,4 +368,10 @@ fn what_a_key_service_remembers_is_compared_too() {
             .starts_with("rule G26: the header is of epoch 4, and the key service remembers 5"),
         "{error}"
     );
+    // What the operator accepted for this boot is about the epoch, and only about going back.
+    let accepting = |key_id, kind| {
+        judge::recorded(&record(Some(key_id), 5), &[7; 32], Some(4), Some(kind)).is_ok()
+    };
+    assert!(accepting(7, Accepted::Rollback));
+    assert!(!accepting(7, Accepted::New) && !accepting(8, Accepted::Rollback));
 }

@@ -1,44 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The boot counted, the file systems' freshness proven, and all of it remembered.
+//! The file systems' freshness proven, the boot counted, and all of it remembered.
 
 use std::path::Path;
 use std::sync::Mutex;
 
 use super::at_once;
 use super::chip::{Chip, lock};
-use crate::anchor::record::Checkpoint;
+use crate::anchor::record::{Accepted, Checkpoint};
 use crate::checkpoint::Held;
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Result};
 use crate::status::Recorder;
-use crate::volume::{How, Keyed, Opened};
-
-/// Gives every volume that exists a header of the next epoch, and only then counts this boot: until then headers of both
-/// epochs are good.
-pub(super) fn count<'a>(
-    chip: &Mutex<Chip>,
-    keyed: Vec<(&'a Volume, Keyed)>,
-    record: &Recorder,
-) -> Result<Vec<(&'a Volume, Keyed)>> {
-    let mut chip = lock(chip)?;
-    let Chip { tpm, anchor, .. } = &mut *chip;
-    let Some(anchor) = anchor else {
-        return Ok(keyed);
-    };
-    let epoch = anchor.next_epoch()?;
-    let renewed = at_once(keyed, |volume, mut keyed| {
-        if keyed.how == How::Unlocked && volume.level() >= Level::Epoch {
-            keyed.renew(epoch)?;
-        }
-        Ok(keyed)
-    })?;
-    anchor.advance(tpm)?;
-    record.epoch(anchor.counter());
-    Ok(renewed)
-}
+use crate::volume::{How, Opened};
 
 /// Holds the file systems whose freshness the TPM remembers, once they are no older than that, so that nobody reads their
-/// superblocks again before they are mounted where they belong.
+/// superblocks again before they are mounted where they belong. Nothing is written yet.
 pub(super) fn hold<'a>(
     chip: &Mutex<Chip>,
     opened: &[(&'a Volume, Opened)],
@@ -54,14 +30,44 @@ pub(super) fn hold<'a>(
     fresh
         .map(|volume| {
             let held = Held::mount(Path::new(&volume.name.mapping()), volume.name.as_str())?;
-            if chip.accepted(volume).is_none() {
+            if chip.accepted(volume) != Some(Accepted::Rollback) {
                 held.compare(anchor.checkpoint(volume).as_ref())?;
             }
-            held.allow_writes()?;
             Ok((volume, held))
         })
         .collect::<Result<_>>()
         .doing("comparing file systems with their checkpoints")
+}
+
+/// Gives every volume that existed a header of the next epoch, and only then counts this boot: until then headers of both
+/// epochs are good.
+pub(super) fn count<'a>(
+    chip: &Mutex<Chip>,
+    opened: Vec<(&'a Volume, Opened)>,
+    record: &Recorder,
+) -> Result<Vec<(&'a Volume, Opened)>> {
+    let mut chip = lock(chip)?;
+    let Chip { tpm, anchor, .. } = &mut *chip;
+    let Some(anchor) = anchor else {
+        return Ok(opened);
+    };
+    let epoch = anchor.next_epoch()?;
+    let renewed = at_once(opened, |volume, mut opened| {
+        if opened.keyed().how == How::Unlocked && volume.level() >= Level::Epoch {
+            opened.renew(epoch)?;
+        }
+        Ok(opened)
+    })?;
+    anchor.advance(tpm)?;
+    record.epoch(anchor.counter());
+    Ok(renewed)
+}
+
+/// The file systems that are held may be written to.
+pub(super) fn allow_writes(held: &[(&Volume, Held)]) -> Result<()> {
+    held.iter()
+        .try_for_each(|(_, held)| held.allow_writes())
+        .doing("making file systems writable")
 }
 
 /// From here on the volumes are what the TPM remembers, and the running system can tell it more.

@@ -23,7 +23,7 @@ pub(super) struct Chip {
     pub(super) tpm: Tpm,
     /// None where no volume wants one, and before it is recalled.
     pub(super) anchor: Option<Anchor>,
-    /// What the operator allowed and this boot made use of.
+    /// What the operator allowed for this boot.
     pub(super) exceptions: Vec<Exception>,
 }
 
@@ -68,7 +68,7 @@ impl Chip {
         Ok(())
     }
 
-    /// What the operator allowed for this volume and this boot made use of.
+    /// What the operator allowed for this volume and this boot.
     pub(super) fn accepted(&self, volume: &Volume) -> Option<Accepted> {
         let exception = self
             .exceptions
@@ -98,8 +98,7 @@ impl Chip {
     fn verify(&mut self, volume: &Volume, keyed: &Keyed) -> Result<()> {
         if let (Some(anchor), Some(proven)) = (anchor_of(&mut self.anchor, volume), keyed.proven()?)
         {
-            let exception = anchor.verify(volume, &proven)?;
-            self.exceptions.extend(exception);
+            anchor.verify(volume, &proven)?;
         }
         Ok(())
     }
@@ -143,11 +142,14 @@ impl Sources<'_> {
                     ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
                 };
                 let keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
-                lock(chip)?
-                    .verify(volume, &keyed)
-                    .doing("comparing with the anchor")?;
+                let accepted = {
+                    let mut chip = lock(chip)?;
+                    chip.verify(volume, &keyed)
+                        .doing("comparing with the anchor")?;
+                    chip.accepted(volume)
+                };
                 self.desk
-                    .verify(&keyed)
+                    .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;
                 Ok(keyed)
             }

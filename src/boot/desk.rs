@@ -8,13 +8,14 @@ use log::warn;
 
 use super::chip::{Chip, lock};
 use crate::anchor::judge;
+use crate::anchor::record::Accepted;
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
 use crate::service::{Client, Cluster, Given, Logs, Wanted};
 use crate::status::Recorder;
-use crate::volume::{Found, Keyed};
+use crate::volume::{Found, Keyed, Opened};
 
 /// The key service. One thread at a time talks to it.
 #[derive(Debug)]
@@ -104,13 +105,14 @@ impl Desk {
         Ok(Secret::new(volume.key.expose().to_vec()))
     }
 
-    /// Compares a volume whose key is known with what the service remembers of it, where it was asked.
-    pub(super) fn verify(&self, keyed: &Keyed) -> Result<()> {
+    /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
+    /// `accepted` on this node holds here as well; the service itself has to be told apart.
+    pub(super) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {
         let Some(talk) = self.talk()? else {
             return Ok(());
         };
         match talk.remembered(&keyed.uuid) {
-            Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch),
+            Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch, accepted),
             None => Ok(()),
         }
     }
@@ -124,14 +126,15 @@ impl Desk {
     }
 
     /// Takes down what the service is to be told of these volumes once they are open.
-    pub(super) fn take_down(&self, keyed: &[(&Volume, Keyed)]) -> Result<()> {
+    pub(super) fn take_down(&self, opened: &[(&Volume, Opened)]) -> Result<()> {
         let Some(mut talk) = self.talk()? else {
             return Ok(());
         };
-        let news = keyed
+        let news = opened
             .iter()
-            .filter(|(_, keyed)| talk.remembered(&keyed.uuid).is_some())
-            .map(|(_, keyed)| {
+            .map(|(_, opened)| opened.keyed())
+            .filter(|keyed| talk.remembered(&keyed.uuid).is_some())
+            .map(|keyed| {
                 let record = VolumeRecord {
                     key_id: Some(hex::encode(keyed.key_id)),
                     epoch: keyed.epoch.unwrap_or(0),

@@ -192,6 +192,7 @@ impl New {
             volume_key,
             secret,
             next: None,
+            enrolled: false,
         })
     }
 

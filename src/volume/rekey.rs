@@ -14,7 +14,7 @@ use crate::key::Secret;
 use crate::tpm::Sealed;
 
 impl Keyed {
-    /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: the next [`Keyed::renew`] writes
+    /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: the next [`super::Opened::renew`] writes
     /// a header with it. Nothing is written before.
     ///
     /// Both new keyslots must give the volume key first. Only volumes that have a keyslot for the TPM are changed.
@@ -57,7 +57,7 @@ impl Keyed {
         Ok(())
     }
 
-    /// Whether the next [`Keyed::renew`] changes the volume's secret.
+    /// Whether the next [`super::Opened::renew`] changes the volume's secret.
     #[must_use]
     pub fn is_rekeyed(&self) -> bool {
         self.next.is_some()

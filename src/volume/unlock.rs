@@ -206,6 +206,7 @@ impl Existing {
             source,
             keyslot: offer.keyslot,
             next: None,
+            enrolled: false,
         })
     }
 

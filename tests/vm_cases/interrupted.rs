@@ -22,7 +22,7 @@ fn a_first_boot_interrupted_before_the_header_is_committed_starts_again() {
     assert_ne!(disk.read(16 << 20, 8), [0; 8]);
     assert_eq!(disk.read(0, 4096), [0; 4096]);
 
-    assert_eq!(disk::format(volume).how, How::Formatted);
+    assert_eq!(disk::format(volume).keyed().how, How::Formatted);
     close();
     assert!(disk::key(volume).is_ok());
 }

@@ -19,6 +19,7 @@ mod key_service;
 mod log_writes;
 mod lower;
 mod nbd;
+mod node;
 mod power;
 mod refusals;
 mod rollback;

@@ -151,10 +151,12 @@ fn a_damaged_copy_is_left_aside_and_a_renewal_repairs_it() {
     for (epoch, offset) in [(1, 0x1000), (2, 0x4000)] {
         let original = disk.read(offset, 1);
         disk.write(offset, &[original[0] ^ 1]);
-        let mut keyed = disk::key(volume(&config)).unwrap();
+        let keyed = disk::key(volume(&config)).unwrap();
         assert!(keyed.needs_repair, "{offset:#x}");
-        keyed.renew(epoch).unwrap();
-        drop(keyed);
+        let mut opened = volume::open(volume(&config), keyed).unwrap();
+        opened.renew(epoch).unwrap();
+        drop(opened);
+        close();
         let keyed = disk::key(volume(&config)).unwrap();
         assert_eq!((keyed.needs_repair, keyed.epoch), (false, Some(epoch)));
         volume::open(volume(&config), keyed).unwrap();
@@ -243,7 +245,7 @@ fn a_live_table_that_is_not_what_was_meant_is_refused() {
     let disk_number = run("lsblk", &["-dno", "MAJ:MIN", disk.as_str()], b"");
     let expected = table::Expected {
         name: NAME,
-        uuid: &opened.uuid,
+        uuid: &opened.keyed().uuid,
         disk: disk_number.trim(),
         len_sectors: superblock::data_len(256 << 20) / table::SECTOR_LEN,
         mode: "J",

@@ -13,13 +13,13 @@ use crate::disk::{self, Disk, close, config, run, try_run, volume};
 fn round_trip(disk: &Disk, kind: &str) {
     let config = config(disk, &[&format!("file-system = \"{kind}\"")]);
     let volume = volume(&config);
-    assert_eq!(disk::format(volume).how, How::Formatted);
+    assert_eq!(disk::format(volume).keyed().how, How::Formatted);
     disk::mount(kind);
     fs::write("/mnt/file", b"still here").unwrap();
     close();
 
     let opened = volume::open(volume, disk::key(volume).unwrap()).unwrap();
-    assert_eq!(opened.how, How::Unlocked);
+    assert_eq!(opened.keyed().how, How::Unlocked);
     disk::mount(kind);
     assert_eq!(fs::read("/mnt/file").unwrap(), b"still here");
     close();
