@@ -45,6 +45,8 @@ pub struct Anchor {
     counter: u64,
     /// Whether a volume's level counts boots.
     counts: bool,
+    /// The volumes whose secret is the key service's, so that nobody has to ask for that any more.
+    enrolled: Vec<VolumeName>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,7 @@ impl Anchor {
             held: None,
             counter: 0,
             counts: highest >= Level::Epoch,
+            enrolled: Vec::new(),
         };
         if let Some((bytes, counter)) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
             let (record, auth) = Record::parse(&bytes)?;
@@ -131,6 +134,7 @@ impl Anchor {
             level: volume.level(),
             acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
+            enroll: false,
         };
         match &mut self.held {
             Some(held) => {
@@ -175,6 +179,17 @@ impl Anchor {
         Ok(())
     }
 
+    /// Whether the operator asked for the volume to be given the key service's key.
+    #[must_use]
+    pub fn is_enrolment_asked(&self, volume: &Volume) -> bool {
+        self.entry(volume).is_some_and(|entry| entry.enroll)
+    }
+
+    /// The volume has the key service's key. [`Anchor::settle`] forgets that it was asked for.
+    pub fn enrolled(&mut self, volume: &Volume) {
+        self.enrolled.push(volume.name.clone());
+    }
+
     /// The checkpoint the volume's file system must not be older than.
     #[must_use]
     pub fn checkpoint(&self, volume: &Volume) -> Option<Checkpoint> {
@@ -202,6 +217,7 @@ impl Anchor {
                 // compared if it comes back.
                 level: volume.level().max(Level::Identity),
                 checkpoint: *checkpoint,
+                enroll: old.enroll && !self.enrolled.contains(&volume.name),
                 ..old.clone()
             };
             changed |= new != *old;

@@ -4,6 +4,7 @@
 mod anchoring;
 mod chip;
 mod desk;
+mod enroll;
 mod measuring;
 mod pace;
 
@@ -126,7 +127,7 @@ fn measure_and_open<'a>(
     desk.take_down(&opened)?;
     for (volume, opened) in opened {
         let accepted = lock(chip)?.accepted(volume);
-        record.volume(describe(volume, opened.keyed(), accepted));
+        record.volume(describe(config, volume, opened.keyed(), accepted));
     }
     record.step("anchoring", None, || settle(top, config, chip, &held))?;
     if config.service.is_some() {
@@ -160,7 +161,12 @@ fn close_all(config: &Config) {
 }
 
 /// What the record says of an open volume.
-fn describe(volume: &Volume, keyed: &Keyed, accepted: Option<Accepted>) -> VolumeStatus {
+fn describe(
+    config: &Config,
+    volume: &Volume,
+    keyed: &Keyed,
+    accepted: Option<Accepted>,
+) -> VolumeStatus {
     VolumeStatus {
         name: volume.name.to_string(),
         role: volume.role,
@@ -173,6 +179,8 @@ fn describe(volume: &Volume, keyed: &Keyed, accepted: Option<Accepted>) -> Volum
         file_system: volume.file_system,
         anchor: volume.level(),
         accepted: accepted.map(|kind| kind.word().into()),
+        enrolled: keyed.enrolled,
+        enroll: enroll::due(config, volume, keyed),
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }

@@ -30,6 +30,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         "KEY",
         "GENERATION",
         "ACCEPTS",
+        "ENROLLS",
     ];
     let volumes: Vec<Value> = record.entries().map(object).collect();
     let text = format!(
@@ -152,6 +153,7 @@ fn row(entry: &Entry) -> Vec<String> {
         hex::encode(entry.key_id.get(..8).unwrap_or_default()),
         generation.unwrap_or_else(|| "-".into()),
         accepts(entry).unwrap_or("-").into(),
+        if entry.enroll { "yes" } else { "-" }.into(),
     ]
 }
 
@@ -164,6 +166,7 @@ fn object(entry: &Entry) -> Value {
         "volume_key_id": hex::encode(entry.key_id),
         "generation": entry.checkpoint.map(|last| last.generation),
         "accepts": accepts(entry),
+        "enroll": entry.enroll,
     })
 }
 
@@ -179,8 +182,8 @@ fn state(entry: &Entry) -> &'static str {
     }
 }
 
-fn name(volume: &str) -> Result<VolumeName> {
-    VolumeName::try_from(volume.to_owned()).map_err(|why| usage(&format!("anchor: {why}")))
+pub(super) fn name(volume: &str) -> Result<VolumeName> {
+    VolumeName::try_from(volume.to_owned()).map_err(|why| usage(&why))
 }
 
 fn unknown(name: &VolumeName) -> Error {

@@ -21,6 +21,7 @@
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
 //! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
+//! | 115 | 1 | 1 if the volume is to be given the key service's key, else 0 |
 
 use std::ops::Range;
 
@@ -63,6 +64,8 @@ pub struct Entry {
     pub acceptance: Option<Accepted>,
     /// The last checkpoint of its file system.
     pub checkpoint: Option<Checkpoint>,
+    /// Whether the operator asked for it to be given the key service's key.
+    pub enroll: bool,
 }
 
 /// How far the making of a volume has come.
@@ -209,7 +212,7 @@ impl Entry {
             State::Provisioning => 1,
             State::Ready => 2,
         };
-        let numbers = [state, level_number(self.level), kind];
+        let numbers = [state, level_number(self.level), kind, self.enroll.into()];
         let reserved = [0; 8];
         let parts: [&[u8]; 7] = [
             &name,
@@ -234,7 +237,7 @@ impl Entry {
             Some(u64::from_be_bytes(bytes))
         };
         let name = bytes.get(..NAME_LEN)?.split(|byte| *byte == 0).next()?;
-        let [state, level, kind] = *bytes.get(112..)?.first_chunk()?;
+        let [state, level, kind, enroll] = *bytes.get(112..)?.first_chunk()?;
         let checkpoint = Checkpoint {
             fsid: bytes.get(88..104)?.try_into().ok()?,
             generation: number(80..88)?,
@@ -256,6 +259,8 @@ impl Entry {
                 _ => Some(Accepted::from_number(kind)?),
             },
             checkpoint: (checkpoint.generation != 0).then_some(checkpoint),
+            // Any other number is refused below: it would not be written back.
+            enroll: enroll == 1,
         };
         (entry.encode() == *bytes).then_some(entry)
     }
@@ -298,6 +303,7 @@ mod tests {
             level: Level::Epoch,
             acceptance: None,
             checkpoint: None,
+            enroll: false,
         }
     }
 
@@ -317,6 +323,7 @@ mod tests {
             generation: 12,
         });
         third.state = State::Provisioning;
+        third.enroll = true;
         third.level = Level::Checkpoint;
         record.set(third).unwrap();
         record

@@ -141,7 +141,7 @@ impl Sources<'_> {
                     unseal: Box::new(|sealed| lock(chip)?.tpm.unseal(sealed, policy)),
                     ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
                 };
-                let keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
+                let mut keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
                 let accepted = {
                     let mut chip = lock(chip)?;
                     chip.verify(volume, &keyed)
@@ -151,6 +151,7 @@ impl Sources<'_> {
                 self.desk
                     .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;
+                self.enroll(volume, &mut keyed).doing("enrolling")?;
                 Ok(keyed)
             }
         }

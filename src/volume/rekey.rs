@@ -57,10 +57,10 @@ impl Keyed {
         Ok(())
     }
 
-    /// Whether the next [`super::Opened::renew`] changes the volume's secret.
+    /// Whether there is more to write than the next epoch: another secret, or what an interruption left undone.
     #[must_use]
-    pub fn is_rekeyed(&self) -> bool {
-        self.next.is_some()
+    pub fn is_to_be_rewritten(&self) -> bool {
+        self.next.is_some() || self.needs_repair
     }
 }
 

@@ -14,6 +14,7 @@
 mod boots;
 mod checkpoint;
 mod disk;
+mod enrolment;
 mod interrupted;
 mod key_service;
 mod log_writes;
