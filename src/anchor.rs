@@ -8,10 +8,11 @@
 //!
 //! The order of writes, and why a crash anywhere leads to the same end:
 //!
-//! 1. A new volume's entry says `provisioning` and names its key before the first byte of its disk is written.
-//! 2. Existing volumes get headers of the next epoch, both copies, one after the other; then the counter goes up to it. In
-//!    between, headers of both epochs are accepted.
-//! 3. A new volume's header is the last that is written to its disk; then its entry says `ready`.
+//! 1. A new volume's entry says `provisioning` and names its key before the first byte of its disk is written; its header is
+//!    the last that is written there.
+//! 2. When every volume has shown that it is as new as it must be, existing ones get headers of the next epoch, both copies,
+//!    one after the other; then the counter goes up to it. In between, headers of both epochs are accepted.
+//! 3. Entries say `ready`, and what the operator accepted is used up.
 
 pub mod judge;
 #[cfg(test)]

@@ -95,7 +95,7 @@ impl Node {
         self.off()
     }
 
-    fn off(&self) -> Off {
+    pub(crate) fn off(&self) -> Off {
         Off {
             disk: self.disk.save(),
             tpm: self.tpm.state(),
@@ -186,20 +186,4 @@ pub(crate) fn policy(config: &Config) -> Policy {
         pcrs,
         bank: Bank::Sha256,
     }
-}
-
-fn dd(from: &str, to: &str, skip: u64, seek: u64) {
-    let arguments = [
-        &format!("if={from}"),
-        &format!("of={to}"),
-        &format!("skip={skip}"),
-        &format!("seek={seek}"),
-    ];
-    let fixed = ["bs=4k", "count=1", "conv=notrunc,fsync"];
-    std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
-    run(
-        "dd",
-        &[arguments.map(String::as_str).as_slice(), &fixed].concat(),
-        b"",
-    );
 }

@@ -18,6 +18,22 @@ const COPY_LEN: usize = 16 << 10;
 /// Superblock and first mirror of btrfs, in blocks of 4 KiB.
 const SUPERBLOCKS: [u64; 2] = [16, 16 << 10];
 
+fn dd(from: &str, to: &str, skip: u64, seek: u64) {
+    let arguments = [
+        &format!("if={from}"),
+        &format!("of={to}"),
+        &format!("skip={skip}"),
+        &format!("seek={seek}"),
+    ];
+    let fixed = ["bs=4k", "count=1", "conv=notrunc,fsync"];
+    std::fs::write("/proc/sys/vm/drop_caches", "1").unwrap();
+    run(
+        "dd",
+        &[arguments.map(String::as_str).as_slice(), &fixed].concat(),
+        b"",
+    );
+}
+
 /// A node with four boots behind it.
 struct Story {
     node: Node,
