@@ -179,8 +179,9 @@ fn describe(
         file_system: volume.file_system,
         anchor: volume.level(),
         accepted: accepted.map(|kind| kind.word().into()),
+        own_secret: keyed.has_own_secret(),
         enrolled: keyed.enrolled,
-        enroll: enroll::due(config, volume, keyed),
+        enroll: enroll::consent(config, volume, keyed),
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }

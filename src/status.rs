@@ -93,10 +93,13 @@ pub struct VolumeStatus {
     /// What the operator had allowed for this boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
+    /// Whether the node made its secret itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_secret: bool,
     /// Whether its secret was changed to the key service's in this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enrolled: bool,
-    /// On whose word that is done in a later boot; none where it is not to be done.
+    /// On whose word a later boot does that, if the service gives another secret than it has; none where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enroll: Option<Enroll>,
     /// The mapping, `/dev/mapper/<name>`.

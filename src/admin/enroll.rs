@@ -15,26 +15,15 @@ use crate::config::{Enroll, Source};
 use crate::error::{Error, Result};
 use crate::status::{Status, VolumeStatus};
 
-/// Whose a volume's secret is, as this boot found it.
-enum Owner {
-    /// The key service gives it.
-    Service,
-    /// It is this node's own, until a boot reaches the service.
-    OwnFor(Enroll),
-    /// It is this node's own, and stays that.
-    Own,
-}
-
 /// Each volume, whose its secret is, and what becomes of that.
 pub(super) fn show(root: &Path) -> Result<Answer> {
     let status = Status::load(root)?;
     let rows = status.volumes.iter().map(|volume| {
-        let (whose, next) = words(&owner(volume));
         vec![
             volume.name.clone(),
             volume.source.word().into(),
-            whose.into(),
-            next.into(),
+            whose(volume).into(),
+            next(volume).into(),
         ]
     });
     let text = section(&table(&["VOLUME", "SOURCE", "SECRET", "NEXT"], rows));
@@ -50,20 +39,17 @@ pub(super) fn ask(root: &Path, volume: &str) -> Result<Answer> {
     let found = status.volumes.iter().find(|known| known.name == volume);
     let found =
         found.ok_or_else(|| usage(&format!("enroll: this boot opened no volume {volume}")))?;
-    match owner(found) {
-        Owner::Service => {
-            return Err(Error::refused(format_args!(
-                "the secret of volume {volume} is the key service's already"
-            )));
-        }
-        Owner::Own => {
-            return Err(Error::refused(format_args!(
-                "the configuration does not name \"service\" before \"{}\" among the sources of volume {volume}: \
-                 nothing would be asked of the service; change it in the image",
-                found.source.word()
-            )));
-        }
-        Owner::OwnFor(_) => {}
+    if is_services(found) {
+        return Err(Error::refused(format_args!(
+            "the secret of volume {volume} is the key service's already"
+        )));
+    }
+    if found.enroll.is_none() {
+        return Err(Error::refused(format_args!(
+            "the configuration does not name \"service\" before \"{}\" among the sources of volume {volume}: \
+             the service would not be asked; change it in the image",
+            found.source.word()
+        )));
     }
     Running::take(root)?.change(|record| {
         let entry = record.get(&name).ok_or_else(|| {
@@ -84,35 +70,33 @@ pub(super) fn ask(root: &Path, volume: &str) -> Result<Answer> {
     Ok(Answer::new(text, json!({"volume": volume, "enroll": true})))
 }
 
-fn owner(volume: &VolumeStatus) -> Owner {
-    match (volume.source, volume.enroll) {
-        (Source::Service, _) => Owner::Service,
-        (Source::Tpm | Source::Generate, _) if volume.enrolled => Owner::Service,
-        (Source::Tpm | Source::Generate, Some(enroll)) => Owner::OwnFor(enroll),
-        (Source::Tpm | Source::Generate, None) => Owner::Own,
+/// Whether this boot has seen that the volume's secret is the service's.
+fn is_services(volume: &VolumeStatus) -> bool {
+    volume.source == Source::Service || volume.enrolled
+}
+
+/// Whose the secret is.
+fn whose(volume: &VolumeStatus) -> &'static str {
+    match (is_services(volume), volume.own_secret) {
+        (true, _) => "service",
+        (false, true) => "own",
+        (false, false) => "unknown",
     }
 }
 
-fn words(owner: &Owner) -> (&'static str, &'static str) {
-    match owner {
-        Owner::Service => ("the key service's", "-"),
-        Owner::OwnFor(Enroll::Auto) => (
-            "its own",
-            "the next boot that reaches the service changes it",
-        ),
-        Owner::OwnFor(Enroll::Asked) => (
-            "its own",
-            "a boot that reaches the service changes it once asked: nightlatchctl enroll VOLUME",
-        ),
-        Owner::Own => ("its own", "-"),
+fn next(volume: &VolumeStatus) -> &'static str {
+    match volume.enroll {
+        None => "-",
+        Some(Enroll::Auto) => "service, at the next boot that reaches it",
+        Some(Enroll::Asked) => "service, once asked for: nightlatchctl enroll VOLUME",
     }
 }
 
 fn object(volume: &VolumeStatus) -> Value {
-    let (secret, enroll) = match owner(volume) {
-        Owner::Service => ("service", None),
-        Owner::OwnFor(enroll) => ("own", Some(enroll)),
-        Owner::Own => ("own", None),
-    };
-    json!({"name": volume.name, "source": volume.source, "secret": secret, "enroll": enroll})
+    json!({
+        "name": volume.name,
+        "source": volume.source,
+        "secret": whose(volume),
+        "enroll": volume.enroll,
+    })
 }

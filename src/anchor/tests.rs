@@ -225,6 +225,33 @@ fn an_acceptance_ends_with_the_boot_that_succeeds_for_volumes_it_does_not_open_t
     assert_eq!(anchor.permit(data, Seen::Volume).unwrap(), None);
 }
 
+/// As `nightlatchctl enroll` does. The request holds until a boot says that it is fulfilled.
+#[test]
+fn a_request_to_enrol_is_kept_until_it_is_fulfilled() {
+    let mut node = Node::new();
+    node.provision("identity");
+    let config = node.config("identity");
+    let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+    let ask = |record: &mut Record| {
+        let entry = record.get(&state.name).unwrap().clone();
+        record.set(Entry {
+            enroll: true,
+            ..entry
+        })
+    };
+    Running::take(&node.top).unwrap().change(ask).unwrap();
+    for fulfilled in [false, true] {
+        let (config, tpm, mut anchor) = node.boot("identity");
+        assert!(anchor.is_enrolment_asked(state) && !anchor.is_enrolment_asked(data));
+        if fulfilled {
+            anchor.enrolled(state);
+        }
+        node.finish(&config, tpm, anchor);
+    }
+    let (_, _, anchor) = node.boot("identity");
+    assert!(!anchor.is_enrolment_asked(state));
+}
+
 #[test]
 fn a_first_boot_that_was_interrupted_starts_again_with_another_key() {
     let mut node = Node::new();

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A volume whose secret the key service does not know is given the one it does: a first boot could not reach the service,
-//! or the service's master secret is another one now.
+//! A volume with a secret that the key service does not know is given the one that it does: the first boot could not reach
+//! the service and made one itself, or the operator wants it.
 //!
 //! It is done here because it cannot be done later: the service gives keys only to a machine whose boot is not measured yet.
 //! The header with the new secret is made and tried before anything is measured, and written with the one that counts the
 //! boot. What this boot measures still follows from the old secret.
 
-use log::{info, warn};
+use log::warn;
 
 use super::chip::{Sources, lock};
 use crate::config::{Config, Enroll, Source, Volume};
@@ -20,7 +20,7 @@ impl Sources<'_> {
     ///
     /// That it cannot be made ready is no failure: the volume is open, and nothing of it has changed.
     pub(super) fn enroll(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
-        let Some(consent) = due(self.config, volume, keyed) else {
+        let Some(consent) = consent(self.config, volume, keyed) else {
             return Ok(());
         };
         let asked = match &lock(self.chip)?.anchor {
@@ -34,13 +34,8 @@ impl Sources<'_> {
             return Ok(());
         };
         let seal = |secret: &Secret| self.seal(secret);
-        match keyed.rekey(volume, &self.config.tpm, &secret, seal) {
-            Ok(()) => {
-                info!(volume = volume.name.as_str(); "its secret will be the key service's");
-            }
-            Err(error) => {
-                warn!(volume = volume.name.as_str(); "its secret stays what it is: {error}");
-            }
+        if let Err(error) = keyed.rekey(volume, &self.config.tpm, &secret, seal) {
+            warn!(volume = volume.name.as_str(); "not enrolled, its secret stays what it is: {error}");
         }
         Ok(())
     }
@@ -61,13 +56,21 @@ impl Sources<'_> {
     }
 }
 
-/// On whose word the volume is given the service's key once the service gives one. None where it has that key already, or
-/// where the configuration does not put the service first.
-pub(super) fn due(config: &Config, volume: &Volume, keyed: &Keyed) -> Option<Enroll> {
+/// On whose word the volume is given the service's key when the service gives one. None where it has just got it or was
+/// opened with it, and where the configuration does not put the service first.
+///
+/// A secret that the node did not make is the service's of an earlier day: that it gives another one now may be a mistake,
+/// so it takes the operator.
+pub(super) fn consent(config: &Config, volume: &Volume, keyed: &Keyed) -> Option<Enroll> {
     let service = config.service.as_ref()?;
     let place = |source| volume.sources.iter().position(|known| *known == source);
     let (first, used) = (place(Source::Service)?, place(keyed.source)?);
-    (first < used && !keyed.enrolled).then_some(service.enroll)
+    let consent = if keyed.has_own_secret() {
+        service.enroll
+    } else {
+        Enroll::Asked
+    };
+    (first < used && !keyed.enrolled).then_some(consent)
 }
 
 /// Whether the volume's secret is the key service's now.

@@ -36,7 +36,7 @@ pub struct Service {
     /// A file in the initrd with the certificate, in DER, of the TPM's endorsement key. Without it the one in the TPM is
     /// sent, where there is one.
     pub ek_certificate: Option<FilePath>,
-    /// On whose word a volume that was opened by a later source is given the service's key.
+    /// On whose word a volume whose secret the node made itself is given the service's key.
     #[serde(default)]
     pub enroll: Enroll,
 }
@@ -85,7 +85,7 @@ pub enum ServiceProtocol {
     Trustee,
 }
 
-/// On whose word a volume is given the service's key.
+/// On whose word a volume is given the service's key, where it has another secret.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Enroll {

@@ -95,6 +95,11 @@ impl Fixture {
             .with(r#""keyslots":["0","1"]"#, r#""keyslots":["2","3"]"#)
     }
 
+    /// The same with a secret that the node made itself.
+    pub(super) fn with_own_secret(&self) -> Self {
+        self.with(r#""epoch":"7""#, r#""own-secret":true,"epoch":"7""#)
+    }
+
     /// The same with a piece of its metadata replaced.
     pub(crate) fn with(&self, from: &str, to: &str) -> Self {
         assert!(self.json.contains(from), "{from} is not in the metadata");

@@ -61,17 +61,22 @@ impl Candidate {
             .doing("signing the header")
     }
 
-    /// The header that libcryptsetup made of this one in `area` by filling the other pair of keyslots and emptying this one.
-    /// Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
+    /// The header that libcryptsetup made of this one in `area` by filling the other pair of keyslots and emptying this one,
+    /// for a secret that is not the node's own. Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
     pub fn rekeyed(&self, area: &Area) -> Result<Self> {
         let good = area
             .copies()?
             .check(area, Profile::Nightlatch1, &Expect::default())?;
         let [next] = <[Self; 1]>::try_from(good)
             .map_err(|_| Error::failure("the copies of a header that was re-keyed differ"))?;
+        let mine = self.token()?.clone();
+        let mine = NightlatchToken {
+            own_secret: false,
+            ..mine
+        };
         let same = next.from.is_none()
             && next.checked.uuid == self.checked.uuid
-            && next.checked.nightlatch == self.checked.nightlatch
+            && next.checked.nightlatch == Some(mine)
             && next.checked.tpm.is_some() == self.checked.tpm.is_some()
             && next.checked.pair == self.checked.pair.map(SlotPair::other)
             && next.seqid > self.seqid;

@@ -140,24 +140,32 @@ impl New {
             None
         };
         let token = sealed.map(|sealed| token(sealed, policy, PAIR.tpm()));
-        let keyed = self.format(volume, first.secret, token, witness)?;
-        Ok(Keyed {
-            source: first.source,
-            ..keyed
-        })
+        self.make(volume, first, token, witness)
     }
 
     /// Formats a header in memory for a secret the caller has.
     pub fn format(
-        mut self,
+        self,
         volume: &config::Volume,
         secret: Secret,
         tpm: Option<Tpm2Token>,
         witness: Witness<'_>,
     ) -> Result<Keyed> {
+        let source = Source::Generate;
+        self.make(volume, First { secret, source }, tpm, witness)
+    }
+
+    fn make(
+        mut self,
+        volume: &config::Volume,
+        First { secret, source }: First,
+        tpm: Option<Tpm2Token>,
+        witness: Witness<'_>,
+    ) -> Result<Keyed> {
         let volume_key = luks::new_volume_key()?;
         let uuid = self.uuid;
-        let mine = our_token(volume, uuid, &volume_key, witness)?;
+        let mut mine = our_token(volume, uuid, &volume_key, witness)?;
+        mine.own_secret = source == Source::Generate;
         self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
         let identity = Identity {
@@ -184,7 +192,7 @@ impl New {
             key_id: mine.key_id,
             needs_repair: false,
             how: How::Formatted,
-            source: Source::Generate,
+            source,
             keyslot: PAIR.secret(),
             device: self.device,
             header: HeaderFile::sealed(candidate.bytes())?,
@@ -239,6 +247,7 @@ fn our_token(
             quote: quote.attest,
             signature: quote.signature,
         }),
+        own_secret: false,
         mac: [0; 32],
     })
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A volume's secret changed for another one. The volume key, and so the data, stays as it is.
+//! A volume's secret changed for one that is not the node's own. The volume key, and so the data, stays as it is.
 //!
 //! The new header is made in memory: it has the other pair of keyslots, filled and tried, and none of the old. What order
 //! it reaches the disk in is [`crate::header::Candidate::steps`].
@@ -9,7 +9,7 @@ use super::unlock::Passphrase;
 use super::{HeaderFile, Keyed, Luks};
 use crate::config::{self, Kdf};
 use crate::error::{Doing, Error, Result};
-use crate::header::{Area, Candidate, TPM2_TOKEN};
+use crate::header::{Area, Candidate, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
 use crate::key::Secret;
 use crate::tpm::Sealed;
 
@@ -26,10 +26,15 @@ impl Keyed {
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
     ) -> Result<()> {
         let checked = &self.candidate.checked;
-        let (Some(old), Some(_)) = (checked.pair, &checked.tpm) else {
+        let (Some(old), Some(mine), Some(_)) = (checked.pair, &checked.nightlatch, &checked.tpm)
+        else {
             return Err(Error::refused(
                 "only a volume of profile nightlatch-1 with a keyslot for the TPM can be given another secret",
             ));
+        };
+        let mine = NightlatchToken {
+            own_secret: false,
+            ..mine.clone()
         };
         let new = old.other();
         let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
@@ -49,12 +54,20 @@ impl Keyed {
             }
         }
         luks.replace_token(TPM2_TOKEN, &token.to_json())?;
+        luks.replace_token(NIGHTLATCH_TOKEN, &mine.to_json())?;
         for slot in [old.secret(), old.tpm()] {
             luks.destroy_keyslot(slot)?;
         }
         drop(luks);
         self.next = Some(tidy(&self.candidate, &draft)?);
         Ok(())
+    }
+
+    /// Whether the node made the volume's secret itself, as the header says.
+    #[must_use]
+    pub fn has_own_secret(&self) -> bool {
+        let mine = self.candidate.checked.nightlatch.as_ref();
+        mine.is_some_and(|token| token.own_secret)
     }
 
     /// Whether there is more to write than the next epoch: another secret, or what an interruption left undone.

@@ -179,7 +179,8 @@ fn changed(old: &Candidate, fill: u8) -> Area {
 
 #[test]
 fn a_header_that_was_rekeyed_changed_in_nothing_else() {
-    let old = signed(&Fixture::ours());
+    let old = signed(&Fixture::ours().with_own_secret());
+    assert!(old.checked.nightlatch.as_ref().unwrap().own_secret);
     let good = changed(&old, 0x66);
     let new = old.rekeyed(&good).unwrap().renewed(8, &key()).unwrap();
     new.authenticate(&key()).unwrap();
@@ -188,6 +189,7 @@ fn a_header_that_was_rekeyed_changed_in_nothing_else() {
     let (before, after) = (before.unwrap(), after.unwrap());
     assert_eq!((before.salt, before.key_id), (after.salt, after.key_id));
     assert_eq!((before.evidence, after.epoch), (after.evidence, 8));
+    assert!(!after.own_secret);
     let with = |from: &str, to: &str| {
         let text = String::from_utf8(good.bytes()[4096..16_384].to_vec()).unwrap();
         let text = text.trim_end_matches('\0').replacen(from, to, 1);
@@ -202,6 +204,7 @@ fn a_header_that_was_rekeyed_changed_in_nothing_else() {
     for (from, to) in [
         (r#""volume":"data""#, r#""volume":"date""#),
         (r#""epoch":"7""#, r#""epoch":"9""#),
+        (r#""epoch":"7""#, r#""own-secret":true,"epoch":"7""#),
         ("ICEiIyQl", "ICEiIyQm"),
     ] {
         let error = old.rekeyed(&with(from, to)).unwrap_err().to_string();
@@ -292,7 +295,7 @@ fn next_boot(disk: &[u8], in_reach: bool, fill: u8) -> Candidate {
 /// after it: the old or the new secret always opens the volume, and the boot that is let finish leaves nothing over.
 #[test]
 fn a_change_of_the_secret_that_is_cut_anywhere_is_finished_by_the_next_boot() {
-    let old = signed(&Fixture::ours());
+    let old = signed(&Fixture::ours().with_own_secret());
     let mut ends = 0;
     for damaged in [None, Some(0), Some(16_384)] {
         let mut disk = old.area().unwrap().bytes()[..2 << 20].to_vec();
