@@ -67,8 +67,9 @@ impl Candidate {
         let good = area
             .copies()?
             .check(area, Profile::Nightlatch1, &Expect::default())?;
-        let [next] = <[Self; 1]>::try_from(good)
-            .map_err(|_| Error::failure("the copies of a header that was re-keyed differ"))?;
+        let [next] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
+            Error::failure(format_args!("{} headers where one was made", good.len()))
+        })?;
         let mine = self.token()?.clone();
         let mine = NightlatchToken {
             own_secret: false,

@@ -13,6 +13,10 @@ use super::{AREA_LEN, Area, Header, KEYSLOTS_OFFSET};
 #[expect(clippy::cast_possible_truncation, reason = "a constant of 385,024")]
 const SLOT_LEN: usize = KEYSLOT_AREA_LEN as usize;
 
+/// Where the second pair starts, and where it ends.
+const SECOND_OFFSET: usize = KEYSLOTS_OFFSET + 2 * SLOT_LEN;
+const END_OFFSET: usize = SECOND_OFFSET + 2 * SLOT_LEN;
+
 /// Two keyslots: that of the volume's secret and that of the TPM's copy of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum SlotPair {
@@ -62,8 +66,10 @@ impl SlotPair {
     /// Where both keyslots' key material is, in bytes from the start of the header area.
     #[must_use]
     pub const fn area(self) -> Range<usize> {
-        let start = KEYSLOTS_OFFSET + self.secret() as usize * SLOT_LEN;
-        start..start + 2 * SLOT_LEN
+        match self {
+            Self::First => KEYSLOTS_OFFSET..SECOND_OFFSET,
+            Self::Second => SECOND_OFFSET..END_OFFSET,
+        }
     }
 
     /// Where this keyslot's key material starts: right behind that of the one before it, as libcryptsetup places them.

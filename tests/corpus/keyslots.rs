@@ -166,7 +166,7 @@ fn place(json: &mut Value, slots: [(&str, usize); 2]) {
 /// Moves the key material to the place of the second pair.
 fn move_material(draft: &mut Draft) {
     let material = draft.bytes(KEYSLOTS_OFFSET, PAIR_LEN);
-    draft.put(KEYSLOTS_OFFSET, &[0; PAIR_LEN]);
+    draft.put(KEYSLOTS_OFFSET, &vec![0; PAIR_LEN]);
     draft.put(SECOND_PAIR, &material);
 }
 
