@@ -13,6 +13,7 @@
 
 mod boots;
 mod checkpoint;
+mod cleared;
 mod disk;
 mod enrolment;
 mod interrupted;
