@@ -84,7 +84,7 @@ pub enum Accepted {
     Rollback,
     /// A blank disk in its place.
     New,
-    /// The volume itself, which the TPM had forgotten, on the word of the key service. Not the operator allows that.
+    /// The volume itself, which the TPM had forgotten, on the word of the key service.
     ServiceRecord,
 }
 
