@@ -18,7 +18,7 @@ use log::{info, warn};
 use anchoring::{allow_writes, count, hold, settle};
 use chip::{Chip, Sources, lock};
 use desk::Desk;
-use measuring::{fence, measure_all};
+use measuring::{fence, give_up, measure_all};
 use pace::{at_once, patiently};
 
 use crate::anchor::record::Accepted;
@@ -35,7 +35,8 @@ use crate::{handoff, kernel, logging, memory, root};
 /// The order is the promise: nothing is measured before every volume's key is known to be right and what the TPM remembers
 /// says that these are this node's volumes; nothing is mapped with a key before everything is measured; no header moves on
 /// and no boot is counted before every file system has shown that it is as new as it must be, so that a disk that is refused
-/// leaves the right one as good as it was; and nothing can be unsealed once that has begun and ended, well or not.
+/// leaves the right one as good as it was; and nothing can be unsealed, and no key service asked, by whatever runs once the
+/// boot has ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
     kernel::check(top, &config)?;
@@ -51,7 +52,7 @@ pub fn with_volumes_open(
 ) -> Result<()> {
     let log = EventLog::open(top);
     let desk = Desk::open(top, config)?;
-    let (chip, keyed) = patiently(|| {
+    let begun = patiently(|| {
         let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
         let chip = Mutex::new(chip);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
@@ -70,7 +71,14 @@ pub fn with_volumes_open(
             record.step("keying", Some(volume), || sources.key_of(volume, found))
         })?;
         Ok((chip, keyed))
-    })?;
+    });
+    let (chip, keyed) = match begun {
+        Ok(begun) => begun,
+        Err(error) => {
+            give_up(config, &log, record);
+            return Err(error);
+        }
+    };
     // What is held is let go of when systemd has mounted it as well.
     let bench = Bench {
         top,
@@ -88,7 +96,9 @@ pub fn with_volumes_open(
     if done.is_err() {
         close_all(config);
     }
-    let fenced = record.step("fencing", None, || fence(config, &chip, &log, record));
+    let fenced = record.step("fencing", None, || {
+        fence(config, &mut lock(&chip)?.tpm, &log, record)
+    });
     done.and(fenced).map_err(Error::for_good)
 }
 

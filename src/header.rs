@@ -23,6 +23,7 @@
 //!
 //! Everything here is a pure function of bytes, except [`Area::read`].
 
+mod area;
 mod binary;
 mod broken;
 mod constellation;
@@ -42,9 +43,7 @@ pub mod superblock;
 mod template;
 mod token;
 
-use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
-
+pub use area::Area;
 pub use copies::{Candidate, Copies, Step};
 pub use marker::{MARKER_LEN, Marker};
 pub use pair::SlotPair;
@@ -56,10 +55,9 @@ pub use token::{
 
 use self::binary::Side;
 use self::metadata::Metadata;
-use self::reader::{first_nonzero, is_zero};
 use self::token::Token;
 use crate::config::{Profile, Role};
-use crate::error::{Doing, Error, Result};
+use crate::error::Result;
 
 /// Length of the header area: two header copies, then keyslots up to the data.
 pub const AREA_LEN: usize = 16 << 20;
@@ -76,9 +74,6 @@ const MIN_DEVICE_LEN: u64 = 64 << 20;
 pub const PROBE_HEAD_LEN: u64 = 8 << 20;
 /// The same at the end of the device.
 pub const PROBE_TAIL_LEN: u64 = 4 << 20;
-
-/// A private copy of the header area.
-pub struct Area(Box<[u8; AREA_LEN]>);
 
 /// What was found on the device outside the header area.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -114,122 +109,6 @@ pub struct Header {
     stray: Option<usize>,
     /// Whether there is something in the place of the other pair of keyslots.
     leftover: bool,
-}
-
-impl std::fmt::Debug for Area {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Area(..)")
-    }
-}
-
-impl Area {
-    /// Reads the header area of a device, once, and looks whether the rest is blank where that matters.
-    ///
-    /// No offset or length comes from the device's content. Whatever cannot be read is refused: an error is never taken
-    /// for blank.
-    pub fn read(device: &impl FileExt, device_len: u64) -> Result<(Self, Probe)> {
-        if device_len < MIN_DEVICE_LEN {
-            return Err(Error::refused(format_args!(
-                "rule A2: device: expected at least {MIN_DEVICE_LEN} bytes, found {device_len}"
-            )));
-        }
-        let mut bytes = vec![0; AREA_LEN];
-        read_exact_at(device, &mut bytes, 0)?;
-        let area = Self::from_vec(bytes)?;
-        let probe = if is_zero(area.bytes()) {
-            probe(device, device_len)?
-        } else {
-            Probe::Skipped
-        };
-        Ok((area, probe))
-    }
-
-    /// Takes over a header area made in memory.
-    pub fn from_vec(bytes: Vec<u8>) -> Result<Self> {
-        let wrong = |bytes: Box<[u8]>| {
-            Error::refused(format_args!(
-                "rule A2: header area: expected {AREA_LEN} bytes, found {}",
-                bytes.len()
-            ))
-        };
-        bytes.into_boxed_slice().try_into().map(Self).map_err(wrong)
-    }
-
-    /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        self.0.as_slice()
-    }
-
-    /// The bytes in front of the provisioning marker: what is written before the marker is cleared.
-    #[must_use]
-    pub fn before_marker(&self) -> &[u8] {
-        self.bytes().get(..MARKER_OFFSET).unwrap_or_default()
-    }
-
-    /// The binary parts of both copies and their offsets. They are written before the rest of a new header, so that an
-    /// interruption leaves something that can be told from other uses of the disk.
-    #[must_use]
-    pub fn binary_headers(&self) -> [(u64, &[u8]); 2] {
-        [0, binary::COPY_LEN].map(|offset| {
-            let copy = self.bytes().get(offset..).unwrap_or_default();
-            (
-                offset as u64,
-                copy.get(..binary::BINARY_LEN).unwrap_or_default(),
-            )
-        })
-    }
-
-    /// Decides what the device holds. What is neither blank nor interrupted nor a LUKS2 header that parses is refused.
-    pub fn classify(&self, probe: Probe) -> Result<Content> {
-        if is_zero(self.bytes()) {
-            return match probe {
-                Probe::Zero => Ok(Content::Blank),
-                Probe::Skipped => Err(foreign("zeros in the header area only")),
-                Probe::Written(at) => Err(foreign(format_args!(
-                    "zeros in the header area, but something at byte {at}"
-                ))),
-            };
-        }
-        let (rest, block) = self
-            .0
-            .split_last_chunk::<MARKER_LEN>()
-            .ok_or_else(|| Error::failure("the header area is shorter than a marker"))?;
-        if Marker::is_in(block) {
-            let marker = Marker::parse(block)?;
-            return if marker.explains(rest) {
-                Ok(Content::Interrupted(marker))
-            } else {
-                Err(foreign(
-                    "a provisioning marker beside data that provisioning does not write",
-                ))
-            };
-        }
-        let luks = rest.starts_with(&binary::PRIMARY_MAGIC)
-            || rest
-                .get(binary::COPY_LEN..)
-                .is_some_and(|copy| copy.starts_with(&binary::SECONDARY_MAGIC));
-        if luks {
-            return self.copies().map(|copies| Content::Luks(copies.into()));
-        }
-        match content::name(rest) {
-            Some(name) => Err(foreign(name)),
-            None => Err(foreign("data of no known kind")),
-        }
-    }
-
-    /// Parses the LUKS2 header, where both copies are valid and say the same.
-    pub fn header(&self) -> Result<Header> {
-        self.copies()?.agreed()
-    }
-
-    /// Zeroes what no keyslot of `header` covers. libcryptsetup fills the keyslots area with random bytes when it formats;
-    /// profile `nightlatch-1` wants zeros there, so that nothing can hide in it.
-    pub fn clear_unused(&mut self, header: &Header) {
-        for range in header.unused() {
-            self.0.get_mut(range).unwrap_or_default().fill(0);
-        }
-    }
 }
 
 impl Header {
@@ -273,52 +152,6 @@ impl Header {
         });
         own.unwrap_or(Profile::Luks2Strict)
     }
-}
-
-/// Looks at what programs that look for file systems read, so that nothing old can show up in a new volume's place.
-fn probe(device: &impl FileExt, device_len: u64) -> Result<Probe> {
-    let head_end = DATA_OFFSET.saturating_add(PROBE_HEAD_LEN);
-    let tail = device_len.saturating_sub(PROBE_TAIL_LEN);
-    let mut block = vec![0; 1 << 20];
-    for (mut at, end) in [(DATA_OFFSET, head_end), (tail, device_len)] {
-        while at < end {
-            read_exact_at(device, &mut block, at)?;
-            if let Some(within) = first_nonzero(&block) {
-                return Ok(Probe::Written(at.saturating_add(within as u64)));
-            }
-            at = at.saturating_add(block.len() as u64);
-        }
-    }
-    Ok(Probe::Zero)
-}
-
-fn read_exact_at(device: &impl FileExt, mut rest: &mut [u8], mut at: u64) -> Result<()> {
-    while !rest.is_empty() {
-        let len = match device.read_at(rest, at) {
-            Ok(0) => {
-                return Err(Error::refused(format_args!(
-                    "rule A2: device: it ends at byte {at}, before its stated length"
-                )));
-            }
-            Ok(len) => len,
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(error) => {
-                return Err(Error::refused(error))
-                    .doing(format_args!("rule A2: reading the device at byte {at}"));
-            }
-        };
-        at = at.saturating_add(len as u64);
-        rest = rest.get_mut(len..).unwrap_or_default();
-    }
-    Ok(())
-}
-
-/// The refusal of a device that holds something else.
-fn foreign(what: impl std::fmt::Display) -> Error {
-    Error::refused(format_args!(
-        "rule F23: expected a blank device or a LUKS2 volume, found {what}; \
-         if nobody needs it, blank the device with \"blkdiscard --zeroout\" and start again"
-    ))
 }
 
 /// A text area without the zeros behind it.

@@ -15,6 +15,9 @@ use crate::pcr::{Bank, Digests, Pcr};
 /// What is measured into the fence PCR. Its digest is that of the string, so `systemd-pcrlock log` can validate it.
 pub const FENCE: &str = "nightlatch:fence";
 
+/// What is measured into the clusterID's PCR by a boot that ends without one. Its digest is that of the string as well.
+pub const FAILED: &str = "nightlatch:failed";
+
 /// Which volume this is: systemd's `tpm2-measure-pcr=`.
 #[derive(Clone, Copy, Debug)]
 pub struct Identity<'a> {
@@ -86,6 +89,18 @@ pub fn fence(log: &EventLog, pcr: Pcr, event: impl FnOnce(&[u8]) -> Result<Diges
     let entry = Event::string("nightlatch-fence", FENCE);
     log.record(pcr, entry, || event(FENCE.as_bytes()))
         .doing(format_args!("raising the fence in PCR {pcr}"))
+}
+
+/// Extends the clusterID's PCR with `event` where a boot ends without an identity: it must not look like one that has yet to
+/// get its own.
+pub fn failed(
+    log: &EventLog,
+    pcr: Pcr,
+    event: impl FnOnce(&[u8]) -> Result<Digests>,
+) -> Result<()> {
+    let entry = Event::string("nightlatch-failed", FAILED);
+    log.record(pcr, entry, || event(FAILED.as_bytes()))
+        .doing(format_args!("measuring the failure into PCR {pcr}"))
 }
 
 /// systemd's `xescape(name, ":")`: what could end the field, and what does not print, as `\xHH`.

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a node and a key service say to each other: the protocol of Trustee's key broker service, version 0.4.0, and an
-//! extension that servers without it ignore.
+//! extension that servers without it ignore. A node that is configured for the extension does not go on without it.
 //!
 //! 1. `POST /kbs/v0/auth` with [`AuthRequest`]: the server answers with a nonce ([`Challenge`]) and a session cookie. A
 //!    node sends the public areas of its endorsement key and attestation key along ([`Introduction`]); a server that knows
@@ -14,6 +14,7 @@
 //! kbs/src; confidential-containers/guest-components, attestation-agent/kbs_protocol.
 
 pub mod admin;
+mod bounded;
 pub mod jwe;
 
 use base64ct::{Base64, Encoding};
@@ -134,8 +135,8 @@ pub struct Credential {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct AttestRequest {
-    /// Not used here.
-    #[serde(default)]
+    /// Not used here, and not kept where it is received.
+    #[serde(default, deserialize_with = "bounded::ignored")]
     pub init_data: Option<Value>,
     /// What the quote is qualified with.
     pub runtime_data: RuntimeData,
@@ -219,6 +220,7 @@ pub struct TpmQuote {
     /// The `TPMS_ATTEST`.
     pub message: Bytes,
     /// The values of all [`PCR_COUNT`] PCRs, hexadecimal digits.
+    #[serde(deserialize_with = "bounded::pcrs")]
     pub pcrs: Vec<String>,
 }
 

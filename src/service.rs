@@ -5,29 +5,33 @@
 //! service encrypts the keys to a key pair that lives for this handshake. [`protocol`](crate::protocol) has the messages.
 //!
 //! What an address denies is final for it in this boot, and a denial never leads to another handshake with it. Trouble on
-//! the way leads to the next address, and to all of them again after pauses that grow.
+//! the way leads to the next address, and to all of them again after pauses that grow. So does a server that is not the
+//! one the configuration describes: it may be somebody on the way, and who is there has no say in when a node gives up.
 
 pub mod answer;
+mod endpoint;
 mod handshake;
 mod http;
 mod logs;
+mod pauses;
 pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use endpoint::Endpoint;
 pub use handshake::Cluster;
 use http::Http;
 pub use logs::Logs;
+use pauses::Pauses;
 use tls::Trust;
 
 use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};
-use crate::key::{Secret, fill_random};
+use crate::key::Secret;
 use crate::logging;
 use crate::protocol::{RECORD_PATH, VolumeClaim, VolumeRecord};
 use crate::tpm::{AkKind, Identity, Tpm};
@@ -35,8 +39,12 @@ use crate::tpm::{AkKind, Identity, Tpm};
 /// Why an address of the service gave nothing.
 #[derive(Debug)]
 pub enum Failure {
-    /// It may get better by itself: the network, or a service that is busy.
+    /// It may get better by itself: the network, or a service that is in trouble.
     Later(String),
+    /// It is busy, and said when to come back.
+    Busy(String, Duration),
+    /// Whoever answered is not the service: somebody on the way, who may go away again.
+    Stranger(String),
     /// This is not a service that this node can use: another key, another protocol.
     Final(String),
     /// The service has decided.
@@ -49,9 +57,19 @@ impl PartialEq for Failure {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Later(a), Self::Later(b))
+            | (Self::Stranger(a), Self::Stranger(b))
             | (Self::Final(a), Self::Final(b))
             | (Self::Denied(a), Self::Denied(b)) => a == b,
-            (Self::Later(_) | Self::Final(_) | Self::Denied(_) | Self::Ours(_), _) => false,
+            (Self::Busy(a, until), Self::Busy(b, other)) => (a, until) == (b, other),
+            (
+                Self::Later(_)
+                | Self::Busy(..)
+                | Self::Stranger(_)
+                | Self::Final(_)
+                | Self::Denied(_)
+                | Self::Ours(_),
+                _,
+            ) => false,
         }
     }
 }
@@ -80,6 +98,10 @@ impl Pace {
         report: Duration::from_secs(20),
     };
 }
+
+/// How often the other addresses are tried again after one has denied the node. With the usual pauses that is within half a
+/// minute: addresses of one service seldom think differently, and one that is down may only be starting.
+const TRIES_AFTER_DENIAL: u32 = 4;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -139,19 +161,20 @@ impl Given {
             let Err(failure) = self.http.post(&path, record) else {
                 return Ok(());
             };
-            if !matches!(failure, Failure::Later(_)) || !pauses.wait(until)? {
+            let wait = match failure {
+                Failure::Later(_) | Failure::Stranger(_) => Some(Duration::ZERO),
+                Failure::Busy(_, wait) => Some(wait),
+                Failure::Final(_) | Failure::Denied(_) | Failure::Ours(_) => None,
+            };
+            let is_over = match wait {
+                Some(wait) => !pauses.wait(wait, until)?,
+                None => true,
+            };
+            if is_over {
                 return Err(told(failure)).doing(format_args!("reporting to {}", self.url));
             }
         }
     }
-}
-
-/// One address of the service.
-#[derive(Debug)]
-struct Endpoint {
-    url: String,
-    /// What it said last; final for this boot.
-    over: Option<String>,
 }
 
 /// The way to the key service in this boot.
@@ -180,10 +203,7 @@ impl Client {
         let ek_certificate = ek_certificate
             .map(|path| path.read(top).doing("service.ek-certificate"))
             .transpose()?;
-        let endpoints = service.urls.iter().map(|url| Endpoint {
-            url: url.as_str().to_owned(),
-            over: None,
-        });
+        let endpoints = service.urls.iter().map(|url| Endpoint::new(url.as_str()));
         Ok(Self {
             endpoints: endpoints.collect(),
             trust,
@@ -195,15 +215,18 @@ impl Client {
         })
     }
 
-    /// Asks the addresses in turn until one gives what is wanted or all have denied it, and no longer than the deadline.
+    /// Asks the addresses in turn until one gives what is wanted or all have had their say, and no longer than the deadline.
     ///
-    /// Refused: every address has denied it or is not the service. Temporary: the deadline has passed.
+    /// Refused: every address has denied it or is not the service, or one has denied it and the others did not answer in
+    /// four further tries or until the deadline, or nobody but strangers answered until the deadline. Temporary: the deadline has
+    /// passed.
     pub fn ask(&mut self, tpm: &mut Tpm, wanted: &Wanted) -> Result<Given> {
         let start = Instant::now();
         let until = later(self.deadline);
         let mut pauses = Pauses::of(self.pace);
+        let mut tries_after_denial = 0;
+        let mut last = String::new();
         loop {
-            let mut last = None;
             for index in 0..self.endpoints.len() {
                 match self.visit(index, tpm, wanted, until) {
                     Ok(Some(mut given)) => {
@@ -213,28 +236,43 @@ impl Client {
                     }
                     Ok(None) => {}
                     Err(Failure::Ours(error)) => return Err(error),
-                    Err(failure) => last = Some(self.note(index, failure)),
+                    Err(failure) => last = self.note(index, failure),
                 }
             }
-            if self
-                .endpoints
-                .iter()
-                .all(|endpoint| endpoint.over.is_some())
-            {
-                return Err(Error::refused(self.all_that_is_over()));
+            let is_over = self.endpoints.iter().all(Endpoint::is_over);
+            if is_over || tries_after_denial >= TRIES_AFTER_DENIAL {
+                return Err(Error::refused(self.all_that_was_said()));
             }
-            let said = last.unwrap_or_default();
-            logging::progress(&format!("waiting for the key service: {said}"));
-            if !pauses.wait(until)? {
-                return Err(Error::temporary(format_args!(
-                    "no key service within {} s, the last said: {said}; see that it runs and that the network leads to it",
-                    self.deadline.as_secs()
-                )));
+            if self.endpoints.iter().any(Endpoint::has_denied) {
+                tries_after_denial = tries_after_denial.saturating_add(1);
+            }
+            logging::progress(&format!("waiting for the key service: {last}"));
+            let waits = self.endpoints.iter().filter_map(Endpoint::wait);
+            let wait = waits.min().unwrap_or_default();
+            if !pauses.wait(wait, until)? {
+                return Err(self.too_late(&last));
             }
         }
     }
 
-    /// Asks one address; `None` if it has had its say.
+    /// The deadline has passed. Where nobody but strangers answered this is refused, since waiting longer is no remedy.
+    fn too_late(&self, last: &str) -> Error {
+        if self.endpoints.iter().any(Endpoint::has_denied) {
+            return Error::refused(self.all_that_was_said());
+        }
+        let said = format!(
+            "no key service within {} s, the last said: {last}; see that it runs and that the network leads to it",
+            self.deadline.as_secs()
+        );
+        let mut left = self.endpoints.iter().filter(|endpoint| !endpoint.is_over());
+        if left.all(Endpoint::is_strange) {
+            Error::refused(said)
+        } else {
+            Error::temporary(said)
+        }
+    }
+
+    /// Asks one address; `None` if it has had its say, or said that it has nothing to say yet.
     fn visit(
         &mut self,
         index: usize,
@@ -242,10 +280,11 @@ impl Client {
         wanted: &Wanted,
         until: Instant,
     ) -> std::result::Result<Option<Given>, Failure> {
-        let Some(Endpoint { url, over: None }) = self.endpoints.get(index) else {
+        let due = |endpoint: &&Endpoint| endpoint.wait() == Some(Duration::ZERO);
+        let Some(endpoint) = self.endpoints.get(index).filter(due) else {
             return Ok(None);
         };
-        let url = url.clone();
+        let url = endpoint.url.clone();
         logging::progress(&format!("asking {url} for keys"));
         let mut http = Http::new(&url, &self.trust, self.pace, until)?;
         let kind = match self.protocol {
@@ -276,26 +315,18 @@ impl Client {
         }))
     }
 
-    /// Remembers what cannot change any more. Returns what to tell.
+    /// Remembers what an address said. Returns what to tell.
     fn note(&mut self, index: usize, failure: Failure) -> String {
         let Some(endpoint) = self.endpoints.get_mut(index) else {
             return String::new();
         };
-        let is_over = !matches!(failure, Failure::Later(_));
-        let said = format!("{}: {}", endpoint.url, told(failure));
+        let said = endpoint.note(failure);
         warn!("key service {said}");
-        if is_over {
-            endpoint.over = Some(said.clone());
-        }
         said
     }
 
-    fn all_that_is_over(&self) -> String {
-        let all: Vec<&str> = self
-            .endpoints
-            .iter()
-            .filter_map(|endpoint| endpoint.over.as_deref())
-            .collect();
+    fn all_that_was_said(&self) -> String {
+        let all: Vec<&str> = self.endpoints.iter().map(Endpoint::last_said).collect();
         all.join("; ")
     }
 }
@@ -303,8 +334,8 @@ impl Client {
 /// A failure in a sentence that says what to do.
 fn told(failure: Failure) -> Error {
     match failure {
-        Failure::Later(said) => Error::temporary(said),
-        Failure::Final(said) => Error::refused(said),
+        Failure::Later(said) | Failure::Busy(said, _) => Error::temporary(said),
+        Failure::Stranger(said) | Failure::Final(said) => Error::refused(said),
         Failure::Denied(said) => Error::refused(format_args!(
             "it denied this machine: {said}; its audit log says why"
         )),
@@ -315,36 +346,6 @@ fn told(failure: Failure) -> Error {
 fn later(duration: Duration) -> Instant {
     let now = Instant::now();
     now.checked_add(duration).unwrap_or(now)
-}
-
-/// Pauses that grow, each cut by up to a half at random, so that a fleet does not come back in step.
-#[derive(Debug)]
-struct Pauses {
-    next: Duration,
-    longest: Duration,
-}
-
-impl Pauses {
-    fn of(pace: Pace) -> Self {
-        Self {
-            next: pace.first_pause,
-            longest: pace.longest_pause,
-        }
-    }
-
-    /// Waits; whether there was time for it before `until`.
-    fn wait(&mut self, until: Instant) -> Result<bool> {
-        let mut random = [0; 1];
-        fill_random(&mut random)?;
-        let share = f64::from(u8::from_be_bytes(random)) / 512.0;
-        let pause = self.next.mul_f64(1.0 - share);
-        self.next = self.next.saturating_mul(2).min(self.longest);
-        if pause >= until.saturating_duration_since(Instant::now()) {
-            return Ok(false);
-        }
-        thread::sleep(pause);
-        Ok(true)
-    }
 }
 
 #[cfg(test)]

@@ -103,16 +103,19 @@ pub fn recorded(
              it was put in the other's place; attach the right disk"
         )));
     }
-    match epoch {
-        Some(epoch) if epoch < record.epoch && accepted != Some(Accepted::Rollback) => {
-            Err(Error::refused(format_args!(
-                "rule G26: the header is of epoch {epoch}, and the key service remembers {}: the disk was put back to an \
-             earlier state; attach the current disk",
-                record.epoch
-            )))
-        }
-        Some(_) | None => Ok(()),
+    // A header without an epoch is older than any that has one.
+    if epoch.unwrap_or(0) >= record.epoch || accepted == Some(Accepted::Rollback) {
+        return Ok(());
     }
+    let found = match epoch {
+        Some(epoch) => format!("is of epoch {epoch}"),
+        None => "has no epoch".to_owned(),
+    };
+    Err(Error::refused(format_args!(
+        "rule G26: the header {found}, and the key service remembers {}: the disk was put back to an earlier state; attach \
+         the current disk",
+        record.epoch
+    )))
 }
 
 /// Whether a volume that the TPM does not remember is this node's by what the key service remembers, which gave its key.

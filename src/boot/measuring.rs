@@ -3,13 +3,17 @@
 
 use std::sync::Mutex;
 
+use log::warn;
+
 use super::chip::{Chip, lock};
 use super::desk::Desk;
 use crate::config::{ClusterFrom, Config, Volume};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::measure::{self, EventLog, Identity};
+use crate::pcr::Digests;
 use crate::status::Recorder;
+use crate::tpm::Tpm;
 use crate::volume::Keyed;
 
 /// Measures the clusterID and the volumes' identities, in the configuration's order, which is the same at every boot.
@@ -70,21 +74,43 @@ fn cluster_id(config: &Config, keyed: &[(&Volume, Keyed)]) -> Result<Vec<u8>> {
     key::stand_alone_cluster_id(keyed.secret(), &salt)
 }
 
-/// From here on nothing that was sealed for the initrd can be unsealed, until the next reset.
+/// From here on nothing that was sealed for the initrd can be unsealed, until the next reset, and a key service does not
+/// take this for a machine that has yet to open its volumes.
 pub(super) fn fence(
     config: &Config,
-    chip: &Mutex<Chip>,
+    tpm: &mut Tpm,
     log: &EventLog,
     record: &Recorder,
 ) -> Result<()> {
-    let tpm = &mut lock(chip)?.tpm;
     let pcr = config.tpm.fence_pcr;
-    measure::fence(log, pcr, |event| tpm.event(pcr, event))?;
-    record.fence(pcr);
-    // Both in one command.
-    let pcrs = [pcr, config.measure.cluster_pcr];
-    for (pcr, values) in pcrs.into_iter().zip(tpm.read_all(&pcrs)?) {
+    let fenced = measure::fence(log, pcr, |event| tpm.event(pcr, event));
+    if fenced.is_ok() {
+        record.fence(pcr);
+    }
+    // One does not wait for the other. Both are read in one command.
+    let cluster_pcr = config.measure.cluster_pcr;
+    let pcrs = [pcr, cluster_pcr];
+    let mut values = tpm.read_all(&pcrs)?;
+    let is_zero = |digests: &Digests| digests.iter().all(|(bank, value)| *value == bank.zero());
+    if values.last().is_some_and(is_zero) {
+        measure::failed(log, cluster_pcr, |event| tpm.event(cluster_pcr, event))?;
+        values = tpm.read_all(&pcrs)?;
+    }
+    for (pcr, values) in pcrs.into_iter().zip(values) {
         record.pcr_after(pcr, &values);
     }
-    Ok(())
+    fenced
 }
+
+/// The same after a boot that ended before anything was measured, whose TPM may be what it ended with.
+pub(super) fn give_up(config: &Config, log: &EventLog, record: &Recorder) {
+    let fenced = record.step("fencing", None, || {
+        fence(config, &mut Tpm::open(&config.tpm.tcti)?, log, record)
+    });
+    if let Err(error) = fenced {
+        warn!("{error}");
+    }
+}
+
+#[cfg(test)]
+mod tests;

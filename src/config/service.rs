@@ -78,7 +78,7 @@ impl Service {
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceProtocol {
-    /// Trustee's, with the extension where the server knows it, and an ECDSA key.
+    /// Trustee's with the extension, which the server has to know, and an ECDSA key.
     #[default]
     Nightlatch,
     /// Trustee's alone, with the RSA key that its verifier asks for.

@@ -244,14 +244,23 @@ fn bounded(bytes: &[u8], check: Check) -> Result<(), Refusal> {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Program { path } => write!(f, "program {path:?}"),
+            // Backslashes are what such a path is made of.
+            Self::Program { path } => {
+                write!(f, "program \"")?;
+                for part in path.split_inclusive('\\') {
+                    let name = part.trim_end_matches('\\');
+                    let end = part.get(name.len()..).unwrap_or_default();
+                    write!(f, "{}{end}", name.escape_debug())?;
+                }
+                f.write_str("\"")
+            }
             Self::SecureBoot(true) => f.write_str("Secure Boot on"),
             Self::SecureBoot(false) => f.write_str("Secure Boot off"),
             Self::Variable(name) => write!(f, "variable {name:?}"),
             Self::CommandLine(text) => write!(f, "command line {text:?}"),
-            Self::Section(name) => write!(f, "section {name}"),
+            Self::Section(name) => write!(f, "section {}", name.escape_debug()),
             Self::Text { kind, text } => write!(f, "{kind} {text:?}"),
-            Self::ClusterId(id) => write!(f, "clusterID {id}"),
+            Self::ClusterId(id) => write!(f, "clusterID {}", id.escape_debug()),
             Self::Separator => f.write_str("separator"),
             Self::Said { kind, text } if text.is_empty() => f.write_str(kind),
             Self::Said { kind, text } => write!(f, "{kind}, said to be {text:?}"),

@@ -13,6 +13,10 @@ pub(super) const AK_ATTRIBUTES: u32 = 0x0005_0472;
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt: those of template L-1.
 pub(super) const EK_ATTRIBUTES: u32 = 0x0003_00b2;
 
+/// `PolicyA` of the templates.
+pub(super) const EK_POLICY: &str =
+    "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
+
 pub(super) const NONCE: &[u8] = b"what was asked for, 32 bytes of.";
 pub(super) const PCRS: [u8; 6] = [4, 7, 11, 12, 14, 15];
 
@@ -30,13 +34,31 @@ impl Key {
         Self(SigningKey::from_slice(&[seed; 32]).unwrap())
     }
 
+    /// The key whose scalar is this number.
+    pub(super) fn numbered(number: u16) -> Self {
+        let mut scalar = [0; 32];
+        scalar[30..].copy_from_slice(&number.to_be_bytes());
+        Self(SigningKey::from_slice(&scalar).unwrap())
+    }
+
     /// A `TPMT_PUBLIC` with these attributes, the given symmetric algorithm and scheme, marshalled.
     pub(super) fn area(&self, attributes: u32, symmetric: &[u8], scheme: &[u8]) -> Vec<u8> {
+        self.area_with(attributes, &[], symmetric, scheme)
+    }
+
+    /// The same with a policy.
+    pub(super) fn area_with(
+        &self,
+        attributes: u32,
+        policy: &[u8],
+        symmetric: &[u8],
+        scheme: &[u8],
+    ) -> Vec<u8> {
         let point = self.0.verifying_key().as_affine().to_sec1_point(false);
         [
             &[0x00, 0x23, 0x00, 0x0b][..],
             &attributes.to_be_bytes(),
-            &[0, 0],
+            &sized(policy),
             symmetric,
             scheme,
             &[0x00, 0x03, 0x00, 0x10],
@@ -50,6 +72,12 @@ impl Key {
     pub(super) fn public(&self) -> Vec<u8> {
         let ecdsa_sha256 = [0x00, 0x18, 0x00, 0x0b];
         self.area(AK_ATTRIBUTES, &[0x00, 0x10], &ecdsa_sha256)
+    }
+
+    /// A `TPMT_PUBLIC` of an endorsement key, by template L-2.
+    pub(super) fn endorsement(&self) -> Vec<u8> {
+        let policy = hex::decode(EK_POLICY).unwrap();
+        self.area_with(EK_ATTRIBUTES, &policy, &[0, 6, 0, 128, 0, 0x43], &[0, 0x10])
     }
 
     /// A `TPMT_SIGNATURE` over `message`.

@@ -3,6 +3,7 @@
 
 mod public;
 mod signature;
+mod template;
 
 use std::fmt;
 
@@ -171,57 +172,57 @@ pub fn known(bytes: &[u8]) -> Result<Vec<u8>, Refusal> {
     Ok(Ak::parse(area)?.spki)
 }
 
-/// An endorsement key whose public area says that it decrypts for its TPM only.
+/// An endorsement key as the TCG's templates make it, which decrypts for its TPM only.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ek {
     key: PublicKey,
-    name: Name,
+    id: [u8; 32],
     spki: Vec<u8>,
 }
 
 impl Ek {
     /// Takes a `TPMT_PUBLIC` of a key made from template L-1 (RSA 2048) or L-2 (ECC P-256) of the TCG EK Credential
-    /// Profile, section B.3, whatever its policy and unique field were.
+    /// Profile, section B.3, and from nothing else.
+    ///
+    /// A certificate vouches for the key, not for the rest of its public area, which anybody can write. With one public
+    /// area for each key, a certificate is one machine.
     ///
     /// Fails [`Check::Encoding`] or [`Check::EkTemplate`].
     pub fn parse(public: &[u8]) -> Result<Self, Refusal> {
         let area = Area::parse(public, "endorsement key")?;
-        let wanted = attribute::FIXED_TPM
-            | attribute::FIXED_PARENT
-            | attribute::SENSITIVE_DATA_ORIGIN
-            | attribute::ADMIN_WITH_POLICY
-            | attribute::RESTRICTED
-            | attribute::DECRYPT;
-        if !has(area.attributes, wanted) || area.attributes & attribute::SIGN != 0 {
+        if area.attributes != template::ATTRIBUTES {
             return Err(Refusal::new(
                 Check::EkTemplate,
                 format_args!(
-                    "expected a restricted decryption key fixed to its TPM, found attributes {:#010x}",
+                    "expected the attributes {:#010x} of template L-1 or L-2, found {:#010x}",
+                    template::ATTRIBUTES,
                     area.attributes
                 ),
             ));
         }
-        if area.scheme != Scheme::Null || area.symmetric != Some(public::AES_128_CFB) {
+        let key = area.key(Check::EkTemplate)?;
+        let start = template::start(&key);
+        if !public.starts_with(&start) {
             return Err(Refusal::new(
                 Check::EkTemplate,
-                "expected a key that protects with AES-128 in CFB mode",
+                "expected the policy, the ciphers and the exponent of template L-1 or L-2",
             ));
         }
-        let key = area.key(Check::EkTemplate)?;
+        let unique = template::unique(&key).ok_or_else(|| {
+            Refusal::new(Check::EkTemplate, "expected a key of the template's length")
+        })?;
         Ok(Self {
             spki: key.spki_der()?,
-            name: Name::of(public),
+            id: Sha256::digest([start, unique].concat()).into(),
             key,
         })
     }
 
-    /// What the key is enrolled under: the SHA-256 of its public area. Displays of it are lower-case hexadecimal digits.
+    /// What the key is enrolled under: the SHA-256 of its public area, with the numbers of the key in full length as the
+    /// template has them. It follows from the key alone. Displays of it are lower-case hexadecimal digits.
     #[must_use]
     pub fn id(&self) -> [u8; 32] {
-        let mut id = [0; 32];
-        let digest = self.name.0.split_at(2).1;
-        id.copy_from_slice(digest);
-        id
+        self.id
     }
 
     /// The key itself.

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::binary::{self, COPY_LEN, Side};
 use super::broken::broken;
-use super::{AREA_LEN, Area, Checked, Expect, Header};
+use super::{Area, Checked, Expect, Header};
 use crate::config::Profile;
 use crate::error::{Error, Result};
 
@@ -140,8 +140,9 @@ impl Candidate {
         expect: &Expect,
     ) -> Result<Self> {
         let checked = header.check(profile, expect)?;
-        let used = area.bytes().get(..header.used_len()).unwrap_or_default();
-        let mut bytes = used.to_vec();
+        let used_len = header.used_len();
+        let mut bytes = area.part(0..used_len).to_vec();
+        bytes.resize(used_len, 0);
         if let Some(side) = from {
             binary::mirror(&mut bytes, side)?;
         }
@@ -170,9 +171,7 @@ impl Candidate {
 
     /// The same as a whole area.
     pub fn area(&self) -> Result<Area> {
-        let mut bytes = self.bytes.clone();
-        bytes.resize(AREA_LEN, 0);
-        Area::from_vec(bytes)
+        Area::starting_with(self.bytes.clone())
     }
 
     /// Whether the disk has more than this header: a copy that says something else, or what is left of other keyslots. The

@@ -58,7 +58,7 @@ impl Marker {
         block
     }
 
-    /// Whether `rest`, the area in front of the marker, is what an interrupted provisioning of this volume leaves there.
+    /// Whether `rest`, the whole area in front of the marker, is what an interrupted provisioning of this volume leaves there.
     ///
     /// The binary headers become durable before anything else of the header does. So there is nothing, or the beginning of
     /// at least one of them, or both and then whatever fits where metadata and two keyslots go. A disk that was put to

@@ -142,7 +142,7 @@ impl Area {
 
 fn first_nonzero_in(area: &Area, range: Range<usize>) -> Option<usize> {
     let start = range.start;
-    first_nonzero(area.bytes().get(range)?)?.checked_add(start)
+    first_nonzero(area.part(range))?.checked_add(start)
 }
 
 #[cfg(test)]

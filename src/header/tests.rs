@@ -12,6 +12,7 @@ mod tokens;
 
 use std::io;
 use std::ops::Range;
+use std::os::unix::fs::FileExt;
 
 use super::fixture::{Fixture, UUID, put};
 use super::*;
@@ -94,7 +95,7 @@ fn a_device_that_cannot_be_read_is_never_blank() {
     let mut disk = disk();
     for (at, found) in [
         (0, "rule A2: reading the device at byte 0: "),
-        (15 << 20, "rule A2: reading the device at byte 0: "),
+        (15 << 20, "rule A2: reading the device at byte 15728640: "),
         (20 << 20, "rule A2: reading the device at byte 20971520: "),
         (
             (64 << 20) - 1,
@@ -247,4 +248,66 @@ fn clearing_the_unused_bytes_leaves_the_keyslots_and_satisfies_the_template() {
             .check(Profile::Nightlatch1, &Expect::default())
             .is_ok()
     );
+}
+
+#[test]
+fn an_area_is_read_to_its_last_byte_though_zeros_at_its_end_are_not_kept() {
+    let mut disk = disk();
+    let (area, probe) = Area::read(&disk, DISK_LEN).unwrap();
+    assert_eq!((area.bytes().len(), probe), (KEYSLOTS_OFFSET, Probe::Zero));
+    disk.bytes[..AREA_LEN].copy_from_slice(&Fixture::ours().build());
+    let (area, _) = Area::read(&disk, DISK_LEN).unwrap();
+    // Two keyslots, the second from 417,792 on with 384,000 bytes of key material.
+    assert_eq!(area.bytes().len(), 802_816);
+    assert_eq!(area.bytes(), &disk.bytes[..802_816]);
+    assert!(checked(&area).is_ok());
+    // A byte anywhere behind the places of keyslots is seen, whether it begins or ends a block or a read.
+    for at in [
+        1_572_864,
+        1_576_959,
+        (2 << 20) - 1,
+        2 << 20,
+        (9 << 20) + 7,
+        MARKER_OFFSET - 1,
+        AREA_LEN - 1,
+    ] {
+        disk.bytes[at] = 1;
+        let (area, _) = Area::read(&disk, DISK_LEN).unwrap();
+        assert_eq!(
+            area.bytes(),
+            &disk.bytes[..(at / MARKER_LEN + 1) * MARKER_LEN]
+        );
+        assert_eq!(
+            refusal(checked(&area)),
+            format!(
+                "rule C11: keyslots area: expected zeros outside the keyslots, found something at byte {at}"
+            )
+        );
+        disk.bytes[at] = 0;
+    }
+    // The first byte behind the area is none of it.
+    disk.bytes[AREA_LEN] = 1;
+    assert!(checked(&Area::read(&disk, DISK_LEN).unwrap().0).is_ok());
+}
+
+/// A keyslot's area may end with zeros.
+#[test]
+fn a_keyslot_is_given_on_whole_though_zeros_at_its_end_are_not_kept() {
+    let mut bytes = Fixture::ours().build();
+    bytes[700_000..].fill(0);
+    let area = Area::from_vec(bytes.clone()).unwrap();
+    assert!(area.bytes().len() < 704_512);
+    let candidates = checked(&area).unwrap();
+    // The second keyslot's area is 385,024 bytes from 417,792 on.
+    assert_eq!(candidates[0].bytes(), &bytes[..802_816]);
+    let again = candidates[0].area().unwrap();
+    assert_eq!(again.bytes(), area.bytes());
+    assert_eq!(area.before_marker(), bytes[..MARKER_OFFSET]);
+    assert!(Area::starting_with(bytes).is_ok());
+    assert!(Area::starting_with(vec![0; AREA_LEN + 1]).is_err());
+}
+
+fn checked(area: &Area) -> Result<Vec<Candidate>> {
+    let copies = area.copies()?;
+    copies.check(area, Profile::Nightlatch1, &Expect::default())
 }

@@ -8,6 +8,9 @@ use axum::http::StatusCode;
 use crate::error::Error;
 use crate::evidence::Refusal;
 
+/// When to come back after trouble of the service itself, in seconds: a store or a disk takes a while.
+const OURS_RETRY_S: u64 = 5;
+
 /// The steps of the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Step {
@@ -66,6 +69,8 @@ pub enum Fault {
     NotFound,
     /// It asks too often.
     TooOften,
+    /// The service has too much to do.
+    Busy,
     /// The service cannot say now.
     Ours,
 }
@@ -111,7 +116,7 @@ impl Fault {
                 "TooManyRequests",
                 "too many requests",
             ),
-            Self::Ours => (
+            Self::Busy | Self::Ours => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "PluginInternalError",
                 "the service cannot answer now",
@@ -123,7 +128,7 @@ impl Fault {
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Ours => ("failed", "failure"),
+            Self::Busy | Self::Ours => ("failed", "failure"),
             Self::Malformed
             | Self::TooLong
             | Self::TooSlow
@@ -175,6 +180,9 @@ impl From<Refusal> for Refused {
 /// An error of the service itself: its store, its audit log, its random numbers.
 impl From<Error> for Refused {
     fn from(error: Error) -> Self {
-        Self::new(Fault::Ours, "service", error)
+        Self {
+            retry_after_s: Some(OURS_RETRY_S),
+            ..Self::new(Fault::Ours, "service", error)
+        }
     }
 }

@@ -93,7 +93,7 @@ pub(super) fn answer(
 }
 
 /// The session of a machine that was given a nonce a short while ago.
-fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
+pub(super) fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
     match service.session(session)? {
         Session::Challenged(session) if session.until_s >= now_s() => Ok(session),
         Session::Challenged(session) => Err(Refused::new(
@@ -123,11 +123,12 @@ fn claims(additional: &str) -> Result<Claims, Refused> {
 }
 
 fn volumes(claimed: &[VolumeClaim]) -> Result<Vec<(VolumeId, Role)>, Refused> {
-    if claimed.is_empty() || claimed.len() > VOLUMES_MAX {
+    // A node may want what the clusterID is derived from and keep the keys of its volumes elsewhere.
+    if claimed.len() > VOLUMES_MAX {
         return Err(Refused::denied(
             "volume-count",
             format_args!(
-                "expected 1 to {VOLUMES_MAX} volumes, found {}",
+                "expected at most {VOLUMES_MAX} volumes, found {}",
                 claimed.len()
             ),
         ));
@@ -202,13 +203,17 @@ fn values(pcrs: &[String]) -> Result<Values, Refused> {
         .collect()
 }
 
-/// The image, where the policy has a role that may boot it and have each of these volumes.
+/// The image, where the policy has a role that may boot it, and for each of these volumes one that may have it as well.
 fn admit(
     policy: &Policy,
     verified: &Verified,
     volumes: &[(VolumeId, Role)],
 ) -> Result<String, Refused> {
     let image = policy.image(verified).map_err(Refusal::from)?;
+    if policy.roles_of(image).next().is_none() {
+        let why = format!("no role of the policy may boot image {image}");
+        return Err(Refusal::new(Check::Role, why).into());
+    }
     for (id, kind) in volumes {
         let is_allowed = policy
             .roles()

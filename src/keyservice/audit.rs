@@ -59,8 +59,15 @@ pub struct Line<'a> {
 #[derive(Debug)]
 pub struct Audit {
     path: PathBuf,
-    file: Mutex<File>,
+    open: Mutex<Open>,
     is_dirty: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Open {
+    file: File,
+    /// Whether the last line may have got there in part only.
+    is_torn: bool,
 }
 
 impl Audit {
@@ -68,7 +75,7 @@ impl Audit {
     pub fn open(path: &Path) -> Result<Self> {
         Ok(Self {
             path: path.to_owned(),
-            file: Mutex::new(append(path)?),
+            open: Mutex::new(append(path)?),
             is_dirty: AtomicBool::new(false),
         })
     }
@@ -77,11 +84,17 @@ impl Audit {
     pub fn add(&self, line: &Line<'_>) -> Result<()> {
         let mut text = serde_json::to_vec(line).map_err(Error::failure)?;
         text.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(&text)
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is left of a torn line must not take this one with it.
+        if open.is_torn {
+            text.insert(0, b'\n');
+        }
+        let written = open.file.write_all(&text);
+        open.is_torn = written.is_err();
+        written
             .map_err(Error::temporary)
             .doing("writing to the audit log")?;
-        drop(file);
+        drop(open);
         self.is_dirty.store(true, Ordering::Release);
         Ok(())
     }
@@ -92,9 +105,10 @@ impl Audit {
             return Ok(());
         }
         let file = self
-            .file
+            .open
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .file
             .try_clone()?;
         file.sync_data().doing("writing the audit log to its disk")
     }
@@ -121,20 +135,34 @@ impl Audit {
 
     /// Goes on in a new file where the old one was renamed.
     pub fn reopen(&self) -> Result<()> {
-        self.sync()?;
-        let file = append(&self.path)?;
-        *self.file.lock().unwrap_or_else(PoisonError::into_inner) = file;
-        Ok(())
+        // A disk that is full may be why there is to be a new file.
+        let synced = self.sync();
+        let open = append(&self.path)?;
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = open;
+        synced
     }
 }
 
-fn append(path: &Path) -> Result<File> {
-    OpenOptions::new()
-        .append(true)
-        .create(true)
-        .mode(0o600)
-        .open(path)
-        .doing(format_args!("opening the audit log {}", path.display()))
+/// Opens the file, whose last line may be torn where the machine lost its power.
+fn append(path: &Path) -> Result<Open> {
+    let open = || {
+        let mut file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .open(path)?;
+        let mut last = [b'\n'];
+        if file.metadata()?.is_file() && file.metadata()?.len() > 0 {
+            file.seek(SeekFrom::End(-1))?;
+            file.read_exact(&mut last)?;
+        }
+        Ok::<_, std::io::Error>(Open {
+            is_torn: last != [b'\n'],
+            file,
+        })
+    };
+    open().doing(format_args!("opening the audit log {}", path.display()))
 }
 
 /// Seconds since 1970.
@@ -178,5 +206,37 @@ mod tests {
         assert_eq!(events(&path), ["admission"]);
         std::fs::remove_file(&path).unwrap();
         std::fs::remove_file(&old).unwrap();
+    }
+
+    #[test]
+    fn a_line_after_a_torn_one_stands_by_itself() {
+        let name = format!("nightlatch-audit-torn-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, b"{\"event\":\"rel").unwrap();
+        let line = Line {
+            event: "denial",
+            ..Line::default()
+        };
+        let add = |audit: &Audit| audit.add(&line).unwrap();
+        let events = || -> Vec<Option<String>> {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let event = |line: &str| {
+                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                Some(line["event"].as_str()?.to_owned())
+            };
+            text.lines().map(event).collect()
+        };
+        let audit = Audit::open(&path).unwrap();
+        add(&audit);
+        add(&audit);
+        let whole = || Some("denial".to_owned());
+        assert_eq!(events(), [None, whole(), whole()]);
+        // As a write leaves it that came to nothing in the middle.
+        audit.open.lock().unwrap().is_torn = true;
+        audit.open.lock().unwrap().file.write_all(b"{").unwrap();
+        add(&audit);
+        add(&audit);
+        assert_eq!(events()[3..], [None, whole(), whole()]);
+        std::fs::remove_file(&path).unwrap();
     }
 }

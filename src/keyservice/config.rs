@@ -139,12 +139,16 @@ impl Default for Session {
 pub struct Limits {
     /// Connections at once; others wait.
     pub connections: NonZeroU32,
+    /// Connections of one address at once; others are hung up on.
+    pub peer_connections: NonZeroU32,
     /// Requests of one address a second, after as many at once.
     pub peer_requests_per_s: NonZeroU32,
     /// Attestations of one endorsement key a minute, after as many at once.
     pub ek_attestations_per_min: NonZeroU32,
     /// The longest body of a request, in bytes.
     pub body_bytes: NonZeroU32,
+    /// All bodies in memory at once, in bytes; whose does not fit is told to come back.
+    pub bodies_bytes: NonZeroU32,
     /// How long a request may take to arrive, and a handshake of TLS to end, in seconds.
     pub request_s: NonZeroU32,
 }
@@ -153,9 +157,11 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: count(4096),
+            peer_connections: count(256),
             peer_requests_per_s: count(200),
             ek_attestations_per_min: count(20),
             body_bytes: count(2 << 20),
+            bodies_bytes: count(64 << 20),
             request_s: count(10),
         }
     }

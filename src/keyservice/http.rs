@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::{Extension, Path, State};
 use axum::http::header::{
@@ -12,13 +13,11 @@ use axum::http::header::{
     SET_COOKIE,
 };
 use axum::http::{Response, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
-use axum::{BoxError, Router};
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use log::error;
 
 use super::answer::{Fault, Refused, Reply, Step};
-use super::config::Limits;
+use super::room::Room;
 use super::service::{Ask, Request, Service, Trail};
 use crate::error::Error;
 use crate::protocol::{
@@ -34,8 +33,8 @@ pub struct From(pub IpAddr);
 pub struct Shared {
     /// The service.
     pub service: Arc<Service>,
-    /// The longest body, and how long it may take.
-    pub limits: Limits,
+    /// For the bodies of requests.
+    pub room: Room,
 }
 
 /// The paths for nodes.
@@ -46,7 +45,7 @@ pub fn nodes(shared: Shared) -> Router {
         .route(ATTEST_PATH, post(attest))
         .route(&resource, get(release))
         .route(&format!("{RECORD_PATH}/{{uuid}}"), get(record).post(report))
-        .merge(health())
+        .merge(health().layer(from_fn_with_state(shared.clone(), counted)))
         .fallback(nothing)
         .method_not_allowed_fallback(nothing)
         .with_state(shared)
@@ -118,23 +117,30 @@ async fn nothing(State(shared): State<Shared>, Extension(from): Extension<From>)
         Ok(()) => Refused::new(Fault::NotFound, "path", "there is no such path"),
         Err(refused) => refused,
     };
-    let (outcome, _) = refused.fault.words();
-    let metrics = &shared.service.metrics;
-    metrics.request(Step::Unknown, outcome, refused.check, Duration::ZERO);
-    problem(&refused)
+    shared.turned_away(&refused)
+}
+
+/// Counts what anybody may ask for as any other request.
+async fn counted(
+    State(shared): State<Shared>,
+    Extension(from): Extension<From>,
+    request: axum::extract::Request,
+    next: Next,
+) -> Response<Body> {
+    match shared.service.count_peer(from.0) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => shared.turned_away(&refused),
+    }
 }
 
 async fn ready(State(shared): State<Shared>) -> (StatusCode, &'static str) {
-    let service = Arc::clone(&shared.service);
-    match blocking(move || service.ready()).await {
-        Ok(Ok(())) => (StatusCode::OK, "ok\n"),
-        Ok(Err(error)) | Err(error) => {
-            error!("not ready: {error}");
-            (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the store does not answer\n",
-            )
-        }
+    if shared.service.is_ready() {
+        (StatusCode::OK, "ok\n")
+    } else {
+        (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the store does not answer\n",
+        )
     }
 }
 
@@ -149,6 +155,14 @@ async fn metrics(State(shared): State<Shared>) -> Response<Body> {
 }
 
 impl Shared {
+    /// Counts a refusal that belongs to no step.
+    fn turned_away(&self, refused: &Refused) -> Response<Body> {
+        let (outcome, _) = refused.fault.words();
+        let metrics = &self.service.metrics;
+        metrics.request(Step::Unknown, outcome, refused.check, Duration::ZERO);
+        problem(refused)
+    }
+
     /// Reads a request, has it answered on a thread that may block, and writes the answer.
     async fn answer(self, from: From, ask: Ask, headers: &HeaderMap, body: Body) -> Response<Body> {
         let session = session(headers);
@@ -160,17 +174,22 @@ impl Shared {
         };
         let service = Arc::clone(&self.service);
         let start = Instant::now();
-        let read = match service.count_peer(from.0) {
-            Ok(()) => self.read(body).await,
+        let mut trail = Trail::default();
+        let allowed = service
+            .count_peer(from.0)
+            .and_then(|()| service.before_body(&request, &mut trail));
+        let read = match allowed {
+            Ok(len_max) => self.room.read(body, len_max).await,
             Err(refused) => Err(refused),
         };
         let answered = blocking(move || match read {
-            Ok(body) => {
-                request.body = body;
-                service.answer(&request)
+            Ok(mut held) => {
+                request.body = std::mem::take(&mut held.bytes);
+                let answered = service.answer(&request);
+                drop((request, held));
+                answered
             }
             Err(refused) => {
-                let trail = Trail::default();
                 service.refused(&request, &trail, &refused, start.elapsed());
                 Err(refused)
             }
@@ -181,32 +200,6 @@ impl Shared {
             Err(error) => problem(&error.into()),
         }
     }
-
-    async fn read(&self, body: Body) -> Result<Vec<u8>, Refused> {
-        let len_max = usize::try_from(self.limits.body_bytes.get()).unwrap_or(usize::MAX);
-        let time_max = Duration::from_secs(self.limits.request_s.get().into());
-        let collect = Limited::new(body, len_max).collect();
-        match tokio::time::timeout(time_max, collect).await {
-            Ok(Ok(body)) => Ok(body.to_bytes().to_vec()),
-            Ok(Err(error)) => Err(unread(&error, len_max)),
-            Err(_elapsed) => Err(Refused::new(
-                Fault::TooSlow,
-                "body-time",
-                format_args!("the body took more than {} s", time_max.as_secs()),
-            )),
-        }
-    }
-}
-
-fn unread(error: &BoxError, len_max: usize) -> Refused {
-    if error.is::<LengthLimitError>() {
-        return Refused::new(
-            Fault::TooLong,
-            "body-length",
-            format_args!("the body has more than {len_max} bytes"),
-        );
-    }
-    Refused::new(Fault::Malformed, "body", error)
 }
 
 /// Runs what blocks where that harms nobody.

@@ -8,7 +8,7 @@ use std::num::NonZeroU32;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Whom the service keeps count of at most, so that counting does not fill the memory. Beyond it nobody new is limited.
+/// Whom the service keeps count of at most, so that counting does not fill the memory. All those beyond it are one.
 const COUNTED_MAX: usize = 1 << 16;
 
 /// A rate for each of many, each of whom may use a whole period's worth at once. It is the generic cell rate algorithm
@@ -17,7 +17,15 @@ const COUNTED_MAX: usize = 1 << 16;
 pub struct Rate<K> {
     interval: Duration,
     period: Duration,
-    due: Mutex<HashMap<K, Instant>>,
+    table: Mutex<Table<K>>,
+}
+
+/// When the next request of each would be due, and of all who found no place.
+#[derive(Debug)]
+struct Table<K> {
+    due: HashMap<Option<K>, Instant>,
+    /// When it is worth looking again for those who have nothing due.
+    tidy_at: Option<Instant>,
 }
 
 impl<K: Eq + Hash> Rate<K> {
@@ -27,28 +35,43 @@ impl<K: Eq + Hash> Rate<K> {
         Self {
             interval: period.checked_div(count.get()).unwrap_or(period),
             period,
-            due: Mutex::default(),
+            table: Mutex::new(Table {
+                due: HashMap::new(),
+                tidy_at: None,
+            }),
         }
     }
 
     /// Counts a request of `key`; an error is how long to wait before the next one.
     pub fn count(&self, key: K, now: Instant) -> Result<(), Duration> {
-        let mut due = self.due.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = table.place(key, now, self.period);
+        let due = &mut table.due;
         let start = due.get(&key).map_or(now, |at| now.max(*at));
         let next = start.checked_add(self.interval).unwrap_or(start);
         let ahead = next.saturating_duration_since(now);
         if ahead > self.period {
             return Err(ahead.saturating_sub(self.period));
         }
-        if due.len() >= COUNTED_MAX && !due.contains_key(&key) {
-            // Whoever has nothing due is like one who never asked.
-            due.retain(|_, at| *at > now);
-            if due.len() >= COUNTED_MAX {
-                return Ok(());
-            }
-        }
         due.insert(key, next);
         Ok(())
+    }
+}
+
+impl<K: Eq + Hash> Table<K> {
+    /// What `key` is counted under: itself, or where there is no room nothing, which stands for all others.
+    fn place(&mut self, key: K, now: Instant, period: Duration) -> Option<K> {
+        let key = Some(key);
+        if self.due.len() < COUNTED_MAX || self.due.contains_key(&key) {
+            return key;
+        }
+        if self.tidy_at.is_none_or(|at| at <= now) {
+            // Whoever has nothing due is like one who never asked.
+            self.due.retain(|_, at| *at > now);
+            // Not for each of many who come while there is no room.
+            self.tidy_at = now.checked_add(period);
+        }
+        key.filter(|_| self.due.len() < COUNTED_MAX)
     }
 }
 
@@ -94,12 +117,15 @@ mod tests {
     fn those_who_asked_long_ago_are_forgotten() {
         let (rate, start) = (rate(10), Instant::now());
         let many = u32::try_from(COUNTED_MAX).unwrap();
-        for key in 0..many + 9 {
+        for key in 0..many + 10 {
             rate.count(key, start).unwrap();
         }
-        assert_eq!(rate.due.lock().unwrap().len(), COUNTED_MAX);
-        rate.count(many, start + Duration::from_secs(1)).unwrap();
-        assert_eq!(rate.due.lock().unwrap().len(), 1);
+        // All who found no place are one, and those who have one are as before.
+        assert_eq!(rate.table.lock().unwrap().due.len(), COUNTED_MAX + 1);
+        rate.count(many + 10, start).unwrap_err();
+        rate.count(0, start).unwrap();
+        rate.count(many, start + Duration::from_secs(2)).unwrap();
+        assert_eq!(rate.table.lock().unwrap().due.len(), 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections: TLS 1.3, HTTP/1.1 and HTTP/2, and an end to each that does nothing.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,6 +27,7 @@ use tower_service::Service as _;
 use super::admin::Operator;
 use super::config::Limits;
 use super::http::From;
+use super::limits::peer;
 use super::service::Service;
 
 /// How long requests that are being answered may take when the service stops.
@@ -34,6 +36,8 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 const NO_ROOM_PAUSE: Duration = Duration::from_millis(100);
 /// Requests at once on one connection of HTTP/2. A node makes one after the other.
 const STREAMS_MAX: u32 = 16;
+/// What a connection of HTTP/2 may send before somebody reads it, in bytes: it is in memory, and in nobody's account.
+const WINDOW_LEN: u32 = 64 << 10;
 /// The longest head of a request, in bytes: a session is in it.
 const HEAD_LEN_MAX: usize = 32 << 10;
 
@@ -61,8 +65,13 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         let places = usize::try_from(self.limits.connections.get()).unwrap_or(usize::MAX);
         let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
+        let guests = Arc::new(Guests::new(self.limits.peer_connections.get()));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            let place = tokio::select! {
+                place = Arc::clone(&places).acquire_owned() => place,
+                _ = stop.wait_for(|stop| *stop) => break,
+            };
+            let Ok(place) = place else {
                 break;
             };
             let accepted = tokio::select! {
@@ -77,17 +86,18 @@ impl Listener {
                 }
             };
             // Who opens too many does not get as far as a handshake.
-            if self.service.count_peer(from.ip()).is_err() {
+            let counted = self.service.count_peer(from.ip()).is_ok();
+            let Some(guest) = guests.admit(from.ip()).filter(|_| counted) else {
                 self.service.metrics.refused_connections.inc();
                 continue;
-            }
+            };
             let connection = self.connection(from, graceful.watcher());
             let service = Arc::clone(&self.service);
             tokio::spawn(async move {
                 service.metrics.connections.inc();
                 connection.serve(stream).await;
                 service.metrics.connections.dec();
-                drop(place);
+                drop((place, guest));
             });
         }
         if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
@@ -110,6 +120,55 @@ impl Listener {
             router: self.router.clone(),
             patience: Duration::from_secs(self.limits.request_s.get().into()),
             watcher,
+        }
+    }
+}
+
+/// How many connections each peer has open. There are no more peers than connections.
+#[derive(Debug)]
+struct Guests {
+    each_max: u32,
+    open: Mutex<HashMap<IpAddr, u32>>,
+}
+
+impl Guests {
+    fn new(each_max: u32) -> Self {
+        Self {
+            each_max,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Another connection of a peer, unless it has as many as it may.
+    fn admit(self: &Arc<Self>, from: IpAddr) -> Option<Guest> {
+        let peer = peer(from);
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.get(&peer).map_or(1, |count| count.saturating_add(1));
+        if count > self.each_max {
+            return None;
+        }
+        open.insert(peer, count);
+        Some(Guest {
+            peer,
+            guests: Arc::clone(self),
+        })
+    }
+}
+
+/// A connection of a peer.
+#[derive(Debug)]
+struct Guest {
+    peer: IpAddr,
+    guests: Arc<Guests>,
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        let open = &self.guests.open;
+        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        match open.get_mut(&self.peer) {
+            Some(count) if *count > 1 => *count = count.saturating_sub(1),
+            Some(_) | None => drop(open.remove(&self.peer)),
         }
     }
 }
@@ -199,6 +258,8 @@ fn http(is_h2: bool, patience: Duration) -> auto::Builder<TokioExecutor> {
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(STREAMS_MAX)
+        .initial_stream_window_size(WINDOW_LEN)
+        .initial_connection_window_size(WINDOW_LEN)
         .max_header_list_size(u32::try_from(HEAD_LEN_MAX).unwrap_or(u32::MAX))
         .keep_alive_interval(patience)
         .keep_alive_timeout(patience);

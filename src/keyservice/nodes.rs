@@ -6,6 +6,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use log::warn;
+
 use super::records::{self, NODES, NodeEntry};
 use super::store::Store;
 use crate::error::Result;
@@ -57,7 +59,14 @@ impl Nodes {
         let mut changes = Vec::with_capacity(notes.len());
         for (old, note) in store.get_all(&keys)?.into_iter().zip(notes) {
             let Some(old) = old else { continue };
-            let mut entry: NodeEntry = records::parse(&old)?;
+            // One that cannot be read is no trouble of the others.
+            let mut entry: NodeEntry = match records::parse(&old) {
+                Ok(entry) => entry,
+                Err(error) => {
+                    warn!("{error}");
+                    continue;
+                }
+            };
             if let Some(seen) = note.seen {
                 entry = NodeEntry {
                     first_seen_s: entry.first_seen_s,

@@ -87,7 +87,7 @@ pub(super) fn report(
 }
 
 /// The session of a machine that was admitted a short while ago.
-fn admitted(
+pub(super) fn admitted(
     service: &Service,
     session: Option<&str>,
     trail: &mut Trail,

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
 use sd_notify::NotifyState;
@@ -19,11 +19,15 @@ use super::files::Files;
 use super::http::{self, Shared};
 use super::listener::Listener;
 use super::nodes::FLUSH_EVERY;
+use super::room::Room;
 use super::service::Service;
 use crate::error::{Doing, Error, Result};
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// How often it is found out whether the store can be read.
+const READY_EVERY: Duration = Duration::from_secs(1);
 
 /// Threads for what blocks: enough to wait for a disk or another machine, few enough to be fair.
 const BLOCKING_THREADS: usize = 32;
@@ -84,7 +88,7 @@ pub async fn bind(config: Config) -> Result<Bound> {
     let files = Files::open(&config)?;
     let shared = Shared {
         service: Arc::clone(&service),
-        limits: config.limits,
+        room: Room::new(&config.limits),
     };
     let listener = |socket, tls, router| Listener {
         socket,
@@ -150,6 +154,8 @@ impl Bound {
         upkeep.spawn(every(FLUSH_EVERY, move || flush(&service)));
         let service = Arc::clone(&self.service);
         upkeep.spawn(every(SYNC_EVERY, move || sync(&service)));
+        let service = Arc::clone(&self.service);
+        upkeep.spawn(every(READY_EVERY, move || service.look_whether_ready()));
         let (config, files) = (self.config, self.files);
         let service = Arc::clone(&self.service);
         upkeep.spawn(every(LOOK_EVERY, move || look(&config, &service, &files)));
@@ -187,6 +193,7 @@ fn flush(service: &Service) {
 }
 
 fn sync(service: &Service) {
+    service.write_left_out(Instant::now());
     if let Err(error) = service.audit.sync() {
         error!("{error}");
     }

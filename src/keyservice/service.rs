@@ -3,16 +3,18 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use log::error;
+use log::{error, info};
 use serde::de::DeserializeOwned;
 
 use super::answer::{Fault, Refused, Reply, Step};
 use super::audit::{self, Audit, Line};
 use super::config::{self, Config};
 use super::limits::{Rate, peer};
+use super::lines::Lines;
 use super::master::Master;
 use super::metrics::Metrics;
 use super::nodes::Nodes;
@@ -26,6 +28,9 @@ use crate::protocol::admin::Denial;
 
 /// The longest reason that is written down, in characters: it may quote what a machine sent.
 const WHY_LEN_MAX: usize = 2000;
+
+/// The longest body before a machine has shown its TPM, and of a report, in bytes: a certificate is the most there is in it.
+const SHORT_BODY_LEN_MAX: usize = 16 << 10;
 
 /// The running service.
 #[derive(Debug)]
@@ -45,6 +50,9 @@ pub struct Service {
     policy: RwLock<Arc<Policy>>,
     by_peer: Rate<IpAddr>,
     by_ek: Rate<String>,
+    lines: Lines,
+    body_len_max: usize,
+    is_ready: AtomicBool,
 }
 
 /// What is asked for.
@@ -128,6 +136,9 @@ impl Service {
             lifetimes: config.session,
             by_peer: Rate::new(limits.peer_requests_per_s, Duration::from_secs(1)),
             by_ek: Rate::new(limits.ek_attestations_per_min, Duration::from_secs(60)),
+            lines: Lines::default(),
+            body_len_max: usize::try_from(limits.body_bytes.get()).unwrap_or(usize::MAX),
+            is_ready: AtomicBool::new(true),
         })
     }
 
@@ -142,9 +153,39 @@ impl Service {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
     }
 
-    /// Whether the service can answer: whether its store can be read.
-    pub fn ready(&self) -> Result<()> {
-        self.store.get("ready").map(|_| ())
+    /// Whether the service could answer a moment ago.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.is_ready.load(Ordering::Acquire)
+    }
+
+    /// Finds out whether the service can answer: whether its store can be read. Nobody who asks causes that.
+    pub fn look_whether_ready(&self) {
+        let read = self.store.get("ready");
+        let was_ready = self.is_ready.swap(read.is_ok(), Ordering::AcqRel);
+        match read {
+            Err(error) if was_ready => error!("not ready: {error}"),
+            Ok(_) if !was_ready => info!("ready again"),
+            Ok(_) | Err(_) => {}
+        }
+    }
+
+    /// What has to hold before the body of a request is read, which is that the session is one for it. Returns the longest
+    /// body in bytes.
+    pub fn before_body(
+        &self,
+        request: &Request,
+        trail: &mut Trail,
+    ) -> std::result::Result<usize, Refused> {
+        let session = request.session.as_deref();
+        let short = SHORT_BODY_LEN_MAX.min(self.body_len_max);
+        match &request.ask {
+            Ask::Auth => Ok(short),
+            Ask::Attest => attest::challenged(self, session).map(|_| self.body_len_max),
+            Ask::Report(_) => release::admitted(self, session, trail).map(|_| short),
+            // They have none.
+            Ask::Resource(..) | Ask::Record(_) => Ok(0),
+        }
     }
 
     /// Counts a request or a connection of a peer.
@@ -218,7 +259,10 @@ impl Service {
         let step = request.ask.step();
         self.metrics.request(step, outcome, refused.check, took);
         // Lines for these would let anybody fill the disk.
-        if refused.fault == Fault::TooOften {
+        if matches!(refused.fault, Fault::TooOften | Fault::Busy) {
+            return;
+        }
+        if !trail.is_proven && !self.lines.may(peer(request.from), Instant::now()) {
             return;
         }
         if refused.fault == Fault::Ours {
@@ -234,6 +278,25 @@ impl Service {
                 why: cut(&refused.why),
             };
             self.nodes.denied(ek, denial);
+        }
+    }
+
+    /// Writes down of whom how many lines were left out in periods that are over at `now`.
+    pub fn write_left_out(&self, now: Instant) {
+        for (peer, more) in self.lines.left_out(now) {
+            let why = format!("{more} more requests within a minute");
+            let line = Line {
+                time: audit::time(audit::now_s()),
+                event: "denial",
+                step: Step::Unknown.word(),
+                peer: peer.map_or_else(|| "others".to_owned(), |peer| peer.to_string()),
+                check: Some("line-rate"),
+                why: Some(&why),
+                ..Line::default()
+            };
+            if let Err(error) = self.audit.add(&line) {
+                error!("denied {why}: {error}");
+            }
         }
     }
 

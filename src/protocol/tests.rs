@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
+use serde_json::json;
+
 use super::*;
 
 fn runtime_data() -> RuntimeData {
@@ -75,4 +77,30 @@ fn the_messages_have_the_shapes_of_the_protocol() {
     assert_eq!(primary["tpm_quote"]["message"], "Ag==");
     assert_eq!(primary["ak_public"], "Aw==");
     assert_eq!(value["tee-evidence"]["additional_evidence"], "");
+}
+
+#[test]
+fn what_takes_more_memory_than_it_is_worth_is_not_kept() {
+    let request = |init_data: &str, count: usize| {
+        let pcrs = vec!["00"; count];
+        let key = json!({"kty": "EC", "crv": "P-256", "alg": "A", "x": "x", "y": "y"});
+        let rest = json!({"nonce": "AA==", "tee-pubkey": key});
+        let quote = json!({"signature": "AA==", "message": "AA==", "pcrs": pcrs});
+        let text = format!(
+            r#"{{"init-data":{init_data},"runtime-data":{rest},
+                "tee-evidence":{{"primary_evidence":{{"tpm_quote":{quote},"ak_public":"AA=="}}}}}}"#
+        );
+        serde_json::from_str::<AttestRequest>(&text)
+    };
+    for init_data in ["null", "[0,[1,{}]]", r#"{"a":"b"}"#] {
+        let read = request(init_data, PCR_COUNT).unwrap();
+        assert_eq!(read.init_data, None);
+        let pcrs = read.tee_evidence.primary_evidence.tpm_quote.pcrs;
+        assert_eq!(pcrs.len(), PCR_COUNT);
+    }
+    let error = request("null", PCR_COUNT + 1).unwrap_err().to_string();
+    assert!(
+        error.starts_with("invalid length 25, expected the values of at most 24 PCRs"),
+        "{error}"
+    );
 }

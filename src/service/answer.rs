@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a service answers, made into typed values. Pure: the bytes come from the network.
 
+use std::time::Duration;
+
 use base64ct::{Base64, Encoding};
 
 use super::Failure;
@@ -19,6 +21,9 @@ const TOKEN_LEN_MAX: usize = 128 * 1024;
 
 /// How much of a problem's text is passed on, in characters.
 const DETAIL_LEN_MAX: usize = 200;
+
+/// The longest wait that is taken from a service. It may be gone by the time it asked for, and another one there.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(60);
 
 type Parsed<T> = Result<T, Failure>;
 
@@ -87,9 +92,18 @@ pub fn cookie(header: &str) -> Option<String> {
     (is_ours && pair.len() <= COOKIE_LEN_MAX).then(|| pair.to_owned())
 }
 
-/// What an answer with another status than 200 means.
+/// How long a `Retry-After` of seconds asks to wait (RFC 9110, section 10.2.3), within reason. A date, which says nothing
+/// without a clock that is trusted, is ignored.
 #[must_use]
-pub fn failure(status: u16, body: &[u8]) -> Failure {
+pub fn retry_after(header: &str) -> Option<Duration> {
+    let is_number = !header.is_empty() && header.bytes().all(|byte| byte.is_ascii_digit());
+    let seconds = is_number.then(|| header.parse().unwrap_or(u64::MAX))?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// What an answer with another status than 200 means; `wait` is what it says of when to come back.
+#[must_use]
+pub fn failure(status: u16, body: &[u8], wait: Option<Duration>) -> Failure {
     let problem = serde_json::from_slice::<Problem>(body).ok();
     let said = match &problem {
         Some(problem) => {
@@ -103,7 +117,10 @@ pub fn failure(status: u16, body: &[u8]) -> Failure {
         None => format!("status {status}"),
     };
     match status {
-        408 | 425 | 429 | 500..=599 => Failure::Later(said),
+        408 | 425 | 429 | 500..=599 => match wait {
+            Some(wait) => Failure::Busy(said, wait),
+            None => Failure::Later(said),
+        },
         300..=399 => Failure::Final(format!("it redirects ({status}), which is not followed")),
         400 if problem.is_none() => Failure::Final(format!("it does not understand us: {said}")),
         401 | 403 => Failure::Denied(said),
@@ -177,20 +194,35 @@ mod tests {
     }
 
     #[test]
+    fn a_wait_is_a_number_of_seconds_within_reason() {
+        let seconds = |header: &str| retry_after(header).map(|wait| wait.as_secs());
+        for (header, wait) in [("0", 0), ("7", 7), ("60", 60), ("61", 60)] {
+            assert_eq!(seconds(header), Some(wait));
+        }
+        assert_eq!(seconds(&"9".repeat(40)), Some(60));
+        for bad in ["", "-1", "+1", "1.5", " 1", "Wed, 21 Oct 2026 07:28:00 GMT"] {
+            assert_eq!(seconds(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
     fn a_denial_is_told_from_trouble_that_passes() {
         let problem =
             |word: &str| format!(r#"{{"type":"{PROBLEM_PREFIX}{word}","detail":"no\u001b[1m"}}"#);
-        let denied = failure(401, problem("PolicyDeny").as_bytes());
+        let denied = failure(401, problem("PolicyDeny").as_bytes(), None);
         assert_eq!(denied, Failure::Denied("PolicyDeny (401: no?[1m)".into()));
         for status in [408, 429, 500, 503] {
             assert!(
-                matches!(failure(status, b""), Failure::Later(_)),
+                matches!(failure(status, b"", None), Failure::Later(_)),
                 "{status}"
             );
+            let wait = Duration::from_secs(7);
+            let busy = Failure::Busy(format!("status {status}"), wait);
+            assert_eq!(failure(status, b"", Some(wait)), busy);
         }
         for status in [200, 301, 400, 404, 418] {
             assert!(
-                matches!(failure(status, b""), Failure::Final(_)),
+                matches!(failure(status, b"", None), Failure::Final(_)),
                 "{status}"
             );
         }

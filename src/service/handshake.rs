@@ -40,7 +40,7 @@ pub(super) struct Visit<'a> {
     pub(super) tpm: &'a mut Tpm,
     pub(super) kind: AkKind,
     pub(super) identity: &'a Identity,
-    /// Whether the extension is spoken where the server knows it.
+    /// Whether the extension is spoken: a server that does not know it is another one than was meant.
     pub(super) extended: bool,
 }
 
@@ -49,6 +49,13 @@ impl Visit<'_> {
         let body = http.post(AUTH_PATH, &self.introduction())?;
         let (challenge, credential) = answer::challenge(&body)?;
         let credential = credential.filter(|_| self.extended);
+        // Without it nothing would show which TPM this is, and nobody would remember the volumes.
+        if self.extended && credential.is_none() {
+            return Err(Failure::Final(
+                "it does not know nightlatch's extension; a Trustee takes service.protocol = \"trustee\""
+                    .into(),
+            ));
+        }
         if !http.has_session() {
             return Err(Failure::Final("it gave no session cookie".into()));
         }
@@ -138,7 +145,12 @@ fn collect(
         let given = match volume(http, pair, &claim.uuid, knows_records) {
             Ok(given) => Ok(given),
             Err(Failure::Denied(said) | Failure::Final(said)) => Err(said),
-            Err(failure @ (Failure::Later(_) | Failure::Ours(_))) => return Err(failure),
+            Err(
+                failure @ (Failure::Later(_)
+                | Failure::Busy(..)
+                | Failure::Stranger(_)
+                | Failure::Ours(_)),
+            ) => return Err(failure),
         };
         volumes.insert(claim.uuid.clone(), given);
     }

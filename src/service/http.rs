@@ -124,7 +124,9 @@ impl Http {
             .map_err(|error| trouble(&error))?;
         let status = response.status().as_u16();
         if status != 200 {
-            return Err(answer::failure(status, &body));
+            let wait = response.headers().get(header::RETRY_AFTER);
+            let wait = wait.and_then(|value| answer::retry_after(value.to_str().ok()?));
+            return Err(answer::failure(status, &body, wait));
         }
         let cookies = response.headers().get_all(header::SET_COOKIE);
         if let Some(cookie) = cookies
@@ -138,7 +140,7 @@ impl Http {
     }
 }
 
-/// What an error on the way means: most pass, but a server that is not the one described will not become it.
+/// What an error on the way means. Most pass; what a server sent that has shown who it is does not.
 fn trouble(error: &ureq::Error) -> Failure {
     if let ureq::Error::Io(error) = error
         && let Some(failure) = tls_error(error).and_then(tls_failure)
@@ -156,19 +158,19 @@ fn trouble(error: &ureq::Error) -> Failure {
     Failure::Later(error.to_string())
 }
 
-/// What does not pass of what TLS finds wrong.
+/// What TLS finds wrong with whoever answers. Nothing of it was authenticated: anybody on the way can bring it about.
 fn tls_failure(error: &rustls::Error) -> Option<Failure> {
     use rustls::Error as Tls;
     if matches!(
         error,
         Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented | Tls::UnsupportedNameType
     ) {
-        return Some(Failure::Final(
+        return Some(Failure::Stranger(
             "its certificate is not the one that service.ca or service.pin describe".into(),
         ));
     }
     let is_other_protocol = matches!(error, Tls::PeerIncompatible(_) | Tls::AlertReceived(_));
-    is_other_protocol.then(|| Failure::Final(format!("TLS 1.3: {error}")))
+    is_other_protocol.then(|| Failure::Stranger(format!("TLS 1.3: {error}")))
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 mod keys;
 mod mock;
+mod patience;
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 
 use mock::{Mock, Script, Twist};
 use serde_json::json;
@@ -46,12 +46,8 @@ fn mock(twist: Twist) -> Mock {
 }
 
 fn client(trust: Trust, urls: &[&str]) -> Client {
-    let endpoint = |url: &&str| Endpoint {
-        url: (*url).to_owned(),
-        over: None,
-    };
     Client {
-        endpoints: urls.iter().map(endpoint).collect(),
+        endpoints: urls.iter().map(|url| Endpoint::new(url)).collect(),
         trust,
         protocol: ServiceProtocol::Nightlatch,
         deadline: Duration::from_secs(20),
@@ -167,26 +163,36 @@ fn a_service_with_the_extension_gives_keys_cluster_and_record() {
 }
 
 #[test]
-fn a_service_without_the_extension_gives_keys() {
+fn a_service_without_the_extension_gives_keys_to_who_asks_for_trustee_only() {
     let mock = Mock::start(Script {
         extended: false,
         ..script(Twist::Nothing)
     });
-    for protocol in [ServiceProtocol::Nightlatch, ServiceProtocol::Trustee] {
-        let (_swtpm, mut tpm) = tpm();
-        let mut client = Client {
-            protocol,
-            ..to(&mock)
-        };
-        let mut given = client.ask(&mut tpm, &wanted()).unwrap();
-        assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
-        assert_eq!(given.volume(UUID).unwrap().record, None);
-        let record = VolumeRecord {
-            key_id: None,
-            epoch: 1,
-        };
-        given.report(UUID, &record).unwrap();
-    }
+    let (_swtpm, mut tpm) = tpm();
+    let error = to(&mock).ask(&mut tpm, &wanted()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "{}: it does not know nightlatch's extension; a Trustee takes service.protocol = \"trustee\"",
+            mock.url
+        )
+    );
+    assert_eq!(mock.requests(), [AUTH]);
+
+    let (_swtpm, mut tpm) = self::tpm();
+    let mut client = Client {
+        protocol: ServiceProtocol::Trustee,
+        ..to(&mock)
+    };
+    let mut given = client.ask(&mut tpm, &wanted()).unwrap();
+    assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
+    assert_eq!(given.volume(UUID).unwrap().record, None);
+    let record = VolumeRecord {
+        key_id: None,
+        epoch: 1,
+    };
+    given.report(UUID, &record).unwrap();
     assert!(
         mock.requests()
             .iter()
@@ -211,22 +217,21 @@ fn a_pin_is_enough_and_another_one_is_refused_before_anything_is_said() {
         Trust::Pin(other.pin),
         Trust::Ca(other.ca.clone().into_bytes()),
     ] {
-        let error = client(trust, &[&mock.url])
+        let error = hasty(client(trust, &[&mock.url]))
             .ask(&mut tpm, &wanted())
             .unwrap_err();
         assert_eq!(error.exit(), Exit::Refused, "{error}");
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "{}: its certificate is not the one that service.ca or service.pin describe",
-                mock.url
-            )
+        let said = format!(
+            "{}: its certificate is not the one that service.ca or service.pin describe;",
+            mock.url
         );
+        assert!(error.to_string().contains(&said), "{error}");
     }
     // The name counts where an authority vouches for it.
     let address = mock.url.replace("localhost", "127.0.0.1");
     let ca = Trust::Ca(mock.ca.clone().into_bytes());
-    assert!(client(ca, &[&address]).ask(&mut tpm, &wanted()).is_err());
+    let mut misnamed = hasty(client(ca, &[&address]));
+    assert!(misnamed.ask(&mut tpm, &wanted()).is_err());
     assert_eq!(mock.requests().len(), told);
 }
 
@@ -272,84 +277,6 @@ fn what_no_service_of_ours_does_is_refused() {
         assert!(error.to_string().ends_with(said), "{twist:?}: {error}");
         assert_eq!(seen, [AUTH], "{twist:?}");
     }
-}
-
-#[test]
-fn trouble_on_the_way_is_tried_again_until_the_deadline() {
-    for twist in [Twist::Slow, Twist::Truncated, Twist::Busy(1000)] {
-        let (error, seen) = refusal(twist);
-        assert_eq!(error.exit(), Exit::Temporary, "{twist:?}: {error}");
-        assert!(
-            error.to_string().starts_with("no key service within 1 s"),
-            "{error}"
-        );
-        // Pauses grow, so there are several tries and not very many.
-        assert!((2..30).contains(&seen.len()), "{twist:?}: {seen:?}");
-        assert!(seen.iter().all(|line| line == AUTH));
-    }
-}
-
-#[test]
-fn a_busy_service_is_waited_for() {
-    let mock = mock(Twist::Busy(2));
-    let (_swtpm, mut tpm) = tpm();
-    let given = to(&mock).ask(&mut tpm, &wanted()).unwrap();
-    assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
-    assert_eq!(mock.requests()[..4], [AUTH, AUTH, AUTH, ATTEST]);
-}
-
-#[test]
-fn the_next_address_is_tried_at_once_and_a_denial_by_one_is_not_the_others() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let dead = format!("https://{closed}");
-    let good = mock(Twist::Nothing);
-    let (_swtpm, mut tpm) = tpm();
-    let ca = || Trust::Ca(good.ca.clone().into_bytes());
-    let given = client(ca(), &[&dead, &good.url])
-        .ask(&mut tpm, &wanted())
-        .unwrap();
-    assert_eq!(given.url, good.url);
-
-    let denying = mock(Twist::Deny);
-    let both = format!("{}{}", good.ca, denying.ca);
-    let mut client = client(Trust::Ca(both.into_bytes()), &[&denying.url, &good.url]);
-    assert_eq!(client.ask(&mut tpm, &wanted()).unwrap().url, good.url);
-    assert_eq!(client.ask(&mut tpm, &wanted()).unwrap().url, good.url);
-    assert_eq!(denying.requests(), [AUTH, ATTEST]);
-}
-
-#[test]
-fn one_address_that_denied_and_one_that_is_down_may_still_come_right() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let dead = format!("https://{closed}");
-    let denying = mock(Twist::Deny);
-    let (_swtpm, mut tpm) = tpm();
-    let ca = Trust::Ca(denying.ca.clone().into_bytes());
-    let mut client = client(ca, &[&denying.url, &dead]);
-    client.deadline = Duration::from_secs(1);
-    let error = client.ask(&mut tpm, &wanted()).unwrap_err();
-    assert_eq!(error.exit(), Exit::Temporary, "{error}");
-    assert_eq!(denying.requests(), [AUTH, ATTEST]);
-}
-
-#[test]
-fn pauses_grow_and_are_cut_at_random() {
-    let mut pauses = Pauses::of(FAST);
-    let start = Instant::now();
-    let until = later(Duration::from_secs(60));
-    for _ in 0..3 {
-        assert!(pauses.wait(until).unwrap());
-    }
-    // 20, 40 and 80 ms, each at least half of it.
-    assert!(start.elapsed() >= Duration::from_millis(70));
-    assert_eq!(pauses.next, Duration::from_millis(100));
-    assert!(!pauses.wait(Instant::now()).unwrap());
 }
 
 #[test]

@@ -142,6 +142,17 @@ impl Swtpm {
         fs::read_to_string(self.dir.join("log")).expect("reading swtpm's log")
     }
 
+    /// The bytes of all commands and responses, as hexadecimal digits in a row.
+    pub(crate) fn digits(&self) -> String {
+        self.log()
+            .lines()
+            .filter(|line| line.starts_with(' '))
+            .flat_map(str::chars)
+            .filter(char::is_ascii_hexdigit)
+            .collect::<String>()
+            .to_lowercase()
+    }
+
     fn serve_again(&mut self) {
         if self.port.is_some() {
             let (process, port) = serve(&self.dir);

@@ -317,7 +317,7 @@ fn commit(keyed: &Keyed) -> Result<()> {
     for (offset, binary) in area.binary_headers() {
         device.write_durably(binary, offset)?;
     }
-    device.write_durably(area.before_marker(), 0)?;
+    device.write_durably(&area.before_marker(), 0)?;
     device.write_durably(&[0; MARKER_LEN], MARKER_OFFSET as u64)
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Writes what the fuzz targets start from, a directory for each, from the corpus of hostile headers and from what this
-//! program itself would write: seeds DIRECTORY
+//! Writes what the fuzz targets start from, a directory for each, from the corpus of hostile headers, from logs of machines and
+//! from what this program itself would write: seeds DIRECTORY
 
 #![allow(
     dead_code,
@@ -16,17 +16,23 @@
     reason = "a tool for tests, which fails by panicking"
 )]
 
+#[path = "attested.rs"]
+mod attested;
 #[path = "../corpus/hostile.rs"]
 mod hostile;
+#[path = "../../src/keyservice/tests/machine.rs"]
+mod machine;
 
 use std::fs;
 use std::path::Path;
 
+pub(crate) use ::nightlatch;
 use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
-use nightlatch::config::{Level, Profile, VolumeName};
+use nightlatch::config::{Level, Profile, Role, VolumeName};
+use nightlatch::header::Marker;
 use nightlatch::key::Secret;
 
-use self::hostile::base::Bases;
+use self::hostile::base::{Bases, UUID};
 use self::hostile::draft::{COPY_LEN, Image, JSON_OFFSET};
 
 fn main() {
@@ -36,13 +42,17 @@ fn main() {
     let good = Profile::ALL.map(|profile| bases.get(profile).clone().finish());
     let bad = hostile::all(&bases);
     let bad = bad.iter().map(|mutation| mutation.image(&bases));
+    let started = interrupted(&good[0]);
     let images: Vec<Image> = good.into_iter().chain(bad).collect();
-    let all = |seed: fn(&Image) -> Vec<Vec<u8>>| images.iter().flat_map(seed).collect();
+    let all = |seed: fn(&Image) -> Vec<Vec<u8>>| images.iter().flat_map(seed).collect::<Vec<_>>();
     write(place, "metadata", all(|image| vec![json(image)]));
     write(place, "token", all(tokens));
-    write(place, "binary", all(binary));
+    write(place, "binary", [all(binary), started].concat());
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
+    write(place, "event_log", attested::event_logs());
+    write(place, "evidence", attested::evidence());
+    write(place, "answer", attested::answers());
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/examples");
     let examples = fs::read_dir(top).expect("the examples");
     let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
@@ -73,15 +83,33 @@ fn tokens(image: &Image) -> Vec<Vec<u8>> {
     tokens.map(|token| token.to_string().into_bytes()).collect()
 }
 
-/// As the target takes it, for each profile: both checksums right, both binary headers, no marker, the metadata.
+/// As the target takes it, for each profile: both checksums right, both binary headers, the metadata.
 fn binary(image: &Image) -> Vec<Vec<u8>> {
     let part = |at: usize| &image.start[at..at + JSON_OFFSET];
     let metadata = json(image);
-    let rest = [part(0), part(COPY_LEN), &[0; JSON_OFFSET], &metadata].concat();
+    let rest = [part(0), part(COPY_LEN), &metadata].concat();
     let profiles = 0..u8::try_from(Profile::ALL.len()).expect("a few");
     profiles
-        .map(|profile| [&[profile << 2], rest.as_slice()].concat())
+        .map(|profile| [&[profile << 3], rest.as_slice()].concat())
         .collect()
+}
+
+/// As the target takes it: what a first boot leaves that was interrupted before, between and behind the binary headers.
+fn interrupted(image: &Image) -> Vec<Vec<u8>> {
+    let part = |at: usize| &image.start[at..at + JSON_OFFSET];
+    let blank = [0; JSON_OFFSET];
+    let marker = Marker {
+        uuid: UUID.into(),
+        role: Role::State,
+    };
+    let metadata = json(image);
+    [
+        (&blank[..], &blank[..], &[][..]),
+        (part(0), &blank, &[]),
+        (part(0), part(COPY_LEN), &metadata),
+    ]
+    .map(|(first, second, rest)| [&[4], first, second, &marker.encode(), rest].concat())
+    .into()
 }
 
 fn record() -> Vec<u8> {

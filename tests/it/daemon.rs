@@ -54,7 +54,7 @@ impl Daemon {
              [tls]\ncertificate = \"{top}/cert.pem\"\nkey = \"{top}/key.pem\"\n\
              [secret]\nmaster = \"file:{top}/mastersecret.json\"\nmeasurement-salt = \"file:{top}/measurement-salt\"\n\
              [store]\nsqlite = \"{top}/store.sqlite\"\n\
-             [limits]\npeer-requests-per-s = 100000\nek-attestations-per-min = 100000\n"
+             [limits]\npeer-connections = 4096\npeer-requests-per-s = 100000\nek-attestations-per-min = 100000\n"
         );
         for (name, text) in [
             ("policy.toml", &policy),

@@ -9,7 +9,7 @@ use nightlatch::config::Config;
 use nightlatch::error::Exit;
 
 use crate::config_keys::{self, TABLES};
-use crate::markdown::{blocks, quoted, rows, section};
+use crate::markdown::{blocks, column, quoted, rows, section};
 use crate::sources::{self, files, printed, read, top};
 
 #[test]
@@ -105,19 +105,50 @@ fn the_table_of_exit_codes_is_that_of_the_verdicts() {
 
 #[test]
 fn every_test_the_readme_names_exists() {
-    let readme = read("README.md");
-    let rust = sources::text(&["src", "tests"], "rs");
-    let python = sources::text(&["tests"], "py");
-    for row in rows(section(&readme, "## What it holds against")) {
-        for name in quoted(&row[2]) {
-            // Names of cases in whole boots have two parts; one that is made in a loop has a gap.
-            let exists = match name.split_once("::") {
-                Some(_) => name.split('…').all(|piece| python.contains(piece)),
-                None => rust.contains(&format!("fn {name}(")),
-            };
-            assert!(exists, "there is no test {name}, named for: {}", row[0]);
+    let tests = sources::tests();
+    let named = column(&read("README.md"), "shown by");
+    assert!(named.len() > 30, "{named:?}");
+    for cell in named {
+        for name in quoted(&cell) {
+            let exists = tests.iter().any(|test| is_named(test, name));
+            assert!(exists, "there is no test {name}");
         }
     }
+}
+
+/// Whether `name` is all of the name of `test`. One that is made in a loop has gaps where it varies; in the page a gap may
+/// stand for more.
+fn is_named(test: &str, name: &str) -> bool {
+    match name.split_once('…') {
+        None => test == name,
+        Some((start, end)) => {
+            let rest = test.strip_prefix(start);
+            rest.is_some_and(|rest| rest.strip_suffix(end).is_some())
+        }
+    }
+}
+
+#[test]
+fn a_part_of_a_tests_name_is_not_its_name() {
+    assert!(is_named(
+        "kills::chain_…_node_…_survives",
+        "kills::…_survives"
+    ));
+    assert!(is_named("a_pcr_is_refused", "a_pcr_is_refused"));
+    for name in ["a_pcr", "pcr_is_refused", "a_pcr_…_not_refused", "…_is", ""] {
+        assert!(!is_named("a_pcr_is_refused", name), "{name}");
+    }
+    let tests = sources::tests();
+    // A test, a case in a machine, one of a whole boot, one made in a loop; and a function that is none of them.
+    for name in [
+        "a_part_of_a_tests_name_is_not_its_name",
+        "a_btrfs_volume_keeps_its_files",
+        "refusals::no_tpm",
+        "kills::chain_…_node_…_survives_every_cut",
+    ] {
+        assert!(tests.contains(name), "{name}");
+    }
+    assert!(!tests.contains("is_named"));
 }
 
 #[test]

@@ -31,6 +31,23 @@ pub(crate) fn rows(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
+/// The cells below `head`, of all tables in `text` that have such a column.
+pub(crate) fn column(text: &str, head: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut place = None;
+    let mut lines = text.lines().peekable();
+    while let Some(line) = lines.next() {
+        if !line.starts_with('|') {
+            place = None;
+        } else if lines.peek().is_some_and(|next| next.starts_with("|--")) {
+            place = cells(line).iter().position(|cell| cell == head);
+        } else if let Some(place) = place.filter(|_| !line.starts_with("|--")) {
+            found.push(cells(line).swap_remove(place));
+        }
+    }
+    found
+}
+
 fn cells(line: &str) -> Vec<String> {
     let inner = line.trim().trim_start_matches('|').trim_end_matches('|');
     inner

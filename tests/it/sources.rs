@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The text of the tree.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,30 @@ pub(crate) fn text(directories: &[&str], extension: &str) -> String {
         .flat_map(|directory| files(directory, extension))
         .map(|path| fs::read_to_string(path).unwrap())
         .collect()
+}
+
+/// The names of all tests: functions marked as one, and cases of whole boots, where what varies in a name is a gap.
+pub(crate) fn tests() -> BTreeSet<String> {
+    let (rust, python) = (text(&["src", "tests"], "rs"), text(&["tests/vm"], "py"));
+    let functions = rust.split("#[test]\n").skip(1).map(|after| {
+        let (_, name) = after.split_once("fn ").unwrap();
+        name.split('(').next().unwrap().to_owned()
+    });
+    let cases = python.split("outcome.case(").skip(1).map(|after| {
+        let (_, name) = after.split_once('"').unwrap();
+        gaps(name.split('"').next().unwrap())
+    });
+    functions.chain(cases).collect()
+}
+
+/// The text of a formatted string of Python.
+fn gaps(name: &str) -> String {
+    let mut parts = name.split('{');
+    let first = parts.next().unwrap().to_owned();
+    parts.fold(first, |name, part| {
+        let (_, after) = part.split_once('}').unwrap();
+        name + "…" + after
+    })
 }
 
 /// The program's sources with string literals as they print: continued lines joined, quotes not escaped.

@@ -36,7 +36,7 @@ SCENARIOS: dict[str, Scenario] = {
     "secrets": chain_secrets.run,
     "dracut": chain_dracut.run,
 }
-# A boot keeps one processor busy, and waits for the next unit half of the time.
+# More would only wait for each other, and for the machines of other layers: see slots.py.
 AT_ONCE = 2
 
 

@@ -10,12 +10,49 @@ from __future__ import annotations
 import os
 import random
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from chain_firmware import FIRST, booted
 from image import Image
-from node import BOOT_TIMEOUT_SECONDS, Boot, Node
+from machine import Ended
+from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, VOLUMES, Boot, Node
 from outcome import Outcome, check, note
+
+# What nightlatch tells when the first disk was found blank, and when its work is done.
+BEGUN, DONE = "it will be formatted", "handed over to systemd"
+POLL_SECONDS = 0.01
+# A boot that is quicker than the one before may be done when the power goes: then another one is cut.
+DRAWS = 5
+
+
+@dataclass
+class Telling:
+    """What nightlatch told while a machine ran, and when it told it, in seconds of that machine."""
+
+    lines: list[tuple[float, str]] = field(default_factory=list)
+
+    def hear(self, seconds: float, lines: list[str]) -> None:
+        """Lines that came at that time."""
+        self.lines += [(seconds, line) for line in lines]
+
+    def when(self, words: str) -> float | None:
+        """When it first told that."""
+        return next((seconds for seconds, line in self.lines if words in line), None)
+
+    def takes(self) -> float | None:
+        """How long the work took that came to its end."""
+        begun, done = self.when(BEGUN), self.when(DONE)
+        return None if begun is None or done is None else done - begun
+
+    def is_at_work(self) -> bool:
+        """Whether the work had begun and was not done."""
+        return self.when(BEGUN) is not None and self.when(DONE) is None
+
+    def formatted(self) -> set[str]:
+        """The volumes whose headers were complete."""
+        told = [line for _, line in self.lines if line.startswith("formatted ")]
+        return {name for name in VOLUMES if any(f"virtio-{name} " in line for line in told)}
 
 
 def run(outcome: Outcome, image: Image, work: Path) -> None:
@@ -23,30 +60,48 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
     seed = os.environ.get("NIGHTLATCH_SEED") or str(random.SystemRandom().randrange(1 << 32))
     print(f"power: NIGHTLATCH_SEED={seed} repeats this moment", flush=True)
     chance = random.Random(seed)
+    takes: float | None = None
     with outcome.case("power::the_control_boots_undisturbed"):
-        control = Node(work / "control", image).boot()
-        booted(control, FIRST, count=1)
-        from_seconds, to_seconds = window(control)
-    seconds = chance.uniform(from_seconds, to_seconds)
+        ended, telling, directory = first_boot(Node(work / "control", image), None)
+        booted(Boot(ended, directory), FIRST, count=1)
+        check(telling.formatted() == set(VOLUMES), "both volumes to be told of", telling)
+        takes = telling.takes()
     with outcome.case("power::a_cut_during_the_first_boot_is_survived"):
-        node = Node(work / "cut", image)
-        with node.machine() as machine:
-            time.sleep(seconds)
-            machine.kill()
-            cut = Boot(machine.wait(BOOT_TIMEOUT_SECONDS), machine.directory)
-        check(cut.ended.how == "killed", "the power to be cut during the boot", cut)
+        check(takes is not None, "the control to tell how long its work takes", takes)
+        node, telling = cut(chance, takes or 0.0, image, work)
         after = node.boot()
-        note(f"cut after {seconds:.2f} s; then {after.kind}: {after.opened}")
+        note(f"then {after.kind}: {after.opened}")
         check(after.kind == "booted", "a boot to the end", after)
+        again = {name for name in telling.formatted() if after.opened.get(name) != "unlocked"}
+        check(not again, f"what was formatted to be kept, not so {again}", after)
 
 
-def window(boot: Boot) -> tuple[float, float]:
-    """When nightlatch was at work, in seconds since the machine was started.
+def cut(chance: random.Random, takes: float, image: Image, work: Path) -> tuple[Node, Telling]:
+    """A node whose power went while nightlatch was at work, and what it had told by then."""
+    for draw in range(1, DRAWS + 1):
+        node = Node(work / f"cut{draw}", image)
+        delay = chance.uniform(0, takes)
+        ended, telling, _ = first_boot(node, delay)
+        last = telling.lines[-1][1] if telling.lines else "nothing"
+        note(f"cut {delay:.2f} s after the first blank disk was told of; told last: {last}")
+        if ended.how == "killed" and telling.is_at_work():
+            return node, telling
+        takes = min(takes, telling.takes() or takes)
+    raise AssertionError(f"expected a cut while nightlatch is at work; none of {DRAWS} was")
 
-    The kernel's clock starts a little later than the machine; the boot's end, which both know, says by how much.
-    """
-    status, times = boot.verdict["status"], boot.verdict["times_us"]
-    started = status["started_us"] / 1e6
-    ended = started + max(step["end_us"] for step in status["steps"]) / 1e6
-    kernel_late = max(0.0, boot.seconds() - times["FinishTimestampMonotonic"] / 1e6)
-    return started, ended + min(kernel_late, 5.0)
+
+def first_boot(node: Node, delay: float | None) -> tuple[Ended, Telling, Path]:
+    """One boot, cut so long after its work began, or not."""
+    telling = Telling()
+    with node.machine(progress=True) as machine:
+        with machine.follow(PROGRESS_PORT) as follower:
+            while machine.is_running() and machine.seconds() < BOOT_TIMEOUT_SECONDS:
+                telling.hear(machine.seconds(), follower.lines(last=False))
+                begun = telling.when(BEGUN)
+                due = None if delay is None or begun is None else begun + delay
+                if due is not None and machine.seconds() >= due:
+                    machine.kill()
+                time.sleep(POLL_SECONDS)
+            # What was on its way when the power went was told before it.
+            telling.hear(machine.seconds(), follower.lines(last=True))
+        return machine.wait(0), telling, machine.directory

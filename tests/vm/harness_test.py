@@ -9,8 +9,10 @@ import sys
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import cases
+import layers
 from libtest import Tally, seen, tally
 from machine import Ended
 from root import loading_order
@@ -90,6 +92,49 @@ class Parsing(unittest.TestCase):
         dependencies = "fs/a-b.ko.xz: lib/c.ko.xz lib/d.ko.xz\nlib/c.ko.xz: lib/d.ko.xz\nlib/d.ko.xz:\n"
         order = loading_order(dependencies, "kernel/e.ko\n", ["e", "a_b"])
         self.assertEqual(order, ["lib/d.ko.xz", "lib/c.ko.xz", "fs/a-b.ko.xz"])
+
+
+class Layers(unittest.TestCase):
+    """All layers in one run."""
+
+    def run_of(self, made: dict[str, str], *words: str) -> tuple[int, list[str]]:
+        """The status and the output of a run whose layers are these programs."""
+
+        def layer(program: str) -> layers.Layer:
+            def run(_filters: list[str], say: layers.Say) -> Tally:
+                return layers.counted([sys.executable, "-c", program], say)
+
+            run.__doc__ = "Layer of a test."
+            return run
+
+        output = io.StringIO()
+        everything = {name: layer(program) for name, program in made.items()}
+        with mock.patch.object(layers, "LAYERS", everything):
+            with mock.patch.object(sys, "argv", ["run", *words]):
+                with contextlib.redirect_stdout(output):
+                    status = layers.main()
+        return status, output.getvalue().splitlines()
+
+    def test_layers_add_up(self) -> None:
+        """The control of the next one. Lines say which layer they are from, unless there is one only."""
+        good = {"1": "print('a line')\nprint('2 passed, 0 failed')", "3": "print('1 passed, 0 failed')"}
+        status, lines = self.run_of(good)
+        self.assertEqual((status, lines[-1]), (0, "3 passed, 0 failed"))
+        self.assertIn("      1 | a line", lines)
+        status, lines = self.run_of(good, "--layer", "1")
+        self.assertEqual((status, lines[-1]), (0, "2 passed, 0 failed"))
+        self.assertIn("a line", lines)
+
+    def test_a_layer_that_breaks_is_a_failure_and_the_others_go_on(self) -> None:
+        """It dies after a hopeful line, says nothing, ends badly, or has nothing to run."""
+        for bad, failed in [
+            ("import os\nprint('5 passed, 0 failed', flush=True)\nos.abort()", "6 passed, 1 failed"),
+            ("pass", "1 passed, 1 failed"),
+            ("print('5 passed, 0 failed')\nraise SystemExit(1)", "6 passed, 1 failed"),
+            ("print('0 passed, 0 failed')", "1 passed, 1 failed"),
+        ]:
+            status, lines = self.run_of({"1": "print('1 passed, 0 failed')", "2": bad})
+            self.assertEqual((status, lines[-1]), (1, failed), bad)
 
 
 class Machines(unittest.TestCase):

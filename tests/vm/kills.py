@@ -51,7 +51,7 @@ NODES: tuple[tuple[str | None, ...], ...] = (
     (FIRST, FIRST, WORKING, UNLOCK, UNLOCK, None),
     (FIRST, FIRST, FIRST, WORKING, UNLOCK, WORKING, None),
 )
-# One for each processor; a machine has one of its own.
+# One for each processor where nothing else runs: see slots.py.
 CHAINS = 2
 
 

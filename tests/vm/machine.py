@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import accel
+import slots
 from qmp import Monitor
 from tpm import Tpm
 
@@ -130,7 +131,7 @@ class Machine:
         forwards: Mapping[str, int] | None = None,
         extra: Sequence[str] = (),
     ) -> None:
-        """Starts the machine; `directory` gets its console log and one file per port.
+        """Starts the machine once there is a place for it; `directory` gets its console log and one file per port.
 
         With `forwards` it has a network card, see `network`.
         """
@@ -152,6 +153,7 @@ class Machine:
         command += ["-serial", f"file:{self.console}", *boot.arguments(), *self._channels()]
         for number, disk in enumerate(disks):
             command += disk.arguments(number)
+        self._place = slots.take()
         if tpm is not None:
             tpm.start()
             command += ["-chardev", f"socket,id=tpm,path={escaped(tpm.socket)}"]
@@ -214,6 +216,7 @@ class Machine:
             self.monitor.close()
         if self._tpm is not None:
             self._tpm.stop()
+        self._place.close()
         self._sockets.cleanup()
 
     def wait(

@@ -15,7 +15,7 @@ const SUPERBLOCKS_KIB: [u32; 2] = [64, 64 << 10];
 
 fn opened(len_mib: u64) -> Disk {
     let disk = Disk::in_memory(len_mib);
-    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    let config = config(&disk, &[]);
     disk::format(volume(&config));
     disk
 }

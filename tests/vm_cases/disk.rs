@@ -224,13 +224,15 @@ pub(crate) fn config(disk: &Disk, more: &[&str]) -> Config {
     Config::parse(&lines(disk, more)).unwrap()
 }
 
-/// The text of such a configuration.
+/// The text of such a configuration. Argon2id takes seconds in an emulated machine: only cases about it, or about who else
+/// opens our volumes, ask for it.
 pub(crate) fn lines(disk: &Disk, more: &[&str]) -> String {
     let mut lines = vec![
         "name = \"case\"".to_owned(),
         format!("device = \"{}\"", disk.path.display()),
         "role = \"state\"".to_owned(),
         "format = \"if-blank\"".to_owned(),
+        "kdf = \"pbkdf2\"".to_owned(),
         "sources = [\"tpm\", \"generate\"]".to_owned(),
         "mount = \"/var/lib/case\"".to_owned(),
     ];

@@ -74,7 +74,6 @@ impl Node {
     }
 
     pub(crate) fn config(&self) -> Config {
-        let lines = [&["kdf = \"pbkdf2\""], &self.lines[..]].concat();
         Config::parse(&format!(
             "[tpm]\ntcti = \"swtpm:port={}\"\n{}\n[service]\nurls = [\"{}\"]\npin = \"{}\"\ndeadline-s = 30\n{}\n{}",
             self.tpm.port(),
@@ -82,7 +81,7 @@ impl Node {
             self.service.url,
             Base64::encode_string(&self.service.pin),
             self.terms,
-            disk::lines(&self.disk, &lines)
+            disk::lines(&self.disk, &self.lines)
         ))
         .unwrap()
     }

@@ -88,7 +88,7 @@ impl Drop for Unmap {
 }
 
 fn config(disk: &Disk, port: u16) -> Config {
-    let more = ["kdf = \"pbkdf2\"", "anchor = \"checkpoint\""];
+    let more = ["anchor = \"checkpoint\""];
     let volume = disk::lines(disk, &more);
     Config::parse(&format!("[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}")).unwrap()
 }

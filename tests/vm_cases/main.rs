@@ -14,6 +14,7 @@
 mod boots;
 mod checkpoint;
 mod cleared;
+mod copies;
 mod disk;
 mod enrolment;
 mod interrupted;

@@ -109,7 +109,7 @@ fn a_single_byte_anywhere_that_is_probed_makes_a_device_not_blank() {
 #[test]
 fn a_volume_of_ours_with_a_byte_changed_is_refused_and_unchanged() {
     let disk = Disk::in_memory(160);
-    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    let config = config(&disk, &[]);
     disk::format(volume(&config));
     close();
     let before = disk.contents();
@@ -145,7 +145,7 @@ fn a_volume_of_ours_with_a_byte_changed_is_refused_and_unchanged() {
 #[test]
 fn a_damaged_copy_is_left_aside_and_a_renewal_repairs_it() {
     let disk = Disk::in_memory(160);
-    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    let config = config(&disk, &[]);
     disk::format(volume(&config));
     close();
     for (epoch, offset) in [(1, 0x1000), (2, 0x4000)] {
@@ -273,7 +273,7 @@ fn a_live_table_that_is_not_what_was_meant_is_refused() {
 #[test]
 fn a_changed_sector_is_an_error_and_not_data() {
     let disk = Disk::in_memory(256);
-    let config = config(&disk, &["kdf = \"pbkdf2\""]);
+    let config = config(&disk, &[]);
     disk::format(volume(&config));
     close();
     let read_head = || {

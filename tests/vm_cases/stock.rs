@@ -10,7 +10,7 @@ use crate::disk::{self, Disk, SECRET, close, config, new, run, volume};
 #[test]
 fn stock_cryptsetup_opens_our_volume_with_the_secret_as_key_file() {
     let disk = Disk::virtio("blank4g");
-    let config = config(&disk, &[]);
+    let config = config(&disk, &["kdf = \"argon2id\""]);
     disk::format(volume(&config));
     close();
     run(
@@ -71,7 +71,7 @@ fn we_open_a_volume_that_stock_cryptsetup_made_and_refuse_one_without_integrity(
 #[test]
 fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     let disk = Disk::virtio("blank4g");
-    let config = config(&disk, &[]);
+    let config = config(&disk, &["kdf = \"argon2id\""]);
     let volume = volume(&config);
     let mut tpm = nightlatch::tpm::Tpm::open(&config.tpm.tcti).unwrap();
     let policy = nightlatch::tpm::Policy {

@@ -68,7 +68,7 @@ impl Node {
     /// One boot, with `work` while the volume is mounted.
     fn boot(&mut self, work: impl FnOnce()) -> Result<Opened, Error> {
         self.tpm.reset();
-        let more = ["kdf = \"pbkdf2\"", "anchor = \"checkpoint\""];
+        let more = ["anchor = \"checkpoint\""];
         let volume = disk::lines(&self.device.disk, &more);
         let port = self.tpm.port();
         let config = Config::parse(&format!("[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}"));

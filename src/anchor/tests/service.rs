@@ -137,6 +137,15 @@ fn what_a_key_service_remembers_is_compared_too() {
             .starts_with("rule D15: this is a volume with key 0707"),
         "{error}"
     );
+    // A header without an epoch is older than any that has one.
+    let error = judge(&record(Some(7), 5), None).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .starts_with("rule G26: the header has no epoch, and the key service remembers 5"),
+        "{error}"
+    );
     let error = judge(&record(Some(7), 5), Some(4)).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
     assert!(

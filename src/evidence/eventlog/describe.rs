@@ -103,9 +103,11 @@ fn firmware(pcr: u8, kind: u32, data: &[u8], proves: &impl Fn(&[u8]) -> bool) ->
         EV_EFI_VARIABLE_DRIVER_CONFIG | EV_EFI_VARIABLE_AUTHORITY if proves(data) => {
             variable(data).unwrap_or_else(|_| said())
         }
-        EV_IPL if pcr == Pcr::KERNEL_CONFIG.index() && proves(data) => command_line(data),
+        EV_IPL if pcr == Pcr::KERNEL_CONFIG.index() && proves(data) => {
+            whole_text(data).map_or_else(said, What::CommandLine)
+        }
         EV_EVENT_TAG if pcr == Pcr::KERNEL_CONFIG.index() => match tagged(data) {
-            Ok(text) if proves(text) => command_line(text),
+            Ok(text) if proves(text) => whole_text(text).map_or_else(said, What::CommandLine),
             _ => said(),
         },
         EV_ACTION | EV_EFI_ACTION if proves(data) && is_plain(data) => What::Text {
@@ -141,10 +143,6 @@ fn userspace(bank: Bank, digest: &[u8], source: &Source) -> What {
     }
 }
 
-fn command_line(utf16: &[u8]) -> What {
-    What::CommandLine(utf16_text(utf16))
-}
-
 /// The section whose name was measured, as bytes with a zero, and is the event's text, as UTF-16.
 fn section_name(data: &[u8], proves: &impl Fn(&[u8]) -> bool) -> Option<String> {
     let name = utf16_text(data);
@@ -157,7 +155,8 @@ fn variable(data: &[u8]) -> Result<What, Refusal> {
     let vendor: [u8; 16] = data.array()?;
     let (name_len, len) = (data.le64()?, data.le64()?);
     let name_len = usize::try_from(name_len).unwrap_or(usize::MAX);
-    let name = utf16_text(data.take(name_len.saturating_mul(2))?);
+    let name = whole_text(data.take(name_len.saturating_mul(2))?)
+        .ok_or_else(|| data.refusal("its name is no text"))?;
     let value = data.take(usize::try_from(len).unwrap_or(usize::MAX))?;
     data.finish()?;
     Ok(match (vendor, name.as_str(), value) {
@@ -210,6 +209,14 @@ fn utf16_text(bytes: &[u8]) -> String {
         .take_while(|unit| *unit != 0)
         .collect();
     String::from_utf16_lossy(&units)
+}
+
+/// The text where it is all there is: UTF-16 and at most one zero. What else the digest is of would not be seen.
+fn whole_text(bytes: &[u8]) -> Option<String> {
+    let text = utf16_text(bytes);
+    let same: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    let rest = bytes.strip_prefix(same.as_slice())?;
+    matches!(rest, [] | [0, 0]).then_some(text)
 }
 
 /// Whether the bytes are text that prints, in UTF-8.

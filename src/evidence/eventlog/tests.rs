@@ -71,8 +71,8 @@ fn a_recorded_log_is_told_for_people() {
             "separator",
             "EV_EFI_ACTION \"Returning from EFI Application from Boot Option\"",
             "EV_EFI_ACTION \"Calling EFI Application from Boot Option\"",
-            "program \"\\\\EFI\\\\BOOT\\\\BOOTX64.EFI\"",
-            "program \"\\\\EFI\\\\fixture.efi\"",
+            r#"program "\EFI\BOOT\BOOTX64.EFI""#,
+            r#"program "\EFI\fixture.efi""#,
             "program \"not in a file\"",
         ]
     );
@@ -226,6 +226,16 @@ fn words_that_their_digest_does_not_prove_are_only_said() {
     let evil = utf16("init=/evil");
     assert_eq!(what(12, 0xd, &evil, &text), "EV_IPL, said to be \"quiet\"");
 
+    // A digest of more than the text that would be seen proves another text.
+    for hidden in [&b"\0\0i\0"[..], b"\0", b"\0\0"] {
+        let more = [&text, hidden].concat();
+        assert_eq!(what(12, 0xd, &more, &more), "EV_IPL, said to be \"quiet\"");
+    }
+    let half = [&text[..2], &[0, 0xd8]].concat();
+    assert!(what(12, 0xd, &half, &half).starts_with("EV_IPL"));
+    let bare = &text[..text.len() - 2];
+    assert_eq!(what(12, 0xd, bare, bare), "command line \"quiet\"");
+
     let tagged = [&[1, 2, 3, 4][..], &12_u32.to_le_bytes(), &text].concat();
     assert_eq!(what(12, 6, &text, &tagged), "command line \"quiet\"");
     assert!(what(12, 6, &evil, &tagged).starts_with("EV_EVENT_TAG"));
@@ -356,4 +366,13 @@ fn a_log_of_any_size_is_not_read() {
     );
     let refusal = Log::default().append_userspace(&long).unwrap_err();
     assert_eq!(refusal.check, Check::UserspaceLog);
+}
+
+#[test]
+fn what_a_log_calls_things_is_told_in_one_line_that_prints() {
+    let path = |path: &str| What::Program { path: path.into() }.to_string();
+    assert_eq!(path(r"\EFI\a.efi"), r#"program "\EFI\a.efi""#);
+    assert_eq!(path("a\n\"b\\\\\u{1b}c"), r#"program "a\n\"b\\\u{1b}c""#);
+    assert_eq!(What::Section("a\nb".into()).to_string(), r"section a\nb");
+    assert_eq!(What::ClusterId("\r".into()).to_string(), r"clusterID \r");
 }

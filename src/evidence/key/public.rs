@@ -14,7 +14,6 @@ pub(super) mod attribute {
     pub(crate) const FIXED_TPM: u32 = 1 << 1;
     pub(crate) const FIXED_PARENT: u32 = 1 << 4;
     pub(crate) const SENSITIVE_DATA_ORIGIN: u32 = 1 << 5;
-    pub(crate) const ADMIN_WITH_POLICY: u32 = 1 << 7;
     pub(crate) const RESTRICTED: u32 = 1 << 16;
     pub(crate) const DECRYPT: u32 = 1 << 17;
     pub(crate) const SIGN: u32 = 1 << 18;
@@ -22,12 +21,10 @@ pub(super) mod attribute {
 
 // Algorithms (`TPM_ALG_ID`, part 2, section 6.3).
 const RSA: u16 = 0x0001;
-const AES: u16 = 0x0006;
 const NULL: u16 = 0x0010;
 pub(super) const RSASSA: u16 = 0x0014;
 pub(super) const ECDSA: u16 = 0x0018;
 const ECC: u16 = 0x0023;
-const CFB: u16 = 0x0043;
 /// `TPM_ECC_NIST_P256` (part 2, section 6.4).
 const NIST_P256: u16 = 0x0003;
 
@@ -36,24 +33,9 @@ const EXPONENT: u32 = 65537;
 /// The only RSA size, in bits.
 const RSA_BITS: u16 = 2048;
 /// Bytes of an RSA modulus.
-const MODULUS_LEN: usize = 256;
+pub(super) const MODULUS_LEN: usize = 256;
 /// Bytes of a coordinate on P-256.
 pub(super) const COORDINATE_LEN: usize = 32;
-
-/// How a storage key protects what is below it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) struct Symmetric {
-    algorithm: u16,
-    bits: u16,
-    mode: u16,
-}
-
-/// What endorsement keys use.
-pub(super) const AES_128_CFB: Symmetric = Symmetric {
-    algorithm: AES,
-    bits: 128,
-    mode: CFB,
-};
 
 /// How a key signs, with the hash.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -76,7 +58,8 @@ pub(super) enum Material<'a> {
 #[derive(Debug)]
 pub(super) struct Area<'a> {
     pub(super) attributes: u32,
-    pub(super) symmetric: Option<Symmetric>,
+    /// The cipher a storage key protects with; none for a key that signs.
+    pub(super) symmetric: Option<u16>,
     pub(super) scheme: Scheme,
     pub(super) material: Material<'a>,
     what: &'static str,
@@ -98,7 +81,7 @@ impl<'a> Area<'a> {
             )));
         }
         let attributes = bytes.be32()?;
-        // The policy of whoever made the key: it does not change what the attributes promise.
+        // The policy of whoever made the key: it does not change what the attributes of an attestation key promise.
         bytes.sized()?;
         let symmetric = symmetric(&mut bytes)?;
         let scheme = scheme(&mut bytes)?;
@@ -138,14 +121,15 @@ impl<'a> Area<'a> {
 }
 
 /// A `TPMT_SYM_DEF_OBJECT` (part 2, section 11.1.7).
-fn symmetric(bytes: &mut Bytes<'_>) -> Result<Option<Symmetric>, Refusal> {
+fn symmetric(bytes: &mut Bytes<'_>) -> Result<Option<u16>, Refusal> {
     match bytes.be16()? {
         NULL => Ok(None),
-        algorithm => Ok(Some(Symmetric {
-            algorithm,
-            bits: bytes.be16()?,
-            mode: bytes.be16()?,
-        })),
+        algorithm => {
+            // Its bits and its mode.
+            bytes.be16()?;
+            bytes.be16()?;
+            Ok(Some(algorithm))
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
-use crate::evidence::fixture::{EK_ATTRIBUTES, Key};
+use crate::evidence::fixture::{EK_ATTRIBUTES, EK_POLICY, Key};
 use crate::tpm::swtpm::Swtpm;
 
 const AES_128_CFB: [u8; 6] = [0, 6, 0, 128, 0, 0x43];
@@ -64,31 +64,71 @@ fn keys_and_quotes_of_both_algorithms_from_another_program_are_verified() {
 }
 
 #[test]
-fn an_endorsement_key_decrypts_for_its_tpm_only_and_protects_with_aes() {
+fn an_endorsement_key_is_of_the_templates_and_of_nothing_else() {
     let key = Key::new(3);
-    let with = |attributes: u32, symmetric: &[u8], scheme: &[u8]| {
-        Ek::parse(&key.area(attributes, symmetric, scheme))
-    };
-    let ek = with(EK_ATTRIBUTES, &AES_128_CFB, &NO_SCHEME).unwrap();
-    let public = key.area(EK_ATTRIBUTES, &AES_128_CFB, &NO_SCHEME);
-    assert_eq!(ek.id()[..], Bank::Sha256.hash(&public));
-    // The template of the high range has userWithAuth as well.
-    with(EK_ATTRIBUTES | 1 << 6, &AES_128_CFB, &NO_SCHEME).unwrap();
+    let policy = hex::decode(EK_POLICY).unwrap();
+    let good = key.endorsement();
+    assert_eq!(Ek::parse(&good).unwrap().id()[..], Bank::Sha256.hash(&good));
 
-    for bit in [1, 4, 5, 7, 16, 17] {
-        let refusal = with(EK_ATTRIBUTES & !(1 << bit), &AES_128_CFB, &NO_SCHEME);
-        assert_eq!(refusal.unwrap_err().check, Check::EkTemplate, "{bit}");
+    // Each attribute the template has taken away, and each it has not added; userWithAuth is the high range's.
+    for bit in 0..32 {
+        let attributes = EK_ATTRIBUTES ^ (1 << bit);
+        let public = key.area_with(attributes, &policy, &AES_128_CFB, &NO_SCHEME);
+        let refusal = Ek::parse(&public).unwrap_err();
+        assert_eq!(refusal.check, Check::EkTemplate, "{bit}");
     }
-    for (attributes, symmetric, scheme) in [
-        (EK_ATTRIBUTES | 1 << 18, &AES_128_CFB[..], &NO_SCHEME[..]),
-        (EK_ATTRIBUTES, &[0, 6, 1, 0, 0, 0x43], &NO_SCHEME),
-        (EK_ATTRIBUTES, &[0, 6, 0, 128, 0, 0x44], &NO_SCHEME),
-        (EK_ATTRIBUTES, &[0, 0x10], &NO_SCHEME),
-        (EK_ATTRIBUTES, &AES_128_CFB, &[0, 0x18, 0, 0x0b]),
+    let mut other = policy.clone();
+    other[31] ^= 1;
+    for (policy, symmetric, scheme) in [
+        (&other[..], &AES_128_CFB[..], &NO_SCHEME[..]),
+        (&policy[..31], &AES_128_CFB, &NO_SCHEME),
+        (&[], &AES_128_CFB, &NO_SCHEME),
+        (&policy, &[0, 6, 1, 0, 0, 0x43], &NO_SCHEME),
+        (&policy, &[0, 6, 0, 128, 0, 0x44], &NO_SCHEME),
+        (&policy, &[0, 0x10], &NO_SCHEME),
+        (&policy, &AES_128_CFB, &[0, 0x18, 0, 0x0b]),
     ] {
-        let refusal = with(attributes, symmetric, scheme).unwrap_err();
-        assert_eq!(refusal.check, Check::EkTemplate);
+        let public = key.area_with(EK_ATTRIBUTES, policy, symmetric, scheme);
+        let refusal = Ek::parse(&public).unwrap_err();
+        assert_eq!(refusal.check, Check::EkTemplate, "{}", hex::encode(public));
     }
+}
+
+#[test]
+fn an_rsa_endorsement_key_has_the_default_exponent() {
+    let with = |exponent: u32| {
+        let area = [
+            &[0, 1, 0, 0x0b][..],
+            &EK_ATTRIBUTES.to_be_bytes(),
+            &crate::evidence::fixture::sized(&hex::decode(EK_POLICY).unwrap()),
+            &AES_128_CFB,
+            &NO_SCHEME,
+            &[8, 0],
+            &exponent.to_be_bytes(),
+            &crate::evidence::fixture::sized(&[0xff; 256]),
+        ];
+        Ek::parse(&area.concat()).map_err(|refusal| refusal.check)
+    };
+    with(0).unwrap();
+    assert_eq!(with(65537).unwrap_err(), Check::EkTemplate);
+}
+
+/// A TPM may leave leading zeros of a number out; it is the same key then, and the same machine.
+#[test]
+fn a_key_has_one_id_however_its_numbers_are_written() {
+    // The first key of this kind whose first coordinate starts with a zero.
+    let whole = (1..5000).find_map(|number| {
+        let public = Key::numbered(number).endorsement();
+        let at = public.len() - 66;
+        (public[at] == 0).then_some(public)
+    });
+    let whole = whole.unwrap();
+    let (start, unique) = whole.split_at(whole.len() - 68);
+    let short = [start, &[0, 31], &unique[3..]].concat();
+    let long = [start, &[0, 33, 0], &unique[2..]].concat();
+    let id = Ek::parse(&whole).unwrap().id();
+    assert_eq!(Ek::parse(&short).unwrap().id(), id);
+    assert_eq!(Ek::parse(&long).unwrap_err().check, Check::EkTemplate);
 }
 
 #[test]

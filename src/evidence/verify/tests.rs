@@ -50,7 +50,7 @@ fn an_honest_machine_is_verified_with_all_it_says() {
         [
             "EV_EFI_ACTION \"Calling EFI Application\"",
             "separator",
-            "program \"\\\\EFI\\\\BOOT\\\\BOOTX64.EFI\""
+            r#"program "\EFI\BOOT\BOOTX64.EFI""#
         ]
     );
     assert_eq!(

@@ -10,50 +10,57 @@ use super::caller::{hear, request};
 use super::machine::{Machine, volume};
 use super::rig::Rig;
 use crate::config::Role;
+use crate::keyservice::lines::{LINES_MAX, PERIOD};
 use crate::protocol::AUTH_PATH;
 
 /// Longer than the limits of the tests by far, shorter than the caller's patience.
 const SOON: Duration = Duration::from_secs(15);
 
 #[test]
-fn a_body_that_is_too_long_is_refused_whether_it_says_so_or_not() {
-    let rig = Rig::with("body-bytes = 4096\n");
-    let said = request("POST", AUTH_PATH, None, &[b' '; 4097]);
-    let heard = rig.caller.raw(&said).unwrap();
-    assert_eq!(
-        (heard.status, heard.problem().as_str()),
-        (413, "SerdeError")
-    );
-    let chunk = format!("1000\r\n{}\r\n", " ".repeat(4096));
-    let unsaid = format!(
-        "POST {AUTH_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n\
-         {chunk}1\r\n \r\n0\r\n\r\n"
-    );
-    assert_eq!(rig.caller.raw(unsaid.as_bytes()).unwrap().status, 413);
-    assert_eq!(rig.last()["check"], "body-length");
-    let mut body = serde_json::to_vec(&Machine::new(1).introduction()).unwrap();
-    body.resize(4096, b' ');
-    let heard = rig.caller.send("POST", AUTH_PATH, None, &body).unwrap();
-    assert_eq!(heard.status, 200);
+fn a_peer_has_so_many_connections_and_no_more() {
+    let rig = Rig::with("peer-connections = 2\n");
+    let open = || {
+        let mut stream = rig.caller.connect().unwrap();
+        let is_open = stream.conn.complete_io(&mut stream.sock).is_ok();
+        is_open.then_some(stream)
+    };
+    let (one, two) = (open(), open());
+    assert!(one.is_some() && two.is_some());
+    assert!(open().is_none());
+    assert_eq!(rig.service.metrics.refused_connections.get(), 1);
+    drop(one);
+    let deadline = Instant::now() + SOON;
+    while open().is_none() {
+        assert!(Instant::now() < deadline);
+    }
 }
 
 #[test]
-fn a_body_that_ends_too_early_is_no_request() {
+fn who_has_proven_nothing_writes_few_lines_and_the_rest_is_counted() {
     let rig = Rig::start();
-    let whole = request(
-        "POST",
-        AUTH_PATH,
-        None,
-        &serde_json::to_vec(&Machine::new(1).introduction()).unwrap(),
-    );
-    let mut stream = rig.caller.connect().unwrap();
-    stream.write_all(&whole[..whole.len() - 1]).unwrap();
-    stream.conn.send_close_notify();
-    stream.flush().unwrap();
-    if let Ok(heard) = hear(&mut stream) {
-        assert_eq!(heard.status, 400);
+    let many = usize::try_from(LINES_MAX).unwrap() + 8;
+    for _ in 0..many {
+        rig.caller.send("POST", AUTH_PATH, None, b"{}").unwrap();
     }
-    assert_eq!(rig.caller.raw(&whole).unwrap().status, 200);
+    assert_eq!(rig.audit().len(), many - 8);
+    // Who has shown his TPM is not meant.
+    let claims = [volume(UUID, Role::State, None)];
+    let (_, _) = rig
+        .caller
+        .attest(&Machine::new(1), &claims, |draft| draft.magic = 0);
+    assert_eq!(rig.last()["check"], "magic");
+    rig.service.write_left_out(Instant::now() + PERIOD);
+    let line = rig.last();
+    assert_eq!(
+        (&line["check"], &line["peer"], &line["why"]),
+        (
+            &"line-rate".into(),
+            &"127.0.0.1".into(),
+            &"8 more requests within a minute".into()
+        )
+    );
+    rig.caller.send("POST", AUTH_PATH, None, b"{}").unwrap();
+    assert_eq!(rig.last()["check"], "body");
 }
 
 #[test]
@@ -103,6 +110,46 @@ fn whoever_is_slow_is_cut_off_and_others_are_served_meanwhile() {
 }
 
 #[test]
+fn a_request_that_drips_is_cut_off_however_steadily() {
+    let rig = Rig::with("request-s = 1\n");
+    let introduction = serde_json::to_vec(&Machine::new(1).introduction()).unwrap();
+    let whole = request("POST", AUTH_PATH, None, &introduction);
+    let head_len = whole.len() - introduction.len();
+    // At once as far as `from`, then byte by byte, which would take more than two minutes.
+    let drip = |from: usize| {
+        let mut stream = rig.caller.connect().unwrap();
+        stream.write_all(&whole[..from]).unwrap();
+        stream.flush().unwrap();
+        let start = Instant::now();
+        for byte in &whole[from..] {
+            let sent = stream.write_all(&[*byte]).and_then(|()| stream.flush());
+            if sent.is_err() || start.elapsed() > SOON {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(250));
+        }
+        assert!(start.elapsed() < SOON, "{from}: {:?}", start.elapsed());
+    };
+    std::thread::scope(|scope| {
+        // The head, the body, and the body's last bytes.
+        scope.spawn(|| drip(10));
+        scope.spawn(|| drip(head_len));
+        scope.spawn(|| drip(whole.len() - 40));
+    });
+    let slow = rig.audit();
+    assert_eq!(slow.len(), 2, "{slow:?}");
+    assert!(slow.iter().all(|line| line["check"] == "body-time"));
+    // The control: in two parts, in time.
+    let mut stream = rig.caller.connect().unwrap();
+    stream.write_all(&whole[..head_len]).unwrap();
+    stream.flush().unwrap();
+    std::thread::sleep(Duration::from_millis(250));
+    stream.write_all(&whole[head_len..]).unwrap();
+    stream.flush().unwrap();
+    assert_eq!(hear(&mut stream).unwrap().status, 200);
+}
+
+#[test]
 fn a_peer_that_asks_too_often_is_told_when_to_come_back() {
     let rig = Rig::with("peer-requests-per-s = 3\n");
     // One connection and many requests at once: the first is answered, the last is too much.
@@ -127,6 +174,30 @@ fn a_peer_that_asks_too_often_is_told_when_to_come_back() {
         != 200
     {
         assert!(Instant::now() < deadline);
+        // Each try counts: as many as it may have are due again by then.
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+#[test]
+fn to_be_asked_how_it_is_counts_as_well() {
+    let rig = Rig::with("peer-requests-per-s = 3\n");
+    for path in ["/healthz", "/readyz"] {
+        let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\n");
+        let all = format!(
+            "{}{ask}Connection: close\r\n\r\n",
+            format!("{ask}\r\n").repeat(20)
+        );
+        let deadline = Instant::now() + SOON;
+        let heard = loop {
+            // The connection itself may be too much.
+            if let Ok(heard) = rig.caller.raw(all.as_bytes()) {
+                break heard;
+            }
+            assert!(Instant::now() < deadline);
+        };
+        let rest = String::from_utf8(heard.body).unwrap().to_lowercase();
+        assert!(rest.contains("http/1.1 429"), "{rest}");
     }
 }
 
@@ -162,4 +233,14 @@ fn an_endorsement_key_that_attests_too_often_waits_and_no_other_does() {
         "{heard:?}"
     );
     assert_eq!(attest(2, |_| ()).status, 200);
+}
+
+#[test]
+fn a_service_whose_places_are_all_taken_stops_all_the_same() {
+    let rig = Rig::with("connections = 1\nrequest-s = 60\n");
+    let mut open = rig.caller.connect().unwrap();
+    open.conn.complete_io(&mut open.sock).unwrap();
+    let start = Instant::now();
+    drop(rig);
+    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
 }

@@ -56,7 +56,16 @@ const WRONG: [Wrong; 22] = [
     ("tee-pubkey", |draft| {
         draft.runtime_data.tee_pubkey.x = draft.runtime_data.tee_pubkey.y.clone();
     }),
-    ("volume-count", |draft| draft.claims.volumes.clear()),
+    ("volume-count", |draft| {
+        let claim = |n| {
+            volume(
+                &UUID.replace("a6c7", &format!("a6{n:02x}")),
+                Role::State,
+                None,
+            )
+        };
+        draft.claims.volumes = (0..17).map(claim).collect();
+    }),
     ("volume-id", |draft| {
         let again = draft.claims.volumes[0].clone();
         draft.claims.volumes.push(again);
@@ -158,6 +167,41 @@ fn a_quote_for_another_session_is_refused() {
 }
 
 #[test]
+fn a_recorded_quote_is_no_answer_to_a_new_nonce() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let volumes = [volume(UUID, Role::State, None)];
+    let (old, old_session) = rig.caller.auth(&machine);
+    let recorded = machine.draft(&old, &volumes);
+    let heard = rig
+        .caller
+        .post("/kbs/v0/attest", Some(&old_session), &recorded.request());
+    assert_eq!(heard.status, 200);
+    let additional = recorded.request().tee_evidence.additional_evidence;
+    let qualifying = recorded.runtime_data.qualifying(&additional).unwrap();
+
+    let (new, session) = rig.caller.auth(&machine);
+    let attest = |change: &dyn Fn(&mut Draft)| {
+        // The credential is opened anew, so that nothing but the nonce is old.
+        let mut draft = machine.draft(&new, &volumes);
+        change(&mut draft);
+        let request = draft.request();
+        rig.caller
+            .post("/kbs/v0/attest", Some(&session), &request)
+            .status
+    };
+    // The old nonce beside the old quote, and the new nonce beside it.
+    assert_eq!(
+        attest(&|draft| draft.runtime_data = recorded.runtime_data.clone()),
+        401
+    );
+    assert_eq!(rig.last()["check"], "nonce");
+    assert_eq!(attest(&|draft| draft.qualifying = Some(qualifying)), 401);
+    assert_eq!(rig.last()["check"], "nonce");
+    assert_eq!(attest(&|_| ()), 200);
+}
+
+#[test]
 fn an_attestation_key_of_another_tpm_is_refused() {
     let rig = Rig::start();
     let volumes = [volume(UUID, Role::State, None)];
@@ -196,4 +240,35 @@ fn a_role_that_may_not_have_a_kind_of_volume_does_not_get_it() {
     assert_eq!(attest(Role::Root), 401);
     assert_eq!(rig.last()["check"], "role");
     assert_eq!(attest(Role::State), 200);
+}
+
+#[test]
+fn a_machine_without_volumes_of_the_services_gets_the_clusters_secret_where_a_role_may_boot_its_image()
+ {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let (session, draft) = rig.caller.admitted(&machine, &[]);
+    let both = rig
+        .caller
+        .resource(&session, &draft, "nightlatch/measurement/cluster");
+    assert_eq!(both.len(), 64);
+    // It has not asked for any volume.
+    let path = format!("/kbs/v0/resource/nightlatch/volume-key/{UUID}");
+    assert_eq!(rig.caller.get(&path, Some(&session)).status, 401);
+    assert_eq!(rig.last()["check"], "volume-claim");
+
+    let text = policy(&[machine.ek_id()], &USUAL);
+    let (images, other) = (
+        "images = [\"usual\"]",
+        format!(
+            "images = [\"other\"]\n[[image]]\nname = \"other\"\npcrs = {{ 11 = [\"{}\"] }}",
+            "00".repeat(32)
+        ),
+    );
+    assert!(text.contains(images));
+    let policy = crate::evidence::Policy::parse(&text.replace(images, &other), |_| unreachable!());
+    rig.service.set_policy(policy.unwrap());
+    let (heard, _) = rig.caller.attest(&machine, &[], |_| ());
+    assert_eq!(heard.status, 401);
+    assert_eq!(rig.last()["check"], "role");
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is turned away at the first step.
 
-use super::machine::{AK_ATTRIBUTES, Machine, RESTRICTED};
-use super::rig::Rig;
+use super::machine::{AK_ATTRIBUTES, EK_ATTRIBUTES, EK_POLICY, Machine, RESTRICTED, USUAL};
+use super::rig::{Rig, policy};
 use crate::protocol::{AUTH_PATH, AuthRequest, Bytes, Introduction};
 
 /// What is wrong, the status, and the check that has to say so.
@@ -63,6 +63,33 @@ fn a_key_that_signs_what_it_is_given_is_no_attestation_key() {
     assert_eq!(heard.status, 401);
     assert_eq!(rig.last()["check"], "ak-attributes");
     rig.caller.auth(&Machine::new(1));
+}
+
+/// A certificate vouches for a key. Whoever could write the rest as he likes would be as many machines as he likes.
+#[test]
+fn an_endorsement_key_in_another_public_area_is_turned_away() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let introduce = |public: Vec<u8>| {
+        // Each is enrolled, so that nothing but the template speaks against it.
+        let id = hex::encode(crate::pcr::Bank::Sha256.hash(&public));
+        let text = policy(&[id], &USUAL);
+        let policy = crate::evidence::Policy::parse(&text, |_| unreachable!()).unwrap();
+        rig.service.set_policy(policy);
+        let mut request = machine.introduction();
+        introduction(&mut request).ek_public = Bytes(public);
+        rig.caller.post(AUTH_PATH, None, &request).status
+    };
+    let no_da = 1 << 10;
+    for (attributes, policy) in [
+        (EK_ATTRIBUTES, &[][..]),
+        (EK_ATTRIBUTES, &[7; 32]),
+        (EK_ATTRIBUTES | no_da, &EK_POLICY),
+    ] {
+        assert_eq!(introduce(machine.ek_public_with(attributes, policy)), 401);
+        assert_eq!(rig.last()["check"], "ek-template");
+    }
+    assert_eq!(introduce(machine.ek_public()), 200);
 }
 
 #[test]

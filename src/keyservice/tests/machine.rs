@@ -26,6 +26,11 @@ use super::nightlatch::protocol::{
 pub(crate) const AK_ATTRIBUTES: u32 = 0x0005_0472;
 /// fixedTPM, fixedParent, sensitiveDataOrigin, adminWithPolicy, restricted, decrypt.
 pub(crate) const EK_ATTRIBUTES: u32 = 0x0003_00b2;
+/// `PolicyA` of the TCG EK Credential Profile, with SHA-256.
+pub(crate) const EK_POLICY: [u8; 32] = [
+    0x83, 0x71, 0x97, 0x67, 0x44, 0x84, 0xb3, 0xf8, 0x1a, 0x90, 0xcc, 0x8d, 0x46, 0xa5, 0xd7, 0x24,
+    0xfd, 0x52, 0xd7, 0x6e, 0x06, 0x52, 0x0b, 0x64, 0xf2, 0xa1, 0xda, 0x1b, 0x33, 0x14, 0x69, 0xaa,
+];
 /// restricted
 pub(crate) const RESTRICTED: u32 = 1 << 16;
 
@@ -78,10 +83,16 @@ impl Machine {
     }
 
     pub(crate) fn ek_public(&self) -> Vec<u8> {
+        self.ek_public_with(EK_ATTRIBUTES, &EK_POLICY)
+    }
+
+    /// Its endorsement key with another public area around it.
+    pub(crate) fn ek_public_with(&self, attributes: u32, policy: &[u8]) -> Vec<u8> {
         let aes_128_cfb = [0x00, 0x06, 0x00, 0x80, 0x00, 0x43];
         area(
             &self.ek.public_key(),
-            EK_ATTRIBUTES,
+            attributes,
+            policy,
             &aes_128_cfb,
             &[0x00, 0x10],
         )
@@ -94,7 +105,7 @@ impl Machine {
     pub(crate) fn ak_public(&self) -> Vec<u8> {
         let key = PublicKey::from(self.ak.verifying_key());
         let ecdsa_sha256 = [0x00, 0x18, 0x00, 0x0b];
-        area(&key, self.ak_attributes, &[0x00, 0x10], &ecdsa_sha256)
+        area(&key, self.ak_attributes, &[], &[0x00, 0x10], &ecdsa_sha256)
     }
 
     fn ak_name(&self) -> Vec<u8> {
@@ -283,12 +294,18 @@ pub(crate) fn userspace_record(pcr: u8, text: &str) -> Vec<u8> {
 }
 
 /// A `TPMT_PUBLIC` of a key on P-256.
-fn area(key: &PublicKey, attributes: u32, symmetric: &[u8], scheme: &[u8]) -> Vec<u8> {
+fn area(
+    key: &PublicKey,
+    attributes: u32,
+    policy: &[u8],
+    symmetric: &[u8],
+    scheme: &[u8],
+) -> Vec<u8> {
     let point = key.to_sec1_point(false);
     [
         &[0x00, 0x23, 0x00, 0x0b][..],
         &attributes.to_be_bytes(),
-        &[0, 0],
+        &sized(policy),
         symmetric,
         scheme,
         &[0x00, 0x03, 0x00, 0x10],

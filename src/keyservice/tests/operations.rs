@@ -47,7 +47,8 @@ fn health_and_readiness_are_told_in_both_places_and_metrics_in_one() {
     store
         .execute_batch("ALTER TABLE entry RENAME TO gone")
         .unwrap();
-    assert_eq!(plain(&rig, "/readyz").0, 503);
+    eventually("that it is not ready", || plain(&rig, "/readyz").0 == 503);
+    assert_eq!(rig.caller.get("/readyz", None).status, 503);
     assert_eq!(plain(&rig, "/healthz").0, 200);
     // Nobody is admitted, and nobody is told that it is their fault.
     let (heard, _) =
@@ -57,11 +58,15 @@ fn health_and_readiness_are_told_in_both_places_and_metrics_in_one() {
         (heard.status, heard.problem().as_str()),
         (503, "PluginInternalError")
     );
+    assert!(
+        heard.head.to_lowercase().contains("retry-after: 5"),
+        "{heard:?}"
+    );
     assert_eq!(rig.last()["event"], "failure");
     store
         .execute_batch("ALTER TABLE gone RENAME TO entry")
         .unwrap();
-    assert_eq!(plain(&rig, "/readyz").0, 200);
+    eventually("that it is ready", || plain(&rig, "/readyz").0 == 200);
     rig.caller
         .admitted(&Machine::new(1), &[volume(UUID, Role::State, None)]);
 }

@@ -90,6 +90,23 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
     assert_eq!(rig.last()["check"], "early-boot");
 }
 
+/// As with `measure.cluster = "service"` and no volume that has the source `service`.
+#[test]
+fn the_client_of_the_initrd_may_want_the_clusters_secret_alone() {
+    let (rig, swtpm) = (Rig::start(), Swtpm::start());
+    let mut tpm = open(&swtpm);
+    enrol(&rig, &mut tpm);
+    let wanted = Wanted {
+        cluster: true,
+        ..Wanted::default()
+    };
+    let given = client(&rig).ask(&mut tpm, &wanted).unwrap();
+    assert_eq!(
+        given.cluster.as_ref().unwrap().salt[..],
+        rig.measurement_salt()[..]
+    );
+}
+
 /// RSA and elliptic curves, for both keys, the endorsement key at the place the TCG reserves for it.
 #[test]
 fn keys_of_both_algorithms_are_accepted_and_a_stranger_in_between_is_not() {

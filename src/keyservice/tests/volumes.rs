@@ -200,6 +200,49 @@ fn a_volume_keeps_its_role() {
 }
 
 #[test]
+fn a_denial_for_one_volume_of_several_names_it() {
+    let rig = Rig::start();
+    let (machine, other) = (Machine::new(1), Machine::new(2));
+    let [theirs, rolled_back] = ["1", "2"].map(|digit| UUID.replace("a6c7535", &digit.repeat(7)));
+    rig.caller
+        .admitted(&other, &[volume(&theirs, Role::State, None)]);
+    let claims = [
+        volume(UUID, Role::State, None),
+        volume(&rolled_back, Role::State, None),
+    ];
+    let (session, _) = rig.caller.admitted(&machine, &claims);
+    let told = VolumeRecord {
+        key_id: None,
+        epoch: 7,
+    };
+    let heard = rig
+        .caller
+        .post(&record_path(&rolled_back), Some(&session), &told);
+    assert_eq!(heard.status, 200);
+    let upper = OTHER_UUID.to_uppercase();
+    let good = volume(OTHER_UUID, Role::State, None);
+    for (check, bad) in [
+        ("owner", volume(&theirs, Role::State, None)),
+        ("volume-role", volume(UUID, Role::Root, None)),
+        ("rollback", volume(&rolled_back, Role::State, Some(6))),
+        ("rollback", volume(&rolled_back, Role::State, None)),
+        ("volume-id", volume(&upper, Role::State, None)),
+    ] {
+        let claims = [good.clone(), bad.clone()];
+        let (heard, _) = rig.caller.attest(&machine, &claims, |_| ());
+        assert_eq!(heard.status, 401, "{check}");
+        let denial = rig.last();
+        assert_eq!(denial["check"], check);
+        assert!(
+            denial["why"].as_str().unwrap().contains(&bad.uuid),
+            "{denial}"
+        );
+    }
+    let claims = [good, volume(&rolled_back, Role::State, Some(7))];
+    rig.caller.admitted(&machine, &claims);
+}
+
+#[test]
 fn a_volume_that_was_forgotten_meanwhile_is_not_served() {
     let rig = Rig::start();
     let (session, _) = rig

@@ -54,6 +54,8 @@ pub(crate) enum Twist {
     Redirect,
     /// The first few requests meet a busy service.
     Busy(usize),
+    /// The first request is one too many, and may come again after a second.
+    TooOften,
     /// The keys are encrypted to another node.
     OtherNode,
     /// A key has another length.
@@ -216,6 +218,10 @@ impl Shared {
         };
         let answer = match self.script().twist {
             Twist::Busy(times) if count <= times => problem(503, "PluginInternalError"),
+            Twist::TooOften if count == 1 => Answer {
+                retry_after_s: Some(1),
+                ..problem(429, "TooManyRequests")
+            },
             Twist::Never => problem(401, "TokenNotFound"),
             _ => self.answer(&line, &cookie, &body),
         };
@@ -227,10 +233,14 @@ impl Shared {
             status,
             mut body,
             cookie,
+            retry_after_s,
         } = answer;
         let mut head = format!("HTTP/1.1 {status} X\r\nContent-Type: application/json\r\n");
         if let Some(cookie) = cookie {
             write!(head, "Set-Cookie: {cookie}; Path=/; Secure\r\n").unwrap();
+        }
+        if let Some(seconds) = retry_after_s {
+            write!(head, "Retry-After: {seconds}\r\n").unwrap();
         }
         let is_auth = line == "POST /kbs/v0/auth";
         if is_auth && self.script().twist == Twist::Redirect {
@@ -368,6 +378,7 @@ struct Answer {
     status: u16,
     body: String,
     cookie: Option<String>,
+    retry_after_s: Option<u32>,
 }
 
 impl Answer {
@@ -376,6 +387,7 @@ impl Answer {
             status: 200,
             body: body.to_string(),
             cookie: None,
+            retry_after_s: None,
         }
     }
 }

@@ -225,6 +225,6 @@ fn configuration(directory: &Path, at: SocketAddr, store: &str) -> String {
          [tls]\ncertificate = \"{top}/cert.pem\"\nkey = \"{top}/key.pem\"\n\
          [secret]\nmaster = \"file:{top}/mastersecret.json\"\n\
          measurement-salt = \"file:{top}/measurement-salt\"\n[store]\n{store}\n\
-         [limits]\npeer-requests-per-s = 1000000\nek-attestations-per-min = 1000000\n"
+         [limits]\npeer-connections = 4096\npeer-requests-per-s = 1000000\nek-attestations-per-min = 1000000\n"
     )
 }

@@ -8,7 +8,7 @@ use p256::pkcs8::EncodePublicKey as _;
 use x509_cert::der::pem::{LineEnding, encode_string};
 
 use super::super::*;
-use crate::evidence::fixture::{EK_ATTRIBUTES, Key};
+use crate::evidence::fixture::Key;
 
 // Object identifiers, without their tag: ecdsa-with-SHA256, ecdsa-with-SHA384, commonName.
 const ECDSA_SHA256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x04, 0x03, 0x02];
@@ -174,8 +174,7 @@ pub(in crate::evidence) fn certified() -> Certified {
 }
 
 fn ek() -> Ek {
-    let public = Key::new(9).area(EK_ATTRIBUTES, &[0, 6, 0, 128, 0, 0x43], &[0, 0x10]);
-    Ek::parse(&public).unwrap()
+    Ek::parse(&Key::new(9).endorsement()).unwrap()
 }
 
 /// A root on P-384, an intermediate on P-256, and an endorsement certificate.

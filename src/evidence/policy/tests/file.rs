@@ -4,11 +4,10 @@
 use super::*;
 use crate::error::Exit;
 use crate::evidence::chain::tests::made;
-use crate::evidence::fixture::EK_ATTRIBUTES;
 
 #[test]
 fn a_tpm_is_trusted_when_its_key_is_enrolled() {
-    let area = |seed| Key::new(seed).area(EK_ATTRIBUTES, &[0, 6, 0, 128, 0, 0x43], &[0, 0x10]);
+    let area = |seed| Key::new(seed).endorsement();
     let (mine, other) = (Ek::parse(&area(1)).unwrap(), Ek::parse(&area(2)).unwrap());
     let ek = format!("[ek]\nenrolled = [\"{}\"]\n", hex::encode(mine.id()));
     let text = format!("{ek}[[image]]\nname = \"usual\"\n{}\n{ROLE}", rules());

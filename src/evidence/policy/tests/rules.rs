@@ -15,7 +15,7 @@ fn every_program_has_to_be_on_the_list_under_whatever_name() {
             log.program(b"evil", "\\evil.efi");
         }),
         format!(
-            "nearest image usual: program \"\\\\evil.efi\" was started: \
+            "nearest image usual: program \"\\evil.efi\" was started: \
              expected {expected}, found {evil}"
         )
     );

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::path::PathBuf;
+
+use super::*;
+use crate::boot::with_volumes_open;
+use crate::error::Exit;
+use crate::pcr::{Bank, Pcr};
+use crate::tpm::swtpm::Swtpm;
+
+/// A boot with a TPM, whose disk is none.
+struct Node {
+    swtpm: Swtpm,
+    top: PathBuf,
+    config: Config,
+}
+
+impl Node {
+    fn new() -> Self {
+        let swtpm = Swtpm::start();
+        let top = swtpm.dir().join("top");
+        std::fs::create_dir(&top).unwrap();
+        let config = config(swtpm.port());
+        Self { swtpm, top, config }
+    }
+
+    fn tpm(&self) -> Tpm {
+        let port = self.swtpm.port();
+        Tpm::open(&crate::config::Tcti::Swtpm { port }).unwrap()
+    }
+
+    /// What the PCRs of the fence and of the clusterID hold.
+    fn values(&self) -> [Vec<u8>; 2] {
+        let pcrs = [self.config.tpm.fence_pcr, self.config.measure.cluster_pcr];
+        pcrs.map(|pcr| {
+            let values = self.tpm().read(pcr).unwrap();
+            let of = values.iter().find(|(bank, _)| *bank == Bank::Sha256);
+            of.unwrap().1.clone()
+        })
+    }
+}
+
+fn config(port: u16) -> Config {
+    // A disk that no rule accepts, and nobody has to be root to read.
+    let text = format!(
+        "[tpm]\ntcti = \"swtpm:port={port}\"\n[[volume]]\nname = \"state\"\ndevice = \"/dev/null\"\n\
+         role = \"state\"\nmount = \"/state\"\nsources = [\"tpm\"]\n"
+    );
+    Config::parse(&text).unwrap()
+}
+
+/// What a PCR holds that was zero and extended once with this text.
+fn extended(text: &str) -> Vec<u8> {
+    let zero = Bank::Sha256.zero();
+    Bank::Sha256.hash(&[zero, Bank::Sha256.hash(text.as_bytes())].concat())
+}
+
+#[test]
+fn a_boot_that_ends_before_its_keys_leaves_nothing_open() {
+    let node = Node::new();
+    let zero = Bank::Sha256.zero();
+    assert_eq!(node.values(), [zero.clone(), zero]);
+    let record = Recorder::start();
+    let result = with_volumes_open(&node.top, &node.config, &record, || {
+        panic!("there is nothing to hand over")
+    });
+    let error = result.as_ref().unwrap_err();
+    assert_ne!(error.exit(), Exit::Temporary, "{error}");
+    assert_eq!(
+        node.values(),
+        [extended(measure::FENCE), extended(measure::FAILED)]
+    );
+    // The record says so, and still what went wrong at first.
+    let status = record.finish(&result);
+    assert_eq!(status.fence_pcr, Some(node.config.tpm.fence_pcr));
+    assert_eq!(status.error, Some(error.to_string()));
+    let after = &status.pcrs.after[&Bank::Sha256];
+    assert_eq!(
+        after[&Pcr::SYSTEM_IDENTITY],
+        hex::encode(extended(measure::FAILED))
+    );
+
+    // What comes next finds a machine that has had its boot.
+    let error = node.tpm().require_zero(Pcr::SYSTEM_IDENTITY).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+}
+
+#[test]
+fn a_machine_that_has_its_identity_keeps_it() {
+    let node = Node::new();
+    let log = EventLog::open(&node.top);
+    let mut tpm = node.tpm();
+    tpm.event(node.config.measure.cluster_pcr, b"cluster")
+        .unwrap();
+    fence(&node.config, &mut tpm, &log, &Recorder::start()).unwrap();
+    drop(tpm);
+    assert_eq!(
+        node.values(),
+        [extended(measure::FENCE), extended("cluster")]
+    );
+}
+
+#[test]
+fn without_a_tpm_the_boot_ends_with_what_it_failed_with() {
+    let mut node = Node::new();
+    // Nobody listens there.
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = closed.local_addr().unwrap().port();
+    drop(closed);
+    node.config = config(port);
+    let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
+    let error = result.unwrap_err();
+    assert!(error.to_string().starts_with("preparing TPM: "), "{error}");
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How long to wait between tries.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Pace;
+use crate::error::Result;
+use crate::key::fill_random;
+
+/// Pauses that grow, each cut by up to a half at random, so that a fleet does not come back in step.
+#[derive(Debug)]
+pub(super) struct Pauses {
+    next: Duration,
+    longest: Duration,
+}
+
+impl Pauses {
+    pub(super) fn of(pace: Pace) -> Self {
+        Self {
+            next: pace.first_pause,
+            longest: pace.longest_pause,
+        }
+    }
+
+    /// Waits for at least `least`, as a service asked for; whether there was time for it before `until`.
+    pub(super) fn wait(&mut self, least: Duration, until: Instant) -> Result<bool> {
+        let mut random = [0; 1];
+        fill_random(&mut random)?;
+        let share = f64::from(u8::from_be_bytes(random)) / 512.0;
+        let pause = least.saturating_add(self.next.mul_f64(1.0 - share));
+        self.next = self.next.saturating_mul(2).min(self.longest);
+        if pause >= until.saturating_duration_since(Instant::now()) {
+            return Ok(false);
+        }
+        thread::sleep(pause);
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::later;
+    use super::*;
+
+    const PACE: Pace = Pace {
+        first_pause: Duration::from_millis(20),
+        longest_pause: Duration::from_millis(100),
+        ..Pace::USUAL
+    };
+
+    #[test]
+    fn pauses_grow_and_are_cut_at_random() {
+        let mut pauses = Pauses::of(PACE);
+        let start = Instant::now();
+        let until = later(Duration::from_secs(60));
+        for _ in 0..3 {
+            assert!(pauses.wait(Duration::ZERO, until).unwrap());
+        }
+        // 20, 40 and 80 ms, each at least half of it.
+        assert!(start.elapsed() >= Duration::from_millis(70));
+        assert_eq!(pauses.next, Duration::from_millis(100));
+        assert!(!pauses.wait(Duration::ZERO, Instant::now()).unwrap());
+    }
+
+    #[test]
+    fn a_pause_is_as_long_as_the_service_asked_for_unless_the_deadline_comes_first() {
+        let mut pauses = Pauses::of(PACE);
+        let start = Instant::now();
+        let least = Duration::from_millis(200);
+        assert!(!pauses.wait(least, start + least).unwrap());
+        assert!(start.elapsed() < least);
+        assert!(pauses.wait(least, later(Duration::from_secs(60))).unwrap());
+        assert!(start.elapsed() > least);
+    }
+}
