@@ -9,7 +9,8 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::UnMarshall;
 
-use super::{AkKind, CHANGED_MAX, Quote, Tpm, fault};
+use super::registers::CHANGED_MAX;
+use super::{AkKind, Quote, Tpm, fault};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::Bank;
 use crate::protocol::PCR_COUNT;

@@ -15,7 +15,8 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::Marshall;
 
-use super::{Policy, Tpm, fault, selection};
+use super::registers::selection;
+use super::{Policy, Tpm, fault};
 use crate::error::{Doing, Error, Result};
 
 /// A signed statement of this TPM about its PCRs, in the TPM's own encodings (TPM 2.0 part 2).

@@ -17,7 +17,8 @@ use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Digest, DigestList, PcrSelectionList, SymmetricDefinition};
 
-use super::{CHANGED_MAX, Policy, Tpm, fault, selection};
+use super::registers::{CHANGED_MAX, selection};
+use super::{Policy, Tpm, fault};
 use crate::error::{Doing, Error, Result};
 
 /// Which first parameter is encrypted. A command that has none is refused the encryption.

@@ -12,7 +12,7 @@ use super::swtpm::Swtpm;
 use super::*;
 use crate::error::Exit;
 use crate::key::Secret;
-use crate::pcr::PcrSet;
+use crate::pcr::{Digests, Pcr, PcrSet};
 
 const POLICY: Policy = Policy {
     pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
