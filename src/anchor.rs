@@ -17,7 +17,6 @@
 pub mod judge;
 #[cfg(test)]
 mod model;
-mod recollect;
 pub mod record;
 mod running;
 #[cfg(test)]
@@ -57,7 +56,7 @@ struct Held {
     access: NvAccess,
 }
 
-/// An exception to what the TPM remembers, which was allowed for this boot.
+/// An exception that the operator allowed for this boot.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exception {
     /// The volume.
@@ -138,13 +137,12 @@ impl Anchor {
             checkpoint: None,
             enroll: false,
         };
-        if let Some(held) = &mut self.held {
-            held.record.set(entry)?;
-            self.write(tpm)?;
-        } else {
-            let mut record = Record::default();
-            record.set(entry)?;
-            self.define(tpm, record)?;
+        match &mut self.held {
+            Some(held) => {
+                held.record.set(entry)?;
+                self.write(tpm)?;
+            }
+            None => self.define(tpm, entry)?,
         }
         self.next_epoch()
     }
@@ -251,8 +249,10 @@ impl Anchor {
             .and_then(|held| held.record.get(&volume.name))
     }
 
-    /// Makes the indices.
-    fn define(&mut self, tpm: &mut Tpm, record: Record) -> Result<()> {
+    /// Makes the indices, with one entry.
+    fn define(&mut self, tpm: &mut Tpm, entry: Entry) -> Result<()> {
+        let mut record = Record::default();
+        record.set(entry)?;
         let auth = Secret::random()?;
         self.counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
         info!("the TPM has an anchor now, counting from {}", self.counter);
@@ -283,14 +283,7 @@ impl Anchor {
 }
 
 fn exception(volume: &Volume, kind: Accepted) -> Exception {
-    match kind {
-        Accepted::Rollback | Accepted::New => {
-            warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
-        }
-        Accepted::ServiceRecord => {
-            warn!(volume = volume.name.as_str(); "the TPM does not remember it, and the key service does: accepted");
-        }
-    }
+    warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
     Exception {
         volume: volume.name.clone(),
         kind,

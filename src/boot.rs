@@ -7,7 +7,6 @@ mod desk;
 mod enroll;
 mod measuring;
 mod pace;
-mod recollect;
 
 use std::path::Path;
 use std::process::ExitCode;

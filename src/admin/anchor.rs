@@ -45,16 +45,9 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
 
 /// Allows, until the next boot that succeeds, what the anchor would refuse.
 pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
-    let known = [
-        (Accepted::Rollback, "an older state of its disk"),
-        (
-            Accepted::New,
-            "a blank disk in its place, which will be formatted",
-        ),
-    ];
-    let (kind, what) = known
+    let kind = [Accepted::Rollback, Accepted::New]
         .into_iter()
-        .find(|(known, _)| known.word() == kind)
+        .find(|known| known.word() == kind)
         .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
     let name = name(volume)?;
     Running::take(root)?.change(|record| {
@@ -71,6 +64,10 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
         })
     })?;
     info!(volume = name.as_str(), accepted = kind.word(); "the operator accepts for one boot: {}", kind.word());
+    let what = match kind {
+        Accepted::Rollback => "an older state of its disk",
+        Accepted::New => "a blank disk in its place, which will be formatted",
+    };
     let text = format!("volume {name}: the next boot accepts {what}\n");
     Ok(Answer::new(
         text,
@@ -139,9 +136,7 @@ pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
         }
     })?;
     info!(volume = name.as_str(); "the anchor forgot a volume");
-    let text = format!(
-        "volume {name}: forgotten; a disk with it will be refused, unless a key service remembers it\n"
-    );
+    let text = format!("volume {name}: forgotten; a disk with it will be refused\n");
     Ok(Answer::new(
         text,
         json!({"volume": volume, "forgotten": true}),

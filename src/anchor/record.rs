@@ -20,7 +20,7 @@
 //! | 88 | 16 | that file system's id |
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
-//! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk, 3 the volume by the key service's record |
+//! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
 //! | 115 | 1 | 1 if the volume is to be given the key service's key, else 0 |
 
 use std::ops::Range;
@@ -60,7 +60,7 @@ pub struct Entry {
     pub state: State,
     /// The level in force when it was last opened.
     pub level: Level,
-    /// What is allowed until a boot has succeeded.
+    /// What the operator has allowed until a boot has succeeded.
     pub acceptance: Option<Accepted>,
     /// The last checkpoint of its file system.
     pub checkpoint: Option<Checkpoint>,
@@ -77,15 +77,13 @@ pub enum State {
     Ready,
 }
 
-/// What is allowed although the TPM remembers something else.
+/// What the operator can allow.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// An older state of this very volume.
     Rollback,
     /// A blank disk in its place.
     New,
-    /// The volume itself, which the TPM had forgotten, on the word of the key service.
-    ServiceRecord,
 }
 
 impl Accepted {
@@ -95,7 +93,6 @@ impl Accepted {
         match self {
             Self::Rollback => "rollback",
             Self::New => "new",
-            Self::ServiceRecord => "service-record",
         }
     }
 }
@@ -274,12 +271,11 @@ impl Accepted {
         match self {
             Self::Rollback => 1,
             Self::New => 2,
-            Self::ServiceRecord => 3,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Rollback, Self::New, Self::ServiceRecord]
+        [Self::Rollback, Self::New]
             .into_iter()
             .find(|kind| kind.number() == number)
     }

@@ -121,12 +121,9 @@ impl Sources<'_> {
             bank: self.config.tpm.bank.into(),
         };
         let chip = self.chip;
-        let unknown = self.is_for_the_service(volume, &found)?;
-        if !unknown {
-            lock(chip)?
-                .permit(volume, &found)
-                .doing("comparing with the anchor")?;
-        }
+        lock(chip)?
+            .permit(volume, &found)
+            .doing("comparing with the anchor")?;
         match found {
             Found::New(new) => {
                 let first = self.first_secret(volume, new.uuid())?;
@@ -145,12 +142,6 @@ impl Sources<'_> {
                     ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
                 };
                 let mut keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
-                if unknown {
-                    return self
-                        .recollect(volume, &mut keyed)
-                        .doing("comparing with the key service's record")
-                        .map(|()| keyed);
-                }
                 let accepted = {
                     let mut chip = lock(chip)?;
                     chip.verify(volume, &keyed)

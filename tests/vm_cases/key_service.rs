@@ -31,25 +31,20 @@ const KEYS: &str = "nightlatch/volume-key/*";
 pub(crate) struct Node {
     pub(crate) disk: Disk,
     pub(crate) tpm: Private,
-    pub(crate) service: Mock,
+    service: Mock,
     lines: Vec<&'static str>,
     measure: &'static str,
     /// Further lines of the table of the service.
     pub(crate) terms: &'static str,
 }
 
-/// As whoever provisions a machine does.
-pub(crate) fn keep_endorsement_key(tpm: &Private) {
-    tpm.tool(
-        "tpm2_createek",
-        &["-c", "0x81010001", "-G", "rsa", "-u", "ek"],
-    );
-}
-
 impl Node {
     pub(crate) fn new(lines: &[&'static str]) -> Self {
         let tpm = Private::start();
-        keep_endorsement_key(&tpm);
+        tpm.tool(
+            "tpm2_createek",
+            &["-c", "0x81010001", "-G", "rsa", "-u", "ek"],
+        );
         let service = Mock::start(Script {
             twist: Twist::Nothing,
             extended: true,

@@ -13,7 +13,6 @@
 
 mod boots;
 mod checkpoint;
-mod cleared;
 mod copies;
 mod disk;
 mod enrolment;
