@@ -75,16 +75,13 @@ impl Candidate {
 
     /// What was written goes through the same checks as what is read.
     fn reread(self) -> Result<Self> {
-        let area = self.area()?;
+        let (from, area) = (self.from, Area::starting_with(self.bytes)?);
         let copies = area.copies()?;
         let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
         let [good] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
             Error::failure(format_args!("{} headers where one was written", good.len()))
         })?;
-        Ok(Self {
-            from: self.from,
-            ..good
-        })
+        Ok(Self { from, ..good })
     }
 
     fn token(&self) -> Result<&NightlatchToken> {
