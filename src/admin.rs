@@ -3,6 +3,7 @@
 
 mod anchor;
 mod derive;
+mod enroll;
 mod evidence;
 pub mod header;
 mod nodes;
@@ -45,6 +46,8 @@ Usage: nightlatchctl [--json] COMMAND
                           disk in its place
   anchor checkpoint       Tell the TPM which state of the volumes' file systems is durable now
   anchor forget VOLUME    Make the TPM forget a volume that is gone for good
+  enroll [VOLUME]         Say whose the volumes' secrets are; with a volume, have it given the key
+                          service's key at the next boot that reaches the service
   derive --secret FILE --salt FILE --id ID
                           Print the key derived for ID, in hexadecimal digits. The files are raw:
                           a secret of at least 16 bytes, a salt of at least 32
@@ -126,6 +129,8 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         ["anchor", "accept", kind, volume] => anchor::accept(root, kind, volume),
         ["anchor", "checkpoint"] => anchor::checkpoint(root),
         ["anchor", "forget", volume] => anchor::forget(root, volume),
+        ["enroll"] => enroll::show(root),
+        ["enroll", volume] => enroll::ask(root, volume),
         ["derive", options @ ..] => derive::derive(options),
         ["nodes", words @ ..] => nodes::run(words),
         [] => Err(usage("expected a command")),

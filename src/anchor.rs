@@ -17,6 +17,7 @@
 pub mod judge;
 #[cfg(test)]
 mod model;
+mod recollect;
 pub mod record;
 mod running;
 #[cfg(test)]
@@ -46,6 +47,8 @@ pub struct Anchor {
     counter: u64,
     /// Whether a volume's level counts boots.
     counts: bool,
+    /// The volumes whose secret is the key service's, so that nobody has to ask for that any more.
+    enrolled: Vec<VolumeName>,
 }
 
 #[derive(Debug)]
@@ -54,7 +57,7 @@ struct Held {
     access: NvAccess,
 }
 
-/// An exception that the operator allowed for this boot.
+/// An exception to what the TPM remembers, which was allowed for this boot.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Exception {
     /// The volume.
@@ -90,6 +93,7 @@ impl Anchor {
             held: None,
             counter: 0,
             counts: highest >= Level::Epoch,
+            enrolled: Vec::new(),
         };
         if let Some((bytes, counter)) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
             let (record, auth) = Record::parse(&bytes)?;
@@ -132,13 +136,15 @@ impl Anchor {
             level: volume.level(),
             acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
+            enroll: false,
         };
-        match &mut self.held {
-            Some(held) => {
-                held.record.set(entry)?;
-                self.write(tpm)?;
-            }
-            None => self.define(tpm, entry)?,
+        if let Some(held) = &mut self.held {
+            held.record.set(entry)?;
+            self.write(tpm)?;
+        } else {
+            let mut record = Record::default();
+            record.set(entry)?;
+            self.define(tpm, record)?;
         }
         self.next_epoch()
     }
@@ -176,6 +182,17 @@ impl Anchor {
         Ok(())
     }
 
+    /// Whether the operator asked for the volume to be given the key service's key.
+    #[must_use]
+    pub fn is_enrolment_asked(&self, volume: &Volume) -> bool {
+        self.entry(volume).is_some_and(|entry| entry.enroll)
+    }
+
+    /// The volume has the key service's key. [`Anchor::settle`] forgets that it was asked for.
+    pub fn enrolled(&mut self, volume: &Volume) {
+        self.enrolled.push(volume.name.clone());
+    }
+
     /// The checkpoint the volume's file system must not be older than.
     #[must_use]
     pub fn checkpoint(&self, volume: &Volume) -> Option<Checkpoint> {
@@ -203,6 +220,7 @@ impl Anchor {
                 // compared if it comes back.
                 level: volume.level().max(Level::Identity),
                 checkpoint: *checkpoint,
+                enroll: old.enroll && !self.enrolled.contains(&volume.name),
                 ..old.clone()
             };
             changed |= new != *old;
@@ -233,10 +251,8 @@ impl Anchor {
             .and_then(|held| held.record.get(&volume.name))
     }
 
-    /// Makes the indices, with one entry.
-    fn define(&mut self, tpm: &mut Tpm, entry: Entry) -> Result<()> {
-        let mut record = Record::default();
-        record.set(entry)?;
+    /// Makes the indices.
+    fn define(&mut self, tpm: &mut Tpm, record: Record) -> Result<()> {
         let auth = Secret::random()?;
         self.counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
         info!("the TPM has an anchor now, counting from {}", self.counter);
@@ -267,7 +283,14 @@ impl Anchor {
 }
 
 fn exception(volume: &Volume, kind: Accepted) -> Exception {
-    warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
+    match kind {
+        Accepted::Rollback | Accepted::New => {
+            warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
+        }
+        Accepted::ServiceRecord => {
+            warn!(volume = volume.name.as_str(); "the TPM does not remember it, and the key service does: accepted");
+        }
+    }
     Exception {
         volume: volume.name.clone(),
         kind,

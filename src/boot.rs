@@ -4,8 +4,10 @@
 mod anchoring;
 mod chip;
 mod desk;
+mod enroll;
 mod measuring;
 mod pace;
+mod recollect;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -136,7 +138,7 @@ fn measure_and_open<'a>(
     desk.take_down(&opened)?;
     for (volume, opened) in opened {
         let accepted = lock(chip)?.accepted(volume);
-        record.volume(describe(volume, opened.keyed(), accepted));
+        record.volume(describe(config, volume, opened.keyed(), accepted));
     }
     record.step("anchoring", None, || settle(top, config, chip, &held))?;
     if config.service.is_some() {
@@ -170,7 +172,12 @@ fn close_all(config: &Config) {
 }
 
 /// What the record says of an open volume.
-fn describe(volume: &Volume, keyed: &Keyed, accepted: Option<Accepted>) -> VolumeStatus {
+fn describe(
+    config: &Config,
+    volume: &Volume,
+    keyed: &Keyed,
+    accepted: Option<Accepted>,
+) -> VolumeStatus {
     VolumeStatus {
         name: volume.name.to_string(),
         role: volume.role,
@@ -183,6 +190,9 @@ fn describe(volume: &Volume, keyed: &Keyed, accepted: Option<Accepted>) -> Volum
         file_system: volume.file_system,
         anchor: volume.level(),
         accepted: accepted.map(|kind| kind.word().into()),
+        own_secret: keyed.has_own_secret(),
+        enrolled: keyed.enrolled,
+        enroll: enroll::consent(config, volume, keyed),
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }

@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use service::{FilePath, Pin, Service, ServiceProtocol, ServiceUrl};
+pub use service::{Enroll, FilePath, Pin, Service, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{FileSystem, Format, Kdf, Level, Profile, Role, RootMode, Source, Volume, Wipe};
 

@@ -13,7 +13,7 @@
 //! | C8 | JSON in one spelling, exactly the five top-level objects, zeros after it |
 //! | C9 | `config` has the constant sizes, no flags, no requirements |
 //! | C10 | one segment, encrypted and authenticated as the profile says |
-//! | C11 | keyslots: how many, exact key sizes, areas inside their bounds and apart, KDF cost bounded |
+//! | C11 | keyslots: how many and which, exact key sizes, areas inside their bounds and apart, KDF cost bounded |
 //! | C12 | one digest over all keyslots and the segment |
 //! | C13 | tokens: only known types, as many as the profile allows, their contents typed |
 //! | D15 | the header's identifier of the volume key is that of the key its keyslot gives |
@@ -37,17 +37,17 @@ mod keyslots;
 mod mac;
 mod marker;
 mod metadata;
+mod pair;
 mod reader;
 pub mod superblock;
 mod template;
 mod token;
 
-use std::ops::Range;
-
 pub use area::Area;
-pub use copies::{Candidate, Copies};
+pub use copies::{Candidate, Copies, Step};
 pub use marker::{MARKER_LEN, Marker};
-pub use template::{Checked, Expect, LABEL, TPM_KEYSLOT};
+pub use pair::SlotPair;
+pub use template::{Checked, Expect, LABEL};
 pub use token::{
     CONSTELLATION_TOKEN, Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN,
     Tpm2Token,
@@ -105,8 +105,10 @@ pub struct Header {
     subsystem: String,
     seqid: u64,
     metadata: Metadata,
-    /// The first byte of the area that no keyslot covers and that is not zero.
+    /// The first byte of the area that is not zero where there is nothing to be.
     stray: Option<usize>,
+    /// Whether there is something in the place of the other pair of keyslots.
+    leftover: bool,
 }
 
 impl Header {
@@ -124,6 +126,7 @@ impl Header {
             seqid: binary.seqid,
             metadata: Metadata::parse(binary.json)?,
             stray: None,
+            leftover: false,
         })
     }
 
@@ -148,36 +151,6 @@ impl Header {
             Token::Tpm2(_) | Token::Recovery { .. } => None,
         });
         own.unwrap_or(Profile::Luks2Strict)
-    }
-
-    /// Where the last keyslot ends, in bytes from the start of the header area.
-    fn used_len(&self) -> usize {
-        self.unused().last().map_or(AREA_LEN, |range| range.start)
-    }
-
-    /// The parts of the keyslots area that no keyslot covers.
-    fn unused(&self) -> Vec<Range<usize>> {
-        let mut areas: Vec<(u64, u64)> = self
-            .metadata
-            .keyslots
-            .values()
-            .map(|slot| {
-                (
-                    slot.area_offset,
-                    slot.area_offset.saturating_add(slot.area_size),
-                )
-            })
-            .collect();
-        areas.sort_unstable();
-        let clamp = |at: u64| usize::try_from(at).unwrap_or(AREA_LEN).min(AREA_LEN);
-        let mut ranges = Vec::new();
-        let mut from = KEYSLOTS_OFFSET;
-        for (start, end) in areas {
-            ranges.push(from..clamp(start).max(from));
-            from = clamp(end).max(from);
-        }
-        ranges.push(from..AREA_LEN);
-        ranges
     }
 }
 

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 pub use draw::svg;
 pub use record::Recorder;
 
-use crate::config::{FileSystem, Level, Profile, Role, Source};
+use crate::config::{Enroll, FileSystem, Level, Profile, Role, Source};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Pcr};
 use crate::volume::How;
@@ -93,6 +93,15 @@ pub struct VolumeStatus {
     /// What the operator had allowed for this boot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub accepted: Option<String>,
+    /// Whether the node made its secret itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_secret: bool,
+    /// Whether its secret was changed to the key service's in this boot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub enrolled: bool,
+    /// On whose word a later boot does that, if the service gives another secret than it has; none where none does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub enroll: Option<Enroll>,
     /// The mapping, `/dev/mapper/<name>`.
     pub mapping: String,
     /// Where the final system sees it, where it does.

@@ -8,6 +8,7 @@ mod device;
 mod filesystem;
 mod luks;
 mod provision;
+mod rekey;
 pub mod table;
 mod unlock;
 
@@ -26,7 +27,7 @@ pub use unlock::{Ask, Existing, Keepers, Unseal};
 use crate::anchor::judge::{Proven, Seen};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
-use crate::header::{self, Area, Candidate, Content, Expect, superblock};
+use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::VolumeClaim;
 
@@ -46,6 +47,8 @@ pub struct Keyed {
     header: HeaderFile,
     /// What `header` holds, as it was checked.
     candidate: Candidate,
+    /// What [`Keyed::rekey`] made of it: the header with another secret, not written yet.
+    next: Option<Candidate>,
     volume_key: Secret,
     secret: Secret,
     /// The LUKS UUID, lower case.
@@ -56,7 +59,8 @@ pub struct Keyed {
     pub epoch: Option<u64>,
     /// What the volume key is recognised by.
     pub key_id: [u8; KEY_LEN],
-    /// Whether the two copies of the header on the disk were not the same. [`Opened::renew`] makes them so.
+    /// Whether the two copies of the header on the disk were not the same, or something was left of other keyslots.
+    /// [`Opened::renew`] puts that right.
     pub needs_repair: bool,
     /// Whether it is new.
     pub how: How,
@@ -64,6 +68,8 @@ pub struct Keyed {
     pub source: Source,
     /// The keyslot that was opened or, on a new volume, the first one.
     pub keyslot: u8,
+    /// Whether its secret has been changed in this boot.
+    pub enrolled: bool,
 }
 
 /// How a volume came to be open.
@@ -151,27 +157,37 @@ impl Opened {
     /// Writes the header of an existing volume of profile `nightlatch-1` again, with this epoch and a new MAC.
     ///
     /// One copy is durable before the other is touched, and the first one written is never the only good one. So an
-    /// interruption leaves at least one copy that is whole and has its MAC.
+    /// interruption leaves at least one copy that is whole and has its MAC. After [`Keyed::rekey`] it is the header with the
+    /// other secret that is written, and the old keyslots are cleared.
     pub fn renew(&mut self, epoch: u64) -> Result<()> {
         let keyed = &mut self.0;
         if keyed.how == How::Formatted || keyed.epoch.is_none() {
             return Err(Error::failure("this header is not one to renew"));
         }
-        let next = keyed.candidate.renewed(epoch, &keyed.volume_key)?;
+        let base = keyed.next.as_ref().unwrap_or(&keyed.candidate);
+        let next = base.renewed(epoch, &keyed.volume_key)?;
         let header = HeaderFile::sealed(next.bytes())?;
         keyed.device.require_same()?;
         keyed.device.lock_for_writing()?;
-        for (offset, copy) in next.copies() {
-            keyed
-                .device
-                .write_durably(copy, offset)
-                .doing("writing the renewed header")?;
+        for step in next.steps() {
+            take_step(&keyed.device, &step).doing("writing the renewed header")?;
         }
-        keyed.candidate = next;
+        keyed.candidate = next.written();
+        // One that the service opened was sealed anew, and has the secret it had.
+        keyed.enrolled = keyed.next.take().is_some() && keyed.source != Source::Service;
         keyed.header = header;
         keyed.epoch = Some(epoch);
         keyed.needs_repair = false;
         Ok(())
+    }
+}
+
+/// One step of writing a header, durable when this returns.
+fn take_step(device: &Device, step: &Step<'_>) -> Result<()> {
+    match step {
+        Step::Write(offset, bytes) => device.write_durably(bytes, *offset),
+        Step::Verify(offset, bytes) => device.require_written(bytes, *offset),
+        Step::Clear(range) => device.write_durably(&vec![0; range.len()], range.start as u64),
     }
 }
 

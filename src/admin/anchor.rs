@@ -30,6 +30,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         "KEY",
         "GENERATION",
         "ACCEPTS",
+        "ENROLLS",
     ];
     let volumes: Vec<Value> = record.entries().map(object).collect();
     let text = format!(
@@ -44,9 +45,16 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
 
 /// Allows, until the next boot that succeeds, what the anchor would refuse.
 pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
-    let kind = [Accepted::Rollback, Accepted::New]
+    let known = [
+        (Accepted::Rollback, "an older state of its disk"),
+        (
+            Accepted::New,
+            "a blank disk in its place, which will be formatted",
+        ),
+    ];
+    let (kind, what) = known
         .into_iter()
-        .find(|known| known.word() == kind)
+        .find(|(known, _)| known.word() == kind)
         .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
     let name = name(volume)?;
     Running::take(root)?.change(|record| {
@@ -63,10 +71,6 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
         })
     })?;
     info!(volume = name.as_str(), accepted = kind.word(); "the operator accepts for one boot: {}", kind.word());
-    let what = match kind {
-        Accepted::Rollback => "an older state of its disk",
-        Accepted::New => "a blank disk in its place, which will be formatted",
-    };
     let text = format!("volume {name}: the next boot accepts {what}\n");
     Ok(Answer::new(
         text,
@@ -135,7 +139,9 @@ pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
         }
     })?;
     info!(volume = name.as_str(); "the anchor forgot a volume");
-    let text = format!("volume {name}: forgotten; a disk with it will be refused\n");
+    let text = format!(
+        "volume {name}: forgotten; a disk with it will be refused, unless a key service remembers it\n"
+    );
     Ok(Answer::new(
         text,
         json!({"volume": volume, "forgotten": true}),
@@ -152,6 +158,7 @@ fn row(entry: &Entry) -> Vec<String> {
         hex::encode(entry.key_id.get(..8).unwrap_or_default()),
         generation.unwrap_or_else(|| "-".into()),
         accepts(entry).unwrap_or("-").into(),
+        if entry.enroll { "yes" } else { "-" }.into(),
     ]
 }
 
@@ -164,6 +171,7 @@ fn object(entry: &Entry) -> Value {
         "volume_key_id": hex::encode(entry.key_id),
         "generation": entry.checkpoint.map(|last| last.generation),
         "accepts": accepts(entry),
+        "enroll": entry.enroll,
     })
 }
 
@@ -179,8 +187,8 @@ fn state(entry: &Entry) -> &'static str {
     }
 }
 
-fn name(volume: &str) -> Result<VolumeName> {
-    VolumeName::try_from(volume.to_owned()).map_err(|why| usage(&format!("anchor: {why}")))
+pub(super) fn name(volume: &str) -> Result<VolumeName> {
+    VolumeName::try_from(volume.to_owned()).map_err(|why| usage(&why))
 }
 
 fn unknown(name: &VolumeName) -> Error {

@@ -11,7 +11,9 @@ use serde::Serialize;
 
 use crate::config::Profile;
 use crate::error::{Doing, Error, Result};
-use crate::header::{AREA_LEN, Area, Checked, Content, DATA_OFFSET, Expect, Probe, superblock};
+use crate::header::{
+    AREA_LEN, Area, Candidate, Checked, Content, DATA_OFFSET, Expect, Probe, superblock,
+};
 use crate::pcr::{Bank, Pcr};
 
 /// What an accepted header says.
@@ -33,6 +35,9 @@ pub struct Report {
     pub initialized: Option<bool>,
     /// Every keyslot.
     pub keyslots: Vec<u8>,
+    /// Whether something is left in the place of other keyslots, which the next boot clears.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub leftover: bool,
     /// The secret sealed to a TPM.
     pub tpm: Option<Sealed>,
     /// Whether dm-integrity's superblock was there to be checked.
@@ -72,16 +77,16 @@ pub fn check(profile: Option<Profile>, path: &Path) -> Result<Report> {
 
 /// The header that [`check`] accepts, all of it.
 pub(super) fn accepted(path: &Path) -> Result<Checked> {
-    read(None, path).map(|(_, checked, _)| checked)
+    read(None, path).map(|(candidate, _)| candidate.checked)
 }
 
 fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
-    let (seqid, checked, integrity_superblock) = read(profile, path)?;
-    Ok(Report::new(path, seqid, checked, integrity_superblock))
+    let (candidate, integrity_superblock) = read(profile, path)?;
+    Ok(Report::new(path, candidate, integrity_superblock))
 }
 
-/// The sequence number and the contents of the first copy that passes.
-fn read(profile: Option<Profile>, path: &Path) -> Result<(u64, Checked, Superblock)> {
+/// The first copy that passes.
+fn read(profile: Option<Profile>, path: &Path) -> Result<(Candidate, Superblock)> {
     let mut file = File::open(path)?;
     let len = file.seek(SeekFrom::End(0))?;
     let only_header = len == AREA_LEN as u64;
@@ -120,11 +125,13 @@ fn read(profile: Option<Profile>, path: &Path) -> Result<(u64, Checked, Superblo
         superblock::check(&bytes, len)?;
         Superblock::Accepted
     };
-    Ok((first.seqid, first.checked, integrity_superblock))
+    Ok((first, integrity_superblock))
 }
 
 impl Report {
-    fn new(path: &Path, seqid: u64, checked: Checked, integrity_superblock: Superblock) -> Self {
+    fn new(path: &Path, candidate: Candidate, integrity_superblock: Superblock) -> Self {
+        let (seqid, leftover) = (candidate.seqid, candidate.has_leftover());
+        let checked = candidate.checked;
         Self {
             path: path.display().to_string(),
             profile: checked.profile.name(),
@@ -133,6 +140,7 @@ impl Report {
             seqid,
             initialized: checked.initialized,
             keyslots: checked.keyslots,
+            leftover,
             tpm: checked.tpm.map(|token| Sealed {
                 keyslot: token.keyslot,
                 pcrs: token.pcrs,
@@ -157,6 +165,10 @@ impl fmt::Display for Report {
             writeln!(f, "  joined     {word}, says its token")?;
         }
         writeln!(f, "  keyslots   {}", list(&self.keyslots))?;
+        if self.leftover {
+            let what = "of other keyslots, which the next boot clears";
+            writeln!(f, "  leftover   {what}")?;
+        }
         if let Some(tpm) = &self.tpm {
             let pcrs = list(&tpm.pcrs);
             writeln!(
@@ -247,6 +259,25 @@ mod tests {
             fs::read(&image.0).unwrap() == bytes,
             "the image was written to"
         );
+    }
+
+    #[test]
+    fn a_changed_secret_and_what_is_left_of_the_old_one_are_reported() {
+        let clean = Fixture::rekeyed().build();
+        let mut cut = clean.clone();
+        cut[32_768] = 1;
+        for (name, bytes, leftover) in [("clean", clean, false), ("cut", cut, true)] {
+            let image = Image::new(name, &bytes);
+            let report = check(None, &image.0).unwrap();
+            assert_eq!(
+                (&report.keyslots[..], report.leftover),
+                (&[2, 3][..], leftover)
+            );
+            let text = report.to_string();
+            assert_eq!(text.contains("\n  leftover   of other keyslots"), leftover);
+            let json = serde_json::to_value(&report).unwrap();
+            assert_eq!(json.get("leftover").is_some(), leftover);
+        }
     }
 
     #[test]

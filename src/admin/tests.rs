@@ -5,6 +5,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use super::*;
+use crate::config::{Enroll, Source};
 use crate::status::Status;
 
 const BOOT: &str = include_str!("../../tests/fixtures/status/boot.json");
@@ -133,6 +134,68 @@ fn config_check_tells_what_a_boot_would_tell() {
         complaint(&error),
         json!({"result": "config", "exit": 78, "error": message})
     );
+}
+
+#[test]
+fn enroll_says_whose_each_secret_is_and_asks_only_where_there_is_something_to_ask_for() {
+    let scratch = Scratch::new("enroll");
+    let mut status = Status::parse(BOOT).unwrap();
+    status.volumes[0].own_secret = true;
+    status.volumes[0].enroll = Some(Enroll::Auto);
+    let mut served = status.volumes[1].clone();
+    served.name = "served".into();
+    served.source = Source::Service;
+    let mut enrolled = status.volumes[0].clone();
+    (enrolled.name, enrolled.enrolled, enrolled.enroll) = ("enrolled".into(), true, None);
+    let mut other = status.volumes[1].clone();
+    (other.name, other.enroll) = ("other".into(), Some(Enroll::Asked));
+    status.volumes.extend([served, enrolled, other]);
+    status.write(&scratch.0).unwrap();
+    let answer = at(&scratch.0, &["enroll"]);
+    let rows: Vec<Vec<&str>> = answer
+        .text
+        .lines()
+        .skip(1)
+        .map(|line| line.split_whitespace().take(4).collect())
+        .collect();
+    assert_eq!(
+        rows,
+        [
+            ["state", "generate", "own", "service,"],
+            ["system", "tpm", "unknown", "-"],
+            ["served", "service", "service", "-"],
+            ["enrolled", "generate", "service", "-"],
+            ["other", "tpm", "unknown", "service,"],
+        ]
+    );
+    assert_eq!(answer.json["volumes"][0]["enroll"], "auto");
+    for (volume, expected) in [
+        (
+            "served",
+            "the secret of volume served is the key service's already",
+        ),
+        (
+            "enrolled",
+            "the secret of volume enrolled is the key service's already",
+        ),
+        (
+            "system",
+            "the configuration does not name \"service\" before \"tpm\" among the sources of volume system: \
+             the service would not be asked; change it in the image",
+        ),
+        (
+            "absent",
+            "enroll: this boot opened no volume absent; try nightlatchctl --help",
+        ),
+        // There is no anchor here to write the request to.
+        (
+            "state",
+            "there is none: this boot opened no volume that has an anchor",
+        ),
+    ] {
+        let error = run(&scratch.0, &["enroll", volume]).err().unwrap();
+        assert!(error.to_string().ends_with(expected), "{error}");
+    }
 }
 
 #[test]

@@ -55,10 +55,7 @@ pub fn permit(entry: Option<&Entry>, seen: Seen) -> Result<()> {
             "rule F23: an interrupted first boot of volume {uuid} that the TPM does not remember: \
              the disk is of another machine, or the TPM was cleared; if nobody needs the disk, blank it"
         ))),
-        (Seen::Volume, None) => Err(Error::refused(
-            "the TPM does not remember this volume: the disk is of another machine, or the TPM's memory was cleared since; \
-             attach the right disk, or restore the data into a new volume",
-        )),
+        (Seen::Volume, None) => Err(forgotten()),
     }
 }
 
@@ -119,6 +116,23 @@ pub fn recorded(
          the current disk",
         record.epoch
     )))
+}
+
+/// Whether a volume that the TPM does not remember is this node's by what the key service remembers, which gave its key.
+pub fn recollected(record: Option<&VolumeRecord>, proven: &Proven) -> Result<()> {
+    match record {
+        Some(record) if record.key_id.is_some() => {
+            recorded(record, &proven.key_id, Some(proven.epoch), None)
+        }
+        Some(_) | None => Err(forgotten()),
+    }
+}
+
+fn forgotten() -> Error {
+    Error::refused(
+        "the TPM does not remember this volume: the disk is of another machine, or the TPM's memory was cleared since; \
+         attach the right disk, or restore the data into a new volume",
+    )
 }
 
 /// The first half of a volume-key id, enough to tell two apart.

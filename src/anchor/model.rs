@@ -120,6 +120,7 @@ fn entry(uuid: u8, key: u8, state: State, level: Level) -> Entry {
         level,
         acceptance: None,
         checkpoint: None,
+        enroll: false,
     }
 }
 
@@ -244,7 +245,7 @@ impl Node {
         let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
         let (epoch, count) = self.count(level);
         let slot = Slot::Header { uuid, key, epoch };
-        // Never first the only copy that is good: `Candidate::copies` in src/header/copies.rs has the same order.
+        // Never first the only copy that is good: `Candidate::steps` in src/header/copies.rs has the same order.
         let mut renew = [Write::Secondary(slot), Write::Primary(slot)];
         if !Self::is_proven(self.disk.primary, &proven) {
             renew.reverse();

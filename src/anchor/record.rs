@@ -20,7 +20,8 @@
 //! | 88 | 16 | that file system's id |
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
-//! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
+//! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk, 3 the volume by the key service's record |
+//! | 115 | 1 | 1 if the volume is to be given the key service's key, else 0 |
 
 use std::ops::Range;
 
@@ -59,10 +60,12 @@ pub struct Entry {
     pub state: State,
     /// The level in force when it was last opened.
     pub level: Level,
-    /// What the operator has allowed until a boot has succeeded.
+    /// What is allowed until a boot has succeeded.
     pub acceptance: Option<Accepted>,
     /// The last checkpoint of its file system.
     pub checkpoint: Option<Checkpoint>,
+    /// Whether the operator asked for it to be given the key service's key.
+    pub enroll: bool,
 }
 
 /// How far the making of a volume has come.
@@ -74,13 +77,15 @@ pub enum State {
     Ready,
 }
 
-/// What the operator can allow.
+/// What is allowed although the TPM remembers something else.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// An older state of this very volume.
     Rollback,
     /// A blank disk in its place.
     New,
+    /// The volume itself, which the TPM had forgotten, on the word of the key service.
+    ServiceRecord,
 }
 
 impl Accepted {
@@ -90,6 +95,7 @@ impl Accepted {
         match self {
             Self::Rollback => "rollback",
             Self::New => "new",
+            Self::ServiceRecord => "service-record",
         }
     }
 }
@@ -209,7 +215,7 @@ impl Entry {
             State::Provisioning => 1,
             State::Ready => 2,
         };
-        let numbers = [state, level_number(self.level), kind];
+        let numbers = [state, level_number(self.level), kind, self.enroll.into()];
         let reserved = [0; 8];
         let parts: [&[u8]; 7] = [
             &name,
@@ -234,7 +240,7 @@ impl Entry {
             Some(u64::from_be_bytes(bytes))
         };
         let name = bytes.get(..NAME_LEN)?.split(|byte| *byte == 0).next()?;
-        let [state, level, kind] = *bytes.get(112..)?.first_chunk()?;
+        let [state, level, kind, enroll] = *bytes.get(112..)?.first_chunk()?;
         let checkpoint = Checkpoint {
             fsid: bytes.get(88..104)?.try_into().ok()?,
             generation: number(80..88)?,
@@ -256,6 +262,8 @@ impl Entry {
                 _ => Some(Accepted::from_number(kind)?),
             },
             checkpoint: (checkpoint.generation != 0).then_some(checkpoint),
+            // Any other number is refused below: it would not be written back.
+            enroll: enroll == 1,
         };
         (entry.encode() == *bytes).then_some(entry)
     }
@@ -266,11 +274,12 @@ impl Accepted {
         match self {
             Self::Rollback => 1,
             Self::New => 2,
+            Self::ServiceRecord => 3,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Rollback, Self::New]
+        [Self::Rollback, Self::New, Self::ServiceRecord]
             .into_iter()
             .find(|kind| kind.number() == number)
     }
@@ -298,6 +307,7 @@ mod tests {
             level: Level::Epoch,
             acceptance: None,
             checkpoint: None,
+            enroll: false,
         }
     }
 
@@ -317,6 +327,7 @@ mod tests {
             generation: 12,
         });
         third.state = State::Provisioning;
+        third.enroll = true;
         third.level = Level::Checkpoint;
         record.set(third).unwrap();
         record

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The anchor in a real (software) TPM, across resets and in the hands of the running system.
 
+mod service;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
@@ -335,52 +337,4 @@ fn with_every_level_off_the_tpm_is_not_asked() {
     let config = node.config("off");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
     assert!(Anchor::read(&config, &mut tpm).unwrap().is_none());
-}
-
-#[test]
-fn what_a_key_service_remembers_is_compared_too() {
-    let record = |key_id: Option<u8>, epoch| VolumeRecord {
-        key_id: key_id.map(|byte| hex::encode([byte; 32])),
-        epoch,
-    };
-    let judge = |record: &VolumeRecord, epoch| judge::recorded(record, &[7; 32], epoch, None);
-    for (record, epoch) in [
-        (record(None, 0), Some(0)),
-        (record(Some(7), 5), Some(5)),
-        (record(Some(7), 5), Some(6)),
-        (record(Some(7), 0), None),
-    ] {
-        judge(&record, epoch).unwrap();
-    }
-    let error = judge(&record(Some(8), 5), Some(5)).unwrap_err();
-    assert_eq!(error.exit(), Exit::Refused);
-    assert!(
-        error
-            .to_string()
-            .starts_with("rule D15: this is a volume with key 0707"),
-        "{error}"
-    );
-    // A header without an epoch is older than any that has one.
-    let error = judge(&record(Some(7), 5), None).unwrap_err();
-    assert_eq!(error.exit(), Exit::Refused);
-    assert!(
-        error
-            .to_string()
-            .starts_with("rule G26: the header has no epoch, and the key service remembers 5"),
-        "{error}"
-    );
-    let error = judge(&record(Some(7), 5), Some(4)).unwrap_err();
-    assert_eq!(error.exit(), Exit::Refused);
-    assert!(
-        error
-            .to_string()
-            .starts_with("rule G26: the header is of epoch 4, and the key service remembers 5"),
-        "{error}"
-    );
-    // What the operator accepted for this boot is about the epoch, and only about going back.
-    let accepting = |key_id, kind| {
-        judge::recorded(&record(Some(key_id), 5), &[7; 32], Some(4), Some(kind)).is_ok()
-    };
-    assert!(accepting(7, Accepted::Rollback));
-    assert!(!accepting(7, Accepted::New) && !accepting(8, Accepted::Rollback));
 }

@@ -4,8 +4,12 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use log::info;
+
 use super::at_once;
 use super::chip::{Chip, lock};
+use super::enroll::is_enrolled;
+use crate::anchor::Anchor;
 use crate::anchor::record::{Accepted, Checkpoint};
 use crate::checkpoint::Held;
 use crate::config::{Config, Level, Volume};
@@ -40,7 +44,7 @@ pub(super) fn hold<'a>(
 }
 
 /// Gives every volume that existed a header of the next epoch, and only then counts this boot: until then headers of both
-/// epochs are good.
+/// epochs are good. Volumes whose epoch is not counted get one where there is more to it: another secret, or a repair.
 pub(super) fn count<'a>(
     chip: &Mutex<Chip>,
     opened: Vec<(&'a Volume, Opened)>,
@@ -48,18 +52,27 @@ pub(super) fn count<'a>(
 ) -> Result<Vec<(&'a Volume, Opened)>> {
     let mut chip = lock(chip)?;
     let Chip { tpm, anchor, .. } = &mut *chip;
-    let Some(anchor) = anchor else {
-        return Ok(opened);
-    };
-    let epoch = anchor.next_epoch()?;
+    let next = anchor.as_ref().map(Anchor::next_epoch).transpose()?;
     let renewed = at_once(opened, |volume, mut opened| {
-        if opened.keyed().how == How::Unlocked && volume.level() >= Level::Epoch {
+        let keyed = opened.keyed();
+        let counted = next.filter(|_| volume.level() >= Level::Epoch);
+        let same = keyed.epoch.filter(|_| keyed.is_to_be_rewritten());
+        if let (How::Unlocked, Some(epoch)) = (keyed.how, counted.or(same)) {
             opened.renew(epoch)?;
+        }
+        if opened.keyed().enrolled {
+            info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");
         }
         Ok(opened)
     })?;
+    let Some(anchor) = anchor else {
+        return Ok(renewed);
+    };
     anchor.advance(tpm)?;
     record.epoch(anchor.counter());
+    for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
+        anchor.enrolled(volume);
+    }
     Ok(renewed)
 }
 

@@ -121,9 +121,12 @@ impl Sources<'_> {
             bank: self.config.tpm.bank.into(),
         };
         let chip = self.chip;
-        lock(chip)?
-            .permit(volume, &found)
-            .doing("comparing with the anchor")?;
+        let unknown = self.is_for_the_service(volume, &found)?;
+        if !unknown {
+            lock(chip)?
+                .permit(volume, &found)
+                .doing("comparing with the anchor")?;
+        }
         match found {
             Found::New(new) => {
                 let first = self.first_secret(volume, new.uuid())?;
@@ -141,7 +144,13 @@ impl Sources<'_> {
                     unseal: Box::new(|sealed| lock(chip)?.tpm.unseal(sealed, policy)),
                     ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
                 };
-                let keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
+                let mut keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
+                if unknown {
+                    return self
+                        .recollect(volume, &mut keyed)
+                        .doing("comparing with the key service's record")
+                        .map(|()| keyed);
+                }
                 let accepted = {
                     let mut chip = lock(chip)?;
                     chip.verify(volume, &keyed)
@@ -151,6 +160,7 @@ impl Sources<'_> {
                 self.desk
                     .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;
+                self.enroll(volume, &mut keyed).doing("enrolling")?;
                 Ok(keyed)
             }
         }

@@ -105,6 +105,23 @@ impl Desk {
         Ok(Secret::new(volume.key.expose().to_vec()))
     }
 
+    /// The secret of the volume with this UUID, if the service was asked in this boot and gave it.
+    pub(super) fn given(&self, uuid: &str) -> Result<Option<Secret>> {
+        let talk = self.talk()?;
+        let given = talk.as_ref().and_then(|talk| talk.given());
+        let volume = given.and_then(|given| given.volume(uuid).ok());
+        Ok(volume.map(|volume| Secret::new(volume.key.expose().to_vec())))
+    }
+
+    /// What the service remembers of the volume with this UUID, if it was asked in this boot.
+    pub(super) fn record(&self, uuid: &str) -> Result<Option<VolumeRecord>> {
+        let talk = self.talk()?;
+        Ok(talk
+            .as_ref()
+            .and_then(|talk| talk.remembered(uuid))
+            .cloned())
+    }
+
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
     /// `accepted` on this node holds here as well; the service itself has to be told apart.
     pub(super) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Doing, Error, Result};
 
@@ -36,6 +36,9 @@ pub struct Service {
     /// A file in the initrd with the certificate, in DER, of the TPM's endorsement key. Without it the one in the TPM is
     /// sent, where there is one.
     pub ek_certificate: Option<FilePath>,
+    /// On whose word a volume whose secret the node made itself is given the service's key.
+    #[serde(default)]
+    pub enroll: Enroll,
 }
 
 fn default_deadline_s() -> u32 {
@@ -80,6 +83,17 @@ pub enum ServiceProtocol {
     Nightlatch,
     /// Trustee's alone, with the RSA key that its verifier asks for.
     Trustee,
+}
+
+/// On whose word a volume is given the service's key, where it has another secret.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Enroll {
+    /// The configuration's, which says that the service comes first.
+    #[default]
+    Auto,
+    /// The operator's, by `nightlatchctl enroll`.
+    Asked,
 }
 
 /// The address of a key service: `https://HOST[:PORT][/PATH]`.

@@ -4,9 +4,10 @@
 //! A renewal writes one copy after the other, so an interruption leaves two that differ, or one that is damaged. In a
 //! profile with a MAC each copy that is valid by itself is a candidate: the MAC decides. Without one the copies must agree.
 
+use std::ops::Range;
+
 use super::binary::{self, COPY_LEN, Side};
 use super::broken::broken;
-use super::reader::first_nonzero;
 use super::{Area, Checked, Expect, Header};
 use crate::config::Profile;
 use crate::error::{Error, Result};
@@ -29,8 +30,23 @@ pub struct Candidate {
     pub seqid: u64,
     /// The copy on the disk it was read from; `None` where both agree.
     pub(super) from: Option<Side>,
-    /// The header area up to the end of the last keyslot.
+    /// The header area up to the end of the last keyslot. Where no keyslot is there are zeros, whatever the disk has.
     pub(super) bytes: Vec<u8>,
+    /// Whether its keyslots are on the disk.
+    pub(super) has_keyslots: bool,
+    /// Whether the disk has something in the place of the other pair of keyslots.
+    pub(super) leftover: bool,
+}
+
+/// A step of writing a header.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Step<'a> {
+    /// These bytes go to this offset.
+    Write(u64, &'a [u8]),
+    /// These bytes must come back from this offset, from the disk itself.
+    Verify(u64, &'a [u8]),
+    /// Zeros go to this part of the header area.
+    Clear(Range<usize>),
 }
 
 impl Area {
@@ -52,10 +68,10 @@ impl Area {
 
     fn copy(&self, side: Side) -> Result<Header> {
         let mut header = Header::parse_copy(self.bytes(), side)?;
-        header.stray = header.unused().into_iter().find_map(|range| {
-            let start = range.start;
-            first_nonzero(self.part(range))?.checked_add(start)
-        });
+        header.stray = header.find_stray(self);
+        header.leftover = header
+            .pair()
+            .is_some_and(|pair| self.has_material_of(pair.other()));
         Ok(header)
     }
 }
@@ -130,11 +146,20 @@ impl Candidate {
         if let Some(side) = from {
             binary::mirror(&mut bytes, side)?;
         }
+        // What is left of another pair is not this header's, and its MAC does not cover it.
+        if let Some(pair) = checked.pair {
+            let end = bytes.len();
+            let idle = pair.other().area();
+            let idle = idle.start.min(end)..idle.end.min(end);
+            bytes.get_mut(idle).unwrap_or_default().fill(0);
+        }
         Ok(Self {
+            leftover: header.leftover && checked.pair.is_some(),
             checked,
             seqid: header.seqid,
             from,
             bytes,
+            has_keyslots: true,
         })
     }
 
@@ -149,28 +174,67 @@ impl Candidate {
         Area::starting_with(self.bytes.clone())
     }
 
-    /// Whether the copies on the disk were not the same.
+    /// Whether the disk has more than this header: a copy that says something else, or what is left of other keyslots. The
+    /// next renewal puts that right.
     #[must_use]
     pub fn needs_repair(&self) -> bool {
-        self.from.is_some()
+        self.from.is_some() || self.leftover
     }
 
-    /// Both copies and their offsets, in the order in which they are to be written, each durably before the next.
-    ///
-    /// Never first the one that this header was read from: it may be the only good one.
+    /// Whether the place of the other pair of keyslots is not clear: a change of the volume's secret was interrupted.
     #[must_use]
-    pub fn copies(&self) -> [(u64, &[u8]); 2] {
+    pub fn has_leftover(&self) -> bool {
+        self.leftover
+    }
+
+    /// The same header when its steps have been taken.
+    #[must_use]
+    pub fn written(self) -> Self {
+        Self {
+            from: None,
+            has_keyslots: true,
+            leftover: false,
+            ..self
+        }
+    }
+
+    /// What makes this header the one on the disk, step by step, each durable before the next.
+    ///
+    /// Keyslots the disk does not have yet come first, and are in nobody's way: the header that is there says nothing of
+    /// their place. Then come the copies, never first the one that this header was read from, which may be the only good
+    /// one. The other pair's keyslots go when both copies are there, and nothing says anything of them any more.
+    #[must_use]
+    pub fn steps(&self) -> Vec<Step<'_>> {
+        let part = |range: Range<usize>| {
+            let bytes = self.bytes.get(range.clone()).unwrap_or_default();
+            (range.start as u64, bytes)
+        };
+        let pair = self.checked.pair;
+        let new = pair.filter(|_| !self.has_keyslots);
+        let keyslots = new.map(|pair| {
+            let area = pair.area();
+            part(area.start..area.end.min(self.bytes.len()))
+        });
         let order = match self.from {
             Some(Side::Secondary) => [Side::Primary, Side::Secondary],
             Some(Side::Primary) | None => [Side::Secondary, Side::Primary],
         };
-        order.map(|side| {
-            let copy = self.bytes.get(side.offset()..).unwrap_or_default();
-            (
-                side.offset() as u64,
-                copy.get(..COPY_LEN).unwrap_or_default(),
-            )
-        })
+        let copies = order.map(|side| {
+            let start = side.offset();
+            part(start..start.saturating_add(COPY_LEN))
+        });
+        let write = |(at, bytes)| Step::Write(at, bytes);
+        let verify = |(at, bytes)| Step::Verify(at, bytes);
+        let mut steps = Vec::new();
+        steps.extend(keyslots.map(write));
+        steps.extend(keyslots.map(verify));
+        steps.extend(copies.map(write));
+        if keyslots.is_some() {
+            steps.extend(copies.map(verify));
+        }
+        let old = pair.filter(|_| self.leftover || keyslots.is_some());
+        steps.extend(old.map(|pair| Step::Clear(pair.other().area())));
+        steps
     }
 }
 

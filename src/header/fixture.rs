@@ -84,6 +84,22 @@ impl Fixture {
         }
     }
 
+    /// The same after its secret was changed once.
+    pub(crate) fn rekeyed() -> Self {
+        Self::ours()
+            .with(r#"{"keyslots":{"0":{"#, r#"{"keyslots":{"2":{"#)
+            .with(r#""1":{"type":"luks2""#, r#""3":{"type":"luks2""#)
+            .with(r#""32768""#, r#""802816""#)
+            .with(r#""417792""#, r#""1187840""#)
+            .with(r#""keyslots":["1"]"#, r#""keyslots":["3"]"#)
+            .with(r#""keyslots":["0","1"]"#, r#""keyslots":["2","3"]"#)
+    }
+
+    /// The same with a secret that the node made itself.
+    pub(super) fn with_own_secret(&self) -> Self {
+        self.with(r#""epoch":"7""#, r#""own-secret":true,"epoch":"7""#)
+    }
+
     /// The same with a piece of its metadata replaced.
     pub(crate) fn with(&self, from: &str, to: &str) -> Self {
         assert!(self.json.contains(from), "{from} is not in the metadata");
@@ -112,9 +128,15 @@ impl Fixture {
         }
         seal(&mut area);
         // Key material, so that the keyslots are not the zeros around them.
-        area[32768..32768 + 384_000].fill(0xa5);
-        if self.json.contains(r#""offset":"417792""#) {
-            area[417_792..417_792 + 384_000].fill(0x5a);
+        for (at, byte) in [
+            (32_768, 0xa5),
+            (417_792, 0x5a),
+            (802_816, 0x66),
+            (1_187_840, 0x99),
+        ] {
+            if self.json.contains(&format!(r#""offset":"{at}""#)) {
+                area[at..at + 384_000].fill(byte);
+            }
         }
         area
     }

@@ -5,9 +5,8 @@ use std::ops::RangeInclusive;
 
 use super::broken::{broken, equal, one_of, unexpected, within};
 use super::metadata::{Keyslot, KeyslotKdf};
-use super::template::{
-    ENCRYPTION, ENCRYPTION_KEY_LEN, HASHES, MIN_ITERATIONS, TPM_KEYSLOT, VOLUME_KEY_LEN,
-};
+use super::pair::SlotPair;
+use super::template::{ENCRYPTION, ENCRYPTION_KEY_LEN, HASHES, MIN_ITERATIONS, VOLUME_KEY_LEN};
 use super::{AREA_LEN, Header, KEYSLOTS_OFFSET, constellation};
 use crate::config::Profile;
 use crate::error::Result;
@@ -22,13 +21,13 @@ pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {
     let slots = &header.metadata.keyslots;
     let ids: Vec<u8> = slots.keys().copied().collect();
     let allowed = match profile {
-        Profile::Nightlatch1 => matches!(ids.as_slice(), [0] | [0, TPM_KEYSLOT]),
+        Profile::Nightlatch1 => SlotPair::of(&ids).is_some(),
         Profile::Luks2Strict => (1..=8).contains(&ids.len()),
         Profile::Constellation => ids == [0],
     };
     if !allowed {
         let expected = match profile {
-            Profile::Nightlatch1 => "[0] or [0, 1]",
+            Profile::Nightlatch1 => "[0], [0, 1], [2] or [2, 3]",
             Profile::Luks2Strict => "1 to 8 keyslots",
             Profile::Constellation => "[0]",
         };
@@ -37,7 +36,7 @@ pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {
     for (id, slot) in slots {
         check_slot(*id, slot)?;
         match (profile, *id) {
-            (Profile::Nightlatch1, 0) => check_kdf(*id, slot, &OUR_COST)?,
+            (Profile::Nightlatch1, 0 | 2) => check_kdf(*id, slot, &OUR_COST)?,
             (Profile::Nightlatch1, _) => check_kdf(*id, slot, &TPM_COST)?,
             (Profile::Luks2Strict, _) => check_kdf(*id, slot, &STRICT_COST)?,
             (Profile::Constellation, _) => constellation::check_keyslot(slot)?,
@@ -70,13 +69,27 @@ fn check_areas(header: &Header, profile: Profile) -> Result<()> {
             ),
         ));
     }
-    match (profile, header.stray) {
-        (Profile::Nightlatch1, Some(at)) => Err(broken(
+    match profile {
+        Profile::Nightlatch1 => check_places(header),
+        Profile::Luks2Strict | Profile::Constellation => Ok(()),
+    }
+}
+
+/// Each keyslot of ours is in its place, and outside of the places of the two pairs there is nothing. In that of the pair
+/// which is not used there may be something: what is left of a secret that was replaced, or a new one whose header never
+/// came. Nobody reads it.
+fn check_places(header: &Header) -> Result<()> {
+    for (id, slot) in &header.metadata.keyslots {
+        let path = format!("keyslots.{id}.area.offset");
+        equal("C11", path, slot.area_offset, SlotPair::offset_of(*id))?;
+    }
+    match header.stray {
+        Some(at) => Err(broken(
             "C11",
             "keyslots area",
             format_args!("expected zeros outside the keyslots, found something at byte {at}"),
         )),
-        (Profile::Nightlatch1, None) | (Profile::Luks2Strict | Profile::Constellation, _) => Ok(()),
+        None => Ok(()),
     }
 }
 

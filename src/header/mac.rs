@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, JSON_LEN};
 use super::broken::broken;
-use super::{Area, Candidate, Expect, KEYSLOTS_OFFSET, NightlatchToken, used};
+use super::{Area, Candidate, Expect, KEYSLOTS_OFFSET, NightlatchToken, SlotPair, used};
 use crate::config::Profile;
 use crate::error::{Doing, Error, Result};
 use crate::key::{Secret, header_mac_key, volume_key_id};
@@ -61,6 +61,39 @@ impl Candidate {
             .doing("signing the header")
     }
 
+    /// The header that libcryptsetup made of this one in `area` by filling the other pair of keyslots and emptying this one,
+    /// for a secret that is not the node's own. Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
+    pub fn rekeyed(&self, area: &Area) -> Result<Self> {
+        let good = area
+            .copies()?
+            .check(area, Profile::Nightlatch1, &Expect::default())?;
+        let [next] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
+            Error::failure(format_args!("{} headers where one was made", good.len()))
+        })?;
+        let mine = self.token()?.clone();
+        let mine = NightlatchToken {
+            own_secret: false,
+            ..mine
+        };
+        let same = next.from.is_none()
+            && next.checked.uuid == self.checked.uuid
+            && next.checked.nightlatch == Some(mine)
+            && next.checked.tpm.is_some() == self.checked.tpm.is_some()
+            && next.checked.pair == self.checked.pair.map(SlotPair::other)
+            && next.seqid > self.seqid;
+        if !same {
+            return Err(Error::failure(
+                "re-keying changed more of the header than its keyslots",
+            ));
+        }
+        Ok(Self {
+            from: self.from,
+            has_keyslots: false,
+            leftover: true,
+            ..next
+        })
+    }
+
     fn rewritten(&self, epoch: u64, seqid: u64, volume_key: &Secret) -> Result<Self> {
         let mut next = self.clone();
         let (before, after) = around(self.json(), EPOCH_KEY)?;
@@ -75,13 +108,25 @@ impl Candidate {
 
     /// What was written goes through the same checks as what is read.
     fn reread(self) -> Result<Self> {
-        let (from, area) = (self.from, Area::starting_with(self.bytes)?);
+        let Self {
+            from,
+            has_keyslots,
+            leftover,
+            bytes,
+            ..
+        } = self;
+        let area = Area::starting_with(bytes)?;
         let copies = area.copies()?;
         let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
         let [good] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
             Error::failure(format_args!("{} headers where one was written", good.len()))
         })?;
-        Ok(Self { from, ..good })
+        Ok(Self {
+            from,
+            has_keyslots,
+            leftover,
+            ..good
+        })
     }
 
     fn token(&self) -> Result<&NightlatchToken> {

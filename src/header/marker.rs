@@ -9,9 +9,9 @@ use sha2::{Digest, Sha256};
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, PRIMARY_MAGIC, SECONDARY_MAGIC, Start};
 use super::broken::broken;
-use super::keyslots::KEYSLOT_AREA_LEN;
+use super::pair::SlotPair;
 use super::reader::{Reader, is_zero, text};
-use super::{KEYSLOTS_OFFSET, role, uuid};
+use super::{role, uuid};
 use crate::config::Role;
 use crate::error::{Error, Result};
 
@@ -26,9 +26,8 @@ const SUMMED_LEN: usize = 480;
 /// The role word and zeros up to the checksum.
 const ROLE_LEN: usize = SUMMED_LEN - MAGIC.len() - UUID_LEN;
 
-/// Where the keyslots area of a finished header is unused: behind the volume secret's keyslot and the TPM's.
-#[expect(clippy::cast_possible_truncation, reason = "a constant of 385,024")]
-const UNUSED_OFFSET: usize = KEYSLOTS_OFFSET + 2 * (KEYSLOT_AREA_LEN as usize);
+/// Where the keyslots area of a new volume is unused: behind the volume secret's keyslot and the TPM's.
+const UNUSED_OFFSET: usize = SlotPair::First.area().end;
 
 /// Length in bytes of the block a marker is in.
 pub const MARKER_LEN: usize = 4096;

@@ -7,6 +7,7 @@ use super::binary::JSON_LEN;
 use super::broken::{broken, equal, one_of, unexpected, within};
 use super::keyslots;
 use super::metadata::{Digest, Integrity};
+use super::pair::SlotPair;
 use super::token::{NightlatchToken, Token, Tpm2Token};
 use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN, constellation};
 use crate::config::{Profile, Role, VolumeName};
@@ -27,8 +28,6 @@ const SECTOR_LEN: u64 = 4096;
 pub(super) const MIN_ITERATIONS: u64 = 1000;
 /// Hashes of digests and splitters. libcryptsetup takes the one set for PBKDF2 for these too, sha256 where none is.
 pub(super) const HASHES: &[&str] = &["sha256", "sha512"];
-/// The keyslot of the TPM's secret in profile `nightlatch-1`.
-pub const TPM_KEYSLOT: u8 = 1;
 
 /// What the caller knows about the volume.
 #[derive(Clone, Debug, Default)]
@@ -50,12 +49,22 @@ pub struct Checked {
     pub uuid: String,
     /// Every keyslot. None but these may be tried.
     pub keyslots: Vec<u8>,
+    /// Which pair of keyslots is used. Always there in profile `nightlatch-1`.
+    pub pair: Option<SlotPair>,
     /// The token of the secret sealed to the TPM.
     pub tpm: Option<Tpm2Token>,
     /// Our own token. Always there in profile `nightlatch-1`.
     pub nightlatch: Option<NightlatchToken>,
     /// What the token of profile `constellation` says. Nothing follows from it: anybody could have written it.
     pub initialized: Option<bool>,
+}
+
+impl Checked {
+    /// The keyslot of the volume's secret.
+    #[must_use]
+    pub fn secret_keyslot(&self) -> u8 {
+        self.pair.unwrap_or(SlotPair::First).secret()
+    }
 }
 
 impl Header {
@@ -77,6 +86,10 @@ impl Header {
             profile,
             uuid: self.uuid.clone(),
             keyslots: self.metadata.keyslots.keys().copied().collect(),
+            pair: match profile {
+                Profile::Nightlatch1 => self.pair(),
+                Profile::Luks2Strict | Profile::Constellation => None,
+            },
             tpm,
             nightlatch,
             initialized,
@@ -228,12 +241,8 @@ impl Header {
                 nightlatch
                     .as_ref()
                     .ok_or_else(|| broken("C13", "tokens", there))?;
-                let slot = self
-                    .metadata
-                    .keyslots
-                    .keys()
-                    .copied()
-                    .find(|id| *id == TPM_KEYSLOT);
+                let slot = self.pair().map(SlotPair::tpm);
+                let slot = slot.filter(|id| self.metadata.keyslots.contains_key(id));
                 let sealed = tpm.as_ref().map(|token| token.keyslot);
                 equal("C13", "keyslot of token \"systemd-tpm2\"", sealed, slot)?;
             }

@@ -50,6 +50,8 @@ pub struct NightlatchToken {
     pub key_id: [u8; 32],
     /// What the TPM said when the volume was made.
     pub evidence: Option<Evidence>,
+    /// Whether the node made the volume's secret itself.
+    pub own_secret: bool,
     /// The MAC over the header; zeros until it is known.
     pub mac: [u8; 32],
 }
@@ -66,6 +68,9 @@ pub struct Evidence {
     /// The `TPMT_SIGNATURE`.
     pub signature: Vec<u8>,
 }
+
+/// The key of a fact that is there where it is true.
+const OWN_SECRET: &str = "own-secret";
 
 /// Longest part of an evidence in bytes: RSA keys of 4096 bits and quotes over every PCR need less.
 const MAX_EVIDENCE_LEN: usize = 1024;
@@ -170,6 +175,9 @@ impl NightlatchToken {
             });
             token.insert("evidence".into(), evidence);
         }
+        if let (true, Some(token)) = (self.own_secret, token.as_object_mut()) {
+            token.insert(OWN_SECRET.into(), true.into());
+        }
         token
     }
 
@@ -189,6 +197,11 @@ impl NightlatchToken {
                 .take_if_there("evidence")
                 .map(Evidence::parse)
                 .transpose()?,
+            own_secret: match fields.take_if_there(OWN_SECRET) {
+                // There or not: "false" would be a second spelling of that.
+                Some(field) if !field.boolean()? => return Err(field.expected("true")),
+                found => found.is_some(),
+            },
             mac: fields.take("mac")?.base64_array()?,
         })
     }

@@ -7,7 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::{Flock, FlockArg, OFlag, PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 use nix::sys::stat::{major, minor};
 
@@ -77,6 +77,27 @@ impl Device {
             .ok_or_else(|| Error::failure("the device is not open for writing"))?;
         writer.write_all_at(bytes, offset)?;
         Ok(writer.sync_all()?)
+    }
+
+    /// What was written must come back, from the disk and not from the kernel's memory of it.
+    pub fn require_written(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let signed = |number: u64| i64::try_from(number).map_err(Error::failure);
+        posix_fadvise(
+            &self.file,
+            signed(offset)?,
+            signed(bytes.len() as u64)?,
+            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
+        )
+        .doing("dropping what is cached")?;
+        let mut back = vec![0; bytes.len()];
+        self.file.read_exact_at(&mut back, offset)?;
+        if back == bytes {
+            Ok(())
+        } else {
+            Err(Error::refused(
+                "the disk does not give back what was written to it",
+            ))
+        }
     }
 
     /// The device node behind all links.

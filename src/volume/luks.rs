@@ -29,6 +29,9 @@ use crate::key::{Secret, fill_random};
 /// Length in bytes of a volume key: 64 for AES-256-XTS, 32 for HMAC-SHA256.
 pub(super) const VOLUME_KEY_LEN: usize = 96;
 
+/// Most tokens a header has (`LUKS2_TOKENS_MAX`).
+const TOKENS_MAX: u32 = 32;
+
 const PAGE_LEN: usize = 4096;
 const ZEROS: &[u8] = &[0; PAGE_LEN];
 
@@ -39,6 +42,14 @@ pub(super) struct HeaderFile(File);
 impl HeaderFile {
     /// A private copy of `area` that nothing can change any more, libcryptsetup included.
     pub(super) fn sealed(area: &[u8]) -> Result<Self> {
+        let file = Self::draft(area)?;
+        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
+        fcntl(&file.0, FcntlArg::F_ADD_SEALS(seals)).doing("sealing the header copy")?;
+        Ok(file)
+    }
+
+    /// A private copy of `area` for libcryptsetup to change.
+    pub(super) fn draft(area: &[u8]) -> Result<Self> {
         let file = Self::blank()?;
         for (index, page) in area.chunks(PAGE_LEN).enumerate() {
             // Pages of zeros stay holes: most of the area is empty, and memory is scarce in an initrd.
@@ -47,8 +58,6 @@ impl HeaderFile {
                 file.0.write_all_at(page, offset)?;
             }
         }
-        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
-        fcntl(&file.0, FcntlArg::F_ADD_SEALS(seals)).doing("sealing the header copy")?;
         Ok(file)
     }
 
@@ -195,6 +204,29 @@ impl Luks {
             .json_set(TokenInput::AddToken(json))
             .doing("adding a token")?;
         Ok(())
+    }
+
+    /// Takes the token of type `kind` out and puts this one in its place.
+    pub(super) fn replace_token(&mut self, kind: &str, json: &serde_json::Value) -> Result<()> {
+        let id = (0..TOKENS_MAX)
+            .find(|id| {
+                let token = self.0.token_handle().json_get(*id);
+                token.is_ok_and(|token| token.get("type").is_some_and(|it| it == kind))
+            })
+            .ok_or_else(|| Error::failure(format_args!("there is no token {kind}")))?;
+        self.0
+            .token_handle()
+            .json_set(TokenInput::ReplaceToken(id, json))
+            .doing("replacing a token")?;
+        Ok(())
+    }
+
+    /// Empties keyslot `slot`.
+    pub(super) fn destroy_keyslot(&mut self, slot: u8) -> Result<()> {
+        self.0
+            .keyslot_handle()
+            .destroy(slot.into())
+            .doing(format_args!("emptying keyslot {slot}"))
     }
 
     /// The volume key from keyslot `slot`, without activating anything. A passphrase that does not open it is refused.

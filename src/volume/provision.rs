@@ -21,14 +21,14 @@ use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
     Area, Candidate, Evidence, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken,
-    TPM_KEYSLOT, Tpm2Token,
+    SlotPair, Tpm2Token,
 };
 use crate::key::{KEY_LEN, Secret, fill_random, volume_key_id};
 use crate::logging;
 use crate::tpm::{Quote, Sealed};
 
-/// The keyslot of the volume secret itself.
-pub(super) const SECRET_KEYSLOT: u8 = 0;
+/// The keyslots of a new volume.
+const PAIR: SlotPair = SlotPair::First;
 
 /// Where a new file system is mounted for a moment.
 const SCRATCH: &str = "/run/nightlatch/new";
@@ -139,25 +139,33 @@ impl New {
         } else {
             None
         };
-        let token = sealed.map(|sealed| token(sealed, policy));
-        let keyed = self.format(volume, first.secret, token, witness)?;
-        Ok(Keyed {
-            source: first.source,
-            ..keyed
-        })
+        let token = sealed.map(|sealed| token(sealed, policy, PAIR.tpm()));
+        self.make(volume, first, token, witness)
     }
 
     /// Formats a header in memory for a secret the caller has.
     pub fn format(
-        mut self,
+        self,
         volume: &config::Volume,
         secret: Secret,
         tpm: Option<Tpm2Token>,
         witness: Witness<'_>,
     ) -> Result<Keyed> {
+        let source = Source::Generate;
+        self.make(volume, First { secret, source }, tpm, witness)
+    }
+
+    fn make(
+        mut self,
+        volume: &config::Volume,
+        First { secret, source }: First,
+        tpm: Option<Tpm2Token>,
+        witness: Witness<'_>,
+    ) -> Result<Keyed> {
         let volume_key = luks::new_volume_key()?;
         let uuid = self.uuid;
-        let mine = our_token(volume, uuid, &volume_key, witness)?;
+        let mut mine = our_token(volume, uuid, &volume_key, witness)?;
+        mine.own_secret = source == Source::Generate;
         self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
         let identity = Identity {
@@ -168,11 +176,11 @@ impl New {
         self.device.require_same()?;
         let mut luks = Luks::format(&header, self.device.path(), &identity, &volume_key)?;
         let passphrase = Passphrase::Raw.of(&secret);
-        luks.add_keyslot(SECRET_KEYSLOT, volume.kdf, &passphrase, &volume_key)?;
+        luks.add_keyslot(PAIR.secret(), volume.kdf, &passphrase, &volume_key)?;
         luks.add_token(&mine.to_json())?;
         if let Some(token) = tpm {
             let passphrase = Passphrase::Base64.of(&secret);
-            luks.add_keyslot(TPM_KEYSLOT, config::Kdf::Pbkdf2, &passphrase, &volume_key)?;
+            luks.add_keyslot(PAIR.tpm(), config::Kdf::Pbkdf2, &passphrase, &volume_key)?;
             luks.add_token(&token.to_json())?;
         }
         drop(luks);
@@ -184,13 +192,15 @@ impl New {
             key_id: mine.key_id,
             needs_repair: false,
             how: How::Formatted,
-            source: Source::Generate,
-            keyslot: SECRET_KEYSLOT,
+            source,
+            keyslot: PAIR.secret(),
             device: self.device,
             header: HeaderFile::sealed(candidate.bytes())?,
             candidate,
             volume_key,
             secret,
+            next: None,
+            enrolled: false,
         })
     }
 
@@ -237,6 +247,7 @@ fn our_token(
             quote: quote.attest,
             signature: quote.signature,
         }),
+        own_secret: false,
         mac: [0; 32],
     })
 }
@@ -310,9 +321,10 @@ fn commit(keyed: &Keyed) -> Result<()> {
     device.write_durably(&[0; MARKER_LEN], MARKER_OFFSET as u64)
 }
 
-fn token(sealed: Sealed, policy: &config::Tpm) -> Tpm2Token {
+/// The token for what was sealed, whose keyslot is `keyslot`.
+pub(super) fn token(sealed: Sealed, policy: &config::Tpm, keyslot: u8) -> Tpm2Token {
     Tpm2Token {
-        keyslot: TPM_KEYSLOT,
+        keyslot,
         private: sealed.private,
         public: sealed.public,
         pcrs: policy.pcrs.into(),

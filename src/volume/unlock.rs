@@ -5,7 +5,6 @@ use base64ct::{Base64, Encoding};
 use log::warn;
 use zeroize::Zeroizing;
 
-use super::provision::SECRET_KEYSLOT;
 use super::{Device, HeaderFile, How, Keyed, Luks};
 use crate::config::{self, Source};
 use crate::error::{Doing, Error, Exit, Result};
@@ -116,7 +115,7 @@ impl Existing {
                 Source::Service => self.newest(|checked| {
                     Ok(Offer {
                         secret: (keepers.ask)(&checked.uuid)?,
-                        keyslot: SECRET_KEYSLOT,
+                        keyslot: checked.secret_keyslot(),
                         encoding: Passphrase::Raw,
                     })
                 }),
@@ -206,6 +205,8 @@ impl Existing {
             how: How::Unlocked,
             source,
             keyslot: offer.keyslot,
+            next: None,
+            enrolled: false,
         })
     }
 

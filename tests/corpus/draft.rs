@@ -7,10 +7,13 @@ use sha2::{Digest as _, Sha256, Sha512};
 /// Where the second copy of a header is, and where keyslots start (LUKS2 On-Disk Format Specification 1.1, section 2).
 pub(crate) const COPY_LEN: usize = 16_384;
 pub(crate) const KEYSLOTS_OFFSET: usize = 2 * COPY_LEN;
+/// Where the second pair of keyslots is, and how long a pair is.
+pub(crate) const SECOND_PAIR: usize = KEYSLOTS_OFFSET + PAIR_LEN;
+pub(crate) const PAIR_LEN: usize = 2 * 385_024;
 /// Where the JSON is in a copy.
 pub(crate) const JSON_OFFSET: usize = 4096;
 /// How many bytes of the header area a draft keeps; what is behind them is zero.
-pub(crate) const DRAFT_LEN: usize = 1 << 20;
+pub(crate) const DRAFT_LEN: usize = 2 << 20;
 
 /// Fields of the binary header, by their offsets.
 pub(crate) const MAGIC: usize = 0;

@@ -14,6 +14,8 @@ pub(crate) mod draft;
 mod each_field;
 #[path = "keyslots.rs"]
 mod keyslots;
+#[path = "pairs.rs"]
+mod pairs;
 #[path = "segments.rs"]
 mod segments;
 #[path = "spelling.rs"]
@@ -98,6 +100,7 @@ pub(crate) fn all(bases: &Bases) -> Vec<Mutation> {
     values::add(&mut list);
     segments::add(&mut list);
     keyslots::add(&mut list);
+    pairs::add(&mut list);
     tokens::add(&mut list);
     list.0
 }

@@ -142,6 +142,9 @@ fn nightlatch(list: &mut List) {
         list.set(kind, field, short.clone());
         list.set(kind, field, "");
     }
+    for own in [json!(true), json!(false), json!("true"), Value::Null] {
+        list.set(kind, "/tokens/0/own-secret", own);
+    }
     let evidence = |ak: &str, epoch: &str| json!({"creation-epoch": epoch, "ak": ak, "quote": "AAAA", "signature": "AAAA"});
     let long = Base64::encode_string(&[1; 1025]);
     for (name, evidence) in [

@@ -13,8 +13,10 @@
 
 mod boots;
 mod checkpoint;
+mod cleared;
 mod copies;
 mod disk;
+mod enrolment;
 mod interrupted;
 mod key_service;
 mod log_writes;

@@ -102,19 +102,42 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         )
         .unwrap();
     assert_eq!(keyed.keyslot, 1);
-    volume::open(volume, keyed).unwrap();
+    drop(volume::open(volume, keyed).unwrap());
     close();
     drop(tpm);
 
-    let attach = "/usr/lib/systemd/systemd-cryptsetup";
-    let options = "tpm2-device=auto,headless=1,luks";
-    run(
-        attach,
-        &["attach", "case", disk.as_str(), "-", options],
-        b"",
-    );
-    disk::mount("btrfs");
-    fs::write("/mnt/file", b"by way of systemd").unwrap();
-    let slots = run("systemd-cryptenroll", &[disk.as_str()], b"");
-    assert!(slots.contains("tpm2"), "{slots}");
+    let attach = || {
+        let options = "tpm2-device=auto,headless=1,luks";
+        run(
+            "/usr/lib/systemd/systemd-cryptsetup",
+            &["attach", "case", disk.as_str(), "-", options],
+            b"",
+        );
+        disk::mount("btrfs");
+        fs::write("/mnt/file", b"by way of systemd").unwrap();
+        let slots = run("systemd-cryptenroll", &[disk.as_str()], b"");
+        close();
+        slots
+    };
+    let slots = attach();
+    assert!(slots.contains("1 tpm2"), "{slots}");
+
+    // The same after its secret was changed for another one.
+    let mut tpm = nightlatch::tpm::Tpm::open(&config.tpm.tcti).unwrap();
+    let Found::Existing(existing) = volume::examine(volume).unwrap() else {
+        panic!("expected an existing volume");
+    };
+    let unseal = |sealed: &_| tpm.unseal(sealed, policy);
+    let mut keyed = existing
+        .unlock(volume, &config.tpm, Keepers::tpm(unseal))
+        .unwrap();
+    let seal = |secret: &_| tpm.seal(secret, policy);
+    keyed
+        .rekey(volume, &config.tpm, &disk::secret(), seal)
+        .unwrap();
+    volume::open(volume, keyed).unwrap().renew(1).unwrap();
+    close();
+    drop(tpm);
+    let slots = attach();
+    assert!(slots.contains("3 tpm2") && !slots.contains("1 "), "{slots}");
 }

@@ -4,21 +4,31 @@
 use base64ct::{Base64, Encoding};
 
 use super::super::fixture::{Fixture, put, seal};
-use super::super::{AREA_LEN, Area, Candidate, Expect, NightlatchToken};
+use super::super::{AREA_LEN, Area, Candidate, Expect, NightlatchToken, Step};
 use super::{UUID, refusal};
 use crate::config::Profile;
 use crate::error::Result;
 use crate::key::{Secret, volume_key_id};
 
-fn key() -> Secret {
+pub(super) fn key() -> Secret {
     Secret::new(vec![3; 96])
 }
 
 /// A header of ours with the id of [`key`] and its MAC.
 fn genuine() -> Candidate {
-    let id = Base64::encode_string(&volume_key_id(&key(), UUID).unwrap());
-    let fixture = Fixture::ours().with("QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8=", &id);
+    signed(&Fixture::ours())
+}
+
+/// A header with the id of [`key`] and its MAC.
+pub(super) fn signed(fixture: &Fixture) -> Candidate {
+    let fixture = identified(fixture);
     fixture.area().sign(&Expect::default(), &key()).unwrap()
+}
+
+/// A header with the id of [`key`].
+pub(super) fn identified(fixture: &Fixture) -> Fixture {
+    let id = Base64::encode_string(&volume_key_id(&key(), UUID).unwrap());
+    fixture.with("QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8=", &id)
 }
 
 fn candidates(area: Vec<u8>, profile: Profile) -> Result<Vec<Candidate>> {
@@ -28,7 +38,7 @@ fn candidates(area: Vec<u8>, profile: Profile) -> Result<Vec<Candidate>> {
     area.copies()?.check(&area, profile, &Expect::default())
 }
 
-fn ours(area: Vec<u8>) -> Result<Vec<Candidate>> {
+pub(super) fn ours(area: Vec<u8>) -> Result<Vec<Candidate>> {
     candidates(area, Profile::Nightlatch1)
 }
 
@@ -125,7 +135,10 @@ fn a_renewal_cut_at_any_write_leaves_a_genuine_header() {
         let found = only(disk.clone());
         assert_eq!(found.needs_repair(), damaged.is_some());
         let new = found.renewed(8, &key()).unwrap();
-        for (offset, copy) in new.copies() {
+        for step in new.steps() {
+            let Step::Write(offset, copy) = step else {
+                panic!("{step:?}")
+            };
             let at = usize::try_from(offset).unwrap();
             // The binary part alone, whose checksum is that of metadata not yet there; then all of it.
             for len in [4096, copy.len()] {

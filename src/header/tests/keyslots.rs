@@ -191,7 +191,7 @@ fn rule_c11_keyslots_are_as_many_as_the_profile_allows_and_apart() {
             (
                 r#""1":{"type":"luks2""#,
                 r#""2":{"type":"luks2""#,
-                "rule C11: keyslots: expected [0] or [0, 1], found [0, 2]",
+                "rule C11: keyslots: expected [0], [0, 1], [2] or [2, 3], found [0, 2]",
             ),
             (
                 r#""417792""#,

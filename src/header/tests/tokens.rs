@@ -44,18 +44,25 @@ fn our_token_is_read_and_written_back_the_same() {
         epoch: 7,
         key_id: std::array::from_fn(|at| 0x40 + u8::try_from(at).unwrap()),
         evidence: None,
+        own_secret: false,
         mac: [0; 32],
     };
     assert_eq!(
         check(&Fixture::ours()).unwrap().nightlatch,
         Some(token.clone())
     );
-    let json = token.to_json().to_string();
+    let own = NightlatchToken {
+        own_secret: true,
+        ..token.clone()
+    };
     let fixture = Fixture::plain();
     let start = fixture.json.find(r#"{"type":"nightlatch""#).unwrap();
     let end = fixture.json.find(r#"},"segments""#).unwrap();
-    let rewritten = fixture.with(&fixture.json[start..end], &json);
-    assert_eq!(check(&rewritten).unwrap().nightlatch, Some(token));
+    for token in [token, own] {
+        let json = token.to_json().to_string();
+        let rewritten = fixture.with(&fixture.json[start..end], &json);
+        assert_eq!(check(&rewritten).unwrap().nightlatch, Some(token));
+    }
 }
 
 #[test]
@@ -113,6 +120,11 @@ fn rule_c13_tokens_are_of_known_types_and_exactly_as_many_as_the_profile_allows(
             r#""measurement-salt":"ICEi"#.to_owned(),
             r#""measurement-salt":""#.to_owned(),
             "rule C13: tokens.0.measurement-salt: expected 32 bytes, found 29",
+        ),
+        (
+            r#""epoch":"7""#.to_owned(),
+            r#""own-secret":false,"epoch":"7""#.to_owned(),
+            "rule C13: tokens.0.own-secret: expected true, found false",
         ),
     ];
     for (from, to, expected) in cases {

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The two pairs of keyslots that profile `nightlatch-1` has room for, and what of the keyslots area is used.
+//!
+//! A header uses one pair. A volume whose secret is changed gets the other one, whole, before the first one is let go of:
+//! each keyslot has a place of its own, so the old header stays good until the new one is complete.
+
+use std::ops::Range;
+
+use super::keyslots::KEYSLOT_AREA_LEN;
+use super::reader::first_nonzero;
+use super::{AREA_LEN, Area, Header, KEYSLOTS_OFFSET};
+
+#[expect(clippy::cast_possible_truncation, reason = "a constant of 385,024")]
+const SLOT_LEN: usize = KEYSLOT_AREA_LEN as usize;
+
+/// Where the second pair starts, and where it ends.
+const SECOND_OFFSET: usize = KEYSLOTS_OFFSET + 2 * SLOT_LEN;
+const END_OFFSET: usize = SECOND_OFFSET + 2 * SLOT_LEN;
+
+/// Two keyslots: that of the volume's secret and that of the TPM's copy of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlotPair {
+    /// Keyslots 0 and 1. Every volume starts with these.
+    First,
+    /// Keyslots 2 and 3.
+    Second,
+}
+
+impl SlotPair {
+    /// The pair that exactly these keyslots, in ascending order, are of: the secret's alone, or both.
+    pub(super) fn of(ids: &[u8]) -> Option<Self> {
+        match ids {
+            [0] | [0, 1] => Some(Self::First),
+            [2] | [2, 3] => Some(Self::Second),
+            _ => None,
+        }
+    }
+
+    /// The keyslot of the secret itself.
+    #[must_use]
+    pub const fn secret(self) -> u8 {
+        match self {
+            Self::First => 0,
+            Self::Second => 2,
+        }
+    }
+
+    /// The keyslot of the secret that is sealed to the TPM.
+    #[must_use]
+    pub const fn tpm(self) -> u8 {
+        match self {
+            Self::First => 1,
+            Self::Second => 3,
+        }
+    }
+
+    /// The other one.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::First => Self::Second,
+            Self::Second => Self::First,
+        }
+    }
+
+    /// Where both keyslots' key material is, in bytes from the start of the header area.
+    #[must_use]
+    pub const fn area(self) -> Range<usize> {
+        match self {
+            Self::First => KEYSLOTS_OFFSET..SECOND_OFFSET,
+            Self::Second => SECOND_OFFSET..END_OFFSET,
+        }
+    }
+
+    /// Where this keyslot's key material starts: right behind that of the one before it, as libcryptsetup places them.
+    pub(super) fn offset_of(keyslot: u8) -> u64 {
+        u64::from(keyslot)
+            .saturating_mul(KEYSLOT_AREA_LEN)
+            .saturating_add(KEYSLOTS_OFFSET as u64)
+    }
+}
+
+impl Header {
+    /// The pair of keyslots the header uses, if it uses just one.
+    pub(super) fn pair(&self) -> Option<SlotPair> {
+        let ids: Vec<u8> = self.metadata.keyslots.keys().copied().collect();
+        SlotPair::of(&ids)
+    }
+
+    /// Where the last keyslot ends, in bytes from the start of the header area.
+    pub(super) fn used_len(&self) -> usize {
+        self.unused().last().map_or(AREA_LEN, |range| range.start)
+    }
+
+    /// The parts of the keyslots area that no keyslot covers.
+    pub(super) fn unused(&self) -> Vec<Range<usize>> {
+        let mut areas: Vec<(u64, u64)> = self
+            .metadata
+            .keyslots
+            .values()
+            .map(|slot| {
+                (
+                    slot.area_offset,
+                    slot.area_offset.saturating_add(slot.area_size),
+                )
+            })
+            .collect();
+        areas.sort_unstable();
+        let clamp = |at: u64| usize::try_from(at).unwrap_or(AREA_LEN).min(AREA_LEN);
+        let mut ranges = Vec::new();
+        let mut from = KEYSLOTS_OFFSET;
+        for (start, end) in areas {
+            ranges.push(from..clamp(start).max(from));
+            from = clamp(end).max(from);
+        }
+        ranges.push(from..AREA_LEN);
+        ranges
+    }
+
+    /// The first byte of `area` that is not zero where no keyslot is and none has ever been, which is all of what is unused
+    /// but the other pair's place.
+    pub(super) fn find_stray(&self, area: &Area) -> Option<usize> {
+        let idle = self.pair().map_or(0..0, |pair| pair.other().area());
+        // A range that ends before it starts has nothing in it.
+        let around = |range: Range<usize>| {
+            [
+                range.start..range.end.min(idle.start),
+                range.start.max(idle.end)..range.end,
+            ]
+        };
+        let mut ranges = self.unused().into_iter().flat_map(around);
+        ranges.find_map(|range| first_nonzero_in(area, range))
+    }
+}
+
+impl Area {
+    /// Whether the place of `pair` has something in it.
+    pub(super) fn has_material_of(&self, pair: SlotPair) -> bool {
+        first_nonzero_in(self, pair.area()).is_some()
+    }
+}
+
+fn first_nonzero_in(area: &Area, range: Range<usize>) -> Option<usize> {
+    let start = range.start;
+    first_nonzero(area.part(range))?.checked_add(start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::MARKER_OFFSET;
+    use super::*;
+
+    #[test]
+    fn the_pairs_lie_side_by_side_and_short_of_the_marker() {
+        let [first, second] = [SlotPair::First, SlotPair::Second];
+        assert_eq!(first.area(), 32_768..802_816);
+        assert_eq!(second.area(), 802_816..1_572_864);
+        assert!(second.area().end <= MARKER_OFFSET);
+        for pair in [first, second] {
+            assert_eq!(pair.other().other(), pair);
+            let start = usize::try_from(SlotPair::offset_of(pair.secret())).unwrap();
+            let middle = usize::try_from(SlotPair::offset_of(pair.tpm())).unwrap();
+            assert_eq!(start, pair.area().start);
+            assert_eq!(middle - start, SLOT_LEN);
+            assert_eq!(pair.area().end - middle, SLOT_LEN);
+            assert_eq!(SlotPair::of(&[pair.secret()]), Some(pair));
+            assert_eq!(SlotPair::of(&[pair.secret(), pair.tpm()]), Some(pair));
+        }
+        for ids in [
+            &[] as &[u8],
+            &[1],
+            &[3],
+            &[0, 2],
+            &[0, 3],
+            &[2, 1],
+            &[0, 1, 2],
+            &[0, 1, 2, 3],
+        ] {
+            assert_eq!(SlotPair::of(ids), None, "{ids:?}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A volume's secret changed for one that is not the node's own. The volume key, and so the data, stays as it is.
+//!
+//! The new header is made in memory: it has the other pair of keyslots, filled and tried, and none of the old. What order
+//! it reaches the disk in is [`crate::header::Candidate::steps`].
+
+use super::provision::token;
+use super::unlock::Passphrase;
+use super::{HeaderFile, Keyed, Luks};
+use crate::config::{self, Kdf};
+use crate::error::{Doing, Error, Result};
+use crate::header::{Area, Candidate, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
+use crate::key::Secret;
+use crate::tpm::Sealed;
+
+impl Keyed {
+    /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: the next [`super::Opened::renew`] writes
+    /// a header with it. Nothing is written before.
+    ///
+    /// Both new keyslots must give the volume key first. Only volumes that have a keyslot for the TPM are changed.
+    pub fn rekey(
+        &mut self,
+        volume: &config::Volume,
+        policy: &config::Tpm,
+        secret: &Secret,
+        seal: impl FnOnce(&Secret) -> Result<Sealed>,
+    ) -> Result<()> {
+        let checked = &self.candidate.checked;
+        let (Some(old), Some(mine), Some(_)) = (checked.pair, &checked.nightlatch, &checked.tpm)
+        else {
+            return Err(Error::refused(
+                "only a volume of profile nightlatch-1 with a keyslot for the TPM can be given another secret",
+            ));
+        };
+        let mine = NightlatchToken {
+            own_secret: false,
+            ..mine.clone()
+        };
+        let new = old.other();
+        let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
+        let draft = HeaderFile::draft(self.candidate.bytes())?;
+        let mut luks = Luks::load(&draft, self.device.path())?;
+        for (slot, kdf, encoding) in [
+            (new.secret(), volume.kdf, Passphrase::Raw),
+            (new.tpm(), Kdf::Pbkdf2, Passphrase::Base64),
+        ] {
+            let passphrase = encoding.of(secret);
+            luks.add_keyslot(slot, kdf, &passphrase, &self.volume_key)?;
+            let given = luks.volume_key(slot, &passphrase)?;
+            if given.expose() != self.volume_key.expose() {
+                return Err(Error::failure(format_args!(
+                    "keyslot {slot} gives another key than it was given"
+                )));
+            }
+        }
+        luks.replace_token(TPM2_TOKEN, &token.to_json())?;
+        luks.replace_token(NIGHTLATCH_TOKEN, &mine.to_json())?;
+        for slot in [old.secret(), old.tpm()] {
+            luks.destroy_keyslot(slot)?;
+        }
+        drop(luks);
+        self.next = Some(tidy(&self.candidate, &draft)?);
+        Ok(())
+    }
+
+    /// Whether the node made the volume's secret itself, as the header says.
+    #[must_use]
+    pub fn has_own_secret(&self) -> bool {
+        let mine = self.candidate.checked.nightlatch.as_ref();
+        mine.is_some_and(|token| token.own_secret)
+    }
+
+    /// Whether there is more to write than the next epoch: another secret, or what an interruption left undone.
+    #[must_use]
+    pub fn is_to_be_rewritten(&self) -> bool {
+        self.next.is_some() || self.needs_repair
+    }
+}
+
+/// The header in `draft`, without what libcryptsetup leaves where the old keyslots were.
+fn tidy(old: &Candidate, draft: &HeaderFile) -> Result<Candidate> {
+    let mut area = Area::from_vec(draft.read()?)?;
+    let parsed = area.header().doing("reading back the new header")?;
+    area.clear_unused(&parsed);
+    old.rekeyed(&area).doing("checking the new header")
+}
