@@ -42,16 +42,15 @@ impl Area {
         let mut part = vec![0; READ_LEN];
         for at in (0..AREA_LEN).step_by(READ_LEN) {
             read_exact_at(device, &mut part, at as u64)?;
-            if let Some(used) = part
-                .get(..used_blocks(&part))
-                .filter(|used| !used.is_empty())
-            {
-                // Growing by and by would need the room twice, and a hostile header may use all of it.
-                if at > 0 {
-                    bytes.reserve_exact(AREA_LEN.saturating_sub(bytes.len()));
+            let used = part.get(..used_blocks(&part)).unwrap_or_default();
+            if at == 0 {
+                bytes = used.to_vec();
+            } else if !used.is_empty() {
+                // Room for all at once: growing by and by would need it twice, and a hostile header may use all of it.
+                if bytes.len() < AREA_LEN {
+                    bytes = placed(vec![0; AREA_LEN], 0, &bytes);
                 }
-                bytes.resize(at, 0);
-                bytes.extend_from_slice(used);
+                bytes = placed(bytes, at, used);
             }
         }
         let area = Self::starting_with(bytes)?;
@@ -166,6 +165,14 @@ impl Area {
             unused.unwrap_or_default().fill(0);
         }
     }
+}
+
+/// `area` with `bytes` at `at`.
+fn placed(mut area: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
+    if let Some(place) = area.get_mut(at..at.saturating_add(bytes.len())) {
+        place.copy_from_slice(bytes);
+    }
+    area
 }
 
 /// How long `bytes` are, in bytes, without the blocks of zeros at their end.

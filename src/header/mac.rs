@@ -108,16 +108,23 @@ impl Candidate {
 
     /// What was written goes through the same checks as what is read.
     fn reread(self) -> Result<Self> {
-        let area = self.area()?;
+        let Self {
+            from,
+            has_keyslots,
+            leftover,
+            bytes,
+            ..
+        } = self;
+        let area = Area::starting_with(bytes)?;
         let copies = area.copies()?;
         let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
         let [good] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
             Error::failure(format_args!("{} headers where one was written", good.len()))
         })?;
         Ok(Self {
-            from: self.from,
-            has_keyslots: self.has_keyslots,
-            leftover: self.leftover,
+            from,
+            has_keyslots,
+            leftover,
             ..good
         })
     }

@@ -162,10 +162,12 @@ def memory(records: list[Record]) -> list[Budget]:
     for what, volumes, runs in groups:
         own = max(run["report"]["peak_bytes"] for run in runs)
         files = max(run["report"]["header_copies_bytes"] for run in runs)
-        header, kdf = volumes * HEADER_BYTES, 0
+        kdf = 0
         if what == "provisioning":
             # libcryptsetup fills the whole area with random bytes, and it is there while Argon2 runs.
-            files, kdf = header, KDF_BYTES
+            files, kdf = volumes * HEADER_BYTES, KDF_BYTES
+        # No more than there is: nothing reads a whole area into memory to unlock.
+        header = files
         beyond = own + files - kdf - header
         shown = [f"{length / MIB:.1f} MiB" for length in (own, files, kdf, header, beyond)]
         rows.append([what, str(volumes), *shown])
