@@ -38,7 +38,6 @@ use crate::{handoff, kernel, logging, memory, root};
 /// boot has ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
-    kernel::check(top, &config)?;
     with_volumes_open(top, &config, record, || handoff::hand_over(top, &config))
 }
 
@@ -50,8 +49,47 @@ pub fn with_volumes_open(
     hand_over: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let log = EventLog::open(top);
+    let Begun { desk, chip, keyed } = match begin(top, config, record) {
+        Ok(begun) => begun,
+        Err(error) => {
+            give_up(config, &log, record);
+            return Err(error);
+        }
+    };
+    let bench = Bench {
+        top,
+        config,
+        chip: &chip,
+        desk: &desk,
+        log: &log,
+        record,
+    };
+    let done = measure_and_open(&bench, keyed).and_then(|held| {
+        record.step("handing over", None, hand_over)?;
+        // What is held is let go of when systemd has mounted it as well.
+        remember(&bench, &held)
+    });
+    if done.is_err() {
+        close_all(config);
+    }
+    let fenced = record.step("fencing", None, || {
+        fence(config, &mut lock(&chip)?.tpm, &log, record)
+    });
+    done.and(fenced).map_err(Error::for_good)
+}
+
+/// A boot whose volumes all have their keys.
+struct Begun<'a> {
+    desk: Desk,
+    chip: Mutex<Chip>,
+    keyed: Vec<(&'a Volume, Keyed)>,
+}
+
+/// What can be tried again: nothing is measured yet.
+fn begin<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Begun<'a>> {
+    kernel::check(top, config)?;
     let desk = Desk::open(top, config)?;
-    let begun = patiently(|| {
+    let (chip, keyed) = patiently(|| {
         let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
         let chip = Mutex::new(chip);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
@@ -70,35 +108,8 @@ pub fn with_volumes_open(
             record.step("keying", Some(volume), || sources.key_of(volume, found))
         })?;
         Ok((chip, keyed))
-    });
-    let (chip, keyed) = match begun {
-        Ok(begun) => begun,
-        Err(error) => {
-            give_up(config, &log, record);
-            return Err(error);
-        }
-    };
-    // What is held is let go of when systemd has mounted it as well.
-    let bench = Bench {
-        top,
-        config,
-        chip: &chip,
-        desk: &desk,
-        log: &log,
-        record,
-    };
-    let done = measure_and_open(&bench, keyed).and_then(|held| {
-        record
-            .step("handing over", None, hand_over)
-            .map(|()| drop(held))
-    });
-    if done.is_err() {
-        close_all(config);
-    }
-    let fenced = record.step("fencing", None, || {
-        fence(config, &mut lock(&chip)?.tpm, &log, record)
-    });
-    done.and(fenced).map_err(Error::for_good)
+    })?;
+    Ok(Begun { desk, chip, keyed })
 }
 
 /// What a boot works with.
@@ -117,12 +128,12 @@ fn measure_and_open<'a>(
     keyed: Vec<(&'a Volume, Keyed)>,
 ) -> Result<Vec<(&'a Volume, Held)>> {
     let Bench {
-        top,
         config,
         chip,
         desk,
         log,
         record,
+        ..
     } = *bench;
     require_distinct(&keyed)?;
     record.step("measuring", None, || {
@@ -139,12 +150,25 @@ fn measure_and_open<'a>(
         let accepted = lock(chip)?.accepted(volume);
         record.volume(describe(config, volume, opened.keyed(), accepted));
     }
-    record.step("anchoring", None, || settle(top, config, chip, &held))?;
+    record.step("preparing root", None, || root::check(config))?;
+    Ok(held)
+}
+
+/// The boot has succeeded: what it found is what the next one is compared with, and what was accepted for it is used up.
+fn remember(bench: &Bench<'_>, held: &[(&Volume, Held)]) -> Result<()> {
+    let Bench {
+        top,
+        config,
+        chip,
+        desk,
+        record,
+        ..
+    } = *bench;
+    record.step("anchoring", None, || settle(top, config, chip, held))?;
     if config.service.is_some() {
         record.step("reporting to the key service", None, || desk.report())?;
     }
-    record.step("preparing root", None, || root::check(config))?;
-    Ok(held)
+    Ok(())
 }
 
 /// Two devices that hold the same volume are one volume and a copy of it.

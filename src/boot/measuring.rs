@@ -40,6 +40,9 @@ pub(super) fn measure_all(
     })?;
     record.cluster_id(&id);
     // Nothing is unsealed any more, so the fence's PCR can take what the operator had to allow.
+    let exceptions = config
+        .volumes()
+        .flat_map(|volume| exceptions.iter().filter(|it| it.volume == volume.name));
     for exception in exceptions {
         measure::acceptance(log, config.tpm.fence_pcr, &exception.event(), |event| {
             tpm.event(config.tpm.fence_pcr, event)
@@ -91,8 +94,8 @@ pub(super) fn fence(
     let cluster_pcr = config.measure.cluster_pcr;
     let pcrs = [pcr, cluster_pcr];
     let mut values = tpm.read_all(&pcrs)?;
-    let is_zero = |digests: &Digests| digests.iter().all(|(bank, value)| *value == bank.zero());
-    if values.last().is_some_and(is_zero) {
+    let is_open = |digests: &Digests| digests.iter().any(|(bank, value)| *value == bank.zero());
+    if values.last().is_some_and(is_open) {
         measure::failed(log, cluster_pcr, |event| tpm.event(cluster_pcr, event))?;
         values = tpm.read_all(&pcrs)?;
     }

@@ -160,6 +160,10 @@ impl Existing {
                         best = Some(proven);
                     }
                 }
+                // It may be the newest: that it cannot be told now does not make an older one the volume's.
+                Err(error) if error.exit() == Exit::Temporary && best.is_none() => {
+                    return Err(error);
+                }
                 Err(error) => failure = failure.or(Some(error)),
             }
         }

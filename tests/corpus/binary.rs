@@ -126,8 +126,14 @@ fn larger(draft: &mut Draft) {
 fn checksums(list: &mut List) {
     let strict = Profile::Luks2Strict;
     for (whose, start) in [("first", 0), ("second", COPY_LEN)] {
+        // Not by one byte of what is there now, which is not the checksum yet: it could become the right one.
+        list.of(
+            strict,
+            Kind::Checksum,
+            format!("checksum of the {whose} copy wrong"),
+            move |draft| draft.late(start + CSUM, &[7; 32]),
+        );
         for (what, at) in [
-            ("wrong", CSUM),
             ("followed by a byte", CSUM + 32),
             ("followed by a byte at the end of its field", CSUM + 63),
         ] {
