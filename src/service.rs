@@ -6,7 +6,8 @@
 //!
 //! What an address denies is final for it in this boot, and a denial never leads to another handshake with it. Trouble on
 //! the way leads to the next address, and to all of them again after pauses that grow. So does a server that is not the
-//! one the configuration describes: it may be somebody on the way, and who is there has no say in when a node gives up.
+//! one the configuration describes: it may be somebody on the way, and he does not make a node give up before the deadline.
+//! If nobody else answered until then it is refused, since it looks like a wrong `ca` or `pin`; silence is tried again.
 
 pub mod answer;
 mod endpoint;
