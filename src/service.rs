@@ -6,7 +6,8 @@
 //!
 //! What an address denies is final for it in this boot, and a denial never leads to another handshake with it. Trouble on
 //! the way leads to the next address, and to all of them again after pauses that grow. So does a server that is not the
-//! one the configuration describes: it may be somebody on the way, and who is there has no say in when a node gives up.
+//! one the configuration describes: it may be somebody on the way, and he does not make a node give up before the deadline.
+//! If nobody else answered until then it is refused, since it looks like a wrong `ca` or `pin`; silence is tried again.
 
 pub mod answer;
 mod endpoint;
@@ -53,6 +54,17 @@ pub enum Failure {
     Ours(Error),
 }
 
+impl Failure {
+    /// How long to wait at least before another try; none where it does not pass.
+    fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Later(_) | Self::Stranger(_) => Some(Duration::ZERO),
+            Self::Busy(_, wait) => Some(*wait),
+            Self::Final(_) | Self::Denied(_) | Self::Ours(_) => None,
+        }
+    }
+}
+
 impl PartialEq for Failure {
     fn eq(&self, other: &Self) -> bool {
         match (self, other) {
@@ -85,7 +97,7 @@ pub(crate) struct Pace {
     pub(crate) first_pause: Duration,
     /// The longest pause.
     pub(crate) longest_pause: Duration,
-    /// Telling the service of a volume.
+    /// Telling the service of all volumes.
     pub(crate) report: Duration,
 }
 
@@ -148,30 +160,47 @@ impl Given {
         }
     }
 
-    /// Tells the service which key a volume has and which epoch it is at, where it remembers such things.
-    pub fn report(&mut self, uuid: &str, record: &VolumeRecord) -> Result<()> {
+    /// Tells the service which key each of these volumes has and which epoch it is at, where it remembers such things.
+    /// Returns what went wrong.
+    ///
+    /// There is one time for all of them, and after a report that ran out of it none is begun: a boot does not wait once
+    /// for each volume where nobody answers.
+    pub fn report(&mut self, news: &[(String, VolumeRecord)]) -> Vec<Error> {
+        let mut failed = Vec::new();
         if !self.knows_records {
-            return Ok(());
+            return failed;
         }
         let until = later(self.pace.report);
         self.http.prolong(until);
+        for (uuid, record) in news {
+            let said = self.tell(uuid, record, until);
+            let is_over = matches!(&said, Err(failure) if failure.wait().is_some());
+            let said = said.map_err(told);
+            let said = said.doing(format_args!("reporting volume {uuid} to {}", self.url));
+            failed.extend(said.err());
+            if is_over {
+                break;
+            }
+        }
+        failed
+    }
+
+    /// Tells of one volume. A failure that may pass did not before `until`.
+    fn tell(
+        &mut self,
+        uuid: &str,
+        record: &VolumeRecord,
+        until: Instant,
+    ) -> std::result::Result<(), Failure> {
         let mut pauses = Pauses::of(self.pace);
         let path = format!("{RECORD_PATH}/{uuid}");
         loop {
             let Err(failure) = self.http.post(&path, record) else {
                 return Ok(());
             };
-            let wait = match failure {
-                Failure::Later(_) | Failure::Stranger(_) => Some(Duration::ZERO),
-                Failure::Busy(_, wait) => Some(wait),
-                Failure::Final(_) | Failure::Denied(_) | Failure::Ours(_) => None,
-            };
-            let is_over = match wait {
-                Some(wait) => !pauses.wait(wait, until)?,
-                None => true,
-            };
-            if is_over {
-                return Err(told(failure)).doing(format_args!("reporting to {}", self.url));
+            match failure.wait() {
+                Some(wait) if pauses.wait(wait, until)? => {}
+                Some(_) | None => return Err(failure),
             }
         }
     }

@@ -163,10 +163,8 @@ impl Desk {
         };
         let news = std::mem::take(&mut talk.news);
         if let Some(Ok(given)) = &mut talk.asked {
-            for (uuid, record) in news {
-                if let Err(error) = given.report(&uuid, &record) {
-                    warn!("{error}");
-                }
+            for error in given.report(&news) {
+                warn!("{error}");
             }
         }
         Ok(())

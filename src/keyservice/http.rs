@@ -179,7 +179,7 @@ impl Shared {
             .count_peer(from.0)
             .and_then(|()| service.before_body(&request, &mut trail));
         let read = match allowed {
-            Ok(len_max) => self.room.read(body, len_max).await,
+            Ok(len_max) => self.room.read(from.0, body, len_max).await,
             Err(refused) => Err(refused),
         };
         let answered = blocking(move || match read {

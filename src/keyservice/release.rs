@@ -104,7 +104,6 @@ pub(super) fn admitted(
     };
     trail.ek = Some(session.ek.clone());
     trail.image = Some(session.image.clone());
-    trail.is_proven = true;
     if session.until_s < now_s() {
         return Err(Refused::new(
             Fault::Session,
@@ -112,6 +111,8 @@ pub(super) fn admitted(
             "the session has ended",
         ));
     }
+    // Not before: whoever was admitted once could write line after line for ever.
+    trail.is_proven = true;
     Ok(session)
 }
 

@@ -132,7 +132,8 @@ fn a_service_with_the_extension_gives_keys_cluster_and_record() {
         (&[1; 32][..], [2; 32])
     );
     assert!(given.volume(OTHER).is_err());
-    given.report(UUID, &record).unwrap();
+    let failed = given.report(&[(UUID.to_owned(), record)]);
+    assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(
         mock.requests(),
         [
@@ -192,7 +193,8 @@ fn a_service_without_the_extension_gives_keys_to_who_asks_for_trustee_only() {
         key_id: None,
         epoch: 1,
     };
-    given.report(UUID, &record).unwrap();
+    let failed = given.report(&[(UUID.to_owned(), record)]);
+    assert!(failed.is_empty(), "{failed:?}");
     assert!(
         mock.requests()
             .iter()

@@ -7,6 +7,7 @@ use super::machine::{Machine, volume};
 use super::rig::Rig;
 use crate::config::Role;
 use crate::keyservice::audit::now_s;
+use crate::keyservice::lines::LINES_MAX;
 use crate::keyservice::session::{Session, open, seal};
 use crate::protocol::{ATTEST_PATH, RESOURCE_PATH};
 
@@ -84,6 +85,40 @@ fn a_session_that_has_ended_is_good_for_nothing() {
     assert_eq!(get(&until(&session, now_s() - 1)), 401);
     assert_eq!(rig.last()["check"], "session-expired");
     assert_eq!(get(&until(&session, now_s() + 60)), 200);
+}
+
+#[test]
+fn who_was_admitted_once_has_no_lines_without_end() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let (session, _) = rig
+        .caller
+        .admitted(&machine, &[volume(UUID, Role::State, None)]);
+    let key = rig.service.master.session_key();
+    let mut ended = open(key, &session).unwrap();
+    match &mut ended {
+        Session::Challenged(session) => session.until_s = now_s() - 1,
+        Session::Admitted(session) => session.until_s = now_s() - 1,
+    }
+    let ended = seal(key, &ended).unwrap();
+    let asked = usize::try_from(LINES_MAX).unwrap() + 4;
+    let lines = |check: &str| {
+        let audit = rig.audit();
+        audit.iter().filter(|line| line["check"] == check).count()
+    };
+    for _ in 0..asked {
+        assert_eq!(rig.caller.get(&key_path(), Some(&ended)).status, 401);
+    }
+    assert_eq!(lines("session-expired"), asked - 4);
+    // The control: what a machine does in its session is written down, all of it.
+    let other = format!(
+        "{RESOURCE_PATH}/nightlatch/volume-key/{}",
+        UUID.replace('5', "6")
+    );
+    for _ in 0..asked {
+        assert_ne!(rig.caller.get(&other, Some(&session)).status, 200);
+    }
+    assert_eq!(lines("volume-claim"), asked);
 }
 
 #[test]

@@ -78,7 +78,8 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
         key_id: Some("ab".repeat(32)),
         epoch: 1,
     };
-    given.report(UUID, &record).unwrap();
+    let failed = given.report(&[(UUID.to_owned(), record.clone())]);
+    assert!(failed.is_empty(), "{failed:?}");
     let entry = records::volume(&rig.service.store, &UUID.to_owned().try_into().unwrap());
     let entry = entry.unwrap().unwrap();
     assert_eq!((entry.ek, entry.record), (id, record));

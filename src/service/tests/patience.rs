@@ -169,3 +169,37 @@ fn a_service_that_says_when_to_come_back_is_left_alone_until_then() {
     // Not once before.
     assert_eq!(mock.requests()[..3], [AUTH, AUTH, ATTEST]);
 }
+
+#[test]
+fn all_reports_have_one_time_and_none_is_begun_after_one_that_ran_out_of_it() {
+    let mock = mock(Twist::Nothing);
+    let (_swtpm, mut tpm) = tpm();
+    let mut given = to(&mock).ask(&mut tpm, &wanted()).unwrap();
+    given.pace.report = Duration::from_secs(1);
+    let record = VolumeRecord {
+        key_id: None,
+        epoch: 7,
+    };
+    let news = [UUID, OTHER].map(|uuid| (uuid.to_owned(), record.clone()));
+    let path = |uuid: &str| format!("POST /kbs/v0/nightlatch/volume/{uuid}");
+    // The control, and one that is denied: the next volume is told of all the same.
+    for (twist, failures) in [(Twist::Nothing, 0), (Twist::Never, 2)] {
+        let before = mock.requests().len();
+        mock.change(|script| script.twist = twist);
+        assert_eq!(given.report(&news).len(), failures, "{twist:?}");
+        assert_eq!(mock.requests()[before..], [path(UUID), path(OTHER)]);
+    }
+    let before = mock.requests().len();
+    mock.change(|script| script.twist = Twist::Busy(usize::MAX));
+    let start = Instant::now();
+    let failed = given.report(&news);
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(failed.len(), 1, "{failed:?}");
+    assert_eq!(failed[0].exit(), Exit::Temporary, "{failed:?}");
+    let requests = mock.requests().split_off(before);
+    assert!(requests.len() > 1);
+    assert!(
+        requests.iter().all(|line| *line == path(UUID)),
+        "{requests:?}"
+    );
+}
