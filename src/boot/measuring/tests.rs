@@ -18,7 +18,9 @@ impl Node {
     fn new() -> Self {
         let swtpm = Swtpm::start();
         let top = swtpm.dir().join("top");
-        std::fs::create_dir(&top).unwrap();
+        let kernel = top.join("proc/sys/kernel");
+        std::fs::create_dir_all(&kernel).unwrap();
+        std::fs::write(kernel.join("osrelease"), "6.12.90\n").unwrap();
         let config = config(swtpm.port());
         Self { swtpm, top, config }
     }
@@ -82,6 +84,20 @@ fn a_boot_that_ends_before_its_keys_leaves_nothing_open() {
     // What comes next finds a machine that has had its boot.
     let error = node.tpm().require_zero(Pcr::SYSTEM_IDENTITY).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
+}
+
+/// Before the TPM is so much as looked for.
+#[test]
+fn a_boot_that_ends_at_its_kernel_leaves_nothing_open_either() {
+    let node = Node::new();
+    std::fs::remove_dir_all(node.top.join("proc")).unwrap();
+    let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
+    let error = result.unwrap_err().to_string();
+    assert!(error.contains("osrelease"), "{error}");
+    assert_eq!(
+        node.values(),
+        [extended(measure::FENCE), extended(measure::FAILED)]
+    );
 }
 
 #[test]
