@@ -16,11 +16,13 @@
 //! after.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
 use log::{info, warn};
+use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::anchor::record::Checkpoint;
@@ -51,6 +53,7 @@ impl Held {
         fs::create_dir_all(&target).doing(target.display())?;
         let flags = flags() | MsFlags::MS_RDONLY;
         mount(Some(mapping), &target, Some("btrfs"), flags, Some(NO_LOG))
+            .map_err(|errno| unreadable(errno.into()))
             .doing("mounting it to look at")?;
         // From here on it is unmounted on every way out.
         let mut held = Self {
@@ -102,6 +105,7 @@ fn require_no_log(mapping: &Path) -> Result<()> {
         .and_then(|file| {
             file.read_exact_at(&mut log_root, SUPERBLOCK_OFFSET.saturating_add(LOG_ROOT))
         })
+        .map_err(unreadable)
         .doing("looking for a log tree")?;
     if log_root == [0; 8] {
         Ok(())
@@ -122,6 +126,16 @@ fn require_no_commit(seen: &Checkpoint) -> Result<()> {
         None => Err(Error::failure(format_args!(
             "{path} has no number of commits"
         ))),
+    }
+}
+
+/// What is wrong with the bytes of a volume is wrong with the disk: no tag fits, or no file system is there.
+fn unreadable(error: io::Error) -> Error {
+    match error.raw_os_error() {
+        Some(libc::EIO | libc::EILSEQ | libc::EUCLEAN | libc::EINVAL) => {
+            Error::refused(format_args!("the file system cannot be read: {error}"))
+        }
+        _ => error.into(),
     }
 }
 

@@ -258,11 +258,10 @@ impl Luks {
         if journal == Journal::Off {
             flags |= CryptActivate::NO_JOURNAL;
         }
-        Ok(self.0.activate_handle().activate_by_volume_key(
-            Some(name),
-            Some(volume_key.expose()),
-            flags,
-        )?)
+        self.0
+            .activate_handle()
+            .activate_by_volume_key(Some(name), Some(volume_key.expose()), flags)
+            .map_err(unfit)
     }
 
     /// A mapping that exists, to remove it.
@@ -315,6 +314,19 @@ fn pbkdf2() -> CryptPbkdfType {
         parallel_threads: 0,
         flags: CryptPbkdf::NO_BENCHMARK,
     }
+}
+
+/// What is wrong with the parameters, all of which were checked, can only be wrong with what was read again: the superblock of
+/// dm-integrity.
+fn unfit(error: LibcryptErr) -> Error {
+    if let LibcryptErr::IOError(io) = &error
+        && io.kind() == ErrorKind::InvalidInput
+    {
+        return Error::refused(
+            "rule E21: the superblock of dm-integrity is not what it was when it was checked",
+        );
+    }
+    error.into()
 }
 
 fn wrong_key(error: LibcryptErr) -> Error {

@@ -161,7 +161,7 @@ enum Came {
     Opened,
     /// And no byte of the disk is another one.
     Refused,
-    /// By us or by the kernel, after the boot was counted.
+    /// By us or by the kernel, after it was mapped.
     NotOpened,
 }
 
