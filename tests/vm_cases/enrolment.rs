@@ -49,9 +49,9 @@ fn is_zero(node: &Node, offset: u64) -> bool {
     bytes.iter().all(|byte| *byte == 0)
 }
 
-fn existing(config: &Config) -> Box<Existing> {
+fn existing(config: &Config) -> Existing {
     match volume::examine(disk::volume(config)).unwrap() {
-        Found::Existing(existing) => existing,
+        Found::Existing(existing) => *existing,
         Found::New(_) => panic!("expected a volume"),
     }
 }

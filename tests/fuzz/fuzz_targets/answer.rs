@@ -81,7 +81,7 @@ fn problem(input: &[u8]) {
     let Some((status, body)) = input.split_first_chunk() else {
         return;
     };
-    let said = match answer::failure(u16::from_be_bytes(*status), body) {
+    let said = match answer::failure(u16::from_be_bytes(*status), body, None) {
         Failure::Later(said) | Failure::Final(said) | Failure::Denied(said) => said,
         Failure::Ours(error) => panic!("{error}"),
     };
