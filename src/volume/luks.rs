@@ -317,16 +317,20 @@ fn pbkdf2() -> CryptPbkdfType {
 }
 
 /// What is wrong with the parameters, all of which were checked, can only be wrong with what was read again: the superblock of
-/// dm-integrity.
+/// dm-integrity. And what is in use now was not when the disk was examined.
 fn unfit(error: LibcryptErr) -> Error {
-    if let LibcryptErr::IOError(io) = &error
-        && io.kind() == ErrorKind::InvalidInput
-    {
-        return Error::refused(
+    let LibcryptErr::IOError(io) = &error else {
+        return error.into();
+    };
+    if io.kind() == ErrorKind::InvalidInput {
+        Error::refused(
             "rule E21: the superblock of dm-integrity is not what it was when it was checked",
-        );
+        )
+    } else if io.kind() == ErrorKind::ResourceBusy {
+        Error::refused("the disk, or what is mapped on it, is in use by something else")
+    } else {
+        error.into()
     }
-    error.into()
 }
 
 fn wrong_key(error: LibcryptErr) -> Error {

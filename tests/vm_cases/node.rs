@@ -131,11 +131,11 @@ impl Node {
             Ok(volume) if volume.how == How::Formatted => Verdict::New,
             Ok(_) if readable => Verdict::Opened,
             Ok(_) => Verdict::ReadError,
+            Err(error) if cannot_be_read(&error) => Verdict::ReadError,
             Err(error) if error.exit() == Exit::Refused => {
                 println!("    {error}");
                 Verdict::Refused
             }
-            Err(error) if error.to_string().contains("I/O error") => Verdict::ReadError,
             Err(error) => panic!("{error}"),
         };
         if verdict == Verdict::ReadError {
@@ -165,6 +165,13 @@ impl Node {
         work();
         close();
     }
+}
+
+/// A superblock that has a wrong tag keeps the file system from being mounted: by systemd, or to be looked at.
+fn cannot_be_read(error: &Error) -> bool {
+    let said = error.to_string();
+    said.contains("I/O error")
+        || said.contains("the file system cannot be read: Input/output error")
 }
 
 /// What a file of this name holds.

@@ -82,7 +82,11 @@ fn problem(input: &[u8]) {
         return;
     };
     let said = match answer::failure(u16::from_be_bytes(*status), body, None) {
-        Failure::Later(said) | Failure::Final(said) | Failure::Denied(said) => said,
+        Failure::Later(said)
+        | Failure::Busy(said, _)
+        | Failure::Stranger(said)
+        | Failure::Final(said)
+        | Failure::Denied(said) => said,
         Failure::Ours(error) => panic!("{error}"),
     };
     assert!(said.len() < 500, "{said}");
