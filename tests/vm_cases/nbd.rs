@@ -7,11 +7,14 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
-use crate::disk::{Disk, close, run};
+use crate::disk::{Disk, close, run, try_run};
 
 const DEVICE: &str = "/dev/nbd0";
 const SOCKET: &str = "/tmp/nbd.socket";
+/// How long somebody else may have the device open.
+const BUSY_LIMIT: Duration = Duration::from_secs(60);
 /// How finely reads are counted, in bytes: a page, which the kernel reads at once.
 const BLOCK_LEN: usize = 4096;
 
@@ -69,14 +72,7 @@ impl TwoFaced {
             reads: HashMap::new(),
             lies_told: 0,
         }));
-        std::fs::remove_file(SOCKET).unwrap_or_default();
-        let listener = UnixListener::bind(SOCKET).unwrap();
-        let served = Arc::clone(&faces);
-        let thread = thread::spawn(move || {
-            let (stream, _) = listener.accept().unwrap();
-            serve(stream, &served).unwrap();
-        });
-        run("nbd-client", &["-unix", SOCKET, DEVICE], b"");
+        let thread = connect(&faces);
         run("udevadm", &["settle"], b"");
         Self {
             disk: Disk::at(DEVICE),
@@ -163,6 +159,28 @@ impl Faces {
         };
         self.lies_told += usize::from(lies);
         lies.then(|| other.to_vec())
+    }
+}
+
+/// Gives the device to the kernel. The kernel refuses to set one up that anybody has open, and udev opens it whenever it
+/// comes, goes or was written to; so this tries until nobody has.
+fn connect(faces: &Arc<Mutex<Faces>>) -> JoinHandle<()> {
+    let began = Instant::now();
+    loop {
+        run("udevadm", &["settle"], b"");
+        std::fs::remove_file(SOCKET).unwrap_or_default();
+        let listener = UnixListener::bind(SOCKET).unwrap();
+        let served = Arc::clone(faces);
+        let thread = thread::spawn(move || {
+            let (stream, _) = listener.accept().unwrap();
+            serve(stream, &served).unwrap();
+        });
+        let client = try_run("nbd-client", &["-unix", SOCKET, DEVICE], b"");
+        if client.status.success() {
+            return thread;
+        }
+        let said = String::from_utf8_lossy(&client.stderr);
+        assert!(began.elapsed() < BUSY_LIMIT, "nbd-client: {said}");
     }
 }
 
