@@ -216,7 +216,11 @@ fn serve(mut stream: UnixStream, faces: &Mutex<Faces>) -> io::Result<()> {
             3 => {}
             other => panic!("a request of kind {other}"),
         }
-        stream.write_all(&reply)?;
+        match stream.write_all(&reply) {
+            // Whoever asked was cut off: udev may be reading when the device is taken from the kernel.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
+            written => written?,
+        }
     }
 }
 
