@@ -17,6 +17,7 @@
 pub mod judge;
 #[cfg(test)]
 mod model;
+mod readmission;
 pub mod record;
 mod running;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use log::{info, warn};
 use uuid::Uuid;
 
 use judge::{Proven, Seen};
+use readmission::Readmitted;
 pub use record::ENTRIES_MAX;
 use record::{Accepted, Checkpoint, Entry, RECORD_LEN, Record, State};
 pub use running::Running;
@@ -48,6 +50,8 @@ pub struct Anchor {
     counts: bool,
     /// The volumes whose secret is the key service's, so that nobody has to ask for that any more.
     enrolled: Vec<VolumeName>,
+    /// The volumes that are remembered once this boot has succeeded.
+    readmitted: Vec<Readmitted>,
 }
 
 #[derive(Debug)]
@@ -62,7 +66,36 @@ pub struct Exception {
     /// The volume.
     pub volume: VolumeName,
     /// What was allowed.
-    pub kind: Accepted,
+    pub kind: Allowed,
+}
+
+/// What an operator allowed, and where.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Allowed {
+    /// On this node, before it was shut down.
+    Accepted(Accepted),
+    /// At the key service: a volume that this TPM does not remember.
+    Readmitted,
+}
+
+impl Allowed {
+    /// The word in logs.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Accepted(kind) => kind.word(),
+            Self::Readmitted => "readmitted",
+        }
+    }
+
+    /// What was allowed on this node.
+    #[must_use]
+    pub fn on_node(self) -> Option<Accepted> {
+        match self {
+            Self::Accepted(kind) => Some(kind),
+            Self::Readmitted => None,
+        }
+    }
 }
 
 impl Exception {
@@ -93,6 +126,7 @@ impl Anchor {
             counter: 0,
             counts: highest >= Level::Epoch,
             enrolled: Vec::new(),
+            readmitted: Vec::new(),
         };
         if let Some((bytes, counter)) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
             let (record, auth) = Record::parse(&bytes)?;
@@ -116,7 +150,7 @@ impl Anchor {
         let entry = self.entry(volume);
         judge::permit(entry, seen)?;
         let kind = entry.and_then(|entry| entry.acceptance);
-        Ok(kind.map(|kind| exception(volume, kind)))
+        Ok(kind.map(|kind| exception(volume, Allowed::Accepted(kind))))
     }
 
     /// Remembers that a volume is being made, before anything of it is on the disk. Returns the epoch its header is to have.
@@ -135,16 +169,18 @@ impl Anchor {
             level: volume.level(),
             acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
+            ahead: 0,
             enroll: false,
         };
-        match &mut self.held {
-            Some(held) => {
-                held.record.set(entry)?;
-                self.write(tpm)?;
-            }
-            None => self.define(tpm, entry)?,
+        if let Some(held) = &mut self.held {
+            held.record.set(entry)?;
+            self.write(tpm)?;
+        } else {
+            let mut record = Record::default();
+            record.set(entry)?;
+            self.define(tpm, record)?;
         }
-        self.next_epoch()
+        self.next_epoch(volume)
     }
 
     /// Compares a volume whose key is known with what the TPM remembers.
@@ -155,10 +191,20 @@ impl Anchor {
         judge::verify(entry, self.counter, volume.level(), proven)
     }
 
-    /// The epoch that headers written in this boot have.
-    pub fn next_epoch(&self) -> Result<u64> {
+    /// The epoch that a header of this volume written in this boot has.
+    pub fn next_epoch(&self, volume: &Volume) -> Result<u64> {
+        if let Some(readmitted) = self.readmitted.iter().find(|it| it.is_for(volume)) {
+            return Ok(readmitted.epoch());
+        }
+        let ahead = self.entry(volume).map_or(0, |entry| entry.ahead);
+        let epoch = self.next_count()?.checked_add_signed(ahead);
+        epoch.ok_or_else(|| Error::refused("the volume's epochs are at their end"))
+    }
+
+    /// What the counter says at the end of this boot.
+    fn next_count(&self) -> Result<u64> {
         match self.counter.checked_add(u64::from(self.counts)) {
-            Some(epoch) => Ok(epoch),
+            Some(count) => Ok(count),
             None => Err(Error::refused("the anchor's counter is at its end")),
         }
     }
@@ -168,7 +214,7 @@ impl Anchor {
         if !self.counts {
             return Ok(());
         }
-        let next = self.next_epoch()?;
+        let next = self.next_count()?;
         let counted = tpm.increment_anchor(self.at)?;
         if counted != next {
             return Err(Error::refused(format_args!(
@@ -197,7 +243,8 @@ impl Anchor {
         self.entry(volume).and_then(|entry| entry.checkpoint)
     }
 
-    /// Remembers how the volumes are open now: all of them are ready, at their levels, and every acceptance is used up.
+    /// Remembers how the volumes are open now: all of them are ready, at their levels, and every acceptance is used up. Those
+    /// that were readmitted are remembered from here on.
     /// `checkpoints` are the file systems' states. Writes nothing where nothing changed.
     pub fn settle(
         &mut self,
@@ -208,6 +255,10 @@ impl Anchor {
             return Ok(());
         };
         let mut changed = held.record.clear_acceptances();
+        for readmitted in self.readmitted.drain(..) {
+            held.record.set(readmitted.entry(self.counter)?)?;
+            changed = true;
+        }
         for (volume, checkpoint) in volumes {
             let Some(old) = held.record.get(&volume.name) else {
                 continue;
@@ -249,10 +300,8 @@ impl Anchor {
             .and_then(|held| held.record.get(&volume.name))
     }
 
-    /// Makes the indices, with one entry.
-    fn define(&mut self, tpm: &mut Tpm, entry: Entry) -> Result<()> {
-        let mut record = Record::default();
-        record.set(entry)?;
+    /// Makes the indices.
+    fn define(&mut self, tpm: &mut Tpm, record: Record) -> Result<()> {
         let auth = Secret::random()?;
         self.counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
         info!("the TPM has an anchor now, counting from {}", self.counter);
@@ -282,7 +331,7 @@ impl Anchor {
     }
 }
 
-fn exception(volume: &Volume, kind: Accepted) -> Exception {
+fn exception(volume: &Volume, kind: Allowed) -> Exception {
     warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
     Exception {
         volume: volume.name.clone(),

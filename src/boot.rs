@@ -7,6 +7,7 @@ mod desk;
 mod enroll;
 mod measuring;
 mod pace;
+mod readmission;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,7 +21,7 @@ use desk::Desk;
 use measuring::{fence, give_up, measure_all};
 use pace::{at_once, patiently};
 
-use crate::anchor::record::Accepted;
+use crate::anchor::Allowed;
 use crate::checkpoint::Held;
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
@@ -199,7 +200,7 @@ fn describe(
     config: &Config,
     volume: &Volume,
     keyed: &Keyed,
-    accepted: Option<Accepted>,
+    accepted: Option<Allowed>,
 ) -> VolumeStatus {
     VolumeStatus {
         name: volume.name.to_string(),

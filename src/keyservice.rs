@@ -22,6 +22,7 @@ pub mod listener;
 pub mod master;
 pub mod metrics;
 pub mod nodes;
+pub mod readmission;
 pub mod records;
 pub mod room;
 pub mod run;

@@ -43,7 +43,8 @@ pub const AUTH_PATH: &str = "/kbs/v0/auth";
 pub const ATTEST_PATH: &str = "/kbs/v0/attest";
 /// Below the server's address; `REPOSITORY/TYPE/TAG` follows.
 pub const RESOURCE_PATH: &str = "/kbs/v0/resource";
-/// Below the server's address; a volume's UUID follows. Part of the extension: [`VolumeRecord`] goes both ways.
+/// Below the server's address; a volume's UUID follows. Part of the extension: a [`Remembered`] is answered, and
+/// a [`VolumeRecord`] reported.
 pub const RECORD_PATH: &str = "/kbs/v0/nightlatch/volume";
 
 /// The repository of all that nodes ask for.
@@ -280,6 +281,18 @@ pub struct VolumeRecord {
     /// The highest epoch that was reported.
     #[serde(default)]
     pub epoch: u64,
+}
+
+/// What a service answers when it is asked for a volume's record.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Remembered {
+    /// The record.
+    #[serde(flatten)]
+    pub record: VolumeRecord,
+    /// An operator said that this volume's node has lost its TPM, so the record may stand in for what that remembered. Left
+    /// out where it is false.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub readmitted: bool,
 }
 
 /// A JSON web encryption in the flattened form. All parts are base64url without padding.

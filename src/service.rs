@@ -133,6 +133,8 @@ pub struct GivenVolume {
     pub key: Secret,
     /// What the service remembers of the volume; none where it remembers nothing at all, as Trustee does.
     pub record: Option<VolumeRecord>,
+    /// Whether an operator said that the record may stand in for a lost TPM.
+    pub readmitted: bool,
 }
 
 /// What the service gave.

@@ -173,7 +173,8 @@ impl Opened {
             take_step(&keyed.device, &step).doing("writing the renewed header")?;
         }
         keyed.candidate = next.written();
-        keyed.enrolled = keyed.next.take().is_some();
+        // One that the service opened was sealed anew, and has the secret it had.
+        keyed.enrolled = keyed.next.take().is_some() && keyed.source != Source::Service;
         keyed.header = header;
         keyed.epoch = Some(epoch);
         keyed.needs_repair = false;

@@ -16,7 +16,8 @@ use crate::clock::utc;
 use crate::error::{Doing, Error, Result};
 use crate::mutual;
 use crate::protocol::admin::{
-    Forgotten, NODES_PATH, Node, Page, Trouble, VOLUMES_PATH, Volume, is_ek,
+    Forgotten, NODES_PATH, Node, Page, READMISSION, Readmission, Trouble, VOLUMES_PATH, Volume,
+    is_ek,
 };
 
 /// How long an answer may take.
@@ -25,13 +26,19 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// The longest answer that is read, in bytes: a page of nodes whose denials are long.
 const ANSWER_LEN_MAX: u64 = 16 << 20;
 
-/// `list`, `show ID` or `forget ID`, and where.
+/// `list`, `show ID`, `forget ID` or `readmit UUID`, and where.
 pub(super) fn run(words: &[&str]) -> Result<Answer> {
     let (command, options) = match words {
         ["list", options @ ..] => (Command::List, options),
         ["show", id, options @ ..] => (Command::Show(id), options),
         ["forget", id, options @ ..] => (Command::Forget(id), options),
-        _ => return Err(usage("nodes: expected list, show ID or forget ID")),
+        ["readmit", "--cancel", uuid, options @ ..] => (Command::Cancel(uuid), options),
+        ["readmit", uuid, options @ ..] => (Command::Readmit(uuid), options),
+        _ => {
+            return Err(usage(
+                "nodes: expected list, show ID, forget ID or readmit UUID",
+            ));
+        }
     };
     let server = Server::of(options)?;
     match command {
@@ -39,6 +46,8 @@ pub(super) fn run(words: &[&str]) -> Result<Answer> {
         Command::Show(id) if is_ek(id) => show_node(&server, id),
         Command::Show(id) => show_volume(&server, id),
         Command::Forget(id) => forget(&server, id),
+        Command::Readmit(uuid) => readmit(&server, uuid),
+        Command::Cancel(uuid) => cancel(&server, uuid),
     }
 }
 
@@ -46,6 +55,8 @@ enum Command<'a> {
     List,
     Show(&'a str),
     Forget(&'a str),
+    Readmit(&'a str),
+    Cancel(&'a str),
 }
 
 fn list(server: &Server) -> Result<Answer> {
@@ -106,9 +117,20 @@ fn volumes(volumes: &[Volume]) -> String {
             volume.record.epoch.to_string(),
             utc(volume.registered_s),
             volume.record.key_id.clone().unwrap_or_else(|| "-".into()),
+            volume
+                .readmission
+                .as_ref()
+                .map_or_else(|| "-".into(), readmission),
         ]
     });
-    let heading = ["VOLUME", "ROLE", "EPOCH", "REGISTERED", "KEY ID"];
+    let heading = [
+        "VOLUME",
+        "ROLE",
+        "EPOCH",
+        "REGISTERED",
+        "KEY ID",
+        "READMITS",
+    ];
     section(&table(&heading, rows))
 }
 
@@ -124,6 +146,31 @@ fn forget(server: &Server, id: &str) -> Result<Answer> {
         "{id}: forgotten; volumes that belong to the next node that asks for them: {volumes}\n"
     );
     answer(text, &forgotten)
+}
+
+/// Whom it lets in, and until when.
+fn readmission(word: &Readmission) -> String {
+    let whom = word.ek.as_deref().unwrap_or("the next machine");
+    format!("{whom} until {}", utc(word.until_s))
+}
+
+fn readmit(server: &Server, uuid: &str) -> Result<Answer> {
+    let path = format!("{VOLUMES_PATH}/{}/{READMISSION}", uuid_of(uuid)?);
+    let volume: Volume = server.put(&path)?;
+    let until = volume.readmission.as_ref().map_or(0, |word| word.until_s);
+    let text = format!(
+        "{uuid}: until {} the next machine that is admitted with it gets its key, and its disk may be as old as epoch {}\n",
+        utc(until),
+        volume.record.epoch
+    );
+    answer(text, &volume)
+}
+
+fn cancel(server: &Server, uuid: &str) -> Result<Answer> {
+    let path = format!("{VOLUMES_PATH}/{}/{READMISSION}", uuid_of(uuid)?);
+    let volume: Volume = server.delete(&path)?;
+    let text = format!("{uuid}: it stays with endorsement key {}\n", volume.ek);
+    answer(text, &volume)
 }
 
 /// Nothing that is part of a path by itself.
@@ -198,6 +245,10 @@ impl Server {
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
         self.take(self.agent.get(self.url(path)).call(), path)
+    }
+
+    fn put<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        self.take(self.agent.put(self.url(path)).send_empty(), path)
     }
 
     fn delete<T: DeserializeOwned>(&self, path: &str) -> Result<T> {

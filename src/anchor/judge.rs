@@ -57,7 +57,8 @@ pub fn permit(entry: Option<&Entry>, seen: Seen) -> Result<()> {
         ))),
         (Seen::Volume, None) => Err(Error::refused(
             "the TPM does not remember this volume: the disk is of another machine, or the TPM's memory was cleared since; \
-             attach the right disk, or restore the data into a new volume",
+             attach the right disk, or restore the data into a new volume. If this node lost its TPM and a key service \
+             remembers the volume, \"nightlatchctl nodes readmit UUID\" there lets the next boot open it",
         )),
     }
 }
@@ -78,15 +79,19 @@ pub fn verify(entry: &Entry, counter: u64, level: Level, proven: &Proven) -> Res
     if level < Level::Epoch || entry.level < Level::Epoch {
         return Ok(());
     }
-    let is_current = proven.epoch == counter || Some(proven.epoch) == counter.checked_add(1);
+    let count = counter.checked_add_signed(entry.ahead);
+    let next = count.and_then(|count| count.checked_add(1));
+    let is_current = [count, next].contains(&Some(proven.epoch));
     if is_current || entry.acceptance == Some(Accepted::Rollback) {
         return Ok(());
     }
     Err(Error::refused(format_args!(
-        "rule G26: the header is of epoch {}, and the TPM counts {counter}: the disk was put back to an earlier state, \
+        "rule G26: the header is of epoch {}, and the TPM counts {}: the disk was put back to an earlier state, \
          or lost its last writes; attach the current disk. To go back on purpose, run \
          \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
-        proven.epoch, entry.name
+        proven.epoch,
+        count.unwrap_or(counter),
+        entry.name
     )))
 }
 
@@ -119,6 +124,19 @@ pub fn recorded(
          the current disk",
         record.epoch
     )))
+}
+
+/// Whether a volume that the TPM does not remember is the one whose record the key service has, for the word of an operator
+/// that its node has lost its TPM. The disk may be as old as the last report to the service.
+pub fn readmitted(record: &VolumeRecord, proven: &Proven) -> Result<()> {
+    if record.key_id.is_none() {
+        return Err(Error::refused(format_args!(
+            "rule D15: volume {} was readmitted, and the key service was never told which key it has, so nothing shows \
+             that this is its disk; restore the data into a new volume",
+            proven.uuid
+        )));
+    }
+    recorded(record, &proven.key_id, Some(proven.epoch), None)
 }
 
 /// The first half of a volume-key id, enough to tell two apart.

@@ -6,13 +6,17 @@
 //! and in every boot that follows, and puts back every disk there ever was. What is asserted stands in `model/proofs.rs`.
 
 mod proofs;
+mod readmission;
 
 use uuid::Uuid;
 
+use super::Allowed;
 use super::judge::{self, Proven, Seen};
+use super::readmission::Readmitted;
 use super::record::{Accepted, Checkpoint, Entry, Record, State};
 use crate::config::{Level, VolumeName};
 use crate::key::{KEY_LEN, Secret};
+use crate::protocol::VolumeRecord;
 
 /// A header copy.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
@@ -60,12 +64,16 @@ struct Node {
     nv: Nv,
     /// The number of the next UUID and key.
     fresh: u8,
+    /// Key and epoch the service remembers, where an operator readmitted the volume and no boot was reported since.
+    readmission: Option<(u8, u64)>,
 }
 
 /// One write, after which the power may go.
 #[derive(Clone, Debug)]
 enum Write {
     Nv(Entry),
+    /// Indices without entries.
+    Define,
     Count,
     Primary(Slot),
     Secondary(Slot),
@@ -73,6 +81,8 @@ enum Write {
     Content(u8),
     /// The file system's next transaction, in the running system.
     Commit,
+    /// The service is told that the boot has succeeded.
+    Report,
 }
 
 /// What a boot does.
@@ -80,7 +90,7 @@ enum Write {
 struct Boot {
     writes: Vec<Write>,
     /// What it measures that the operator accepted.
-    exception: Option<Accepted>,
+    exception: Option<Allowed>,
 }
 
 const BLANK: Disk = Disk {
@@ -120,6 +130,7 @@ fn entry(uuid: u8, key: u8, state: State, level: Level) -> Entry {
         level,
         acceptance: None,
         checkpoint: None,
+        ahead: 0,
         enroll: false,
     }
 }
@@ -141,6 +152,7 @@ impl Node {
             disk: BLANK,
             nv,
             fresh: 1,
+            readmission: None,
         }
     }
 
@@ -151,12 +163,17 @@ impl Node {
                 record.set(entry.clone()).unwrap();
                 self.nv.record = Some(record.encode(&auth()).to_vec());
             }
+            Write::Define => {
+                self.nv.record = Some(Record::default().encode(&auth()).to_vec());
+                self.nv.counter += 1;
+            }
             Write::Count => self.nv.counter += 1,
             Write::Primary(slot) => self.disk.primary = *slot,
             Write::Secondary(slot) => self.disk.secondary = *slot,
             Write::Marker(marker) => self.disk.marker = *marker,
             Write::Content(key) => (self.disk.content, self.disk.generation) = (Some(*key), 1),
             Write::Commit => self.disk.generation += 1,
+            Write::Report => self.readmission = None,
         }
     }
 
@@ -165,7 +182,13 @@ impl Node {
         match write {
             Write::Primary(_) => self.disk.primary = Slot::Torn,
             Write::Secondary(_) => self.disk.secondary = Slot::Torn,
-            Write::Nv(_) | Write::Count | Write::Marker(_) | Write::Content(_) | Write::Commit => {}
+            Write::Nv(_)
+            | Write::Define
+            | Write::Count
+            | Write::Marker(_)
+            | Write::Content(_)
+            | Write::Commit
+            | Write::Report => {}
         }
     }
 
@@ -213,6 +236,9 @@ impl Node {
     fn boot(&self, level: Level) -> Result<Boot, String> {
         let entry_now = self.nv.entry();
         let seen = self.seen()?;
+        if let (None, Seen::Volume, Some((key, epoch))) = (&entry_now, seen, self.readmission) {
+            return self.readmit(level, key, epoch);
+        }
         judge::permit(entry_now.as_ref(), seen).map_err(|error| error.to_string())?;
         let writes = match seen {
             Seen::Volume => self.unlock(entry_now.as_ref().unwrap(), level)?,
@@ -220,8 +246,53 @@ impl Node {
         };
         Ok(Boot {
             writes,
-            exception: entry_now.and_then(|entry| entry.acceptance),
+            exception: entry_now
+                .and_then(|entry| entry.acceptance)
+                .map(Allowed::Accepted),
         })
+    }
+
+    /// A boot of a volume that is readmitted: see `super::readmission`.
+    fn readmit(&self, level: Level, key: u8, epoch: u64) -> Result<Boot, String> {
+        let proven = self.proven()?;
+        let record = VolumeRecord {
+            key_id: Some(hex::encode([key; KEY_LEN])),
+            epoch,
+        };
+        let refusal = |error: crate::error::Error| error.to_string();
+        judge::readmitted(&record, &proven).map_err(refusal)?;
+        let readmitted = Readmitted::new(name(), level, &proven).map_err(refusal)?;
+        let define = self.nv.record.is_none().then_some(Write::Define);
+        let counts = level >= Level::Epoch;
+        let count = counts.then_some(Write::Count);
+        let writes = define.iter().chain(&count).count() as u64;
+        let mut entry = readmitted
+            .entry(self.nv.counter + writes)
+            .map_err(refusal)?;
+        entry.checkpoint = (level == Level::Checkpoint).then_some(checkpoint(self.disk.generation));
+        let renew = self.renew(&proven, readmitted.epoch());
+        let renew = renew.into_iter().filter(|_| counts);
+        let settle = [Write::Nv(entry), Write::Report];
+        Ok(Boot {
+            writes: define
+                .into_iter()
+                .chain(renew)
+                .chain(count)
+                .chain(settle)
+                .collect(),
+            exception: Some(Allowed::Readmitted),
+        })
+    }
+
+    /// Never first the only copy that is good: `Candidate::steps` in src/header/copies.rs has the same order.
+    fn renew(&self, proven: &Proven, epoch: u64) -> [Write; 2] {
+        let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
+        let slot = Slot::Header { uuid, key, epoch };
+        let mut renew = [Write::Secondary(slot), Write::Primary(slot)];
+        if !Self::is_proven(self.disk.primary, proven) {
+            renew.reverse();
+        }
+        renew
     }
 
     /// The next epoch, and the write that counts the boot.
@@ -244,17 +315,19 @@ impl Node {
         }
         let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
         let (epoch, count) = self.count(level);
-        let slot = Slot::Header { uuid, key, epoch };
-        // Never first the only copy that is good: `Candidate::steps` in src/header/copies.rs has the same order.
-        let mut renew = [Write::Secondary(slot), Write::Primary(slot)];
-        if !Self::is_proven(self.disk.primary, &proven) {
-            renew.reverse();
-        }
+        let epoch = epoch.checked_add_signed(old.ahead).unwrap();
+        let renew = self.renew(&proven, epoch);
         let mut new = entry(uuid, key, State::Ready, level);
+        new.ahead = old.ahead;
         new.checkpoint = (level == Level::Checkpoint).then_some(seen);
         let settle = (new != *old).then_some(Write::Nv(new));
         let renew = renew.into_iter().filter(|_| count.is_some());
-        Ok(renew.chain(count.clone()).chain(settle).collect())
+        let report = self.readmission.map(|_| Write::Report);
+        Ok(renew
+            .chain(count.clone())
+            .chain(settle)
+            .chain(report)
+            .collect())
     }
 
     fn make(&self, old: Option<&Entry>, level: Level) -> Vec<Write> {

@@ -18,6 +18,7 @@
 //! | 48 | 32 | its volume-key id |
 //! | 80 | 8 | the file system's generation at the last checkpoint, 0 for none |
 //! | 88 | 16 | that file system's id |
+//! | 104 | 8 | how far its epochs are ahead of the counter, two's complement |
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
 //! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
@@ -64,6 +65,8 @@ pub struct Entry {
     pub acceptance: Option<Accepted>,
     /// The last checkpoint of its file system.
     pub checkpoint: Option<Checkpoint>,
+    /// How far the epochs of its headers are ahead of the TPM's counter: 0 unless another TPM counted them first.
+    pub ahead: i64,
     /// Whether the operator asked for it to be given the key service's key.
     pub enroll: bool,
 }
@@ -213,14 +216,13 @@ impl Entry {
             State::Ready => 2,
         };
         let numbers = [state, level_number(self.level), kind, self.enroll.into()];
-        let reserved = [0; 8];
         let parts: [&[u8]; 7] = [
             &name,
             self.uuid.as_bytes(),
             &self.key_id,
             &last.generation.to_be_bytes(),
             &last.fsid,
-            &reserved,
+            &self.ahead.to_be_bytes(),
             &numbers,
         ];
         let mut bytes = [0; ENTRY_LEN];
@@ -259,6 +261,7 @@ impl Entry {
                 _ => Some(Accepted::from_number(kind)?),
             },
             checkpoint: (checkpoint.generation != 0).then_some(checkpoint),
+            ahead: i64::from_be_bytes(bytes.get(104..112)?.try_into().ok()?),
             // Any other number is refused below: it would not be written back.
             enroll: enroll == 1,
         };
@@ -303,6 +306,7 @@ mod tests {
             level: Level::Epoch,
             acceptance: None,
             checkpoint: None,
+            ahead: 0,
             enroll: false,
         }
     }
@@ -323,6 +327,7 @@ mod tests {
             generation: 12,
         });
         third.state = State::Provisioning;
+        third.ahead = -3;
         third.enroll = true;
         third.level = Level::Checkpoint;
         record.set(third).unwrap();

@@ -178,7 +178,7 @@ fn a_new_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() {
     for seen in [Seen::Blank, Seen::Blank, Seen::Interrupted(UUID)] {
         let (_, mut tpm, mut anchor) = node.boot("epoch");
         let exception = anchor.permit(volume, seen).unwrap().unwrap();
-        assert_eq!(exception.kind, Accepted::New);
+        assert_eq!(exception.kind, Allowed::Accepted(Accepted::New));
         anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use log::info;
 use super::at_once;
 use super::chip::{Chip, lock};
 use super::enroll::is_enrolled;
-use crate::anchor::Anchor;
+use crate::anchor::Allowed;
 use crate::anchor::record::{Accepted, Checkpoint};
 use crate::checkpoint::Held;
 use crate::config::{Config, Level, Volume};
@@ -34,7 +34,7 @@ pub(super) fn hold<'a>(
     fresh
         .map(|volume| {
             let held = Held::mount(Path::new(&volume.name.mapping()), volume.name.as_str())?;
-            if chip.accepted(volume) != Some(Accepted::Rollback) {
+            if chip.accepted(volume) != Some(Allowed::Accepted(Accepted::Rollback)) {
                 held.compare(anchor.checkpoint(volume).as_ref())?;
             }
             Ok((volume, held))
@@ -52,10 +52,12 @@ pub(super) fn count<'a>(
 ) -> Result<Vec<(&'a Volume, Opened)>> {
     let mut chip = lock(chip)?;
     let Chip { tpm, anchor, .. } = &mut *chip;
-    let next = anchor.as_ref().map(Anchor::next_epoch).transpose()?;
+    let counting = anchor.as_ref();
     let renewed = at_once(opened, |volume, mut opened| {
         let keyed = opened.keyed();
-        let counted = next.filter(|_| volume.level() >= Level::Epoch);
+        let counting = counting.filter(|_| volume.level() >= Level::Epoch);
+        let counted = counting.map(|anchor| anchor.next_epoch(volume));
+        let counted = counted.transpose()?;
         let same = keyed.epoch.filter(|_| keyed.is_to_be_rewritten());
         if let (How::Unlocked, Some(epoch)) = (keyed.how, counted.or(same)) {
             opened.renew(epoch)?;

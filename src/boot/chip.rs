@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use super::desk::Desk;
 
-use crate::anchor::record::Accepted;
-use crate::anchor::{Anchor, Exception};
+use crate::anchor::{Allowed, Anchor, Exception};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::KEY_LEN;
@@ -69,7 +68,7 @@ impl Chip {
     }
 
     /// What the operator allowed for this volume and this boot.
-    pub(super) fn accepted(&self, volume: &Volume) -> Option<Accepted> {
+    pub(super) fn accepted(&self, volume: &Volume) -> Option<Allowed> {
         let exception = self
             .exceptions
             .iter()
@@ -121,9 +120,12 @@ impl Sources<'_> {
             bank: self.config.tpm.bank.into(),
         };
         let chip = self.chip;
-        lock(chip)?
-            .permit(volume, &found)
-            .doing("comparing with the anchor")?;
+        let readmission = self.readmission(volume, &found)?;
+        if readmission.is_none() {
+            lock(chip)?
+                .permit(volume, &found)
+                .doing("comparing with the anchor")?;
+        }
         match found {
             Found::New(new) => {
                 let first = self.first_secret(volume, new.uuid())?;
@@ -142,11 +144,16 @@ impl Sources<'_> {
                     ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
                 };
                 let mut keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
+                if let Some(record) = readmission {
+                    self.readmit(volume, &mut keyed, &record)
+                        .doing("comparing with the key service's record")?;
+                    return Ok(keyed);
+                }
                 let accepted = {
                     let mut chip = lock(chip)?;
                     chip.verify(volume, &keyed)
                         .doing("comparing with the anchor")?;
-                    chip.accepted(volume)
+                    chip.accepted(volume).and_then(Allowed::on_node)
                 };
                 self.desk
                     .verify(&keyed, accepted)

@@ -113,6 +113,32 @@ impl Desk {
         Ok(volume.map(|volume| Secret::new(volume.key.expose().to_vec())))
     }
 
+    /// What the service remembers of the volume with this UUID, where an operator said there that its node has lost its TPM.
+    ///
+    /// An error where that cannot be told now; a denial is no word of an operator.
+    pub(super) fn readmission(
+        &self,
+        chip: &Mutex<Chip>,
+        uuid: &str,
+        record: &Recorder,
+    ) -> Result<Option<VolumeRecord>> {
+        let Some(mut talk) = self.talk()? else {
+            return Ok(None);
+        };
+        match talk.ask(chip) {
+            Ok(given) => {
+                record.service(&given.url, given.took);
+                let given = given.volume(uuid).ok().filter(|it| it.readmitted);
+                Ok(given.and_then(|given| given.record.clone()))
+            }
+            Err(error) if error.exit() == Exit::Temporary => Err(error),
+            Err(error) => {
+                warn!("{error}");
+                Ok(None)
+            }
+        }
+    }
+
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
     /// `accepted` on this node holds here as well; the service itself has to be told apart.
     pub(super) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {

@@ -41,7 +41,7 @@ impl Sources<'_> {
     }
 
     /// Seals a secret, and makes sure that it comes out again.
-    fn seal(self, secret: &Secret) -> Result<Sealed> {
+    pub(super) fn seal(self, secret: &Secret) -> Result<Sealed> {
         let policy = Policy {
             pcrs: self.config.tpm.pcrs,
             bank: self.config.tpm.bank.into(),

@@ -6,6 +6,7 @@
 
 mod fleet;
 mod page;
+mod readmit;
 mod recent;
 
 use std::sync::Arc;
@@ -14,7 +15,7 @@ use axum::body::Body;
 use axum::extract::{Extension, Path, RawQuery, State};
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 use axum::http::{Response, StatusCode};
-use axum::routing::get;
+use axum::routing::{get, put};
 use axum::{Router, response::IntoResponse as _};
 use log::error;
 use rustls::pki_types::CertificateDer;
@@ -26,7 +27,7 @@ use x509_cert::der::Decode as _;
 use super::http::{From, blocking, with_kind};
 use super::service::Service;
 use crate::error::{Error, Exit};
-use crate::protocol::admin::{NODES_PATH, PAGE_MAX, Trouble, VOLUMES_PATH};
+use crate::protocol::admin::{NODES_PATH, PAGE_MAX, READMISSION, Trouble, VOLUMES_PATH};
 
 /// The paths.
 pub fn router(service: Arc<Service>) -> Router {
@@ -45,6 +46,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(
             &format!("{VOLUMES_PATH}/{{uuid}}"),
             get(volume).delete(forget_volume),
+        )
+        .route(
+            &format!("{VOLUMES_PATH}/{{uuid}}/{READMISSION}"),
+            put(readmit).delete(do_not_readmit),
         )
         .fallback(|| async { trouble(StatusCode::NOT_FOUND, "there is no such path") })
         .with_state(desk)
@@ -148,6 +153,24 @@ async fn forget_volume(
     Path(uuid): Path<String>,
 ) -> Response<Body> {
     told(move || fleet::forget_volume(&desk.service, &by(&operator, from), &uuid)).await
+}
+
+async fn readmit(
+    State(desk): State<Desk>,
+    Extension(operator): Extension<Operator>,
+    Extension(from): Extension<From>,
+    Path(uuid): Path<String>,
+) -> Response<Body> {
+    told(move || readmit::allow(&desk.service, &by(&operator, from), &uuid)).await
+}
+
+async fn do_not_readmit(
+    State(desk): State<Desk>,
+    Extension(operator): Extension<Operator>,
+    Extension(from): Extension<From>,
+    Path(uuid): Path<String>,
+) -> Response<Body> {
+    told(move || readmit::cancel(&desk.service, &by(&operator, from), &uuid)).await
 }
 
 fn by(operator: &Operator, from: From) -> fleet::By {

@@ -2,8 +2,9 @@
 //! The second step: evidence is verified, compared with the policy and with what is remembered, and the machine is
 //! admitted to its volumes.
 
-use super::answer::{Fault, Refused, Reply};
-use super::audit::now_s;
+use super::answer::{Fault, Refused, Reply, Step};
+use super::audit::{self, Line, now_s};
+use super::readmission;
 use super::records::{self, NodeEntry, Registered, VolumeEntry};
 use super::service::{Request, Service, Trail, parse, text};
 use super::session::{self, Admitted, Challenged, Session};
@@ -73,7 +74,10 @@ pub(super) fn answer(
         address: request.from.to_canonical().to_string(),
         denial: None,
     };
-    register(service, &session.ek, &node, &volumes, &claims.volumes)?;
+    let free = register(service, &session.ek, &node, &volumes, &claims.volumes)?;
+    for volume in &free {
+        readmit(service, &session.ek, &node, volume)?;
+    }
     service.nodes.seen(&session.ek, node);
     let lifetime_s = service.lifetimes.admission_s.get();
     let admitted = Session::Admitted(Admitted {
@@ -232,27 +236,64 @@ fn admit(
     Ok(image.to_owned())
 }
 
-/// Registers what is new, and compares the rest with what is remembered.
+/// Registers what is new, and compares the rest with what is remembered. Returns the volumes that are free for this machine
+/// by an operator's word.
 fn register(
     service: &Service,
     ek: &str,
     node: &NodeEntry,
     volumes: &[(VolumeId, Role)],
     claims: &[VolumeClaim],
-) -> Result<(), Refused> {
+) -> Result<Vec<(VolumeId, String)>, Refused> {
     let registered = records::register(&service.store, ek, node, volumes)?;
-    for (claim, registered) in claims.iter().zip(registered) {
+    let mut free = Vec::new();
+    for ((claim, (id, _)), registered) in claims.iter().zip(volumes).zip(registered) {
         match registered {
             Registered::Ours(entry) => compare(claim, &entry)?,
-            Registered::Theirs(owner) => {
-                return Err(Refused::denied(
-                    "owner",
-                    format_args!("volume {} belongs to endorsement key {owner}", claim.uuid),
-                ));
+            Registered::Free(entry) => {
+                compare(claim, &entry)?;
+                free.push((id.clone(), entry.ek));
             }
+            Registered::Theirs(owner) => return Err(not_the_owner(&claim.uuid, &owner)),
         }
     }
-    Ok(())
+    Ok(free)
+}
+
+fn not_the_owner(uuid: &str, owner: &str) -> Refused {
+    Refused::denied(
+        "owner",
+        format_args!("volume {uuid} belongs to endorsement key {owner}"),
+    )
+}
+
+/// The machine has passed every check, and has this volume by the word of an operator: it is this machine's from now on. That
+/// is written down before it happens.
+fn readmit(
+    service: &Service,
+    ek: &str,
+    node: &NodeEntry,
+    (id, owner): &(VolumeId, String),
+) -> Result<(), Refused> {
+    let why = format!("it belonged to endorsement key {owner}");
+    service.audit.add(&Line {
+        time: audit::time(now_s()),
+        event: "readmission",
+        step: Step::Attest.word(),
+        peer: node.address.clone(),
+        ek: Some(ek),
+        volumes: &[id.to_string()],
+        image: Some(&node.image),
+        why: Some(&why),
+        ..Line::default()
+    })?;
+    if readmission::take(&service.store, id, ek, node.last_seen_s)? {
+        return Ok(());
+    }
+    // Another machine was quicker, or the operator took the word back.
+    let entry = records::volume(&service.store, id)?;
+    let owner = entry.map_or_else(|| "nobody any more".to_owned(), |entry| entry.ek);
+    Err(not_the_owner(id.as_str(), &owner))
 }
 
 fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Refused> {

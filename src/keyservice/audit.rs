@@ -26,7 +26,7 @@ pub const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub struct Line<'a> {
     /// When, RFC 3339.
     pub time: String,
-    /// `admission`, `release`, `report`, `denial`, `failure` or `forget`.
+    /// `admission`, `release`, `report`, `denial`, `failure`, `forget`, `readmit`, `readmit-cancel` or `readmission`.
     pub event: &'static str,
     /// The step of the protocol.
     pub step: &'static str,
@@ -50,7 +50,7 @@ pub struct Line<'a> {
     /// What was expected and what was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'a str>,
-    /// The certificate of who asked the service to forget something.
+    /// The certificate of the operator who made the service do it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<&'a str>,
 }

@@ -4,12 +4,13 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::readmission;
 use super::store::{Entry, Store};
 use super::volume_id::VolumeId;
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::protocol::VolumeRecord;
-use crate::protocol::admin::Denial;
+use crate::protocol::admin::{Denial, Readmission};
 
 /// What keys of volumes start with; the UUID follows.
 pub const VOLUMES: &str = "volume/";
@@ -31,6 +32,9 @@ pub struct VolumeEntry {
     pub registered_s: u64,
     /// What nodes reported of it.
     pub record: VolumeRecord,
+    /// Whether another endorsement key may have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readmission: Option<Readmission>,
 }
 
 /// A node, which is its TPM's endorsement key.
@@ -55,6 +59,8 @@ pub struct NodeEntry {
 pub enum Registered {
     /// This node's, as of now or since earlier.
     Ours(VolumeEntry),
+    /// The next node's by an operator's word, whoever it was registered to: see [`readmission`].
+    Free(VolumeEntry),
     /// The node's with this endorsement key.
     Theirs(String),
 }
@@ -85,6 +91,7 @@ pub fn register(
                 key_id: None,
                 epoch: 0,
             },
+            readmission: None,
         };
         if let Some(known) = known {
             found.push(parse(&known)?);
@@ -93,8 +100,11 @@ pub fn register(
             found.push(entry);
         }
     }
+    let is_free = |volume: &VolumeEntry| readmission::is_free(volume, node.last_seen_s);
     // A volume of somebody else comes to nothing, so nothing is registered beside it.
-    let theirs = found.iter().any(|volume: &VolumeEntry| volume.ek != ek);
+    let theirs = found
+        .iter()
+        .any(|volume: &VolumeEntry| volume.ek != ek && !is_free(volume));
     if !theirs && (!is_known || !new.is_empty()) {
         if !is_known {
             new.push((node_key, text(node)?));
@@ -111,7 +121,9 @@ pub fn register(
         }
     }
     let whose = |entry: VolumeEntry| {
-        if entry.ek == ek {
+        if is_free(&entry) {
+            Registered::Free(entry)
+        } else if entry.ek == ek {
             Registered::Ours(entry)
         } else {
             Registered::Theirs(entry.ek)
@@ -143,7 +155,8 @@ pub enum Reported {
     NotOurs,
 }
 
-/// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once.
+/// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once. A boot has succeeded
+/// then, so the word of an operator that the node had the volume for is used up.
 pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Result<Reported> {
     for _ in 0..TRIES_MAX {
         let Some(old) = store.get(&format!("{VOLUMES}{id}"))? else {
@@ -154,10 +167,15 @@ pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Re
             return Ok(Reported::NotOurs);
         }
         let merged = match merge(&entry.record, told) {
-            Ok(merged) if merged == entry.record => return Ok(Reported::Kept(merged)),
+            Ok(merged) if merged == entry.record && !is_word_of(&entry, ek) => {
+                return Ok(Reported::Kept(merged));
+            }
             Ok(merged) => merged,
             Err(why) => return Ok(Reported::Contradicts(why)),
         };
+        if is_word_of(&entry, ek) {
+            entry.readmission = None;
+        }
         entry.record = merged.clone();
         if store.swap(&[(old, text(&entry)?)])? == [true] {
             return Ok(Reported::Kept(merged));
@@ -166,6 +184,12 @@ pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Re
     Err(Error::temporary(format_args!(
         "volume {id}: its record changes all the time"
     )))
+}
+
+/// Whether there is a word of an operator that this node has taken, be it over or not.
+fn is_word_of(entry: &VolumeEntry, ek: &str) -> bool {
+    let taken = entry.readmission.as_ref().and_then(|it| it.ek.as_deref());
+    taken == Some(ek)
 }
 
 fn merge(known: &VolumeRecord, told: &VolumeRecord) -> std::result::Result<VolumeRecord, String> {

@@ -3,12 +3,15 @@
 
 use super::answer::{Fault, Refused, Reply};
 use super::audit::now_s;
+use super::readmission;
 use super::records::{self, Reported, VolumeEntry};
 use super::service::{Service, Trail, parse, text};
 use super::session::{Admitted, Session};
 use super::volume_id::VolumeId;
 use crate::key::{KEY_LEN, Secret};
-use crate::protocol::{CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, VOLUME_TYPE, VolumeRecord};
+use crate::protocol::{
+    CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, Remembered, VOLUME_TYPE, VolumeRecord,
+};
 
 /// A secret, encrypted to the machine's key of this boot.
 pub(super) fn resource(
@@ -42,7 +45,7 @@ pub(super) fn resource(
     seal(&secret, &session)
 }
 
-/// What is remembered of a volume.
+/// What is remembered of a volume, and whether an operator said that the node's TPM does not remember it any more.
 pub(super) fn record(
     service: &Service,
     session: Option<&str>,
@@ -53,7 +56,10 @@ pub(super) fn record(
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
     let entry = owned(service, &session, &id)?;
-    reply(&entry.record)
+    reply(&Remembered {
+        readmitted: readmission::is_of(&entry, &session.ek, now_s()),
+        record: entry.record,
+    })
 }
 
 /// Remembers what a node says of a volume it has opened.

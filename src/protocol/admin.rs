@@ -5,6 +5,7 @@
 //! - `GET /v1/nodes/EK`: a [`Node`] with its volumes. `DELETE`: it is forgotten with all its volumes ([`Forgotten`]).
 //! - `GET /v1/volumes?after=UUID&limit=N`: a [`Page`] of [`Volume`]s in the order of their UUIDs.
 //! - `GET /v1/volumes/UUID`: a [`Volume`]. `DELETE`: it is forgotten ([`Forgotten`]).
+//! - `PUT /v1/volumes/UUID/readmission`: the next machine that is admitted with it has it ([`Volume`]). `DELETE`: no more so.
 //!
 //! An error's body is a [`Trouble`].
 
@@ -17,6 +18,8 @@ use crate::config::Role;
 pub const NODES_PATH: &str = "/v1/nodes";
 /// Below the server's address; a UUID may follow.
 pub const VOLUMES_PATH: &str = "/v1/volumes";
+/// Below a volume's path.
+pub const READMISSION: &str = "readmission";
 /// How many are on a page at most.
 pub const PAGE_MAX: u32 = 1000;
 
@@ -89,6 +92,20 @@ pub struct Volume {
     /// What nodes reported of it.
     #[serde(flatten)]
     pub record: VolumeRecord,
+    /// Whether another endorsement key may have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readmission: Option<Readmission>,
+}
+
+/// An operator's word that the node of a volume has lost its TPM. It is used up by the report of a boot that succeeded.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Readmission {
+    /// When it ends, seconds since 1970.
+    pub until_s: u64,
+    /// The id of the endorsement key that has taken it; none where the next machine may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek: Option<String>,
 }
 
 /// What is forgotten.

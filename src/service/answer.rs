@@ -7,7 +7,7 @@ use base64ct::{Base64, Encoding};
 
 use super::Failure;
 use crate::protocol::{
-    Admission, COOKIE, Challenge, Credential, EXTENSION, Jwe, PROBLEM_PREFIX, Problem, VolumeRecord,
+    Admission, COOKIE, Challenge, Credential, EXTENSION, Jwe, PROBLEM_PREFIX, Problem, Remembered,
 };
 
 /// Lengths a nonce may have, in bytes. Trustee's has 32.
@@ -68,18 +68,19 @@ pub fn resource(body: &[u8]) -> Parsed<Jwe> {
 }
 
 /// What the service remembers of a volume.
-pub fn record(body: &[u8]) -> Parsed<VolumeRecord> {
-    let record: VolumeRecord = json(body, "the record of a volume")?;
+pub fn record(body: &[u8]) -> Parsed<Remembered> {
+    let remembered: Remembered = json(body, "the record of a volume")?;
     let is_id = |id: &String| {
         let is_digit = |b: u8| b.is_ascii_digit() || (b'a'..=b'f').contains(&b);
         id.len() == 64 && id.bytes().all(is_digit)
     };
-    if record.key_id.as_ref().is_some_and(|id| !is_id(id)) {
+    let id = remembered.record.key_id.as_ref();
+    if id.is_some_and(|id| !is_id(id)) {
         return Err(Failure::Final(
             "expected a key-id of 64 hexadecimal digits".into(),
         ));
     }
-    Ok(record)
+    Ok(remembered)
 }
 
 /// Name and value of the session's cookie, from a `Set-Cookie` header (RFC 6265, section 4.1.1).
@@ -184,12 +185,27 @@ mod tests {
         let id = "ab".repeat(32);
         let body = |id: &str| format!(r#"{{"key-id":"{id}","epoch":7}}"#);
         assert_eq!(
-            record(body(&id).as_bytes()).unwrap().key_id,
+            record(body(&id).as_bytes()).unwrap().record.key_id,
             Some(id.clone())
         );
-        assert_eq!(record(b"{}").unwrap().epoch, 0);
+        assert_eq!(record(b"{}").unwrap().record.epoch, 0);
         for bad in [&id[1..], &id.to_uppercase(), "", "zz"] {
             assert!(record(body(bad).as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    /// Only the very word of a service that knows readmissions counts.
+    #[test]
+    fn a_volume_is_readmitted_where_the_service_says_true_and_nothing_else() {
+        let body = |text: &str| format!(r#"{{"key-id":"{}","epoch":7{text}}}"#, "ab".repeat(32));
+        let readmitted = |text: &str| record(body(text).as_bytes()).map(|it| it.readmitted);
+        assert_eq!(readmitted(r#","readmitted":true"#), Ok(true));
+        for text in ["", r#","readmitted":false"#, r#","Readmitted":true"#] {
+            assert_eq!(readmitted(text), Ok(false), "{text}");
+        }
+        for text in ["1", "\"true\"", "null", "{}", "true,\"readmitted\":true"] {
+            let text = format!(r#","readmitted":{text}"#);
+            assert!(readmitted(&text).is_err(), "{text}");
         }
     }
 

@@ -11,8 +11,8 @@ use crate::protocol::jwe::EphemeralKeyPair;
 use crate::protocol::{
     ATTEST_PATH, AUTH_PATH, Additional, AttestRequest, AuthParams, AuthRequest, Bytes, CLUSTER_TAG,
     Claims, Credential, EXTENSION, Introduction, MEASUREMENT_TYPE, RECORD_PATH, REPOSITORY,
-    RESOURCE_PATH, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote, VERSION, VOLUME_TYPE,
-    VolumeRecord,
+    RESOURCE_PATH, Remembered, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote, VERSION,
+    VOLUME_TYPE,
 };
 use crate::tpm::{AkKind, Evidence, Identity, Tpm};
 
@@ -173,16 +173,20 @@ fn volume(
     knows_records: bool,
 ) -> Answered<GivenVolume> {
     let key = secret(http, pair, VOLUME_TYPE, uuid, KEY_LEN)?;
-    let record = if knows_records {
+    let remembered = if knows_records {
         Some(record(http, uuid)?)
     } else {
         None
     };
-    Ok(GivenVolume { key, record })
+    Ok(GivenVolume {
+        key,
+        readmitted: remembered.as_ref().is_some_and(|it| it.readmitted),
+        record: remembered.map(|it| it.record),
+    })
 }
 
 /// What the service remembers of the volume. Of one it has never heard of it remembers nothing.
-fn record(http: &mut Http, uuid: &str) -> Answered<VolumeRecord> {
+fn record(http: &mut Http, uuid: &str) -> Answered<Remembered> {
     answer::record(&http.get(&format!("{RECORD_PATH}/{uuid}"))?)
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use super::*;
 
 /// Every state that up to `depth` power cuts, in as many boots one after the other, can leave.
-fn crashed(start: &Node, level: Level, depth: usize) -> HashSet<Node> {
+pub(super) fn crashed(start: &Node, level: Level, depth: usize) -> HashSet<Node> {
     let mut all = HashSet::from([start.clone()]);
     let mut last = all.clone();
     for _ in 0..depth {
@@ -30,7 +30,7 @@ fn crashed(start: &Node, level: Level, depth: usize) -> HashSet<Node> {
     all
 }
 
-const LEVELS: [Level; 3] = [Level::Identity, Level::Epoch, Level::Checkpoint];
+pub(super) const LEVELS: [Level; 3] = [Level::Identity, Level::Epoch, Level::Checkpoint];
 
 #[test]
 fn whatever_the_power_cuts_the_next_boot_reaches_the_same_end() {
@@ -174,7 +174,7 @@ fn levels_can_be_changed_between_boots() {
 }
 
 /// A node that has booted and worked twice; its disk of the end of the first time.
-fn used(level: Level) -> (Node, Disk) {
+pub(super) fn used(level: Level) -> (Node, Disk) {
     let mut node = Node::new().booted(level).unwrap();
     node.work(level);
     let old = node.disk;
@@ -183,7 +183,7 @@ fn used(level: Level) -> (Node, Disk) {
     (node, old)
 }
 
-fn with_disk(node: &Node, disk: Disk) -> Node {
+pub(super) fn with_disk(node: &Node, disk: Disk) -> Node {
     Node {
         disk,
         ..node.clone()
@@ -218,7 +218,8 @@ fn what_was_accepted_opens_after_every_crash_and_is_measured_until_a_boot_has_su
             let mut node = node.clone();
             node.accept(kind);
             for node in crashed(&with_disk(&node, disk), level, 4) {
-                assert_eq!(node.boot(level).unwrap().exception, Some(kind), "{node:?}");
+                let exception = node.boot(level).unwrap().exception;
+                assert_eq!(exception, Some(Allowed::Accepted(kind)), "{node:?}");
                 let up = node.booted(level).unwrap();
                 assert_eq!(up.nv.entry().unwrap().acceptance, None);
                 assert_eq!(up.boot(level).unwrap().exception, None);

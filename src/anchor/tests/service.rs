@@ -77,3 +77,87 @@ fn what_a_key_service_remembers_is_compared_too() {
     assert!(accepting(7, Accepted::Rollback));
     assert!(!accepting(7, Accepted::New) && !accepting(8, Accepted::Rollback));
 }
+
+#[test]
+fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
+    let record = VolumeRecord {
+        key_id: Some(hex::encode(KEY_ID)),
+        epoch: 7,
+    };
+    for epoch in [7, 8] {
+        judge::readmitted(&record, &proven(epoch)).unwrap();
+    }
+    let other = VolumeRecord {
+        key_id: Some(hex::encode([0x12; 32])),
+        ..record.clone()
+    };
+    let never_told = VolumeRecord {
+        key_id: None,
+        epoch: 0,
+    };
+    for (record, epoch, expected) in [
+        (
+            &record,
+            6,
+            "rule G26: the header is of epoch 6, and the key service remembers 7",
+        ),
+        (&other, 7, "rule D15: this is a volume with key"),
+        (&never_told, 7, "rule D15: volume 22222222-"),
+    ] {
+        let error = judge::readmitted(record, &proven(epoch)).unwrap_err();
+        assert!(error.to_string().starts_with(expected), "{error}");
+        assert_eq!(error.exit(), Exit::Refused);
+    }
+}
+
+/// One volume is readmitted beside one that this very boot makes, on a TPM that counted less than the lost one.
+#[test]
+fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_before() {
+    let mut node = Node::new();
+    let old = 57;
+    for interrupted in [true, true, false] {
+        let (config, mut tpm, mut anchor) = node.boot("epoch");
+        let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+        anchor.permit(state, Seen::Volume).unwrap_err();
+        assert!(anchor.is_unknown(state));
+        let exception = anchor.readmit(&mut tpm, state, &proven(old)).unwrap();
+        assert_eq!(exception.event(), "nightlatch:accept:readmitted:state");
+        anchor.permit(data, Seen::Blank).unwrap();
+        let made = anchor.announce(&mut tpm, data, UUID, KEY_ID).unwrap();
+        assert_eq!(anchor.next_epoch(state).unwrap(), old + 1);
+        // As the exception is measured, into a PCR of the record's policy.
+        tpm.event(config.tpm.fence_pcr, exception.event().as_bytes())
+            .unwrap();
+        anchor.advance(&mut tpm).unwrap();
+        assert_eq!(anchor.counter(), made);
+        if !interrupted {
+            node.finish(&config, tpm, anchor);
+        }
+    }
+
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+    for volume in [state, data] {
+        assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+    }
+    let made = anchor.counter();
+    assert!(made < old);
+    for (volume, epoch) in [(state, old + 1), (data, made)] {
+        anchor.verify(volume, &proven(epoch)).unwrap();
+        anchor.verify(volume, &proven(epoch - 1)).unwrap_err();
+        assert_eq!(anchor.next_epoch(volume).unwrap(), epoch + 1);
+    }
+    anchor.advance(&mut tpm).unwrap();
+    node.finish(&config, tpm, anchor);
+
+    let (config, _, anchor) = node.boot("epoch");
+    let state = config.volumes().next().unwrap();
+    anchor.verify(state, &proven(old + 2)).unwrap();
+    let error = anchor.verify(state, &proven(old + 1)).unwrap_err();
+    let said = format!(
+        "rule G26: the header is of epoch {}, and the TPM counts {}:",
+        old + 1,
+        old + 2
+    );
+    assert!(error.to_string().starts_with(&said), "{error}");
+}

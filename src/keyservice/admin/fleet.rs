@@ -103,6 +103,7 @@ fn volume_of(entry: &Entry) -> Result<Volume> {
         role: volume.role,
         registered_s: volume.registered_s,
         record: volume.record,
+        readmission: volume.readmission,
     })
 }
 
@@ -127,7 +128,7 @@ fn each(store: &Store, prefix: &str, mut work: impl FnMut(&Entry) -> Result<()>)
     }
 }
 
-/// Who forgets.
+/// Who makes the service forget, or do something else.
 #[derive(Debug)]
 pub(super) struct By {
     /// Their certificate.

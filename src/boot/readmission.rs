@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A volume that the TPM does not remember, and an operator's word at the key service that its node has lost its TPM.
+//!
+//! Only the service can pass that word on, in the session in which it gives the volume's key to a machine that has shown
+//! what it booted. Neither the disk nor the configuration nor the host has a way to say the same.
+
+use log::warn;
+
+use super::chip::{Sources, lock};
+use crate::config::{Level, Source, Volume};
+use crate::error::{Doing, Error, Result};
+use crate::key::Secret;
+use crate::protocol::VolumeRecord;
+use crate::volume::{Found, Keyed};
+
+impl Sources<'_> {
+    /// The service's record of a volume that the TPM does not remember, if the volume was readmitted. The service is asked
+    /// even where the volume has another source before it.
+    pub(super) fn readmission(
+        self,
+        volume: &Volume,
+        found: &Found,
+    ) -> Result<Option<VolumeRecord>> {
+        let is_unknown = {
+            let chip = lock(self.chip)?;
+            let anchor = chip.anchor.as_ref();
+            anchor.is_some_and(|anchor| anchor.is_unknown(volume))
+        };
+        let asks = volume.sources.contains(&Source::Service) && volume.level() != Level::Off;
+        if !(is_unknown && asks && matches!(found, Found::Existing(_))) {
+            return Ok(None);
+        }
+        let uuid = found.claim(volume)?.uuid;
+        self.desk
+            .readmission(self.chip, &uuid, self.record)
+            .doing("the TPM does not remember this volume; asking the key service whether it was readmitted")
+    }
+
+    /// Compares a volume that was readmitted with the service's record, and has the TPM remember it once this boot has
+    /// succeeded. What the lost TPM had sealed is sealed anew.
+    pub(super) fn readmit(
+        self,
+        volume: &Volume,
+        keyed: &mut Keyed,
+        record: &VolumeRecord,
+    ) -> Result<()> {
+        let Some(proven) = keyed.proven()? else {
+            return Err(Error::refused(
+                "a volume without an epoch cannot be compared with the key service's record",
+            ));
+        };
+        crate::anchor::judge::readmitted(record, &proven)?;
+        {
+            let mut chip = lock(self.chip)?;
+            let chip = &mut *chip;
+            let anchor = chip.anchor.as_mut();
+            let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
+            let exception = anchor.readmit(&mut chip.tpm, volume, &proven)?;
+            chip.exceptions.push(exception);
+        }
+        if volume.level() == Level::Checkpoint {
+            warn!(
+                volume = volume.name.as_str();
+                "nobody knows the last checkpoint of its file system: in this boot its age is told by the epoch alone"
+            );
+        }
+        if keyed.source == Source::Service && volume.sources.contains(&Source::Tpm) {
+            let secret = Secret::new(keyed.secret().expose().to_vec());
+            let seal = |secret: &Secret| self.seal(secret);
+            if let Err(error) = keyed.rekey(volume, &self.config.tpm, &secret, seal) {
+                warn!(volume = volume.name.as_str(); "not sealed to this TPM, the key service goes on opening it: {error}");
+            }
+        }
+        Ok(())
+    }
+}

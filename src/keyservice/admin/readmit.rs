@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: Apache-2.0
+//! An operator says that the node of a volume has lost its TPM, or takes that back: see [`readmission`].
+
+use super::fleet::{self, By};
+use crate::error::{Error, Result};
+use crate::keyservice::audit::{self, Line, now_s};
+use crate::keyservice::readmission::{self, VALID_S};
+use crate::keyservice::service::Service;
+use crate::keyservice::volume_id::VolumeId;
+use crate::protocol::admin::{Readmission, Volume};
+
+/// The next machine that is admitted with the volume has it.
+pub(super) fn allow(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
+    let word = Readmission {
+        until_s: now_s().saturating_add(VALID_S),
+        ek: None,
+    };
+    set(service, by, uuid, "readmit", Some(&word))
+}
+
+/// No machine gets the volume that does not have it already.
+pub(super) fn cancel(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
+    set(service, by, uuid, "readmit-cancel", None)
+}
+
+/// Written down before it happens.
+fn set(
+    service: &Service,
+    by: &By,
+    uuid: &str,
+    event: &'static str,
+    word: Option<&Readmission>,
+) -> Result<Volume> {
+    let volume = fleet::volume(&service.store, uuid)?;
+    let gone = || Error::refused(format_args!("no volume {uuid} is registered"));
+    let id = VolumeId::parse(&volume.uuid).ok_or_else(gone)?;
+    service.audit.add(&Line {
+        time: audit::time(now_s()),
+        event,
+        step: "admin",
+        peer: by.peer.clone(),
+        ek: Some(&volume.ek),
+        volumes: std::slice::from_ref(&volume.uuid),
+        operator: Some(&by.operator),
+        ..Line::default()
+    })?;
+    readmission::set(&service.store, &id, word)?.ok_or_else(gone)?;
+    fleet::volume(&service.store, uuid)
+}
