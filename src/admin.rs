@@ -51,11 +51,13 @@ Usage: nightlatchctl [--json] COMMAND
   derive --secret FILE --salt FILE --id ID
                           Print the key derived for ID, in hexadecimal digits. The files are raw:
                           a secret of at least 16 bytes, a salt of at least 32
-  nodes list|show ID|forget ID --server URL --cert FILE --key FILE --ca FILE
+  nodes list|show ID|forget ID|readmit [--cancel] UUID --server URL --cert FILE --key FILE --ca FILE
                           What a key service remembers of nodes, asked for at its admin listener with
                           an operator's certificate. ID is a node's 64 digits or a volume's UUID. A
                           volume that is forgotten, alone or with its node, belongs to the next node
-                          that asks for it, at any epoch
+                          that asks for it, at any epoch. One whose node lost its TPM is readmitted:
+                          the next machine that is admitted gets it, with a disk no older than the
+                          service was told of last
   -h, --help              Show this help
   -V, --version           Show the version
 

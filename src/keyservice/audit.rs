@@ -26,7 +26,8 @@ pub const SYNC_EVERY: Duration = Duration::from_secs(1);
 pub struct Line<'a> {
     /// When, RFC 3339.
     pub time: String,
-    /// `admission`, `release`, `report`, `denial`, `failure`, `forget`, `readmit`, `readmit-cancel` or `readmission`.
+    /// `admission`, `release`, `report`, `denial`, `failure`, `forget`, `readmit`, `cancel-readmit` or
+    /// `readmission`.
     pub event: &'static str,
     /// The step of the protocol.
     pub step: &'static str,

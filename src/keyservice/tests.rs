@@ -8,6 +8,7 @@ mod evidence;
 mod introductions;
 mod machine;
 mod operations;
+mod readmissions;
 mod rig;
 mod sessions;
 mod tpm;

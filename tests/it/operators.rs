@@ -206,6 +206,62 @@ fn nodes_and_volumes_are_listed_shown_and_forgotten() {
 }
 
 #[test]
+fn a_volume_whose_node_lost_its_tpm_is_readmitted_by_an_operator_and_by_nobody_else() {
+    let admin = Admin::start();
+    let caller = &admin.daemon.caller;
+    for number in [1, 2] {
+        assert_eq!(is_admitted(caller, 1, number), Some(true));
+    }
+    assert_eq!(is_admitted(caller, 2, 1), Some(false));
+    for (who, ca) in [("mallory", "ours"), ("alice", "theirs"), ("admin", "ours")] {
+        assert_refused(&admin.nodes_as(who, ca, &["readmit", &uuid(1)]));
+    }
+    let path = format!("/v1/volumes/{}/readmission", uuid(1));
+    assert_eq!(caller.send("PUT", &path, None, &[]).unwrap().status, 404);
+    assert_eq!(is_admitted(caller, 2, 1), Some(false));
+
+    // Taken back before it is used.
+    let said = admin.json(&["readmit", &uuid(1)]);
+    assert!(said["readmission"]["until-s"].as_u64().is_some(), "{said}");
+    let said = admin.json(&["readmit", "--cancel", &uuid(1)]);
+    assert_eq!(said.get("readmission"), None);
+    assert_eq!(is_admitted(caller, 2, 1), Some(false));
+
+    let output = admin.nodes(&["readmit", &uuid(1)]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("as old as epoch 0"), "{text}");
+    let show = || String::from_utf8(admin.nodes(&["show", &uuid(1)]).stdout).unwrap();
+    assert!(show().contains("the next machine until "), "{}", show());
+    let ek = |number| Machine::new(number).ek_id();
+    assert_eq!(is_admitted(caller, 2, 1), Some(true));
+    assert_eq!(is_admitted(caller, 1, 1), Some(false));
+    assert_eq!(is_admitted(caller, 2, 2), Some(false));
+    let shown = admin.json(&["show", &uuid(1)]);
+    assert_eq!(shown["ek"], ek(2));
+    assert_eq!(shown["readmission"]["ek"], ek(2));
+    assert!(show().contains(&format!("{} until ", ek(2))), "{}", show());
+
+    let lines = admin.audit();
+    let of = |event: &str| -> Vec<&Value> {
+        let lines = lines.iter().filter(|line| line["event"] == event);
+        lines.collect()
+    };
+    assert_eq!((of("readmit").len(), of("cancel-readmit").len()), (2, 1));
+    for line in [of("readmit"), of("cancel-readmit")].concat() {
+        assert!(line["operator"].as_str().unwrap().contains("alice"));
+        assert_eq!(
+            (&line["volumes"][0], &line["ek"]),
+            (&Value::from(uuid(1)), &Value::from(ek(1)))
+        );
+    }
+    let [moved] = of("readmission")[..] else {
+        panic!("{lines:?}");
+    };
+    assert_eq!(moved["ek"], ek(2));
+    assert!(moved["why"].as_str().unwrap().contains(&ek(1)), "{moved}");
+}
+
+#[test]
 fn what_is_not_there_or_no_name_is_refused() {
     let admin = Admin::start();
     for (words, code) in [
@@ -213,13 +269,16 @@ fn what_is_not_there_or_no_name_is_refused() {
         (vec!["show", "../nodes"], 2),
         (vec!["forget", "A6C7535F-0A9F-4C23-9524-FED431126906"], 2),
         (vec!["forget"], 2),
+        (vec!["readmit"], 2),
+        (vec!["readmit", "--cancel"], 2),
+        (vec!["readmit", "../nodes"], 2),
         (vec!["drop"], 2),
     ] {
         let output = admin.nodes(&words);
         assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
     }
     for id in [uuid(9), "ab".repeat(32)] {
-        for verb in ["show", "forget"] {
+        for verb in ["show", "forget", "readmit"] {
             let output = admin.nodes(&[verb, &id]);
             assert_eq!(output.status.code(), Some(77), "{output:?}");
         }

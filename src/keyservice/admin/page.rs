@@ -41,7 +41,16 @@ pub(super) fn draw(view: &View<'_>) -> String {
     let denials: Vec<&Event> = of(view.events, &["denial"], DENIALS_MAX);
     let others = of(
         view.events,
-        &["admission", "release", "report", "forget", "failure"],
+        &[
+            "admission",
+            "release",
+            "report",
+            "forget",
+            "readmit",
+            "cancel-readmit",
+            "readmission",
+            "failure",
+        ],
         SHOWN_MAX,
     );
     html! {
@@ -175,6 +184,9 @@ fn row(now_s: u64, node: &Node) -> Markup {
                 @for volume in &node.volumes {
                     div {
                         (volume.role.word()) ", epoch " (volume.record.epoch)
+                        @if let Some(word) = &volume.readmission {
+                            ", readmitted until " (moment(word.until_s))
+                        }
                         small { code { (volume.uuid) } }
                     }
                 }

@@ -20,7 +20,7 @@ pub(super) fn allow(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
 
 /// No machine gets the volume that does not have it already.
 pub(super) fn cancel(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
-    set(service, by, uuid, "readmit-cancel", None)
+    set(service, by, uuid, "cancel-readmit", None)
 }
 
 /// Written down before it happens.

@@ -186,6 +186,7 @@ fn register(at: &StoreAt, others: &[String]) {
                 key_id: Some("ab".repeat(32)),
                 epoch: 1,
             },
+            readmission: None,
         };
         [
             (format!("{NODES}{ek}"), serde_json::to_vec(&node).unwrap()),

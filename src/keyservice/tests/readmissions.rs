@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A volume whose node has lost its TPM: who gets it for an operator's word, what is told him, and how the word ends.
+
+use serde_json::Value;
+
+use super::caller::record_path;
+use super::machine::{Machine, volume};
+use super::rig::Rig;
+use super::{OTHER_UUID, UUID};
+use crate::config::Role;
+use crate::keyservice::audit::now_s;
+use crate::keyservice::readmission::{self, VALID_S};
+use crate::keyservice::records::{self, VolumeEntry};
+use crate::protocol::admin::Readmission;
+use crate::protocol::{RESOURCE_PATH, Remembered, VolumeRecord};
+
+const EPOCH: u64 = 7;
+
+/// A volume of machine 1 at epoch 7.
+fn registered() -> (Rig, Machine, String) {
+    let rig = Rig::start();
+    let owner = Machine::new(1);
+    let session = admitted(&rig, &owner);
+    assert_eq!(told(&rig, &session, EPOCH), 200);
+    (rig, owner, session)
+}
+
+fn at(epoch: u64) -> [crate::protocol::VolumeClaim; 1] {
+    [volume(UUID, Role::State, Some(epoch))]
+}
+
+fn admitted(rig: &Rig, machine: &Machine) -> String {
+    rig.caller.admitted(machine, &at(EPOCH)).0
+}
+
+fn told(rig: &Rig, session: &str, epoch: u64) -> u16 {
+    let record = VolumeRecord {
+        key_id: Some("a".repeat(64)),
+        epoch,
+    };
+    let heard = rig.caller.post(&record_path(UUID), Some(session), &record);
+    heard.status
+}
+
+/// As an operator does.
+fn readmit(rig: &Rig, until_s: u64) {
+    let word = Readmission { until_s, ek: None };
+    let id = UUID.to_owned().try_into().unwrap();
+    readmission::set(&rig.service.store, &id, Some(&word)).unwrap();
+}
+
+fn soon() -> u64 {
+    now_s() + VALID_S
+}
+
+fn entry(rig: &Rig) -> VolumeEntry {
+    let id = UUID.to_owned().try_into().unwrap();
+    records::volume(&rig.service.store, &id).unwrap().unwrap()
+}
+
+fn denied(rig: &Rig, machine: &Machine, check: &str) {
+    let (heard, _) = rig.caller.attest(machine, &at(EPOCH), |_| ());
+    assert_eq!(heard.status, 401, "{check}");
+    assert_eq!(rig.last()["check"], check);
+}
+
+fn remembered(rig: &Rig, session: &str) -> Value {
+    rig.caller.get(&record_path(UUID), Some(session)).json()
+}
+
+#[test]
+fn the_next_machine_gets_the_volume_and_keeps_it_and_no_other_does() {
+    let (rig, owner, before) = registered();
+    let (next, third) = (Machine::new(2), Machine::new(3));
+    // Without an operator's word nothing is as it would be with it.
+    denied(&rig, &next, "owner");
+    let usual = remembered(&rig, &before);
+    assert_eq!(usual.get("readmitted"), None, "{usual}");
+
+    readmit(&rig, soon());
+    let session = admitted(&rig, &next);
+    let line = rig.last();
+    assert_eq!(line["event"], "admission");
+    let lines = rig.audit();
+    let line = &lines[lines.len() - 2];
+    assert_eq!(
+        (&line["event"], &line["ek"], &line["volumes"][0]),
+        (
+            &Value::from("readmission"),
+            &Value::from(next.ek_id()),
+            &Value::from(UUID)
+        )
+    );
+    assert!(line["why"].as_str().unwrap().contains(&owner.ek_id()));
+    let key = format!("{RESOURCE_PATH}/nightlatch/volume-key/{UUID}");
+    assert_eq!(rig.caller.get(&key, Some(&session)).status, 200);
+    let record: Remembered = rig.caller.get(&record_path(UUID), Some(&session)).json();
+    assert!(record.readmitted);
+    assert_eq!(record.record.epoch, EPOCH);
+
+    // It is bound: neither another machine nor the one it belonged to, which had a session, gets anything.
+    denied(&rig, &third, "owner");
+    denied(&rig, &owner, "owner");
+    assert_eq!(rig.caller.get(&key, Some(&before)).status, 401);
+    assert_eq!(told(&rig, &before, EPOCH), 401);
+    assert_eq!(entry(&rig).readmission.unwrap().ek, Some(next.ek_id()));
+
+    // A boot without a report, as after a power cut: it is told the same again.
+    let again = admitted(&rig, &next);
+    assert_eq!(remembered(&rig, &again)["readmitted"], true);
+
+    // The report uses it up, even where it says nothing new.
+    assert_eq!(told(&rig, &again, EPOCH), 200);
+    assert_eq!(entry(&rig).readmission, None);
+    let after = admitted(&rig, &next);
+    assert_eq!(remembered(&rig, &after).get("readmitted"), None);
+    for machine in [&owner, &third] {
+        denied(&rig, machine, "owner");
+    }
+}
+
+/// A TPM that was cleared keeps its endorsement key.
+#[test]
+fn the_owner_may_be_readmitted_too_and_only_a_session_after_that_uses_it_up() {
+    let (rig, owner, before) = registered();
+    readmit(&rig, soon());
+    assert_eq!(told(&rig, &before, EPOCH), 200);
+    assert_eq!(remembered(&rig, &before).get("readmitted"), None);
+    assert!(entry(&rig).readmission.is_some());
+    let session = admitted(&rig, &owner);
+    assert_eq!(remembered(&rig, &session)["readmitted"], true);
+    denied(&rig, &Machine::new(2), "owner");
+    assert_eq!(told(&rig, &session, EPOCH + 1), 200);
+    assert_eq!(entry(&rig).readmission, None);
+}
+
+#[test]
+fn a_readmission_takes_no_check_away_and_who_is_denied_does_not_take_it() {
+    let (rig, _, _) = registered();
+    readmit(&rig, soon());
+    let next = Machine::new(2);
+    let old = [volume(UUID, Role::State, Some(EPOCH - 1))];
+    let blank = [volume(UUID, Role::State, None)];
+    let root = [volume(UUID, Role::Root, Some(EPOCH))];
+    for (claims, check) in [
+        (old, "rollback"),
+        (blank, "rollback"),
+        (root, "volume-role"),
+    ] {
+        let (heard, _) = rig.caller.attest(&next, &claims, |_| ());
+        assert_eq!((heard.status, &rig.last()["check"]), (401, &check.into()));
+    }
+    // Another image, a boot that is further than the initrd, an attestation key of nobody, a TPM of nobody.
+    let (heard, _) = rig.caller.attest(&next, &at(EPOCH), |draft| {
+        draft.given[11] = [0x22; 32];
+        draft.quoted[11] = [0x22; 32];
+    });
+    assert_eq!(heard.status, 401);
+    let (heard, _) = rig.caller.attest(&next, &at(EPOCH), |draft| {
+        draft.given[15] = [0x22; 32];
+        draft.quoted[15] = [0x22; 32];
+    });
+    assert_eq!(heard.status, 401);
+    let (heard, _) = rig.caller.attest(&next, &at(EPOCH), |draft| {
+        draft.claims.credential.0.clear();
+    });
+    assert_eq!(heard.status, 401);
+    // One of its volumes is somebody else's.
+    rig.caller
+        .admitted(&Machine::new(4), &[volume(OTHER_UUID, Role::State, None)]);
+    let both = [
+        volume(UUID, Role::State, Some(EPOCH)),
+        volume(OTHER_UUID, Role::State, None),
+    ];
+    let (heard, _) = rig.caller.attest(&next, &both, |_| ());
+    assert_eq!((heard.status, &rig.last()["check"]), (401, &"owner".into()));
+    assert_eq!(entry(&rig).readmission.unwrap().ek, None);
+    admitted(&rig, &next);
+    assert_eq!(entry(&rig).readmission.unwrap().ek, Some(next.ek_id()));
+}
+
+#[test]
+fn the_word_of_an_operator_ends_and_can_be_taken_back() {
+    let (rig, owner, _) = registered();
+    let next = Machine::new(2);
+    readmit(&rig, now_s());
+    denied(&rig, &next, "owner");
+    readmit(&rig, soon());
+    let id = UUID.to_owned().try_into().unwrap();
+    readmission::set(&rig.service.store, &id, None).unwrap();
+    denied(&rig, &next, "owner");
+    // One that was taken ends as well: the volume stays the machine's, and its node is told nothing any more.
+    readmit(&rig, soon());
+    let session = admitted(&rig, &next);
+    let mut over = entry(&rig);
+    if let Some(word) = &mut over.readmission {
+        word.until_s = now_s();
+    }
+    readmission::set(&rig.service.store, &id, over.readmission.as_ref()).unwrap();
+    assert_eq!(remembered(&rig, &session).get("readmitted"), None);
+    denied(&rig, &owner, "owner");
+    assert_eq!(told(&rig, &session, EPOCH), 200);
+    assert_eq!(entry(&rig).readmission, None);
+}
+
+/// A store of a service that knew no readmissions.
+#[test]
+fn records_of_before_are_read_and_written_as_they_were() {
+    let text = format!(
+        "{{\"ek\":\"{}\",\"role\":\"state\",\"registered-s\":5,\"record\":{{\"epoch\":3}}}}",
+        "ab".repeat(32)
+    );
+    let entry: VolumeEntry = serde_json::from_str(&text).unwrap();
+    assert_eq!(entry.readmission, None);
+    assert_eq!(serde_json::to_string(&entry).unwrap(), text);
+}
+
+#[test]
+fn of_many_machines_that_ask_at_once_one_is_readmitted() {
+    let (rig, _, _) = registered();
+    readmit(&rig, soon());
+    let start = std::sync::Barrier::new(4);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let (rig, start) = (&rig, &start);
+        let claim = move |number| {
+            let machine = Machine::new(number);
+            let (challenge, session) = rig.caller.auth(&machine);
+            let request = machine.draft(&challenge, &at(EPOCH)).request();
+            start.wait();
+            let heard = rig.caller.post("/kbs/v0/attest", Some(&session), &request);
+            heard.status
+        };
+        let threads: Vec<_> = (2..6).map(|n| scope.spawn(move || claim(n))).collect();
+        let statuses = threads.into_iter().map(|thread| thread.join().unwrap());
+        statuses.collect()
+    });
+    let admitted = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(admitted, 1, "{statuses:?}");
+}
