@@ -278,10 +278,19 @@ fn what_is_not_there_or_no_name_is_refused() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
     }
     for id in [uuid(9), "ab".repeat(32)] {
-        for verb in ["show", "forget", "readmit"] {
+        for verb in ["show", "forget"] {
             let output = admin.nodes(&[verb, &id]);
             assert_eq!(output.status.code(), Some(77), "{output:?}");
         }
+    }
+    // A node has its volumes readmitted one by one.
+    assert_eq!(
+        admin.nodes(&["readmit", &"ab".repeat(32)]).status.code(),
+        Some(2)
+    );
+    for words in [&["readmit"][..], &["readmit", "--cancel"]] {
+        let output = admin.nodes(&[words, &[&uuid(9)]].concat());
+        assert_eq!(output.status.code(), Some(77), "{output:?}");
     }
     assert_eq!(admin.json(&["list"])["nodes"], Value::Array(Vec::new()));
     assert!(admin.audit().is_empty());

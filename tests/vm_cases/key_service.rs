@@ -31,20 +31,25 @@ const KEYS: &str = "nightlatch/volume-key/*";
 pub(crate) struct Node {
     pub(crate) disk: Disk,
     pub(crate) tpm: Private,
-    service: Mock,
+    pub(crate) service: Mock,
     lines: Vec<&'static str>,
     measure: &'static str,
     /// Further lines of the table of the service.
     pub(crate) terms: &'static str,
 }
 
+/// As whoever provisions a machine does.
+pub(crate) fn keep_endorsement_key(tpm: &Private) {
+    tpm.tool(
+        "tpm2_createek",
+        &["-c", "0x81010001", "-G", "rsa", "-u", "ek"],
+    );
+}
+
 impl Node {
     pub(crate) fn new(lines: &[&'static str]) -> Self {
         let tpm = Private::start();
-        tpm.tool(
-            "tpm2_createek",
-            &["-c", "0x81010001", "-G", "rsa", "-u", "ek"],
-        );
+        keep_endorsement_key(&tpm);
         let service = Mock::start(Script {
             twist: Twist::Nothing,
             extended: true,
@@ -83,11 +88,19 @@ impl Node {
 
     /// One boot, to the moment the power goes.
     pub(crate) fn boot(&mut self) -> Result<Status, Error> {
+        self.boot_until(|| Ok(()))
+    }
+
+    /// One boot, which hands over like this.
+    pub(crate) fn boot_until(
+        &mut self,
+        hand_over: impl FnOnce() -> Result<(), Error>,
+    ) -> Result<Status, Error> {
         self.tpm.reset();
         self.tpm.commands();
         let config = self.config();
         let record = Recorder::start();
-        let result = boot::with_volumes_open(Path::new("/"), &config, &record, || Ok(()));
+        let result = boot::with_volumes_open(Path::new("/"), &config, &record, hand_over);
         let status = record.finish(&result);
         close();
         result.map(|()| status)

@@ -23,6 +23,7 @@ mod lower;
 mod nbd;
 mod node;
 mod power;
+mod readmission;
 mod refusals;
 mod rollback;
 mod round_trip;

@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node that lost its TPM, and an operator who said so at the key service, or did not.
+
+use std::fs;
+
+use nightlatch::config::Source;
+use nightlatch::error::{Error, Exit};
+use nightlatch::status::Status;
+use nightlatch::volume::How;
+use serde_json::{Value, json};
+
+use crate::key_service::{Node, Twist, keep_endorsement_key};
+use crate::tpm_private::Private;
+
+/// How a TPM gets lost.
+#[derive(Clone, Copy, Debug)]
+enum Lost {
+    /// `TPM2_Clear`, as firmware menus do it. The endorsement key stays.
+    Cleared,
+    /// The VM was made anew on another host.
+    Replaced,
+}
+
+fn lose(node: &mut Node, how: Lost) {
+    match how {
+        Lost::Cleared => {
+            node.tpm.reset();
+            node.tpm.tool("tpm2_clear", &["-c", "p"]);
+        }
+        Lost::Replaced => node.tpm = Private::start(),
+    }
+    keep_endorsement_key(&node.tpm);
+}
+
+fn path(uuid: &str) -> String {
+    format!("/kbs/v0/nightlatch/volume/{uuid}")
+}
+
+/// What the node reported last.
+fn reported(node: &Node, uuid: &str) -> Value {
+    node.service.body(&format!("POST {}", path(uuid)))
+}
+
+/// What the service answers for an operator's word, until it is told something else: the record, marked.
+fn readmit(node: &Node, uuid: &str, record: &Value) {
+    let mut record = record.clone();
+    record["readmitted"] = true.into();
+    node.service.tell(&path(uuid), record);
+}
+
+/// A node of these lines that has booted twice: its volume's UUID, the report of its last boot, and its disk before that.
+fn used(lines: &[&'static str]) -> (Node, String, Value, crate::disk::Saved) {
+    let mut node = Node::new(lines);
+    let uuid = node.boot().unwrap().volumes[0].uuid.clone();
+    let stale = node.disk.save();
+    node.boot().unwrap();
+    let report = reported(&node, &uuid);
+    (node, uuid, report, stale)
+}
+
+/// A boot that is refused and leaves the disk as it is.
+fn refused(node: &mut Node, expected: &str) {
+    let before = node.disk.contents();
+    let error = node.boot().unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
+    assert!(error.to_string().contains(expected), "{error}");
+    node.disk.forget_reads();
+    assert!(node.disk.contents() == before, "the disk has changed");
+}
+
+const UNKNOWN: &str = "the TPM does not remember this volume";
+
+/// Where its secret came from, and what was accepted.
+fn said(status: &Status) -> (Source, Option<&str>, bool) {
+    let volume = &status.volumes[0];
+    assert_eq!(volume.how, How::Unlocked);
+    (volume.source, volume.accepted.as_deref(), volume.enrolled)
+}
+
+/// How often readmissions were measured since the machine of all cases started.
+fn measured() -> usize {
+    let log = fs::read_to_string("/run/log/systemd/tpm2-measure.log").unwrap_or_default();
+    log.matches("nightlatch:accept:readmitted:case").count()
+}
+
+fn opens_readmitted(node: &mut Node) -> Status {
+    let before = measured();
+    let status = node.boot().unwrap();
+    assert_eq!(said(&status), (Source::Service, Some("readmitted"), false));
+    assert_eq!(measured(), before + 1);
+    status
+}
+
+#[test]
+fn a_node_that_lost_its_tpm_opens_the_current_disk_for_an_operators_word_and_no_other() {
+    for how in [Lost::Cleared, Lost::Replaced] {
+        let lines = ["sources = [\"service\", \"tpm\"]"];
+        let (mut node, uuid, report, stale) = used(&lines);
+        let current = node.disk.save();
+        lose(&mut node, how);
+
+        // Nobody said anything. Nor does it help that the service gives the key, or that it does not.
+        refused(&mut node, UNKNOWN);
+        refused(&mut node, "nightlatchctl nodes readmit");
+        node.twist(Twist::Deny);
+        refused(&mut node, UNKNOWN);
+        node.twist(Twist::Nothing);
+
+        // An older disk, another volume, and one that the service was never told of.
+        readmit(&node, &uuid, &report);
+        node.disk.load(&stale);
+        refused(&mut node, "rule G26: the header is of epoch");
+        node.disk.load(&current);
+        let other = json!({"key-id": "ab".repeat(32), "epoch": 0});
+        readmit(&node, &uuid, &other);
+        refused(&mut node, "rule D15: this is a volume with key");
+        readmit(&node, &uuid, &json!({"epoch": 0}));
+        refused(&mut node, "was never told which key it has");
+
+        readmit(&node, &uuid, &report);
+        opens_readmitted(&mut node);
+        let epoch = |report: &Value| report["epoch"].as_u64().unwrap();
+        let told = reported(&node, &uuid);
+        assert_eq!(epoch(&told), epoch(&report) + 1, "{how:?}");
+        assert_eq!(told["key-id"], report["key-id"]);
+
+        // As if nothing had been: remembered, counted, and sealed to this TPM. Nobody has to say anything any more.
+        let after = node.disk.save();
+        let next = node.boot().unwrap();
+        assert_eq!(said(&next), (Source::Service, None, false));
+        assert_eq!(epoch(&reported(&node, &uuid)), epoch(&report) + 2);
+        node.twist(Twist::Deny);
+        assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None, false));
+        let latest = node.disk.save();
+        for old in [&current, &after] {
+            node.disk.load(old);
+            refused(&mut node, "rule G26: the header is of epoch");
+        }
+        // Not even where an operator's word is still there: the report of a boot can be held back.
+        node.twist(Twist::Nothing);
+        readmit(&node, &uuid, &report);
+        node.disk.load(&current);
+        refused(&mut node, "rule G26: the header is of epoch");
+        node.disk.load(&latest);
+        assert_eq!(node.opens(), (How::Unlocked, Source::Service));
+    }
+}
+
+/// The boot ends when its header is written and its count is made, and nothing is remembered yet.
+#[test]
+fn a_readmitted_node_that_is_interrupted_is_readmitted_again() {
+    for how in [Lost::Cleared, Lost::Replaced] {
+        let (mut node, uuid, report, stale) = used(&["sources = [\"service\", \"tpm\"]"]);
+        lose(&mut node, how);
+        readmit(&node, &uuid, &report);
+        for _ in 0..2 {
+            let before = measured();
+            let cut = node.boot_until(|| Err(Error::failure("the power goes")));
+            assert!(cut.unwrap_err().to_string().contains("the power goes"));
+            assert_eq!(measured(), before + 1);
+        }
+        let current = node.disk.save();
+        // The TPM has an anchor by now, and it says nothing of the volume.
+        node.service.tell(&path(&uuid), report.clone());
+        refused(&mut node, UNKNOWN);
+        readmit(&node, &uuid, &report);
+        node.disk.load(&stale);
+        refused(&mut node, "rule G26: the header is of epoch");
+        node.disk.load(&current);
+        opens_readmitted(&mut node);
+        assert_eq!(said(&node.boot().unwrap()), (Source::Service, None, false));
+    }
+}
+
+/// With the TPM first the service is asked as well, where the TPM remembers nothing: the host can remove the anchor alone, and
+/// then what was sealed still comes out.
+#[test]
+fn a_node_whose_first_source_is_the_tpm_asks_whether_it_was_readmitted() {
+    let (mut node, uuid, report, _) = used(&["sources = [\"tpm\", \"service\"]"]);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Tpm));
+    lose(&mut node, Lost::Replaced);
+    refused(&mut node, UNKNOWN);
+    readmit(&node, &uuid, &report);
+    opens_readmitted(&mut node);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Tpm));
+
+    // Whoever owns the TPM removes the indices, and the key of the volume is still sealed to it.
+    let handles = node.config().anchor;
+    for handle in [handles.index.handle(), handles.counter.handle()] {
+        let handle = format!("{handle:#x}");
+        node.tpm.tool("tpm2_nvundefine", &["-C", "o", &handle]);
+    }
+    node.service.tell(&path(&uuid), report.clone());
+    refused(&mut node, UNKNOWN);
+    readmit(&node, &uuid, &report);
+    let status = node.boot().unwrap();
+    assert_eq!(said(&status), (Source::Tpm, Some("readmitted"), false));
+    assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None, false));
+}
+
+#[test]
+fn a_node_that_lost_its_tpm_is_readmitted_at_every_level() {
+    for level in ["anchor = \"identity\"", "anchor = \"checkpoint\""] {
+        let (mut node, uuid, report, stale) = used(&["sources = [\"service\", \"tpm\"]", level]);
+        let current = node.disk.save();
+        lose(&mut node, Lost::Replaced);
+        refused(&mut node, UNKNOWN);
+        readmit(&node, &uuid, &report);
+        opens_readmitted(&mut node);
+        assert_eq!(said(&node.boot().unwrap()), (Source::Service, None, false));
+        node.twist(Twist::Deny);
+        assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None, false));
+        if level.contains("checkpoint") {
+            for old in [&stale, &current] {
+                node.disk.load(old);
+                refused(&mut node, "rule G26: the header is of epoch");
+            }
+        }
+    }
+    // Where nothing is anchored nothing has to be accepted: the service gives the key, or it does not.
+    let (mut node, _, _, _) = used(&["sources = [\"service\"]", "anchor = \"off\""]);
+    lose(&mut node, Lost::Replaced);
+    assert_eq!(said(&node.boot().unwrap()), (Source::Service, None, false));
+    node.twist(Twist::Deny);
+    refused(&mut node, "it denied this machine");
+}
