@@ -41,8 +41,8 @@ fuzz_target!(|input: &[u8]| {
             good(answer::admission(body));
         }
         2 => {
-            if let Some(record) = good(answer::record(body)) {
-                assert!(record.key_id.is_none_or(|id| id.len() == 64));
+            if let Some(remembered) = good(answer::record(body)) {
+                assert!(remembered.record.key_id.is_none_or(|id| id.len() == 64));
             }
         }
         3 => cookie(body),
