@@ -19,7 +19,7 @@ use anchoring::{allow_writes, count, hold, settle};
 use chip::{Chip, Sources, lock};
 use desk::Desk;
 use measuring::{fence, give_up, measure_all};
-use pace::{at_once, patiently};
+use pace::{at_once, meanwhile, patiently};
 
 use crate::anchor::Allowed;
 use crate::checkpoint::Held;
@@ -94,11 +94,17 @@ fn begin<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Begun<
         let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
         let chip = Mutex::new(chip);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
-        let found = at_once(volumes, |volume, ()| {
-            record.step("examining", Some(volume), || volume::examine(volume))
-        })?;
+        let recall = || record.step("recalling", None, || lock(&chip)?.recall(config));
+        let (recalled, found) = meanwhile(recall, || {
+            at_once(volumes, |volume, ()| {
+                record.step("examining", Some(volume), || volume::examine(volume))
+            })
+        });
+        let found = found?;
         desk.attend(top, config, &chip, &found, record)?;
-        record.step("recalling", None, || lock(&chip)?.recall(config))?;
+        // Not before the service was asked: another boot chain cannot read the anchor, and then it is the service's log
+        // that says what was booted instead.
+        recalled?;
         let sources = Sources {
             config,
             chip: &chip,

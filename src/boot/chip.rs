@@ -60,8 +60,7 @@ impl Chip {
         })
     }
 
-    /// Reads the anchor. Where there is a key service it has been asked by now: another boot chain cannot read the anchor,
-    /// and then it is the service's log that says what was booted instead.
+    /// Reads the anchor.
     pub(super) fn recall(&mut self, config: &Config) -> Result<()> {
         self.anchor = Anchor::read(config, &mut self.tpm)?;
         Ok(())

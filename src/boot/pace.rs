@@ -50,7 +50,7 @@ pub(super) fn at_once<'a, I: Send, T: Send>(
                 Ok(result) => result
                     .doing(format_args!("opening volume {}", volume.name))
                     .map(|output| (volume, output)),
-                Err(_) => Err(Error::failure("a worker thread died")),
+                Err(_) => Err(died()),
             })
             .collect::<Vec<_>>()
     });
@@ -64,6 +64,23 @@ pub(super) fn at_once<'a, I: Send, T: Send>(
         warn!("{error}");
     }
     failed.into_iter().take(1).chain(done).collect()
+}
+
+/// Does something else while `work` goes on, and waits for both.
+pub(super) fn meanwhile<A: Send, T>(
+    aside: impl FnOnce() -> Result<A> + Send,
+    work: impl FnOnce() -> Result<T>,
+) -> (Result<A>, Result<T>) {
+    thread::scope(|scope| {
+        let aside = scope.spawn(aside);
+        let done = work();
+        let aside = aside.join();
+        (aside.unwrap_or_else(|_| Err(died())), done)
+    })
+}
+
+fn died() -> Error {
+    Error::failure("a worker thread died")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::error::{Doing, Error, Result};
 /// What the zeros at the end of an area are counted in, in bytes: as long as the block of a marker, the last one.
 const BLOCK_LEN: usize = MARKER_LEN;
 /// How much of the area is read at once.
-const READ_LEN: usize = 1 << 20;
+const READ_LEN: usize = 128 << 10;
 
 /// A private copy of the header area: whole blocks up to the last that is not zeros, and at least both header copies. Most
 /// of an area is empty, and memory is scarce in an initrd.

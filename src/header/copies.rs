@@ -5,6 +5,7 @@
 //! profile with a MAC each copy that is valid by itself is a candidate: the MAC decides. Without one the copies must agree.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::binary::{self, COPY_LEN, Side};
 use super::broken::broken;
@@ -31,7 +32,8 @@ pub struct Candidate {
     /// The copy on the disk it was read from; `None` where both agree.
     pub(super) from: Option<Side>,
     /// The header area up to the end of the last keyslot. Where no keyslot is there are zeros, whatever the disk has.
-    pub(super) bytes: Vec<u8>,
+    /// Shared by those who hold the same candidate: memory is scarce in an initrd.
+    pub(super) bytes: Arc<Vec<u8>>,
     /// Whether its keyslots are on the disk.
     pub(super) has_keyslots: bool,
     /// Whether the disk has something in the place of the other pair of keyslots.
@@ -158,7 +160,7 @@ impl Candidate {
             checked,
             seqid: header.seqid,
             from,
-            bytes,
+            bytes: Arc::new(bytes),
             has_keyslots: true,
         })
     }
@@ -171,7 +173,7 @@ impl Candidate {
 
     /// The same as a whole area.
     pub fn area(&self) -> Result<Area> {
-        Area::starting_with(self.bytes.clone())
+        Area::starting_with(self.bytes.to_vec())
     }
 
     /// Whether the disk has more than this header: a copy that says something else, or what is left of other keyslots. The

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What ties a header to its volume key: a MAC over all of it (rule D16) and an identifier of the key (rule D15).
 
+use std::sync::Arc;
+
 use base64ct::{Base64, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
@@ -98,11 +100,11 @@ impl Candidate {
         let mut next = self.clone();
         let (before, after) = around(self.json(), EPOCH_KEY)?;
         let json = [before, epoch.to_string().as_bytes(), after].concat();
-        binary::rewrite(&mut next.bytes, seqid, &json)?;
+        binary::rewrite(Arc::<Vec<u8>>::make_mut(&mut next.bytes), seqid, &json)?;
         let mac = next.mac(volume_key)?.finalize().into_bytes();
         let (before, after) = around(next.json(), MAC_KEY)?;
         let json = [before, Base64::encode_string(&mac).as_bytes(), after].concat();
-        binary::rewrite(&mut next.bytes, seqid, &json)?;
+        binary::rewrite(Arc::<Vec<u8>>::make_mut(&mut next.bytes), seqid, &json)?;
         next.reread()
     }
 
@@ -115,7 +117,7 @@ impl Candidate {
             bytes,
             ..
         } = self;
-        let area = Area::starting_with(bytes)?;
+        let area = Area::starting_with(Arc::unwrap_or_clone(bytes))?;
         let copies = area.copies()?;
         let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
         let [good] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {

@@ -12,7 +12,7 @@
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
-use tss_esapi::handles::SessionHandle;
+use tss_esapi::handles::{KeyHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Digest, DigestList, PcrSelectionList, SymmetricDefinition};
@@ -64,7 +64,7 @@ impl Tpm {
     {
         let session = match self.session {
             Some(session) => session,
-            None => self.start_session()?,
+            None => self.start_salted()?,
         };
         self.session = Some(session);
         let worked = set_attributes(&mut self.context, session, Some(encrypt), true)
@@ -79,13 +79,19 @@ impl Tpm {
         worked
     }
 
-    /// Runs `work` in a session of its own, which ends with the one command it authorises: the TPM forgets it then.
+    /// Runs `work` in a session of its own, which ends with the one command it authorises: the TPM forgets it then. One that
+    /// encrypts nothing is not salted, which costs both sides a key agreement: it is for a command that the session of this
+    /// connection vouches for as well.
     pub(super) fn in_own_session<T, E: From<Error>>(
         &mut self,
         encrypt: Option<Encrypt>,
         work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let session = self.start_session()?;
+        let salt = match encrypt {
+            Some(_) => Some(self.salting_key()?),
+            None => None,
+        };
+        let session = self.start_session(salt)?;
         self.in_ending_session(session, encrypt, work)
     }
 
@@ -98,7 +104,7 @@ impl Tpm {
     ) -> std::result::Result<T, E> {
         let session = match self.session.take() {
             Some(session) => session,
-            None => self.start_session()?,
+            None => self.start_salted()?,
         };
         self.in_ending_session(session, Some(encrypt), work)
     }
@@ -193,15 +199,24 @@ impl Tpm {
             .doing("flushing the session")
     }
 
-    fn start_session(&mut self) -> Result<AuthSession> {
-        let salted_with = match self.ek_in_use() {
-            Some(ek) => ek,
-            None => self.srk()?.handle,
-        };
+    /// Whose private half the TPM alone has.
+    fn salting_key(&mut self) -> Result<KeyHandle> {
+        match self.ek_in_use() {
+            Some(ek) => Ok(ek),
+            None => Ok(self.srk()?.handle),
+        }
+    }
+
+    fn start_salted(&mut self) -> Result<AuthSession> {
+        let key = self.salting_key()?;
+        self.start_session(Some(key))
+    }
+
+    fn start_session(&mut self, salted_with: Option<KeyHandle>) -> Result<AuthSession> {
         fault::patiently(&mut self.context, |context| {
             context.execute_without_session(|context| {
                 context.start_auth_session(
-                    Some(salted_with),
+                    salted_with,
                     None,
                     None,
                     SessionType::Policy,

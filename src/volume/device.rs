@@ -79,16 +79,17 @@ impl Device {
         Ok(writer.sync_all()?)
     }
 
+    /// Has the kernel fetch what is about to be read, in requests as large as the disk takes them.
+    pub fn read_ahead(&self, offset: u64, len: u64) -> Result<()> {
+        self.advise(offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED)
+            .doing("reading ahead")
+    }
+
     /// What was written must come back, from the disk and not from the kernel's memory of it.
     pub fn require_written(&self, bytes: &[u8], offset: u64) -> Result<()> {
-        let signed = |number: u64| i64::try_from(number).map_err(Error::failure);
-        posix_fadvise(
-            &self.file,
-            signed(offset)?,
-            signed(bytes.len() as u64)?,
-            PosixFadviseAdvice::POSIX_FADV_DONTNEED,
-        )
-        .doing("dropping what is cached")?;
+        let dropped = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        self.advise(offset, bytes.len() as u64, dropped)
+            .doing("dropping what is cached")?;
         let mut back = vec![0; bytes.len()];
         self.file.read_exact_at(&mut back, offset)?;
         if back == bytes {
@@ -98,6 +99,12 @@ impl Device {
                 "the disk does not give back what was written to it",
             ))
         }
+    }
+
+    fn advise(&self, offset: u64, len: u64, advice: PosixFadviseAdvice) -> Result<()> {
+        let signed = |number: u64| i64::try_from(number).map_err(Error::failure);
+        posix_fadvise(&self.file, signed(offset)?, signed(len)?, advice)?;
+        Ok(())
     }
 
     /// The device node behind all links.

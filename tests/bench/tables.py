@@ -144,6 +144,15 @@ def levels(records: list[Record]) -> list[Budget]:
         rows.append([level, span(counts), swaps, f"{seconds:.2f}", f"{seconds / off:.2f}"])
         details += [f"  {level}: {breakdown(lists[-1])}", f"    milliseconds: {breakdown(steps(runs))}"]
         budgets.append(Budget(f"TPM commands at level {level}", max(counts), 24, "commands"))
+    systemd = [
+        record["seconds"]
+        for record in records
+        if (record.get("who"), record.get("volumes")) == ("systemd-cryptsetup", 1)
+        and not record["warm_up"]
+    ]
+    # It has no anchor, so this is the same work.
+    name = "the same without the anchor"
+    budgets.append(Budget(name, off / median(systemd), 1.0, "x", is_count=False))
     [mac] = [record["microseconds"] for record in records if record["kind"] == "mac"]
     print("\nwhat the anchor costs at unlock, one volume (median of three)")
     table(rows)
