@@ -126,6 +126,7 @@ fn record() -> Vec<u8> {
                 fsid: [5; 16],
                 generation: 8,
             }),
+            ahead: if level == Level::Epoch { 57 } else { 0 },
             enroll: level == Level::Epoch,
         };
         record.set(entry).expect("room for two volumes");
