@@ -159,6 +159,7 @@ fn points<'a>(entries: &[Entry<'a>]) -> Vec<Point<'a>> {
                 phase = now;
                 owed.is_ready |= now == WORK;
                 owed.is_enrolled |= now == ENROLLED;
+                is_new |= owed.is_enrolled;
             }
             Some(("durable", file)) => {
                 owed.files.push(file.into());
