@@ -184,6 +184,14 @@ impl Drop for Disk {
     }
 }
 
+/// Whether there are zeros only. Compares block by block: byte by byte takes minutes in an emulated machine.
+pub(crate) fn is_blank(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    bytes
+        .chunks(ZEROS.len())
+        .all(|block| block == &ZEROS[..block.len()])
+}
+
 /// Unmounts and unmaps whatever a case that failed left behind.
 pub(crate) fn close() {
     Command::new("umount")

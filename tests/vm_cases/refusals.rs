@@ -6,7 +6,7 @@ use nightlatch::header::superblock;
 use nightlatch::key::Secret;
 use nightlatch::volume::{self, Found, table};
 
-use crate::disk::{self, Disk, NAME, SECRET, close, config, run, volume};
+use crate::disk::{self, Disk, NAME, SECRET, close, config, is_blank, run, volume};
 
 const MIB: u64 = 1 << 20;
 
@@ -100,10 +100,7 @@ fn a_single_byte_anywhere_that_is_probed_makes_a_device_not_blank() {
         disk.write(offset, &[0]);
         assert!(volume::examine(volume(&config)).is_ok(), "the control");
     }
-    assert!(
-        disk.contents().iter().all(|byte| *byte == 0),
-        "the disk changed"
-    );
+    assert!(is_blank(&disk.contents()), "the disk changed");
 }
 
 #[test]

@@ -269,5 +269,5 @@ fn what_the_operator_did_not_accept_is_refused_and_unchanged() {
     assert!(node.disk.contents() == before);
     node.blank();
     assert_eq!(node.verdict(), Verdict::Refused);
-    assert!(node.disk.contents().iter().all(|byte| *byte == 0));
+    assert!(disk::is_blank(&node.disk.contents()));
 }

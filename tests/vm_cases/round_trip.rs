@@ -62,8 +62,9 @@ fn a_new_file_system_stands_parallel_writers_without_reading_what_was_never_writ
         // Other cases provoke errors on purpose, and udev looks at a new mapping before its head is written.
         run("dmesg", &["--clear"], b"");
         disk::mount(kind);
-        let script = "for d in 1 2 3 4; do (mkdir /mnt/$d && for f in $(seq 300); do \
-                      head -c 5000 /dev/urandom >/mnt/$d/$f || exit 1; done; rm -r /mnt/$d) & done; \
+        // 300 files of 5000 bytes each.
+        let script = "for d in 1 2 3 4; do (mkdir /mnt/$d && head -c 1500000 /dev/urandom | \
+                      split -b 5000 -a 3 - /mnt/$d/ && [ -e /mnt/$d/aln ] && rm -r /mnt/$d) & done; \
                       for job in $(jobs -p); do wait $job || exit 1; done; sync";
         run("bash", &["-c", script], b"");
         run("blkid", &["-p", "/dev/mapper/case"], b"");

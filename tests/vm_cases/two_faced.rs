@@ -332,7 +332,7 @@ fn whatever_a_disk_shows_the_second_time_nothing_else_is_opened() {
 fn a_disk_that_is_blank_at_one_time_only_is_formatted_if_it_was_blank_at_first() {
     let mut node = Node::new();
     let blank = node.off();
-    assert!(blank.disk.iter().all(|byte| *byte == 0));
+    assert!(disk::is_blank(&blank.disk));
     assert_eq!(node.boot(|| {}).unwrap().how, How::Formatted);
     let volume = node.device.contents();
     let something = vec![0x5a; 16 * BLOCK_LEN];
