@@ -14,7 +14,7 @@ from typing import Any
 
 from admission import Fleet, denials, forwards, programs_started
 from chain_firmware import FIRST, LATER, booted
-from chain_service import registered, sources
+from chain_service import registered, releases, sources
 from image import Image
 from keyservice import KeyService
 from node import Boot
@@ -22,7 +22,7 @@ from outcome import Outcome, check, equal
 
 
 def run(outcome: Outcome, image: Image, work: Path) -> None:
-    """Alone, enrolled, with the service's keys, alone again."""
+    """Alone, enrolled, with the service's keys, with the keys of another service."""
     fleet = Fleet(work, image)
     node = fleet.node(work / "node")
     service = fleet.service
@@ -54,13 +54,14 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
             equal(denials(service), [], "denials")
             check(third.pcrs["15"] != first.pcrs["15"], "PCR 15 of the service's key", third)
 
-    with outcome.case("enrolment::without_the_service_the_tpm_has_its_keys"):
-        before = told(service)
-        fourth = node.boot(firmware=True, forwards=reach)
-        booted(fourth, LATER, count=4)
-        equal(sources(fourth), {"tpm"}, "where the secrets came from")
+    with outcome.case("enrolment::a_wrong_key_is_no_end_while_the_tpm_has_the_right_one"):
+        with fleet.another_service("wrong-key") as wrong:
+            fourth = node.boot(firmware=True, forwards=forwards(wrong))
+            booted(fourth, LATER, count=4)
+            equal(sources(fourth), {"tpm"}, "where the secrets came from")
+            check(releases(wrong), "keys from the other service", wrong.audit())
+        equal(enrolment(fourth), {(False, "asked")}, "whether enrolled, and on whose word later")
         equal(fourth.pcrs["15"], third.pcrs["15"], "PCR 15, which is the new secret's")
-        equal(told(service), before, "what the service was asked")
 
 
 def enrolment(boot: Boot) -> set[tuple[bool, Any]]:
