@@ -118,10 +118,7 @@ impl Anchor {
                 record: config.anchor.index.handle(),
                 counter: config.anchor.counter.handle(),
             },
-            policy: Policy {
-                pcrs: config.tpm.pcrs,
-                bank: config.tpm.bank.into(),
-            },
+            policy: Policy::from(&config.tpm),
             held: None,
             counter: 0,
             counts: highest >= Level::Epoch,

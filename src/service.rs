@@ -11,6 +11,7 @@
 
 pub mod answer;
 mod endpoint;
+mod failure;
 mod handshake;
 mod http;
 mod logs;
@@ -24,6 +25,8 @@ use std::time::{Duration, Instant};
 use log::{info, warn};
 
 use endpoint::Endpoint;
+pub use failure::Failure;
+use failure::told;
 pub use handshake::Cluster;
 use http::Http;
 pub use logs::Logs;
@@ -36,55 +39,6 @@ use crate::key::Secret;
 use crate::logging;
 use crate::protocol::{RECORD_PATH, VolumeClaim, VolumeRecord};
 use crate::tpm::{AkKind, Identity, Tpm};
-
-/// Why an address of the service gave nothing.
-#[derive(Debug)]
-pub enum Failure {
-    /// It may get better by itself: the network, or a service that is in trouble.
-    Later(String),
-    /// It is busy, and said when to come back.
-    Busy(String, Duration),
-    /// Whoever answered is not the service: somebody on the way, who may go away again.
-    Stranger(String),
-    /// This is not a service that this node can use: another key, another protocol.
-    Final(String),
-    /// The service has decided.
-    Denied(String),
-    /// Nothing the service has to do with.
-    Ours(Error),
-}
-
-impl Failure {
-    /// How long to wait at least before another try; none where it does not pass.
-    fn wait(&self) -> Option<Duration> {
-        match self {
-            Self::Later(_) | Self::Stranger(_) => Some(Duration::ZERO),
-            Self::Busy(_, wait) => Some(*wait),
-            Self::Final(_) | Self::Denied(_) | Self::Ours(_) => None,
-        }
-    }
-}
-
-impl PartialEq for Failure {
-    fn eq(&self, other: &Self) -> bool {
-        match (self, other) {
-            (Self::Later(a), Self::Later(b))
-            | (Self::Stranger(a), Self::Stranger(b))
-            | (Self::Final(a), Self::Final(b))
-            | (Self::Denied(a), Self::Denied(b)) => a == b,
-            (Self::Busy(a, until), Self::Busy(b, other)) => (a, until) == (b, other),
-            (
-                Self::Later(_)
-                | Self::Busy(..)
-                | Self::Stranger(_)
-                | Self::Final(_)
-                | Self::Denied(_)
-                | Self::Ours(_),
-                _,
-            ) => false,
-        }
-    }
-}
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -160,6 +114,12 @@ impl Given {
             Some(Err(said)) => Err(Error::refused(format_args!("{}: {said}", self.url))),
             None => Err(Error::failure("the service was not asked for this volume")),
         }
+    }
+
+    /// A copy of the secret that was given for the volume with this UUID. A denial is refused.
+    pub fn secret(&self, uuid: &str) -> Result<Secret> {
+        let given = self.volume(uuid)?;
+        Ok(Secret::new(given.key.expose().to_vec()))
     }
 
     /// Tells the service which key each of these volumes has and which epoch it is at, where it remembers such things.
@@ -359,18 +319,6 @@ impl Client {
     fn all_that_was_said(&self) -> String {
         let all: Vec<&str> = self.endpoints.iter().map(Endpoint::last_said).collect();
         all.join("; ")
-    }
-}
-
-/// A failure in a sentence that says what to do.
-fn told(failure: Failure) -> Error {
-    match failure {
-        Failure::Later(said) | Failure::Busy(said, _) => Error::temporary(said),
-        Failure::Stranger(said) | Failure::Final(said) => Error::refused(said),
-        Failure::Denied(said) => Error::refused(format_args!(
-            "it denied this machine: {said}; its audit log says why"
-        )),
-        Failure::Ours(error) => error,
     }
 }
 

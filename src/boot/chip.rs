@@ -39,11 +39,7 @@ impl Chip {
         let uses_policy =
             |volume: &Volume| volume.level() != Level::Off || volume.sources.contains(&Source::Tpm);
         if config.volumes().any(uses_policy) {
-            let policy = Policy {
-                pcrs: config.tpm.pcrs,
-                bank: config.tpm.bank.into(),
-            };
-            tpm.require_zero_before(pcr, policy)?;
+            tpm.require_zero_before(pcr, Policy::from(&config.tpm))?;
         } else {
             tpm.require_zero(pcr)?;
         }
@@ -114,10 +110,7 @@ pub(super) struct Sources<'a> {
 impl Sources<'_> {
     /// Gets or makes the volume's key. Nothing is mapped with it yet.
     pub(super) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
-        let policy = Policy {
-            pcrs: self.config.tpm.pcrs,
-            bank: self.config.tpm.bank.into(),
-        };
+        let policy = Policy::from(&self.config.tpm);
         let chip = self.chip;
         let readmission = self.readmission(volume, &found)?;
         if readmission.is_none() {

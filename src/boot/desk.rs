@@ -101,16 +101,14 @@ impl Desk {
         };
         let given = talk.ask(chip).doing("asking the key service")?;
         record.service(&given.url, given.took);
-        let volume = given.volume(uuid)?;
-        Ok(Secret::new(volume.key.expose().to_vec()))
+        given.secret(uuid)
     }
 
     /// The secret of the volume with this UUID, if the service was asked in this boot and gave it.
     pub(super) fn given(&self, uuid: &str) -> Result<Option<Secret>> {
         let talk = self.talk()?;
         let given = talk.as_ref().and_then(|talk| talk.given());
-        let volume = given.and_then(|given| given.volume(uuid).ok());
-        Ok(volume.map(|volume| Secret::new(volume.key.expose().to_vec())))
+        Ok(given.and_then(|given| given.secret(uuid).ok()))
     }
 
     /// What the service remembers of the volume with this UUID, where an operator said there that its node has lost its TPM.

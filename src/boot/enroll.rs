@@ -42,10 +42,7 @@ impl Sources<'_> {
 
     /// Seals a secret, and makes sure that it comes out again.
     pub(super) fn seal(self, secret: &Secret) -> Result<Sealed> {
-        let policy = Policy {
-            pcrs: self.config.tpm.pcrs,
-            bank: self.config.tpm.bank.into(),
-        };
+        let policy = Policy::from(&self.config.tpm);
         let tpm = &mut lock(self.chip)?.tpm;
         let sealed = tpm.seal(secret, policy)?;
         if tpm.unseal(&sealed, policy)?.expose() == secret.expose() {

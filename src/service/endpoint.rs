@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Failure, later, told};
+use super::failure::told;
+use super::{Failure, later};
 
 /// One address of the service.
 #[derive(Debug)]

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use super::Tpm;
+use crate::config;
 use crate::error::{Error, Result};
 use crate::pcr::{Bank, PcrSet};
 
@@ -26,6 +27,15 @@ pub struct Policy {
     pub pcrs: PcrSet,
     /// The bank.
     pub bank: Bank,
+}
+
+impl From<&config::Tpm> for Policy {
+    fn from(config: &config::Tpm) -> Self {
+        Self {
+            pcrs: config.pcrs,
+            bank: config.bank.into(),
+        }
+    }
 }
 
 impl Policy {

@@ -10,7 +10,7 @@ from typing import Any
 from image import Image
 from keyservice import ADDRESSES, KeyService, authority
 from machine import Tpm
-from node import Node
+from node import Boot, Node
 
 # What the host adds to the kernel's command line: systemd-stub takes it from SMBIOS, and measures it into PCR 12.
 EXTRA_TEXT = "systemd.debug_shell"
@@ -18,6 +18,8 @@ EXTRA = f"io.systemd.stub.kernel-cmdline-extra={EXTRA_TEXT}"
 # No digest is that.
 UNKNOWN = "00" * 32
 PROGRAM = re.compile(r"was started: expected [0-9a-f or]+, found ([0-9a-f]{64})")
+# What systemd-pcrlock calls the event of a program that the firmware starts.
+STARTED = "efi-boot-services-application"
 POLICY = """\
 [ek]
 roots = ["{manufacturer}/swtpm-localca-rootca-cert.pem"]
@@ -70,11 +72,8 @@ class Fleet:
         node.tpm = self.tpm(directory / "tpm")
         return node
 
-    def admit(self, denial: dict[str, Any]) -> None:
-        """Takes the programs that a denied boot started for those of the image."""
-        programs = PROGRAM.findall(denial["why"])
-        if not programs:
-            raise AssertionError(f"no program in the denial: {denial}")
+    def admit(self, programs: list[str]) -> None:
+        """Takes these programs for those of the image: what a boot started, by their hashes."""
         self._policy = self._policy_for(programs)
         self.service.admit(self._policy)
 
@@ -90,6 +89,24 @@ class Fleet:
 def denials(service: KeyService) -> list[dict[str, Any]]:
     """The audit log's lines about machines that got nothing."""
     return [line for line in service.audit() if line["event"] == "denial"]
+
+
+def programs_denied(service: KeyService) -> list[str]:
+    """What the last denied boot started, as the audit log has it."""
+    denial = denials(service)[-1]
+    programs: list[str] = PROGRAM.findall(denial["why"])
+    if not programs:
+        raise AssertionError(f"no program in the denial: {denial}")
+    return programs
+
+
+def programs_started(boot: Boot) -> list[str]:
+    """What a boot that came up started, as its own event log has it."""
+    events = boot.verdict["log"]["log"]
+    programs = [event["sha256"] for event in events if event["event"] == STARTED]
+    if not programs:
+        raise AssertionError(f"no program in the event log: {events}")
+    return programs
 
 
 def forwards(first: KeyService, second: KeyService | None = None) -> dict[str, int]:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import accel
 import chain_dracut
+import chain_enrolment
 import chain_firmware
 import chain_power
 import chain_refusals
@@ -31,6 +32,7 @@ Scenario = Callable[[Outcome, image.Image, Path], None]
 SCENARIOS: dict[str, Scenario] = {
     "refusals": chain_refusals.run,
     "service": chain_service.run,
+    "service-enrolment": chain_enrolment.run,
     "power": chain_power.run,
     "firmware": chain_firmware.run,
     "secrets": chain_secrets.run,
@@ -56,6 +58,8 @@ def main(filters: list[str]) -> int:
             images["dracut"] = image.dracut(print)
         if "service" in chosen:
             images["service"] = keyservice.service_image(images["demo"], print)
+        if "service-enrolment" in chosen:
+            images["service-enrolment"] = keyservice.enrolling_image(images["demo"], print)
 
     def run(name: str) -> None:
         started = time.monotonic()

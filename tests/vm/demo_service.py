@@ -9,7 +9,7 @@ import textwrap
 from typing import Any
 
 import image
-from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards
+from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
 from keyservice import KeyService, service_image
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
 from telling import Row, paint, say, speed, step, table
@@ -34,7 +34,7 @@ def main() -> int:
         story = Story(node, service)
         story.boot("an image the service does not know", DENIED)
         if denials(service):
-            fleet.admit(denials(service)[-1])
+            fleet.admit(programs_denied(service))
             step(paint("the operator puts what was started into the policy", "blue"))
         story.boot("the same, now admitted; blank disks", FORMATTED)
         story.boot("the same once more", UNLOCKED)

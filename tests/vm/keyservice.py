@@ -23,6 +23,15 @@ ADDRESSES = ("10.0.2.100", "10.0.2.101")
 DAEMON = PROGRAMS / "nightlatchd"
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 30
+CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
+# For nodes that come up without the service: ten seconds are many times what it takes to answer one on a busy machine, and
+# all that a boot without it waits.
+SERVICE_TABLE = """
+[service]
+urls = ["https://10.0.2.100", "https://10.0.2.101"]
+ca = "/etc/nightlatch/service-ca.pem"
+deadline-s = 10
+"""
 CONFIG = """\
 listen = "127.0.0.1:{port}"
 operations-listen = "127.0.0.1:{operations_port}"
@@ -133,14 +142,29 @@ def authority(name: str) -> Authority:
 def service_image(demo: Image, say: Say) -> Image:
     """The demo image with a configuration that has a key service, and the certificate that vouches for it."""
     say("putting the configuration for a key service into the image")
-    tree = PROJECT / "mkosi/demo/service"
-    files = {
-        str(path.relative_to(tree)): path.read_text(encoding="utf-8")
-        for path in tree.rglob("*")
-        if path.is_file()
-    }
-    files["etc/nightlatch/service-ca.pem"] = authority("trusted").certificate.read_text("ascii")
-    return uki.with_initrd_files(demo, files, "service")
+    config = (PROJECT / "mkosi/demo/service" / CONFIG_PATH).read_text(encoding="utf-8")
+    return _with_config(demo, config, "service")
+
+
+def enrolling_image(demo: Image, say: Say) -> Image:
+    """The demo image with its own configuration and the key service as the first source, for nodes that come up without."""
+    say("putting a key service in front of what the image has by itself")
+    config = (PROJECT / "mkosi/demo/initrd/mkosi.extra" / CONFIG_PATH).read_text(encoding="utf-8")
+    alone = 'sources = ["tpm", "generate"]'
+    if alone not in config:
+        raise RuntimeError(f"expected {alone} in {CONFIG_PATH} of mkosi/demo/initrd")
+    config = config.replace(alone, 'sources = ["service", "tpm", "generate"]')
+    return _with_config(demo, config + SERVICE_TABLE, "enrolling")
+
+
+def _with_config(demo: Image, config: str, name: str) -> Image:
+    """The demo image with another configuration, and the certificate that vouches for the service."""
+    trusted = authority("trusted")
+    # Made here, before nodes with this image and their services run beside each other.
+    trusted.server(*ADDRESSES)
+    certificate = trusted.certificate.read_text("ascii")
+    files = {CONFIG_PATH: config, "etc/nightlatch/service-ca.pem": certificate}
+    return uki.with_initrd_files(demo, files, name)
 
 
 def free_port() -> int:

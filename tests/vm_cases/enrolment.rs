@@ -11,13 +11,13 @@ use nightlatch::key::Secret;
 use nightlatch::status::Status;
 use nightlatch::volume::{self, Existing, Found, How, Keepers};
 
-use crate::disk::{self, run, try_run};
+use crate::disk::{self, Disk, run, try_run};
 use crate::key_service::{KEY, Node, Twist, WRONG};
 use crate::node::policy;
 
-const SOURCES: &str = "sources = [\"service\", \"tpm\", \"generate\"]";
+pub(crate) const SOURCES: &str = "sources = [\"service\", \"tpm\", \"generate\"]";
 /// Where the key material of keyslots 0 and 1 is, and behind it that of 2 and 3.
-const FIRST: u64 = 32_768;
+pub(crate) const FIRST: u64 = 32_768;
 const PAIR_LEN: usize = 770_048;
 const SECOND: u64 = FIRST + PAIR_LEN as u64;
 
@@ -34,9 +34,9 @@ fn said(status: &Status) -> (Source, u8, bool, Option<Enroll>) {
 }
 
 /// The keyslots the header on the disk has, both copies of which must be the same.
-fn keyslots(node: &Node) -> Vec<u8> {
-    node.disk.forget_reads();
-    let area = Area::from_vec(node.disk.read(0, AREA_LEN)).unwrap();
+pub(crate) fn keyslots(disk: &Disk) -> Vec<u8> {
+    disk.forget_reads();
+    let area = Area::from_vec(disk.read(0, AREA_LEN)).unwrap();
     let header = area.header().unwrap();
     header
         .check(Profile::Nightlatch1, &Expect::default())
@@ -44,8 +44,8 @@ fn keyslots(node: &Node) -> Vec<u8> {
         .keyslots
 }
 
-fn is_zero(node: &Node, offset: u64) -> bool {
-    let bytes = node.disk.read(offset, PAIR_LEN);
+pub(crate) fn is_zero(disk: &Disk, offset: u64) -> bool {
+    let bytes = disk.read(offset, PAIR_LEN);
     bytes.iter().all(|byte| *byte == 0)
 }
 
@@ -92,8 +92,8 @@ fn a_volume_that_made_its_own_secret_is_given_the_services_key_once_the_service_
     );
     let second = node.boot().unwrap();
     assert_eq!(said(&second), (Source::Tpm, 1, false, Some(Enroll::Auto)));
-    assert_eq!(keyslots(&node), [0, 1]);
-    assert!(!is_zero(&node, FIRST) && is_zero(&node, SECOND));
+    assert_eq!(keyslots(&node.disk), [0, 1]);
+    assert!(!is_zero(&node.disk, FIRST) && is_zero(&node.disk, SECOND));
     let old = sealed_secret(&mut node);
     assert!(opens(&node, 0, &old) && opens(&node, 1, Base64::encode_string(&old).as_bytes()));
     let old_disk = node.disk.save();
@@ -103,8 +103,8 @@ fn a_volume_that_made_its_own_secret_is_given_the_services_key_once_the_service_
     let enrolled = node.boot().unwrap();
     assert_eq!(said(&enrolled), (Source::Tpm, 1, true, None));
     assert_eq!(enrolled.cluster_id, first.cluster_id);
-    assert_eq!(keyslots(&node), [2, 3]);
-    assert!(is_zero(&node, FIRST) && !is_zero(&node, SECOND));
+    assert_eq!(keyslots(&node.disk), [2, 3]);
+    assert!(is_zero(&node.disk, FIRST) && !is_zero(&node.disk, SECOND));
     let third = node.boot().unwrap();
     assert_eq!(said(&third), (Source::Service, 2, false, None));
     assert_ne!(third.cluster_id, first.cluster_id);
@@ -159,8 +159,8 @@ fn a_key_that_is_not_the_volumes_any_more_takes_the_operator() {
     }
     ctl(&["enroll", "case"]);
     assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, 3, true, None));
-    assert_eq!(keyslots(&node), [0, 1]);
-    assert!(!is_zero(&node, FIRST) && is_zero(&node, SECOND));
+    assert_eq!(keyslots(&node.disk), [0, 1]);
+    assert!(!is_zero(&node.disk, FIRST) && is_zero(&node.disk, SECOND));
     let after = node.boot().unwrap();
     assert_eq!(said(&after), (Source::Service, 0, false, None));
 }
@@ -177,7 +177,7 @@ fn a_volume_without_an_anchor_is_enrolled_too() {
     assert!(node.disk.read(0, AREA_LEN) == before);
     node.twist(Twist::Nothing);
     assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, 1, true, None));
-    assert_eq!(keyslots(&node), [2, 3]);
+    assert_eq!(keyslots(&node.disk), [2, 3]);
     assert_eq!(node.opens(), (How::Unlocked, Source::Service));
 }
 
@@ -190,7 +190,7 @@ fn a_volume_is_left_alone_until_the_operator_asks_where_the_configuration_says_s
     node.twist(Twist::Nothing);
     let left = node.boot().unwrap();
     assert_eq!(said(&left), (Source::Tpm, 1, false, Some(Enroll::Asked)));
-    assert_eq!(keyslots(&node), [0, 1]);
+    assert_eq!(keyslots(&node.disk), [0, 1]);
     left.write(Path::new("/")).unwrap();
     assert!(ctl(&["enroll"]).contains("own"));
     assert!(ctl(&["enroll", "case"]).contains("gives it the service's key"));

@@ -20,13 +20,38 @@ use serde_json::json;
 use crate::disk::{self, Disk, close};
 use crate::tpm_private::Private;
 use crate::tpm_private::swtpm::alone;
-pub(crate) use mock::Twist;
-use mock::{Mock, Script};
+use mock::Script;
+pub(crate) use mock::{Mock, Twist};
 
 const DISK_MIB: u64 = 160;
 pub(crate) const KEY: [u8; 32] = [7; 32];
 pub(crate) const WRONG: [u8; 32] = [8; 32];
 const KEYS: &str = "nightlatch/volume-key/*";
+
+/// What a TPM's maker does with `tpm2_createek`.
+pub(crate) const ENDORSEMENT_KEY: [&str; 6] = ["-c", "0x81010001", "-G", "rsa", "-u", "ek"];
+
+/// A service that remembers nothing yet, and gives each volume the same key.
+pub(crate) fn service() -> Mock {
+    let cluster = [[1; 32], [2; 32]].concat();
+    Mock::start(Script {
+        twist: Twist::Nothing,
+        extended: true,
+        resources: [
+            (KEYS.to_owned(), KEY.to_vec()),
+            ("nightlatch/measurement/cluster".to_owned(), cluster),
+        ]
+        .into(),
+        record: json!({"epoch": 0}),
+    })
+}
+
+/// The configuration's table for it.
+pub(crate) fn table(service: &Mock) -> String {
+    let pin = Base64::encode_string(&service.pin);
+    let url = &service.url;
+    format!("[service]\nurls = [\"{url}\"]\npin = \"{pin}\"\ndeadline-s = 30\n")
+}
 
 pub(crate) struct Node {
     pub(crate) disk: Disk,
@@ -40,29 +65,14 @@ pub(crate) struct Node {
 
 /// As whoever provisions a machine does.
 pub(crate) fn keep_endorsement_key(tpm: &Private) {
-    tpm.tool(
-        "tpm2_createek",
-        &["-c", "0x81010001", "-G", "rsa", "-u", "ek"],
-    );
+    tpm.tool("tpm2_createek", &ENDORSEMENT_KEY);
 }
 
 impl Node {
     pub(crate) fn new(lines: &[&'static str]) -> Self {
         let tpm = Private::start();
         keep_endorsement_key(&tpm);
-        let service = Mock::start(Script {
-            twist: Twist::Nothing,
-            extended: true,
-            resources: [
-                (KEYS.to_owned(), KEY.to_vec()),
-                (
-                    "nightlatch/measurement/cluster".to_owned(),
-                    [[1; 32], [2; 32]].concat(),
-                ),
-            ]
-            .into(),
-            record: json!({"epoch": 0}),
-        });
+        let service = service();
         Self {
             disk: Disk::in_memory(DISK_MIB),
             tpm,
@@ -75,11 +85,10 @@ impl Node {
 
     pub(crate) fn config(&self) -> Config {
         Config::parse(&format!(
-            "[tpm]\ntcti = \"swtpm:port={}\"\n{}\n[service]\nurls = [\"{}\"]\npin = \"{}\"\ndeadline-s = 30\n{}\n{}",
+            "[tpm]\ntcti = \"swtpm:port={}\"\n{}\n{}{}\n{}",
             self.tpm.port(),
             self.measure,
-            self.service.url,
-            Base64::encode_string(&self.service.pin),
+            table(&self.service),
             self.terms,
             disk::lines(&self.disk, &self.lines)
         ))

@@ -1,41 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The power goes at every instant that a disk can remember: at each flush and each forced write of a node's first boot, of
-//! the renewal of its header, and of its work, with what the TPM had kept by then.
+//! the renewal of its header, of the change of its secret to the key service's, and of its work, with what the TPM had kept
+//! by then.
 //!
 //! dm-log-writes keeps what was written in the order in which it became durable (kernel documentation,
 //! device-mapper/log-writes), and nothing that was not: a replay up to a flush is the worst disk a crash can leave there.
 //! Each state the TPM takes is marked in the same log before the program hears of it.
 
+mod log;
+
 use std::collections::BTreeMap;
 
-use nightlatch::config::Config;
+use nightlatch::config::{Config, Source};
 use nightlatch::header;
+use nightlatch::status::VolumeStatus;
 use nightlatch::volume::{self, Found, How};
 
 use crate::boots::{self, checkpoint, content, leave_file};
 use crate::disk::{self, Disk, close, run, try_run};
+use crate::enrolment::{FIRST, SOURCES, is_zero, keyslots};
+use crate::key_service::{ENDORSEMENT_KEY, Mock, service, table};
 use crate::tpm_private::Private;
 use crate::tpm_watched::Watched;
+use log::{Entry, FLUSH, FUA, MARK, entries};
 
 const LOGGED: &str = "logged";
 const DISK_MIB: u64 = 136;
 /// All that is written, and the same again for what nobody thought of.
 const LOG_MIB: u64 = 512;
 
-// The log on the disk: Linux, drivers/md/dm-log-writes.c.
-const LOG_MAGIC: u64 = 0x6a_7366_7773_6872;
-const FLUSH: u64 = 1;
-const FUA: u64 = 1 << 1;
-const DISCARD: u64 = 1 << 2;
-const MARK: u64 = 1 << 3;
-/// The fixed part of an entry; a mark's text follows it.
-const ENTRY_LEN: usize = 32;
-
 /// What the marks divide the log into.
 const PROVISIONING: &str = "provisioning";
 const WORK: &str = "work";
 const RENEWING: &str = "renewing";
 const MORE_WORK: &str = "more-work";
+const ENROLLING: &str = "enrolling";
+const ENROLLED: &str = "enrolled";
 
 /// One word: the target takes no more.
 fn mark(text: &str) {
@@ -48,7 +48,8 @@ struct Story {
     states: Vec<Vec<u8>>,
 }
 
-/// Two boots, both at level checkpoint: one makes the volume, one renews its header, each leaves a file.
+/// Three boots, all at level checkpoint: one makes the volume, one renews its header, one gives it the key service's key.
+/// The first two leave a file each.
 fn record() -> Story {
     let (disk, log) = (Disk::in_memory(DISK_MIB), Disk::in_memory(LOG_MIB));
     let sectors = DISK_MIB << 11;
@@ -57,18 +58,32 @@ fn record() -> Story {
     let over = Unmap;
     let logged = Disk::at(&format!("/dev/mapper/{LOGGED}"));
     let mut tpm = Watched::start(|number| mark(&format!("tpm:{number}")));
-    let config = config(&logged, tpm.port());
-    for (now, then, file) in [(PROVISIONING, WORK, "one"), (RENEWING, MORE_WORK, "two")] {
+    let port = tpm.port();
+    let alone = alone(&logged, port);
+    let mut boot = |config: &Config, now: &str, then: &str, file: Option<&str>| {
         mark(&format!("phase:{now}"));
+        if now == ENROLLING {
+            tpm.tool("tpm2_createek", &ENDORSEMENT_KEY);
+        }
         tpm.reset();
-        let opened = boots::boot(&config, || {
+        let opened = boots::boot(config, || {
             mark(&format!("phase:{then}"));
-            leave_file(file);
-            mark(&format!("durable:{file}"));
-            checkpoint();
+            if let Some(file) = file {
+                leave_file(file);
+                mark(&format!("durable:{file}"));
+                checkpoint();
+            }
         });
-        assert_eq!(opened.unwrap().how == How::Formatted, now == PROVISIONING);
-    }
+        opened.unwrap()
+    };
+    let first = boot(&alone, PROVISIONING, WORK, Some("one"));
+    assert_eq!(first.how, How::Formatted);
+    let second = boot(&alone, RENEWING, MORE_WORK, Some("two"));
+    assert_eq!((second.how, second.enrolled), (How::Unlocked, false));
+    let service = service();
+    let config = with(&service, &logged, port);
+    let third = boot(&config, ENROLLING, ENROLLED, None);
+    assert_eq!((third.source, third.enrolled), (Source::Tpm, true));
     drop((logged, over));
     Story {
         log: log.backing(),
@@ -87,48 +102,22 @@ impl Drop for Unmap {
     }
 }
 
-fn config(disk: &Disk, port: u16) -> Config {
-    let more = ["anchor = \"checkpoint\""];
-    let volume = disk::lines(disk, &more);
+const LEVEL: &str = "anchor = \"checkpoint\"";
+
+/// A node that has its TPM and nobody else.
+fn alone(disk: &Disk, port: u16) -> Config {
+    let volume = disk::lines(disk, &[LEVEL]);
     Config::parse(&format!("[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}")).unwrap()
 }
 
-/// One entry of the log.
-#[derive(Debug, Eq, PartialEq)]
-struct Entry<'a> {
-    /// In bytes.
-    at: u64,
-    flags: u64,
-    data: &'a [u8],
-    mark: &'a str,
-}
-
-fn word(bytes: &[u8], at: usize) -> u64 {
-    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
-}
-
-/// The entries, each in a sector of its own, in front of its data.
-fn entries(log: &[u8]) -> Vec<Entry<'_>> {
-    assert_eq!(word(log, 0), LOG_MAGIC, "this is not a log");
-    let sector_len = usize::try_from(word(log, 24) & 0xffff_ffff).unwrap();
-    let mut next = sector_len;
-    (0..word(log, 16))
-        .map(|_| {
-            let head = &log[next..next + sector_len];
-            let [sector, sectors, flags, mark_len] = [0, 8, 16, 24].map(|at| word(head, at));
-            let [sectors, mark_len] = [sectors, mark_len].map(|n| usize::try_from(n).unwrap());
-            let start = next + sector_len;
-            let is_stored = flags & (DISCARD | MARK) == 0;
-            next = start + if is_stored { sectors * sector_len } else { 0 };
-            assert_eq!(flags & DISCARD, 0, "nothing here discards");
-            Entry {
-                at: sector * sector_len as u64,
-                flags,
-                data: &log[start..next],
-                mark: std::str::from_utf8(&head[ENTRY_LEN..ENTRY_LEN + mark_len]).unwrap(),
-            }
-        })
-        .collect()
+/// The same with a key service.
+fn with(service: &Mock, disk: &Disk, port: u16) -> Config {
+    let volume = disk::lines(disk, &[LEVEL, SOURCES]);
+    let service = table(service);
+    Config::parse(&format!(
+        "[tpm]\ntcti = \"swtpm:port={port}\"\n{service}{volume}"
+    ))
+    .unwrap()
 }
 
 /// What must be true of the boot after a crash.
@@ -137,6 +126,7 @@ struct Owed {
     /// The state of the TPM, which is new at first.
     state: Option<usize>,
     is_ready: bool,
+    is_enrolled: bool,
     files: Vec<String>,
 }
 
@@ -168,6 +158,8 @@ fn points<'a>(entries: &[Entry<'a>]) -> Vec<Point<'a>> {
             Some(("phase", now)) => {
                 phase = now;
                 owed.is_ready |= now == WORK;
+                owed.is_enrolled |= now == ENROLLED;
+                is_new |= owed.is_enrolled;
             }
             Some(("durable", file)) => {
                 owed.files.push(file.into());
@@ -195,27 +187,41 @@ fn points<'a>(entries: &[Entry<'a>]) -> Vec<Point<'a>> {
 }
 
 /// Boots what a crash left, and looks.
-fn survive(disk: &Disk, tpm: &mut Private, owed: &Owed) -> How {
-    let config = config(disk, tpm.port());
-    let opened = boots::boot(&config, || {
+fn survive(config: &Config, owed: &Owed) -> VolumeStatus {
+    let opened = boots::boot(config, || {
         for file in &owed.files {
             let path = format!("/mnt/{file}");
             assert!(std::fs::read_to_string(path).unwrap() == content(file));
         }
     });
-    let how = opened
-        .unwrap_or_else(|error| panic!("refused: {error}"))
-        .how;
+    let volume = opened.unwrap_or_else(|error| panic!("refused: {error}"));
+    let how = volume.how;
     assert!(how == How::Unlocked || !owed.is_ready, "formatted again");
-    how
+    volume
+}
+
+/// The boot after the one that survived, with the key service: the volume has its key, or is given it now, and nothing is
+/// left of another.
+fn enroll(disk: &Disk, tpm: &mut Private, owed: &Owed) -> &'static str {
+    tpm.reset();
+    // It does not know yet what later instants had it told.
+    let service = service();
+    let volume = survive(&with(&service, disk, tpm.port()), owed);
+    assert_eq!(keyslots(disk), [2, 3]);
+    assert!(is_zero(disk, FIRST));
+    match (volume.source, volume.enrolled) {
+        (Source::Service, false) => "enrolled",
+        (Source::Tpm, true) if !owed.is_enrolled => "enrolled again",
+        other => panic!("neither the service's nor made so: {other:?}"),
+    }
 }
 
 #[test]
-fn a_crash_at_every_flush_of_two_boots_leads_to_the_same_end() {
+fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
     let Story { log, states } = record();
     let entries = entries(&log);
     let points = points(&entries);
-    for phase in [PROVISIONING, WORK, RENEWING, MORE_WORK] {
+    for phase in [PROVISIONING, WORK, RENEWING, MORE_WORK, ENROLLING, ENROLLED] {
         let count = points.iter().filter(|point| point.phase == phase).count();
         println!("{phase}: {count} points of time");
         assert!(count > 0);
@@ -227,6 +233,7 @@ fn a_crash_at_every_flush_of_two_boots_leads_to_the_same_end() {
     let (left, disk) = (Disk::in_memory(DISK_MIB), Disk::in_memory(DISK_MIB));
     let mut tpm = Private::start();
     let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    let mut enrolments: BTreeMap<(&str, &str), u32> = BTreeMap::new();
     let mut written = 0;
     for (index, point) in points.iter().enumerate() {
         for entry in &entries[written..point.entries] {
@@ -237,7 +244,7 @@ fn a_crash_at_every_flush_of_two_boots_leads_to_the_same_end() {
         // Of those that a first boot starts again from, and that it cannot tell apart, the last one is booted.
         let next = points.get(index + 1);
         if next.is_some_and(|next| next.starts_like(point)) {
-            let config = config(&left, tpm.port());
+            let config = alone(&left, tpm.port());
             if let Ok(Found::New(_)) = volume::examine(disk::volume(&config)) {
                 *counts
                     .entry((point.phase, "will be formatted"))
@@ -251,13 +258,20 @@ fn a_crash_at_every_flush_of_two_boots_leads_to_the_same_end() {
             None => tpm = Private::start(),
         }
         println!("{} of {} entries, {}", written, entries.len(), point.phase);
-        let how = survive(&disk, &mut tpm, &point.owed);
+        let how = survive(&alone(&disk, tpm.port()), &point.owed).how;
         *counts.entry((point.phase, how.word())).or_default() += 1;
+        if [ENROLLING, ENROLLED].contains(&point.phase) {
+            let came_of_it = enroll(&disk, &mut tpm, &point.owed);
+            *enrolments.entry((point.phase, came_of_it)).or_default() += 1;
+        }
     }
     println!("what the next boot made of them: {counts:?}");
     assert_eq!(counts.values().sum::<u32>() as usize, points.len());
     assert!(counts.contains_key(&(PROVISIONING, "formatted")));
     assert!(counts.contains_key(&(PROVISIONING, "unlocked")));
+    println!("and the one after it, with the key service: {enrolments:?}");
+    assert!(enrolments.contains_key(&(ENROLLING, "enrolled again")));
+    assert!(enrolments.contains_key(&(ENROLLING, "enrolled")));
 
     // The control: a disk that lost writes which were durable, beside the last state of the TPM, is one that is refused.
     let lost = entries
@@ -269,6 +283,6 @@ fn a_crash_at_every_flush_of_two_boots_leads_to_the_same_end() {
     }
     short.forget_reads();
     tpm.restore(states.last().unwrap());
-    let error = boots::boot(&config(&short, tpm.port()), || {}).unwrap_err();
+    let error = boots::boot(&alone(&short, tpm.port()), || {}).unwrap_err();
     assert!(error.to_string().contains("rule G26"), "{error}");
 }

@@ -6,7 +6,6 @@ use std::path::Path;
 
 use nightlatch::config::Config;
 use nightlatch::error::{Error, Exit};
-use nightlatch::pcr::{Bank, PcrSet};
 use nightlatch::status::VolumeStatus;
 use nightlatch::tpm::Policy;
 use nightlatch::volume::{self, Found, How, Keepers};
@@ -188,9 +187,5 @@ fn wrong_tags() -> usize {
 }
 
 pub(crate) fn policy(config: &Config) -> Policy {
-    let pcrs: PcrSet = config.tpm.pcrs;
-    Policy {
-        pcrs,
-        bank: Bank::Sha256,
-    }
+    Policy::from(&config.tpm)
 }

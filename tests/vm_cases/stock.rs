@@ -74,10 +74,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     let config = config(&disk, &["kdf = \"argon2id\""]);
     let volume = volume(&config);
     let mut tpm = nightlatch::tpm::Tpm::open(&config.tpm.tcti).unwrap();
-    let policy = nightlatch::tpm::Policy {
-        pcrs: config.tpm.pcrs,
-        bank: config.tpm.bank.into(),
-    };
+    let policy = nightlatch::tpm::Policy::from(&config.tpm);
     let keyed = new(volume)
         .prepare(
             volume,

@@ -80,6 +80,12 @@ impl Watched {
         self.watch.look();
     }
 
+    /// Runs one of the tpm2-tools on the TPM itself, which must succeed.
+    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) {
+        self.tpm.tool(name, arguments);
+        self.watch.look();
+    }
+
     /// All of them. The TPM is gone then.
     pub(crate) fn into_states(self) -> Vec<Vec<u8>> {
         std::mem::take(&mut *self.watch.states.lock().unwrap())
