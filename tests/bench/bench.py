@@ -87,6 +87,7 @@ def measure(
         Kernel(system.kernel, initrd, "quiet panic=-1"),
         disks=disks,
         memory_mib=cases.MEMORY_MIB,
+        cpus=2,
         ports=("nightlatch.result", cases.OUTPUT_PORT),
     ) as machine:
         ended = machine.wait(

@@ -108,7 +108,6 @@ def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) ->
         disks=[*disks, *blank],
         tpm=Tpm(work / "tpm", log=True),
         memory_mib=MEMORY_MIB,
-        cpus=1,
         ports=("nightlatch.result", OUTPUT_PORT),
     ) as machine:
         ended = machine.wait(

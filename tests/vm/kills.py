@@ -112,7 +112,6 @@ class Node:
             disks=[*self.system.disks, self.disk],
             tpm=self.tpm,
             memory_mib=MEMORY_MIB,
-            cpus=1,
             ports=("nightlatch.result", OUTPUT_PORT),
         ) as machine:
             with machine.follow(OUTPUT_PORT) as follower:
