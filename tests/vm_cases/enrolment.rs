@@ -45,8 +45,7 @@ pub(crate) fn keyslots(disk: &Disk) -> Vec<u8> {
 }
 
 pub(crate) fn is_zero(disk: &Disk, offset: u64) -> bool {
-    let bytes = disk.read(offset, PAIR_LEN);
-    bytes.iter().all(|byte| *byte == 0)
+    disk::is_blank(&disk.read(offset, PAIR_LEN))
 }
 
 fn existing(config: &Config) -> Existing {
