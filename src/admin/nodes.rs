@@ -155,8 +155,7 @@ fn readmission(word: &Readmission) -> String {
 }
 
 fn readmit(server: &Server, uuid: &str) -> Result<Answer> {
-    let path = format!("{VOLUMES_PATH}/{}/{READMISSION}", uuid_of(uuid)?);
-    let volume: Volume = server.put(&path)?;
+    let volume: Volume = server.put(&readmission_path(uuid)?)?;
     let until = volume.readmission.as_ref().map_or(0, |word| word.until_s);
     let text = format!(
         "{uuid}: until {} the next machine that is admitted with it gets its key, and its disk may be as old as epoch {}\n",
@@ -167,10 +166,13 @@ fn readmit(server: &Server, uuid: &str) -> Result<Answer> {
 }
 
 fn cancel(server: &Server, uuid: &str) -> Result<Answer> {
-    let path = format!("{VOLUMES_PATH}/{}/{READMISSION}", uuid_of(uuid)?);
-    let volume: Volume = server.delete(&path)?;
+    let volume: Volume = server.delete(&readmission_path(uuid)?)?;
     let text = format!("{uuid}: it stays with endorsement key {}\n", volume.ek);
     answer(text, &volume)
+}
+
+fn readmission_path(uuid: &str) -> Result<String> {
+    Ok(format!("{VOLUMES_PATH}/{}/{READMISSION}", uuid_of(uuid)?))
 }
 
 /// Nothing that is part of a path by itself.

@@ -158,27 +158,39 @@ pub enum Reported {
 /// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once. A boot has succeeded
 /// then, so the word of an operator that the node had the volume for is used up.
 pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Result<Reported> {
-    for _ in 0..TRIES_MAX {
-        let Some(old) = store.get(&format!("{VOLUMES}{id}"))? else {
-            return Ok(Reported::NotOurs);
-        };
-        let mut entry: VolumeEntry = parse(&old)?;
+    let reported = change(store, id, |entry| {
         if entry.ek != ek {
-            return Ok(Reported::NotOurs);
+            return Reported::NotOurs;
         }
         let merged = match merge(&entry.record, told) {
-            Ok(merged) if merged == entry.record && !is_word_of(&entry, ek) => {
-                return Ok(Reported::Kept(merged));
-            }
             Ok(merged) => merged,
-            Err(why) => return Ok(Reported::Contradicts(why)),
+            Err(why) => return Reported::Contradicts(why),
         };
-        if is_word_of(&entry, ek) {
+        if is_word_of(entry, ek) {
             entry.readmission = None;
         }
         entry.record = merged.clone();
-        if store.swap(&[(old, text(&entry)?)])? == [true] {
-            return Ok(Reported::Kept(merged));
+        Reported::Kept(merged)
+    })?;
+    Ok(reported.unwrap_or(Reported::NotOurs))
+}
+
+/// Has `work` change what is remembered of a volume, again if somebody else changed it meanwhile, and returns what `work` did
+/// when it counted. Writes nothing where nothing changed. None where no such volume is registered.
+pub(super) fn change<T>(
+    store: &Store,
+    id: &VolumeId,
+    work: impl Fn(&mut VolumeEntry) -> T,
+) -> Result<Option<T>> {
+    for _ in 0..TRIES_MAX {
+        let Some(old) = store.get(&format!("{VOLUMES}{id}"))? else {
+            return Ok(None);
+        };
+        let known: VolumeEntry = parse(&old)?;
+        let mut entry = known.clone();
+        let done = work(&mut entry);
+        if entry == known || store.swap(&[(old, text(&entry)?)])? == [true] {
+            return Ok(Some(done));
         }
     }
     Err(Error::temporary(format_args!(

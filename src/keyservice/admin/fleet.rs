@@ -144,7 +144,7 @@ pub(super) fn forget_node(service: &Service, by: &By, ek: &str) -> Result<Forgot
         ek: node.ek,
         volumes: node.volumes.into_iter().map(|volume| volume.uuid).collect(),
     };
-    write_down(service, by, &forgotten)?;
+    write_down(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
     // The node goes last: until then it can be asked for again.
     for uuid in &forgotten.volumes {
         remove(&service.store, &format!("{VOLUMES}{uuid}"))?;
@@ -160,20 +160,26 @@ pub(super) fn forget_volume(service: &Service, by: &By, uuid: &str) -> Result<Fo
         ek: volume.ek,
         volumes: vec![volume.uuid],
     };
-    write_down(service, by, &forgotten)?;
+    write_down(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
     remove(&service.store, &format!("{VOLUMES}{uuid}"))?;
     Ok(forgotten)
 }
 
-/// Before it happens: nothing is forgotten without a trace.
-fn write_down(service: &Service, by: &By, forgotten: &Forgotten) -> Result<()> {
+/// Before it happens: an operator changes nothing without a trace.
+pub(super) fn write_down(
+    service: &Service,
+    by: &By,
+    event: &'static str,
+    ek: &str,
+    volumes: &[String],
+) -> Result<()> {
     service.audit.add(&Line {
         time: audit::time(now_s()),
-        event: "forget",
+        event,
         step: "admin",
         peer: by.peer.clone(),
-        ek: Some(&forgotten.ek),
-        volumes: &forgotten.volumes,
+        ek: Some(ek),
+        volumes,
         operator: Some(&by.operator),
         ..Line::default()
     })

@@ -3,7 +3,7 @@
 
 use super::fleet::{self, By};
 use crate::error::{Error, Result};
-use crate::keyservice::audit::{self, Line, now_s};
+use crate::keyservice::audit::now_s;
 use crate::keyservice::readmission::{self, VALID_S};
 use crate::keyservice::service::Service;
 use crate::keyservice::volume_id::VolumeId;
@@ -23,7 +23,6 @@ pub(super) fn cancel(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
     set(service, by, uuid, "cancel-readmit", None)
 }
 
-/// Written down before it happens.
 fn set(
     service: &Service,
     by: &By,
@@ -34,16 +33,8 @@ fn set(
     let volume = fleet::volume(&service.store, uuid)?;
     let gone = || Error::refused(format_args!("no volume {uuid} is registered"));
     let id = VolumeId::parse(&volume.uuid).ok_or_else(gone)?;
-    service.audit.add(&Line {
-        time: audit::time(now_s()),
-        event,
-        step: "admin",
-        peer: by.peer.clone(),
-        ek: Some(&volume.ek),
-        volumes: std::slice::from_ref(&volume.uuid),
-        operator: Some(&by.operator),
-        ..Line::default()
-    })?;
+    let volumes = std::slice::from_ref(&volume.uuid);
+    fleet::write_down(service, by, event, &volume.ek, volumes)?;
     readmission::set(&service.store, &id, word)?.ok_or_else(gone)?;
     fleet::volume(&service.store, uuid)
 }
