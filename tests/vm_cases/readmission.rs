@@ -58,14 +58,15 @@ fn used(lines: &[&'static str]) -> (Node, String, Value, crate::disk::Saved) {
     (node, uuid, report, stale)
 }
 
-/// A boot that is refused and leaves the disk as it is.
-fn refused(node: &mut Node, expected: &str) {
+/// A boot that is refused and leaves the disk as it is; what it said.
+fn refused(node: &mut Node, expected: &str) -> String {
     let before = node.disk.contents();
     let error = node.boot().unwrap_err();
     assert_eq!(error.exit(), Exit::Refused, "{error}");
     assert!(error.to_string().contains(expected), "{error}");
     node.disk.forget_reads();
     assert!(node.disk.contents() == before, "the disk has changed");
+    error.to_string()
 }
 
 const UNKNOWN: &str = "the TPM does not remember this volume";
@@ -93,84 +94,81 @@ fn opens_readmitted(node: &mut Node) -> Status {
 
 #[test]
 fn a_node_that_lost_its_tpm_opens_the_current_disk_for_an_operators_word_and_no_other() {
-    for how in [Lost::Cleared, Lost::Replaced] {
-        let lines = ["sources = [\"service\", \"tpm\"]"];
-        let (mut node, uuid, report, stale) = used(&lines);
-        let current = node.disk.save();
-        lose(&mut node, how);
+    let lines = ["sources = [\"service\", \"tpm\"]"];
+    let (mut node, uuid, report, stale) = used(&lines);
+    let current = node.disk.save();
+    lose(&mut node, Lost::Replaced);
 
-        // Nobody said anything. Nor does it help that the service gives the key, or that it does not.
-        refused(&mut node, UNKNOWN);
-        refused(&mut node, "nightlatchctl nodes readmit");
-        node.twist(Twist::Deny);
-        refused(&mut node, UNKNOWN);
-        node.twist(Twist::Nothing);
+    // Nobody said anything. Nor does it help that the service gives the key, or that it does not.
+    let told = refused(&mut node, UNKNOWN);
+    assert!(told.contains("nightlatchctl nodes readmit"), "{told}");
+    node.twist(Twist::Deny);
+    refused(&mut node, UNKNOWN);
+    node.twist(Twist::Nothing);
 
-        // An older disk, another volume, and one that the service was never told of.
-        readmit(&node, &uuid, &report);
-        node.disk.load(&stale);
+    // An older disk, another volume, and one that the service was never told of.
+    readmit(&node, &uuid, &report);
+    node.disk.load(&stale);
+    refused(&mut node, "rule G26: the header is of epoch");
+    node.disk.load(&current);
+    let other = json!({"key-id": "ab".repeat(32), "epoch": 0});
+    readmit(&node, &uuid, &other);
+    refused(&mut node, "rule D15: this is a volume with key");
+    readmit(&node, &uuid, &json!({"epoch": 0}));
+    refused(&mut node, "was never told which key it has");
+
+    readmit(&node, &uuid, &report);
+    opens_readmitted(&mut node);
+    let epoch = |report: &Value| report["epoch"].as_u64().unwrap();
+    let told = reported(&node, &uuid);
+    assert_eq!(epoch(&told), epoch(&report) + 1);
+    assert_eq!(told["key-id"], report["key-id"]);
+
+    // As if nothing had been: remembered, counted, and sealed to this TPM. Nobody has to say anything any more.
+    let after = node.disk.save();
+    let next = node.boot().unwrap();
+    assert_eq!(said(&next), (Source::Service, None, false));
+    assert_eq!(epoch(&reported(&node, &uuid)), epoch(&report) + 2);
+    node.twist(Twist::Deny);
+    assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None, false));
+    let latest = node.disk.save();
+    // What the lost TPM sealed, this one does not unseal; the service's key opens either.
+    node.twist(Twist::Nothing);
+    for old in [&current, &after] {
+        node.disk.load(old);
         refused(&mut node, "rule G26: the header is of epoch");
-        node.disk.load(&current);
-        let other = json!({"key-id": "ab".repeat(32), "epoch": 0});
-        readmit(&node, &uuid, &other);
-        refused(&mut node, "rule D15: this is a volume with key");
-        readmit(&node, &uuid, &json!({"epoch": 0}));
-        refused(&mut node, "was never told which key it has");
-
-        readmit(&node, &uuid, &report);
-        opens_readmitted(&mut node);
-        let epoch = |report: &Value| report["epoch"].as_u64().unwrap();
-        let told = reported(&node, &uuid);
-        assert_eq!(epoch(&told), epoch(&report) + 1, "{how:?}");
-        assert_eq!(told["key-id"], report["key-id"]);
-
-        // As if nothing had been: remembered, counted, and sealed to this TPM. Nobody has to say anything any more.
-        let after = node.disk.save();
-        let next = node.boot().unwrap();
-        assert_eq!(said(&next), (Source::Service, None, false));
-        assert_eq!(epoch(&reported(&node, &uuid)), epoch(&report) + 2);
-        node.twist(Twist::Deny);
-        assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None, false));
-        let latest = node.disk.save();
-        // What the lost TPM sealed, this one does not unseal; the service's key opens either.
-        node.twist(Twist::Nothing);
-        for old in [&current, &after] {
-            node.disk.load(old);
-            refused(&mut node, "rule G26: the header is of epoch");
-        }
-        // Not even where an operator's word is still there: the report of a boot can be held back.
-        readmit(&node, &uuid, &report);
-        node.disk.load(&current);
-        refused(&mut node, "rule G26: the header is of epoch");
-        node.disk.load(&latest);
-        assert_eq!(node.opens(), (How::Unlocked, Source::Service));
     }
+    // Not even where an operator's word is still there: the report of a boot can be held back.
+    readmit(&node, &uuid, &report);
+    node.disk.load(&current);
+    refused(&mut node, "rule G26: the header is of epoch");
+    node.disk.load(&latest);
+    assert_eq!(node.opens(), (How::Unlocked, Source::Service));
 }
 
 /// The boot ends when its header is written and its count is made, and nothing is remembered yet.
 #[test]
 fn a_readmitted_node_that_is_interrupted_is_readmitted_again() {
-    for how in [Lost::Cleared, Lost::Replaced] {
-        let (mut node, uuid, report, stale) = used(&["sources = [\"service\", \"tpm\"]"]);
-        lose(&mut node, how);
-        readmit(&node, &uuid, &report);
-        for _ in 0..2 {
-            let before = measured();
-            let cut = node.boot_until(|| Err(Error::failure("the power goes")));
-            assert!(cut.unwrap_err().to_string().contains("the power goes"));
-            assert_eq!(measured(), before + 1);
-        }
-        let current = node.disk.save();
-        // The TPM has an anchor by now, and it says nothing of the volume.
-        node.service.tell(&path(&uuid), report.clone());
-        refused(&mut node, UNKNOWN);
-        readmit(&node, &uuid, &report);
-        node.disk.load(&stale);
-        refused(&mut node, "rule G26: the header is of epoch");
-        node.disk.load(&current);
-        opens_readmitted(&mut node);
-        assert_eq!(said(&node.boot().unwrap()), (Source::Service, None, false));
+    let (mut node, uuid, report, stale) = used(&["sources = [\"service\", \"tpm\"]"]);
+    lose(&mut node, Lost::Cleared);
+    refused(&mut node, UNKNOWN);
+    readmit(&node, &uuid, &report);
+    for _ in 0..2 {
+        let before = measured();
+        let cut = node.boot_until(|| Err(Error::failure("the power goes")));
+        assert!(cut.unwrap_err().to_string().contains("the power goes"));
+        assert_eq!(measured(), before + 1);
     }
+    let current = node.disk.save();
+    // The TPM has an anchor by now, and it says nothing of the volume.
+    node.service.tell(&path(&uuid), report.clone());
+    refused(&mut node, UNKNOWN);
+    readmit(&node, &uuid, &report);
+    node.disk.load(&stale);
+    refused(&mut node, "rule G26: the header is of epoch");
+    node.disk.load(&current);
+    opens_readmitted(&mut node);
+    assert_eq!(said(&node.boot().unwrap()), (Source::Service, None, false));
 }
 
 /// With the TPM first the service is asked as well, where the TPM remembers nothing: the host can remove the anchor alone, and

@@ -41,6 +41,8 @@ pub(crate) const USUAL: [u8; 32] = [0x11; 32];
 #[derive(Clone)]
 pub(crate) struct Machine {
     ek: SecretKey,
+    /// Kept, since a multiplication on the curve costs a storm of clients more than all else they do.
+    ek_point: PublicKey,
     ak: SigningKey,
     ak_attributes: u32,
     pub(crate) pcrs: Vec<[u8; 32]>,
@@ -58,8 +60,10 @@ impl Machine {
         };
         let mut pcrs = vec![[0; 32]; PCR_COUNT];
         pcrs[11] = USUAL;
+        let ek = SecretKey::from_slice(&scalar(1)).unwrap();
         Self {
-            ek: SecretKey::from_slice(&scalar(1)).unwrap(),
+            ek_point: ek.public_key(),
+            ek,
             ak: SigningKey::from_slice(&scalar(2)).unwrap(),
             ak_attributes: AK_ATTRIBUTES,
             pcrs,
@@ -90,7 +94,7 @@ impl Machine {
     pub(crate) fn ek_public_with(&self, attributes: u32, policy: &[u8]) -> Vec<u8> {
         let aes_128_cfb = [0x00, 0x06, 0x00, 0x80, 0x00, 0x43];
         area(
-            &self.ek.public_key(),
+            &self.ek_point,
             attributes,
             policy,
             &aes_128_cfb,
@@ -137,7 +141,7 @@ impl Machine {
         let theirs = Sec1Point::from_affine_coordinates(&x.into(), &y.into(), false);
         let theirs = Option::<PublicKey>::from(PublicKey::from_sec1_point(&theirs))?;
         let shared = p256::ecdh::diffie_hellman(self.ek.to_nonzero_scalar(), theirs.as_affine());
-        let own = self.ek.public_key().to_sec1_point(false);
+        let own = self.ek_point.to_sec1_point(false);
         let seed = Sha256::new()
             .chain_update(1_u32.to_be_bytes())
             .chain_update(shared.raw_secret_bytes())
