@@ -64,6 +64,21 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
     with outcome.case("service::the_cluster_measures_the_same_with_the_same_service"):
         check(first.pcrs["15"] != ZERO_PCR, "PCR 15 to be extended", first)
         equal(second.pcrs["15"], first.pcrs["15"], "PCR 15")
+    with service:
+        with outcome.case("service::a_node_that_lost_its_tpm_comes_back_for_an_operators_word"):
+            lost = node.copy(work / "lost")
+            lost.tpm = fleet.tpm(work / "lost-tpm")
+            for volume in volumes(second):
+                service.readmit(volume["uuid"])
+            third = lost.boot(firmware=True, forwards=forwards(service))
+            booted(third, LATER, count=3)
+            equal({volume["accepted"] for volume in volumes(third)}, {"readmitted"}, "the word")
+            equal(third.pcrs["15"], first.pcrs["15"], "PCR 15")
+        with outcome.case("service::the_machine_it_was_before_is_denied_from_then_on"):
+            before = digests(node)
+            denied(node.boot(firmware=True, forwards=forwards(service)), node, before)
+            now = releases(service)[-1]["ek"]
+            check(now in denials(service)[-1]["why"], f"the owner {now} in the log", denials(service))
 
 
 def down_for_a_while(node: Node, foreign: KeyService, service: KeyService) -> Boot:
@@ -103,7 +118,13 @@ def digests(node: Node) -> dict[str, str]:
 
 def sources(boot: Boot) -> set[str]:
     """Where the secrets came from."""
-    return {volume["source"] for volume in boot.verdict["status"]["volumes"]}
+    return {volume["source"] for volume in volumes(boot)}
+
+
+def volumes(boot: Boot) -> list[dict[str, Any]]:
+    """What the status of a boot says of each volume."""
+    found: list[dict[str, Any]] = boot.verdict["status"]["volumes"]
+    return found
 
 
 def releases(service: KeyService) -> list[dict[str, Any]]:
@@ -113,7 +134,7 @@ def releases(service: KeyService) -> list[dict[str, Any]]:
 
 def registered(service: KeyService, boot: Boot) -> None:
     """Both volumes' keys went to one machine, and nothing else did."""
-    uuids = {volume["uuid"] for volume in boot.verdict["status"]["volumes"]}
+    uuids = {volume["uuid"] for volume in volumes(boot)}
     given = [line for line in releases(service) if "resource" not in line]
     equal({uuid for line in given for uuid in line["volumes"]}, uuids, "whose keys were given out")
     equal(len({line["ek"] for line in given}), 1, "machines that got them")

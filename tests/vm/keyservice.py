@@ -10,6 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from image import PROGRAMS, PROJECT, Image, Say
 
 # Where a node finds a service: the addresses in mkosi/demo/service, and what certificates of the tests are for.
 ADDRESSES = ("10.0.2.100", "10.0.2.101")
+LOOPBACK = "127.0.0.1"
 DAEMON = PROGRAMS / "nightlatchd"
+CONTROL = PROGRAMS / "nightlatchctl"
 START_TIMEOUT_SECONDS = 30
 STOP_TIMEOUT_SECONDS = 30
 CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
@@ -48,7 +51,28 @@ measurement-salt = "file:{secrets}/measurement-salt"
 
 [store]
 sqlite = "{directory}/store.sqlite"
+
+[admin]
+listen = "{admin}"
+certificate = "{operators.desk.certificate}"
+key = "{operators.desk.key}"
+client-ca = "{operators.ca}"
 """
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Who operates the services, and where they are listened to."""
+
+    ca: Path
+    desk: Identity
+    person: Identity
+
+    @classmethod
+    def known(cls) -> Operators:
+        """The ones that every service knows."""
+        ours = authority("operators")
+        return cls(ours.certificate, ours.server(LOOPBACK), ours.client("operator"))
 
 
 class KeyService:
@@ -61,6 +85,8 @@ class KeyService:
         self.directory = directory.absolute()
         self.port = free_port()
         self._operations_port = free_port()
+        self._operators = Operators.known()
+        self._admin = f"{LOOPBACK}:{free_port()}"
         self._process: subprocess.Popen[bytes] | None = None
         secrets = self.directory / "secrets"
         command = [str(DAEMON), "init", "--directory", str(secrets)]
@@ -70,6 +96,8 @@ class KeyService:
         text = CONFIG.format(
             directory=self.directory,
             identity=identity,
+            admin=self._admin,
+            operators=self._operators,
             operations_port=self._operations_port,
             port=self.port,
             secrets=secrets,
@@ -118,6 +146,13 @@ class KeyService:
             self._process.wait()
         self._process = None
 
+    def readmit(self, uuid: str) -> None:
+        """An operator says that the node of this volume has lost its TPM."""
+        command = [str(CONTROL), "nodes", "readmit", uuid, "--server", f"https://{self._admin}"]
+        person = self._operators.person
+        command += ["--cert", str(person.certificate), "--key", str(person.key)]
+        subprocess.run([*command, "--ca", str(self._operators.ca)], check=True)
+
     def audit(self) -> list[dict[str, Any]]:
         """The audit log."""
         path = self.directory / "audit.jsonl"
@@ -162,6 +197,7 @@ def _with_config(demo: Image, config: str, name: str) -> Image:
     trusted = authority("trusted")
     # Made here, before nodes with this image and their services run beside each other.
     trusted.server(*ADDRESSES)
+    Operators.known()
     certificate = trusted.certificate.read_text("ascii")
     files = {CONFIG_PATH: config, "etc/nightlatch/service-ca.pem": certificate}
     return uki.with_initrd_files(demo, files, name)
