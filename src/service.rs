@@ -227,7 +227,7 @@ impl Client {
                     }
                     Ok(None) => {}
                     Err(Failure::Ours(error)) => return Err(error),
-                    Err(failure) => last = self.note(index, failure),
+                    Err(failure) => last = self.note(index, failure, until),
                 }
             }
             let is_over = self.endpoints.iter().all(Endpoint::is_over);
@@ -307,11 +307,11 @@ impl Client {
     }
 
     /// Remembers what an address said. Returns what to tell.
-    fn note(&mut self, index: usize, failure: Failure) -> String {
+    fn note(&mut self, index: usize, failure: Failure, until: Instant) -> String {
         let Some(endpoint) = self.endpoints.get_mut(index) else {
             return String::new();
         };
-        let said = endpoint.note(failure);
+        let said = endpoint.note(failure, until);
         warn!("key service {said}");
         said
     }

@@ -36,8 +36,13 @@ impl Endpoint {
         }
     }
 
-    /// Remembers why it gave nothing. Returns what to tell.
-    pub(super) fn note(&mut self, failure: Failure) -> String {
+    /// Remembers why it gave nothing, to a node that waits until then. Returns what to tell.
+    ///
+    /// A try that our own time cut short shows nothing: who has answered and was not the service still is not.
+    pub(super) fn note(&mut self, failure: Failure, until: Instant) -> String {
+        if self.is_strange() && matches!(failure, Failure::Later(_)) && Instant::now() >= until {
+            return self.said.clone();
+        }
         self.state = match &failure {
             Failure::Later(_) | Failure::Ours(_) => State::Open(Instant::now()),
             Failure::Busy(_, wait) => State::Open(later(*wait)),

@@ -203,3 +203,19 @@ fn all_reports_have_one_time_and_none_is_begun_after_one_that_ran_out_of_it() {
         "{requests:?}"
     );
 }
+
+/// The last try before the deadline may begin without time for an answer.
+#[test]
+fn a_try_that_the_deadline_cut_short_does_not_make_a_stranger_the_service() {
+    let (now, never) = (later(Duration::ZERO), later(Duration::from_secs(3600)));
+    let cut = || Failure::Later("there was no time left".into());
+    let mut endpoint = Endpoint::new("https://localhost");
+    // Before it has shown anything, and while there is time, that is all there is to tell.
+    assert!(endpoint.note(cut(), now).contains("no time left"));
+    assert!(!endpoint.is_strange());
+    endpoint.note(Failure::Stranger("it is another".into()), never);
+    assert!(endpoint.note(cut(), now).contains("it is another"));
+    assert!(endpoint.is_strange());
+    assert!(endpoint.note(cut(), never).contains("no time left"));
+    assert!(!endpoint.is_strange());
+}
