@@ -48,6 +48,8 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// What one header may cost.
 const MAX_CPU_US: u128 = 100_000;
 const MAX_MEMORY: usize = 32 << 20;
+/// How often one is judged to see that it costs more.
+const TRIES: usize = 3;
 /// The least the corpus is to hold.
 const MIN_HEADERS: usize = 300;
 
@@ -107,7 +109,14 @@ fn control(bases: &Bases, place: &Place) {
 
 /// Judges one header, checks what holds for all, and says whether it took the MAC to refuse it.
 fn refused(mutation: &Mutation, disk: &Disk, image: &Image) -> Result<(bool, judge::Cost), String> {
-    let (verdict, cost) = disk.judge(mutation.profile);
+    let (verdict, mut cost) = disk.judge(mutation.profile);
+    // Who shares the processor adds to what is measured: a header that is dear is dear every time.
+    for _ in 1..TRIES {
+        if cost.cpu_us > MAX_CPU_US {
+            let (_, again) = disk.judge(mutation.profile);
+            cost.cpu_us = cost.cpu_us.min(again.cpu_us);
+        }
+    }
     let (sentence, by_mac) = match verdict {
         Verdict::Template(sentence) => (sentence, false),
         Verdict::Mac(sentence) => (sentence, true),
