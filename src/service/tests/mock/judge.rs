@@ -69,12 +69,9 @@ fn verify(spki: &[u8], message: &[u8], signature: &[u8]) {
         // ECDSA, SHA-256, then two numbers with their lengths.
         [0, 0x18, 0, 0x0b] => {
             let len = usize::from(signature[5]);
-            let numbers = [&signature[6..6 + len], &signature[8 + len..]].map(|number| {
-                let zero: &[u8] = if number[0] >= 0x80 { &[0] } else { &[] };
-                let number = [zero, number].concat();
-                [&[2, u8::try_from(number.len()).unwrap()][..], &number].concat()
-            });
-            let numbers = numbers.concat();
+            let numbers = [&signature[6..6 + len], &signature[8 + len..]]
+                .map(integer)
+                .concat();
             let der = [&[0x30, u8::try_from(numbers.len()).unwrap()][..], &numbers].concat();
             (SignatureScheme::ECDSA_NISTP256_SHA256, &spki[26..], der)
         }
@@ -92,6 +89,15 @@ fn verify(spki: &[u8], message: &[u8], signature: &[u8]) {
         known.unwrap().1.iter().any(is_good),
         "the signature is wrong"
     );
+}
+
+/// A positive number in DER, which allows no zeros in front but the one that keeps the first bit clear (X.690, section 8.3).
+fn integer(number: &[u8]) -> Vec<u8> {
+    let zeros = number.iter().take_while(|byte| **byte == 0).count();
+    let number = &number[zeros..];
+    let zero: &[u8] = if number[0] >= 0x80 { &[0] } else { &[] };
+    let len = u8::try_from(zero.len() + number.len()).unwrap();
+    [&[2, len], zero, number].concat()
 }
 
 /// A credential from `tpm2_makecredential`.
@@ -139,4 +145,28 @@ pub(super) fn certificates() -> (Arc<ServerConfig>, String, [u8; 32]) {
         .with_single_cert(vec![own.der().clone()], der)
         .unwrap();
     (Arc::new(config), authority.pem(), pin)
+}
+
+#[test]
+fn one_signature_in_two_hundred_has_a_number_that_begins_with_zero() {
+    use p256::ecdsa::signature::Signer as _;
+    let key = p256::ecdsa::SigningKey::from_slice(&[3; 32]).unwrap();
+    let point = key.verifying_key().to_sec1_point(false);
+    // The algorithm and the kind of curve, which the mock does not look at.
+    let spki = [&[0; 26][..], point.as_bytes()].concat();
+    let mut seen = [false; 2];
+    for count in 0_u32.. {
+        let message = count.to_be_bytes();
+        let signature: p256::ecdsa::Signature = key.sign(&message);
+        let (r, s) = signature.split_bytes();
+        let begins = [r[0] == 0, s[0] == 0];
+        if begins != [false; 2] {
+            let parts: [&[u8]; 4] = [&[0, 0x18, 0, 0x0b, 0, 32], &r, &[0, 32], &s];
+            verify(&spki, &message, &parts.concat());
+            seen = [seen[0] | begins[0], seen[1] | begins[1]];
+        }
+        if seen == [true; 2] {
+            break;
+        }
+    }
 }
