@@ -295,3 +295,27 @@ fn authorities_that_are_none_are_a_broken_configuration() {
         assert_eq!(error.exit(), Exit::Config, "{error}");
     }
 }
+
+#[test]
+fn the_mock_reads_signatures_whose_numbers_begin_with_zeros() {
+    use p256::ecdsa::signature::Signer as _;
+    let key = p256::ecdsa::SigningKey::from_slice(&[3; 32]).unwrap();
+    let point = key.verifying_key().to_sec1_point(false);
+    // The algorithm and the kind of curve, which the mock does not look at.
+    let spki = [&[0; 26][..], point.as_bytes()].concat();
+    let mut seen = [false; 2];
+    for count in 0_u32.. {
+        let message = count.to_be_bytes();
+        let signature: p256::ecdsa::Signature = key.sign(&message);
+        let (r, s) = signature.split_bytes();
+        let begins = [r[0] == 0, s[0] == 0];
+        if begins != [false; 2] {
+            let parts: [&[u8]; 4] = [&[0, 0x18, 0, 0x0b, 0, 32], &r, &[0, 32], &s];
+            mock::judge::verify(&spki, &message, &parts.concat());
+            seen = [seen[0] | begins[0], seen[1] | begins[1]];
+        }
+        if seen == [true; 2] {
+            break;
+        }
+    }
+}

@@ -10,7 +10,7 @@
 )]
 
 #[path = "mock/judge.rs"]
-mod judge;
+pub(crate) mod judge;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
