@@ -15,7 +15,7 @@ use std::sync::Mutex;
 
 use log::{info, warn};
 
-use anchoring::{allow_writes, count, hold, settle};
+use anchoring::{allow_writes, count, hold, next_epoch, settle};
 use chip::{Chip, Sources, lock};
 use desk::Desk;
 use measuring::{fence, give_up, measure_all};
@@ -147,7 +147,10 @@ fn measure_and_open<'a>(
         measure_all(config, chip, log, desk, &keyed, record)
     })?;
     let opened = at_once(keyed, |volume, keyed| {
-        record.step("opening", Some(volume), || volume::open(volume, keyed))
+        let next_epoch = next_epoch(chip, volume, &keyed)?;
+        record.step("opening", Some(volume), || {
+            volume::open(volume, keyed, next_epoch)
+        })
     })?;
     let held = record.step("checking freshness", None, || hold(chip, &opened))?;
     let opened = record.step("counting", None, || count(chip, opened, record))?;

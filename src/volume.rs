@@ -14,6 +14,7 @@ mod unlock;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::thread;
 
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
@@ -95,7 +96,11 @@ impl How {
 
 /// A mapped volume with a file system.
 #[derive(Debug)]
-pub struct Opened(Keyed);
+pub struct Opened {
+    keyed: Keyed,
+    /// Its header one change later, not written yet.
+    renewed: Option<Candidate>,
+}
 
 impl Found {
     /// What the device holds, as the anchor sees it.
@@ -134,6 +139,16 @@ impl Keyed {
         }))
     }
 
+    /// Its header one change later, with this epoch and a new MAC; after [`Keyed::rekey`] the one with the other secret.
+    /// Nothing is written.
+    fn renewed(&self, epoch: u64) -> Result<Candidate> {
+        if self.how == How::Formatted || self.epoch.is_none() {
+            return Err(Error::failure("this header is not one to renew"));
+        }
+        let base = self.next.as_ref().unwrap_or(&self.candidate);
+        base.renewed(epoch, &self.volume_key)
+    }
+
     /// The 96-byte volume key, for the measurement of the volume's identity.
     #[must_use]
     pub fn volume_key(&self) -> &Secret {
@@ -151,22 +166,19 @@ impl Opened {
     /// What is known of the volume.
     #[must_use]
     pub fn keyed(&self) -> &Keyed {
-        &self.0
+        &self.keyed
     }
 
-    /// Writes the header of an existing volume of profile `nightlatch-1` again, with this epoch and a new MAC.
+    /// Writes the header that [`open`] made for the next epoch; nothing where it made none.
     ///
     /// One copy is durable before the other is touched, and the first one written is never the only good one. So an
-    /// interruption leaves at least one copy that is whole and has its MAC. After [`Keyed::rekey`] it is the header with the
-    /// other secret that is written, and the old keyslots are cleared.
-    pub fn renew(&mut self, epoch: u64) -> Result<()> {
-        let keyed = &mut self.0;
-        if keyed.how == How::Formatted || keyed.epoch.is_none() {
-            return Err(Error::failure("this header is not one to renew"));
-        }
-        let base = keyed.next.as_ref().unwrap_or(&keyed.candidate);
-        let next = base.renewed(epoch, &keyed.volume_key)?;
-        let header = HeaderFile::sealed(next.bytes())?;
+    /// interruption leaves at least one copy that is whole and has its MAC. After [`Keyed::rekey`] the old keyslots are
+    /// cleared as well.
+    pub fn renew(&mut self) -> Result<()> {
+        let Some(next) = self.renewed.take() else {
+            return Ok(());
+        };
+        let keyed = &mut self.keyed;
         keyed.device.require_same()?;
         keyed.device.lock_for_writing()?;
         for step in next.steps() {
@@ -175,8 +187,7 @@ impl Opened {
         keyed.candidate = next.written();
         // One that the service opened was sealed anew, and has the secret it had.
         keyed.enrolled = keyed.next.take().is_some() && keyed.source != Source::Service;
-        keyed.header = header;
-        keyed.epoch = Some(epoch);
+        keyed.epoch = unlock::epoch(&keyed.candidate);
         keyed.needs_repair = false;
         Ok(())
     }
@@ -259,15 +270,31 @@ fn may_format(volume: &config::Volume, device: &Device, why: &str) -> Result<()>
 
 /// Maps the volume, compares the live tables with what was meant and, where the volume is new, makes its file system and
 /// commits its header to the disk as the very last step.
-pub fn open(volume: &config::Volume, keyed: Keyed) -> Result<Opened> {
+///
+/// `next_epoch` is of a volume of profile `nightlatch-1` that existed: meanwhile its header for that epoch is made, which
+/// [`Opened::renew`] writes. The kernel keeps activation waiting for the disk, so that costs no time.
+pub fn open(volume: &config::Volume, keyed: Keyed, next_epoch: Option<u64>) -> Result<Opened> {
+    let (renewed, mapped) = thread::scope(|scope| {
+        let renewed = scope.spawn(|| next_epoch.map(|epoch| keyed.renewed(epoch)).transpose());
+        let mapped = map(volume, &keyed);
+        (renewed.join(), mapped)
+    });
+    mapped?;
+    match renewed {
+        Ok(renewed) => renewed.map(|renewed| Opened { keyed, renewed }),
+        Err(_) => Err(Error::failure("a worker thread died")),
+    }
+}
+
+fn map(volume: &config::Volume, keyed: &Keyed) -> Result<()> {
     let name = volume.name.as_str();
     keyed.device.require_same()?;
     let mut luks = Luks::load(&keyed.header, keyed.device.path())?;
-    activate(&mut luks, name, &keyed, Journal::On)?;
+    activate(&mut luks, name, keyed, Journal::On)?;
     if keyed.how == How::Formatted {
-        provision::finish(volume, &mut luks, &keyed)?;
+        provision::finish(volume, &mut luks, keyed)?;
     }
-    Ok(Opened(keyed))
+    Ok(())
 }
 
 /// Removes the mapping of a volume of a boot that failed.

@@ -15,7 +15,7 @@ use crate::checkpoint::Held;
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Result};
 use crate::status::Recorder;
-use crate::volume::{How, Opened};
+use crate::volume::{How, Keyed, Opened};
 
 /// Holds the file systems whose freshness the TPM remembers, once they are no older than that, so that nobody reads their
 /// superblocks again before they are mounted where they belong. Nothing is written yet.
@@ -43,8 +43,24 @@ pub(super) fn hold<'a>(
         .doing("comparing file systems with their checkpoints")
 }
 
-/// Gives every volume that existed a header of the next epoch, and only then counts this boot: until then headers of both
-/// epochs are good. Volumes whose epoch is not counted get one where there is more to it: another secret, or a repair.
+/// The epoch that the header of a volume that existed is to have after this boot. Volumes whose epoch is not counted get
+/// their old one where there is more to write: another secret, or a repair.
+pub(super) fn next_epoch(
+    chip: &Mutex<Chip>,
+    volume: &Volume,
+    keyed: &Keyed,
+) -> Result<Option<u64>> {
+    if keyed.how == How::Formatted {
+        return Ok(None);
+    }
+    match &lock(chip)?.anchor {
+        Some(anchor) if volume.level() >= Level::Epoch => anchor.next_epoch(volume).map(Some),
+        _ => Ok(keyed.epoch.filter(|_| keyed.is_to_be_rewritten())),
+    }
+}
+
+/// Gives every volume that existed its header of the next epoch, and only then counts this boot: until then headers of both
+/// epochs are good.
 pub(super) fn count<'a>(
     chip: &Mutex<Chip>,
     opened: Vec<(&'a Volume, Opened)>,
@@ -52,16 +68,8 @@ pub(super) fn count<'a>(
 ) -> Result<Vec<(&'a Volume, Opened)>> {
     let mut chip = lock(chip)?;
     let Chip { tpm, anchor, .. } = &mut *chip;
-    let counting = anchor.as_ref();
     let renewed = at_once(opened, |volume, mut opened| {
-        let keyed = opened.keyed();
-        let counting = counting.filter(|_| volume.level() >= Level::Epoch);
-        let counted = counting.map(|anchor| anchor.next_epoch(volume));
-        let counted = counted.transpose()?;
-        let same = keyed.epoch.filter(|_| keyed.is_to_be_rewritten());
-        if let (How::Unlocked, Some(epoch)) = (keyed.how, counted.or(same)) {
-            opened.renew(epoch)?;
-        }
+        opened.renew()?;
         if opened.keyed().enrolled {
             info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");
         }

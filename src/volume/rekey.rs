@@ -14,7 +14,8 @@ use crate::key::Secret;
 use crate::tpm::Sealed;
 
 impl Keyed {
-    /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: the next [`super::Opened::renew`] writes
+    /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: [`super::open`] with a next epoch makes
+    /// and [`super::Opened::renew`] writes
     /// a header with it. Nothing is written before.
     ///
     /// Both new keyslots must give the volume key first. Only volumes that have a keyslot for the TPM are changed.

@@ -227,7 +227,8 @@ impl Existing {
     }
 }
 
-fn epoch(candidate: &Candidate) -> Option<u64> {
+/// The epoch of its token.
+pub(super) fn epoch(candidate: &Candidate) -> Option<u64> {
     let token = candidate.checked.nightlatch.as_ref();
     token.map(|token| token.epoch)
 }

@@ -273,7 +273,7 @@ pub(crate) fn format(volume: &Volume) -> Opened {
     let keyed = new(volume)
         .format(volume, secret(), None, Witness::none(0))
         .unwrap();
-    volume::open(volume, keyed).unwrap()
+    volume::open(volume, keyed, None).unwrap()
 }
 
 /// Keys an existing volume with the known secret.

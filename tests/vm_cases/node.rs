@@ -160,7 +160,7 @@ impl Node {
                 Keepers::tpm(|sealed| tpm.unseal(sealed, policy(&config))),
             )
             .unwrap();
-        volume::open(volume, keyed).unwrap();
+        volume::open(volume, keyed, None).unwrap();
         work();
         close();
     }

@@ -150,13 +150,13 @@ fn a_damaged_copy_is_left_aside_and_a_renewal_repairs_it() {
         disk.write(offset, &[original[0] ^ 1]);
         let keyed = disk::key(volume(&config)).unwrap();
         assert!(keyed.needs_repair, "{offset:#x}");
-        let mut opened = volume::open(volume(&config), keyed).unwrap();
-        opened.renew(epoch).unwrap();
+        let mut opened = volume::open(volume(&config), keyed, Some(epoch)).unwrap();
+        opened.renew().unwrap();
         drop(opened);
         close();
         let keyed = disk::key(volume(&config)).unwrap();
         assert_eq!((keyed.needs_repair, keyed.epoch), (false, Some(epoch)));
-        volume::open(volume(&config), keyed).unwrap();
+        volume::open(volume(&config), keyed, None).unwrap();
         close();
     }
 }
@@ -275,7 +275,7 @@ fn a_changed_sector_is_an_error_and_not_data() {
     close();
     let read_head = || {
         let keyed = disk::key(volume(&config)).unwrap();
-        volume::open(volume(&config), keyed).unwrap();
+        volume::open(volume(&config), keyed, None).unwrap();
         let head = [
             "if=/dev/mapper/case",
             "of=/dev/null",

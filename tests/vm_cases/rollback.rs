@@ -168,7 +168,7 @@ impl Story {
                 Witness::none(5),
             )
             .unwrap();
-        volume::open(volume, keyed).unwrap();
+        volume::open(volume, keyed, None).unwrap();
         close();
     }
 }

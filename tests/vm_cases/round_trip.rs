@@ -18,7 +18,7 @@ fn round_trip(disk: &Disk, kind: &str) {
     fs::write("/mnt/file", b"still here").unwrap();
     close();
 
-    let opened = volume::open(volume, disk::key(volume).unwrap()).unwrap();
+    let opened = volume::open(volume, disk::key(volume).unwrap(), None).unwrap();
     assert_eq!(opened.keyed().how, How::Unlocked);
     disk::mount(kind);
     assert_eq!(fs::read("/mnt/file").unwrap(), b"still here");

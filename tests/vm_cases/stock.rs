@@ -53,7 +53,7 @@ fn we_open_a_volume_that_stock_cryptsetup_made_and_refuse_one_without_integrity(
 
     luks_format(&disk, &["--integrity=hmac-sha256", "--integrity-no-wipe"]);
     let keyed = disk::key(volume).unwrap();
-    volume::open(volume, keyed).unwrap();
+    volume::open(volume, keyed, None).unwrap();
     close();
 
     luks_format(&disk, &[]);
@@ -84,7 +84,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
             Witness::none(0),
         )
         .unwrap();
-    volume::open(volume, keyed).unwrap();
+    volume::open(volume, keyed, None).unwrap();
     close();
 
     // The control: we open it with the TPM ourselves.
@@ -99,7 +99,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         )
         .unwrap();
     assert_eq!(keyed.keyslot, 1);
-    drop(volume::open(volume, keyed).unwrap());
+    drop(volume::open(volume, keyed, None).unwrap());
     close();
     drop(tpm);
 
@@ -132,7 +132,10 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     keyed
         .rekey(volume, &config.tpm, &disk::secret(), seal)
         .unwrap();
-    volume::open(volume, keyed).unwrap().renew(1).unwrap();
+    volume::open(volume, keyed, Some(1))
+        .unwrap()
+        .renew()
+        .unwrap();
     close();
     drop(tpm);
     let slots = attach();

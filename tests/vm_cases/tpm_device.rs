@@ -157,6 +157,6 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
     enroll("7+11+12");
     let keyed = unlock().unwrap();
     assert_ne!(keyed.keyslot, 0);
-    volume::open(volume, keyed).unwrap();
+    volume::open(volume, keyed, None).unwrap();
     close();
 }
