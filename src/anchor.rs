@@ -44,8 +44,8 @@ pub struct Anchor {
     policy: Policy,
     /// Record and way to write it; `None` until there is one.
     held: Option<Held>,
-    /// The counter's value, once there is one.
-    counter: u64,
+    /// The counter's value; `None` until it was read or made.
+    counter: Option<u64>,
     /// Whether a volume's level counts boots.
     counts: bool,
     /// The volumes whose secret is the key service's, so that nobody has to ask for that any more.
@@ -107,7 +107,7 @@ impl Exception {
 }
 
 impl Anchor {
-    /// Reads the anchor; `None` where no volume wants one.
+    /// Reads the anchor, all but its counter; `None` where no volume wants one.
     pub fn read(config: &Config, tpm: &mut Tpm) -> Result<Option<Self>> {
         let levels = config.volumes().map(Volume::level);
         let Some(highest) = levels.max().filter(|level| *level != Level::Off) else {
@@ -120,14 +120,13 @@ impl Anchor {
             },
             policy: Policy::from(&config.tpm),
             held: None,
-            counter: 0,
+            counter: None,
             counts: highest >= Level::Epoch,
             enrolled: Vec::new(),
             readmitted: Vec::new(),
         };
-        if let Some((bytes, counter)) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
+        if let Some(bytes) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
             let (record, auth) = Record::parse(&bytes)?;
-            anchor.counter = counter;
             anchor.held = Some(Held {
                 record,
                 access: NvAccess {
@@ -137,6 +136,14 @@ impl Anchor {
             });
         }
         Ok(Some(anchor))
+    }
+
+    /// Reads the counter, once, where there is a record. Everything about epochs needs it.
+    pub fn count(&mut self, tpm: &mut Tpm) -> Result<()> {
+        if self.held.is_some() && self.counter.is_none() {
+            self.counter = Some(tpm.count_anchor(self.at)?);
+        }
+        Ok(())
     }
 
     /// Whether the volume's device may be gone on with, and what the operator accepted of it.
@@ -185,7 +192,7 @@ impl Anchor {
         let entry = self
             .entry(volume)
             .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
-        judge::verify(entry, self.counter, volume.level(), proven)
+        judge::verify(entry, self.counter()?, volume.level(), proven)
     }
 
     /// The epoch that a header of this volume written in this boot has.
@@ -200,7 +207,7 @@ impl Anchor {
 
     /// What the counter says at the end of this boot.
     fn next_count(&self) -> Result<u64> {
-        match self.counter.checked_add(u64::from(self.counts)) {
+        match self.counter()?.checked_add(u64::from(self.counts)) {
             Some(count) => Ok(count),
             None => Err(Error::refused("the anchor's counter is at its end")),
         }
@@ -216,10 +223,10 @@ impl Anchor {
         if counted != next {
             return Err(Error::refused(format_args!(
                 "the anchor's counter went from {} to {counted}: another program counts too",
-                self.counter
+                self.counter()?
             )));
         }
-        self.counter = counted;
+        self.counter = Some(counted);
         Ok(())
     }
 
@@ -248,12 +255,14 @@ impl Anchor {
         tpm: &mut Tpm,
         volumes: &[(&Volume, Option<Checkpoint>)],
     ) -> Result<()> {
+        let counter = self.counter();
         let Some(held) = &mut self.held else {
             return Ok(());
         };
+        let counter = counter?;
         let mut changed = held.record.clear_acceptances();
         for readmitted in self.readmitted.drain(..) {
-            held.record.set(readmitted.entry(self.counter)?)?;
+            held.record.set(readmitted.entry(counter)?)?;
             changed = true;
         }
         for (volume, checkpoint) in volumes {
@@ -286,9 +295,9 @@ impl Anchor {
     }
 
     /// The counter's value.
-    #[must_use]
-    pub fn counter(&self) -> u64 {
+    pub fn counter(&self) -> Result<u64> {
         self.counter
+            .ok_or_else(|| Error::failure("the anchor's counter was not read"))
     }
 
     fn entry(&self, volume: &Volume) -> Option<&Entry> {
@@ -300,9 +309,10 @@ impl Anchor {
     /// Makes the indices.
     fn define(&mut self, tpm: &mut Tpm, record: Record) -> Result<()> {
         let auth = Secret::random()?;
-        self.counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
-        info!("the TPM has an anchor now, counting from {}", self.counter);
-        if self.counter > 1 {
+        let counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
+        self.counter = Some(counter);
+        info!("the TPM has an anchor now, counting from {counter}");
+        if counter > 1 {
             warn!(
                 "this TPM has held a counter before: if this node was provisioned once, its anchor was removed"
             );

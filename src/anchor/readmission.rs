@@ -93,9 +93,10 @@ impl Anchor {
         }
         // That there is no room is found out before anything is measured.
         if let Some(held) = &self.held {
+            let counter = self.counter()?;
             let mut record = held.record.clone();
             for readmitted in self.readmitted.iter().chain([&readmitted]) {
-                record.set(readmitted.entry(self.counter)?)?;
+                record.set(readmitted.entry(counter)?)?;
             }
         }
         self.readmitted.push(readmitted);

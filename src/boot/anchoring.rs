@@ -79,7 +79,7 @@ pub(super) fn count<'a>(
         return Ok(renewed);
     };
     anchor.advance(tpm)?;
-    record.epoch(anchor.counter());
+    record.epoch(anchor.counter()?);
     for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
         anchor.enrolled(volume);
     }

@@ -2,6 +2,7 @@
 //! The TPM and what it remembers of this node, and how the volumes' keys are got with both.
 
 use std::sync::{Mutex, MutexGuard};
+use std::thread;
 
 use log::warn;
 use uuid::Uuid;
@@ -14,7 +15,7 @@ use crate::error::{Doing, Error, Result};
 use crate::key::KEY_LEN;
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
-use crate::volume::{First, Found, Keepers, Keyed, Witness};
+use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
 
 /// The TPM, and what it remembers of this node's volumes. One thread at a time uses it.
 #[derive(Debug)]
@@ -56,10 +57,18 @@ impl Chip {
         })
     }
 
-    /// Reads the anchor.
+    /// Reads the anchor, all but its counter.
     pub(super) fn recall(&mut self, config: &Config) -> Result<()> {
         self.anchor = Anchor::read(config, &mut self.tpm)?;
         Ok(())
+    }
+
+    /// Reads the anchor's counter, once.
+    fn count(&mut self) -> Result<()> {
+        match &mut self.anchor {
+            Some(anchor) => anchor.count(&mut self.tpm),
+            None => Ok(()),
+        }
     }
 
     /// What the operator allowed for this volume and this boot.
@@ -120,6 +129,7 @@ impl Sources<'_> {
         }
         match found {
             Found::New(new) => {
+                lock(chip)?.count().doing("comparing with the anchor")?;
                 let first = self.first_secret(volume, new.uuid())?;
                 let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
                 let witness = Witness {
@@ -131,11 +141,8 @@ impl Sources<'_> {
                 new.prepare(volume, &self.config.tpm, first, seal, witness)
             }
             Found::Existing(existing) => {
-                let keepers = Keepers {
-                    unseal: Box::new(|sealed| lock(chip)?.tpm.unseal(sealed, policy)),
-                    ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
-                };
-                let mut keyed = existing.unlock(volume, &self.config.tpm, keepers)?;
+                let mut keyed = self.unlock(volume, *existing)?;
+                lock(chip)?.count().doing("comparing with the anchor")?;
                 if let Some(record) = readmission {
                     self.readmit(volume, &mut keyed, &record)
                         .doing("comparing with the key service's record")?;
@@ -154,6 +161,25 @@ impl Sources<'_> {
                 Ok(keyed)
             }
         }
+    }
+
+    /// The key of a volume that exists. While the processor gets it out of the keyslot the TPM has nothing to do, and reads
+    /// the counter that the key's epoch is compared with.
+    fn unlock(self, volume: &Volume, existing: Existing) -> Result<Keyed> {
+        let policy = Policy::from(&self.config.tpm);
+        let chip = self.chip;
+        thread::scope(|scope| {
+            let keepers = Keepers {
+                unseal: Box::new(|sealed| {
+                    let secret = lock(chip)?.tpm.unseal(sealed, policy)?;
+                    // An error is met again by whoever needs the counter.
+                    scope.spawn(|| lock(chip)?.count());
+                    Ok(secret)
+                }),
+                ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
+            };
+            existing.unlock(volume, &self.config.tpm, keepers)
+        })
     }
 
     /// The first secret a source gives a new volume.

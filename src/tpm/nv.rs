@@ -44,19 +44,26 @@ pub struct NvAccess {
 }
 
 impl Tpm {
-    /// The record, of `len` bytes, and the counter. `None`: there is no record, or it was never written.
+    /// The record, of `len` bytes. `None`: there is no record, or it was never written.
     ///
     /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
     ///
-    /// Commands: `NV_ReadPublic` twice, `StartAuthSession`, `PolicyPCR`, `PolicyOR`, `NV_Read` twice; in a connection's first
+    /// Commands: `NV_ReadPublic` twice, `StartAuthSession`, `PolicyPCR`, `PolicyOR`, `NV_Read`; in a connection's first
     /// use of the policy also `PCR_Read`, and of its session `StartAuthSession`.
     pub fn read_anchor(
         &mut self,
         at: Handles,
         policy: Policy,
         len: usize,
-    ) -> Result<Option<(Vec<u8>, u64)>> {
+    ) -> Result<Option<Vec<u8>>> {
         self.read_now(at, policy, len)
+            .doing("reading the anchor in the TPM")
+    }
+
+    /// The counter of a record that was read. Command: `NV_Read`.
+    pub fn count_anchor(&mut self, at: Handles) -> Result<u64> {
+        self.written_counter(at)
+            .and_then(|handle| self.count(handle))
             .doing("reading the anchor in the TPM")
     }
 
@@ -77,16 +84,13 @@ impl Tpm {
 
     /// Raises the counter and returns its new value. Commands: `NV_Increment`, `NV_Read`.
     pub fn increment_anchor(&mut self, at: Handles) -> Result<u64> {
-        self.counter_state(&Area::counter(at.counter))
-            .and_then(|found| match found {
-                Some((handle, State::Written)) => {
-                    self.increment(handle)?;
-                    // A boot has unsealed what it wants to by now.
-                    self.in_last_session(Encrypt::Response, |tpm, session| {
-                        tpm.count_in(session, handle)
-                    })
-                }
-                _ => Err(no_counter(at)),
+        self.written_counter(at)
+            .and_then(|handle| {
+                self.increment(handle)?;
+                // A boot has unsealed what it wants to by now.
+                self.in_last_session(Encrypt::Response, |tpm, session| {
+                    tpm.count_in(session, handle)
+                })
             })
             .doing("raising the anchor")
     }
@@ -127,12 +131,7 @@ impl Tpm {
             .doing("reading the anchor's policy")
     }
 
-    fn read_now(
-        &mut self,
-        at: Handles,
-        policy: Policy,
-        len: usize,
-    ) -> Result<Option<(Vec<u8>, u64)>> {
+    fn read_now(&mut self, at: Handles, policy: Policy, len: usize) -> Result<Option<Vec<u8>>> {
         // Another program's counter is in the way whether there is a record or not.
         let counter = self.counter_state(&Area::counter(at.counter))?;
         let (area, found) = self.record_state(at, policy, len)?;
@@ -141,7 +140,7 @@ impl Tpm {
             Some((_, State::OtherPolicy)) => return Err(area.other_values()),
             Some((handle, State::Written)) => handle,
         };
-        let Some((counter, State::Written)) = counter else {
+        let Some((_, State::Written)) = counter else {
             return Err(no_counter(at));
         };
         let branches = branches(self.policy_hash(policy)?)?;
@@ -156,8 +155,15 @@ impl Tpm {
             })
             .map_err(|denied| denied_as(denied, &area))
             .doing("reading the record")?;
-        let count = self.count(counter)?;
-        Ok(Some((record.value().to_vec(), count)))
+        Ok(Some(record.value().to_vec()))
+    }
+
+    /// The counter that a record is not without.
+    fn written_counter(&mut self, at: Handles) -> Result<NvIndexHandle> {
+        match self.counter_state(&Area::counter(at.counter))? {
+            Some((handle, State::Written)) => Ok(handle),
+            _ => Err(no_counter(at)),
+        }
     }
 
     fn define_now(
@@ -256,10 +262,7 @@ impl Tpm {
         access: &NvAccess,
         len: usize,
     ) -> Result<(Vec<u8>, u64)> {
-        let counter = self.counter_state(&Area::counter(at.counter))?;
-        let Some((counter, State::Written)) = counter else {
-            return Err(no_counter(at));
-        };
+        let counter = self.written_counter(at)?;
         let area = Area::record(at.record, access.pcr_policy, record_len(len)?);
         let handle = self.find(at.record)?.ok_or_else(|| removed(at))?;
         if self.state_by_name(&area, handle)? != Some(State::Written) {

@@ -31,6 +31,13 @@ pub(super) fn fence(tpm: &mut Tpm) {
     tpm.event(Pcr::KERNEL_CONFIG, b"fence").unwrap();
 }
 
+/// The record and the counter.
+pub(super) fn recall(tpm: &mut Tpm, len: usize) -> Result<Option<(Vec<u8>, u64)>> {
+    let record = tpm.read_anchor(AT, POLICY, len)?;
+    let both = record.map(|record| Ok((record, tpm.count_anchor(AT)?)));
+    both.transpose()
+}
+
 #[test]
 fn the_record_and_the_counter_come_back_at_the_next_boot() {
     let mut swtpm = Swtpm::start();
@@ -41,19 +48,13 @@ fn the_record_and_the_counter_come_back_at_the_next_boot() {
     let count = tpm.define_anchor(AT, POLICY, &auth, &written).unwrap();
     // A new TPM counts from one.
     assert_eq!(count, 1);
-    assert_eq!(
-        tpm.read_anchor(AT, POLICY, LEN).unwrap(),
-        Some((written.clone(), 1))
-    );
+    assert_eq!(recall(&mut tpm, LEN).unwrap(), Some((written.clone(), 1)));
     assert_eq!(tpm.increment_anchor(AT).unwrap(), 2);
     drop(tpm);
 
     swtpm.reset();
     let mut tpm = connected(&swtpm);
-    assert_eq!(
-        tpm.read_anchor(AT, POLICY, LEN).unwrap(),
-        Some((written, 2))
-    );
+    assert_eq!(recall(&mut tpm, LEN).unwrap(), Some((written, 2)));
     assert_eq!(tpm.increment_anchor(AT).unwrap(), 3);
     drop(tpm);
     assert_eq!(connected(&swtpm).increment_anchor(AT).unwrap(), 4);
@@ -95,7 +96,7 @@ fn other_pcr_values_neither_read_the_record_nor_make_another() {
     swtpm.reset();
     assert!(by_pcrs(&swtpm, &access, "tpm2_nvread", &read));
     let found = connected(&swtpm).read_anchor(AT, POLICY, LEN).unwrap();
-    assert_eq!(found.unwrap().0[0], 7);
+    assert_eq!(found.unwrap()[0], 7);
 }
 
 #[test]
@@ -134,10 +135,7 @@ fn the_running_system_reads_and_writes_after_the_fence_and_the_boot_chain_no_mor
 
     swtpm.reset();
     let mut tpm = connected(&swtpm);
-    assert_eq!(
-        tpm.read_anchor(AT, POLICY, LEN).unwrap(),
-        Some((expected, 2))
-    );
+    assert_eq!(recall(&mut tpm, LEN).unwrap(), Some((expected, 2)));
     // Nothing is left loaded in the TPM but what goes with the connection.
     drop(tpm);
     for kind in ["handles-loaded-session", "handles-transient"] {
@@ -215,10 +213,7 @@ fn a_record_that_another_system_makes_stays_without_content_and_counts_as_none()
         .define_anchor(AT, POLICY, &auth, &record(&auth, 5))
         .unwrap();
     assert_eq!(count, 2);
-    assert_eq!(
-        tpm.read_anchor(AT, POLICY, LEN).unwrap(),
-        Some((record(&auth, 5), 2))
-    );
+    assert_eq!(recall(&mut tpm, LEN).unwrap(), Some((record(&auth, 5), 2)));
     // The controls: written, the same call with the right value succeeds; and so does the boot chain's with the tools.
     let ours = NvAccess { auth, ..theirs };
     tpm.write_anchor(AT, &ours, 0, &[1; LEN]).unwrap();

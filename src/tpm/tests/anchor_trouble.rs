@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-use super::anchor::{AT, LEN, define, made, record};
+use super::anchor::{AT, LEN, define, made, recall, record};
 use super::proxy::{Fault, Proxy};
 use super::*;
 
@@ -105,7 +105,7 @@ fn an_anchor_is_made_once() {
             Exit::Failure,
             "making the anchor in the TPM: there is a record already",
         );
-        let found = tpm.read_anchor(AT, POLICY, LEN).unwrap();
+        let found = recall(&mut tpm, LEN).unwrap();
         assert_eq!(found, Some((record(&access.auth, 7), 1)));
     }
 }
@@ -125,7 +125,7 @@ fn a_record_fits_one_command() {
         assert!(tpm.define_anchor(AT, POLICY, &auth, &bytes).is_err());
     }
     tpm.define_anchor(AT, POLICY, &auth, &[7; 1024]).unwrap();
-    let found = tpm.read_anchor(AT, POLICY, 1024).unwrap();
+    let found = recall(&mut tpm, 1024).unwrap();
     assert_eq!(found, Some((vec![7; 1024], 1)));
 }
 
@@ -238,7 +238,7 @@ fn read_with(command: u32, response: u32, times: usize) -> (Result<bool>, Vec<u3
     };
     let proxy = Proxy::before(swtpm.port(), fault);
     let mut tpm = Tpm::open(&Tcti::Swtpm { port: proxy.port }).unwrap();
-    let found = tpm.read_anchor(AT, POLICY, LEN);
+    let found = recall(&mut tpm, LEN);
     let is_same = found.map(|found| found == Some((record(&access.auth, 7), 1)));
     drop(tpm);
     (is_same, swtpm.commands(), proxy)
