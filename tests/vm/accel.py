@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 
 QEMU = "qemu-system-x86_64"
-TCG = ["-accel", "tcg,thread=multi", "-cpu", "max"]
+# Without the promise that `rep movsb` is fast: where it is emulated byte by byte, it is what kernels should not copy with.
+TCG = ["-accel", "tcg,thread=multi", "-cpu", "max,erms=off,fsrm=off"]
 KVM = ["-accel", "kvm", "-cpu", "host"]
 PROBE_TIMEOUT_SECONDS = 5
 # A boot sector: finit; mov al, 0x21; mov dx, 0xf4; out dx, al; hlt; jmp to the hlt. The x87
