@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::binary::{self, COPY_LEN, Side};
 use super::broken::broken;
-use super::{Area, Checked, Expect, Header};
+use super::{Area, Checked, Expect, Header, KEYSLOTS_OFFSET};
 use crate::config::Profile;
 use crate::error::{Error, Result};
 
@@ -31,9 +31,11 @@ pub struct Candidate {
     pub seqid: u64,
     /// The copy on the disk it was read from; `None` where both agree.
     pub(super) from: Option<Side>,
-    /// The header area up to the end of the last keyslot. Where no keyslot is there are zeros, whatever the disk has.
-    /// Shared by those who hold the same candidate: memory is scarce in an initrd.
-    pub(super) bytes: Arc<Vec<u8>>,
+    /// Both copies, which say the same, whatever the disk has.
+    pub(super) copies: Vec<u8>,
+    /// The keyslots area up to the end of the last keyslot. Where no keyslot is there are zeros, whatever the disk has.
+    /// Shared by the headers of a volume that have the same keyslots: memory is scarce in an initrd.
+    pub(super) material: Arc<Vec<u8>>,
     /// Whether its keyslots are on the disk.
     pub(super) has_keyslots: bool,
     /// Whether the disk has something in the place of the other pair of keyslots.
@@ -143,37 +145,38 @@ impl Candidate {
     ) -> Result<Self> {
         let checked = header.check(profile, expect)?;
         let used_len = header.used_len();
-        let mut bytes = area.part(0..used_len).to_vec();
-        bytes.resize(used_len, 0);
+        let mut copies = area.part(0..KEYSLOTS_OFFSET).to_vec();
         if let Some(side) = from {
-            binary::mirror(&mut bytes, side)?;
+            binary::mirror(&mut copies, side)?;
         }
+        let mut material = area.part(KEYSLOTS_OFFSET..used_len).to_vec();
+        material.resize(used_len.saturating_sub(KEYSLOTS_OFFSET), 0);
         // What is left of another pair is not this header's, and its MAC does not cover it.
         if let Some(pair) = checked.pair {
-            let end = bytes.len();
-            let idle = pair.other().area();
-            let idle = idle.start.min(end)..idle.end.min(end);
-            bytes.get_mut(idle).unwrap_or_default().fill(0);
+            let idle = in_material(pair.other().area(), &material);
+            material.get_mut(idle).unwrap_or_default().fill(0);
         }
         Ok(Self {
             leftover: header.leftover && checked.pair.is_some(),
             checked,
             seqid: header.seqid,
             from,
-            bytes: Arc::new(bytes),
+            copies,
+            material: Arc::new(material),
             has_keyslots: true,
         })
     }
 
-    /// The header area up to the end of the last keyslot, in which both copies are this one. What is behind is zeros.
+    /// The header area up to the end of the last keyslot, in which both copies are this one: first the copies, then the
+    /// keyslots. What is behind is zeros.
     #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.bytes
+    pub fn parts(&self) -> [&[u8]; 2] {
+        [&self.copies, &self.material]
     }
 
     /// The same as a whole area.
     pub fn area(&self) -> Result<Area> {
-        Area::starting_with(self.bytes.to_vec())
+        Area::starting_with(self.parts().concat())
     }
 
     /// Whether the disk has more than this header: a copy that says something else, or what is left of other keyslots. The
@@ -207,15 +210,12 @@ impl Candidate {
     /// one. The other pair's keyslots go when both copies are there, and nothing says anything of them any more.
     #[must_use]
     pub fn steps(&self) -> Vec<Step<'_>> {
-        let part = |range: Range<usize>| {
-            let bytes = self.bytes.get(range.clone()).unwrap_or_default();
-            (range.start as u64, bytes)
-        };
         let pair = self.checked.pair;
         let new = pair.filter(|_| !self.has_keyslots);
         let keyslots = new.map(|pair| {
             let area = pair.area();
-            part(area.start..area.end.min(self.bytes.len()))
+            let bytes = self.material.get(in_material(area.clone(), &self.material));
+            (area.start as u64, bytes.unwrap_or_default())
         });
         let order = match self.from {
             Some(Side::Secondary) => [Side::Primary, Side::Secondary],
@@ -223,7 +223,8 @@ impl Candidate {
         };
         let copies = order.map(|side| {
             let start = side.offset();
-            part(start..start.saturating_add(COPY_LEN))
+            let copy = self.copies.get(start..start.saturating_add(COPY_LEN));
+            (start as u64, copy.unwrap_or_default())
         });
         let write = |(at, bytes)| Step::Write(at, bytes);
         let verify = |(at, bytes)| Step::Verify(at, bytes);
@@ -238,6 +239,12 @@ impl Candidate {
         steps.extend(old.map(|pair| Step::Clear(pair.other().area())));
         steps
     }
+}
+
+/// Where a part of the header area is in `material`, which begins with the keyslots area and may end before it does.
+fn in_material(part: Range<usize>, material: &[u8]) -> Range<usize> {
+    let at = |offset: usize| offset.saturating_sub(KEYSLOTS_OFFSET).min(material.len());
+    at(part.start)..at(part.end)
 }
 
 fn no_copy() -> Error {

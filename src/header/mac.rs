@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What ties a header to its volume key: a MAC over all of it (rule D16) and an identifier of the key (rule D15).
 
-use std::sync::Arc;
-
 use base64ct::{Base64, Encoding};
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, JSON_LEN};
 use super::broken::broken;
-use super::{Area, Candidate, Expect, KEYSLOTS_OFFSET, NightlatchToken, SlotPair, used};
+use super::{Area, Candidate, Expect, NightlatchToken, SlotPair, used};
 use crate::config::Profile;
 use crate::error::{Doing, Error, Result};
 use crate::key::{Secret, header_mac_key, volume_key_id};
@@ -100,34 +98,21 @@ impl Candidate {
         let mut next = self.clone();
         let (before, after) = around(self.json(), EPOCH_KEY)?;
         let json = [before, epoch.to_string().as_bytes(), after].concat();
-        binary::rewrite(Arc::<Vec<u8>>::make_mut(&mut next.bytes), seqid, &json)?;
+        binary::rewrite(&mut next.copies, seqid, &json)?;
         let mac = next.mac(volume_key)?.finalize().into_bytes();
         let (before, after) = around(next.json(), MAC_KEY)?;
         let json = [before, Base64::encode_string(&mac).as_bytes(), after].concat();
-        binary::rewrite(Arc::<Vec<u8>>::make_mut(&mut next.bytes), seqid, &json)?;
+        binary::rewrite(&mut next.copies, seqid, &json)?;
         next.reread()
     }
 
-    /// What was written goes through the same checks as what is read.
+    /// What was written goes through the same checks as what is read. The keyslots are what they were.
     fn reread(self) -> Result<Self> {
-        let Self {
-            from,
-            has_keyslots,
-            leftover,
-            bytes,
-            ..
-        } = self;
-        let area = Area::starting_with(Arc::unwrap_or_clone(bytes))?;
-        let copies = area.copies()?;
-        let good = copies.check(&area, Profile::Nightlatch1, &Expect::default())?;
-        let [good] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
-            Error::failure(format_args!("{} headers where one was written", good.len()))
-        })?;
+        let header = Area::starting_with(self.copies.clone())?.header()?;
         Ok(Self {
-            from,
-            has_keyslots,
-            leftover,
-            ..good
+            checked: header.check(Profile::Nightlatch1, &Expect::default())?,
+            seqid: header.seqid,
+            ..self
         })
     }
 
@@ -142,19 +127,19 @@ impl Candidate {
         let key = header_mac_key(volume_key, &self.checked.uuid)?;
         let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key.expose())
             .map_err(|error| Error::failure(format_args!("HMAC: {error}")))?;
-        let json = self.bytes.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
+        let json = self.copies.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
         let (before, after) = around(json, MAC_KEY)?;
-        mac.update(&binary::without_copy(&self.bytes)?);
+        mac.update(&binary::without_copy(&self.copies)?);
         mac.update(before);
         mac.update(NO_MAC);
         mac.update(after);
-        mac.update(self.bytes.get(KEYSLOTS_OFFSET..).unwrap_or_default());
+        mac.update(&self.material);
         Ok(mac)
     }
 
     /// The JSON without the zeros behind it.
     fn json(&self) -> &[u8] {
-        let area = self.bytes.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
+        let area = self.copies.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
         used(area.get(..JSON_LEN).unwrap_or_default())
     }
 }

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::table::SECTOR_LEN;
 use crate::config::Kdf;
 use crate::error::{Doing, Error, Result};
-use crate::header::{AREA_LEN, DATA_OFFSET};
+use crate::header::{AREA_LEN, Candidate, DATA_OFFSET};
 use crate::key::{Secret, fill_random};
 
 /// Length in bytes of a volume key: 64 for AES-256-XTS, 32 for HMAC-SHA256.
@@ -40,18 +40,22 @@ const ZEROS: &[u8] = &[0; PAGE_LEN];
 pub(super) struct HeaderFile(File);
 
 impl HeaderFile {
-    /// A private copy of `area` that nothing can change any more, libcryptsetup included.
-    pub(super) fn sealed(area: &[u8]) -> Result<Self> {
-        let file = Self::draft(area)?;
+    /// A private copy of a candidate that nothing can change any more, libcryptsetup included.
+    pub(super) fn sealed(candidate: &Candidate) -> Result<Self> {
+        let file = Self::draft(candidate)?;
         let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
         fcntl(&file.0, FcntlArg::F_ADD_SEALS(seals)).doing("sealing the header copy")?;
         Ok(file)
     }
 
-    /// A private copy of `area` for libcryptsetup to change.
-    pub(super) fn draft(area: &[u8]) -> Result<Self> {
+    /// A private copy of a candidate for libcryptsetup to change.
+    pub(super) fn draft(candidate: &Candidate) -> Result<Self> {
         let file = Self::blank()?;
-        for (index, page) in area.chunks(PAGE_LEN).enumerate() {
+        let pages = candidate
+            .parts()
+            .into_iter()
+            .flat_map(|part| part.chunks(PAGE_LEN));
+        for (index, page) in pages.enumerate() {
             // Pages of zeros stay holes: most of the area is empty, and memory is scarce in an initrd.
             if page != ZEROS {
                 let offset = (index as u64).saturating_mul(PAGE_LEN as u64);

@@ -195,7 +195,7 @@ impl New {
             source,
             keyslot: PAIR.secret(),
             device: self.device,
-            header: HeaderFile::sealed(candidate.bytes())?,
+            header: HeaderFile::sealed(&candidate)?,
             candidate,
             volume_key,
             secret,

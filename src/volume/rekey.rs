@@ -39,7 +39,7 @@ impl Keyed {
         };
         let new = old.other();
         let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
-        let draft = HeaderFile::draft(self.candidate.bytes())?;
+        let draft = HeaderFile::draft(&self.candidate)?;
         let mut luks = Luks::load(&draft, self.device.path())?;
         for (slot, kdf, encoding) in [
             (new.secret(), volume.kdf, Passphrase::Raw),

@@ -173,7 +173,7 @@ impl Existing {
 
     /// The keyslot gives the volume key, and that key says whether the header is genuine. Nothing is mapped.
     fn prove(&self, candidate: &Candidate, offer: Offer) -> Result<Proven> {
-        let header = HeaderFile::sealed(candidate.bytes())?;
+        let header = HeaderFile::sealed(candidate)?;
         let mut luks = Luks::load(&header, self.device.path())?;
         let passphrase = offer.encoding.of(&offer.secret);
         let volume_key = luks.volume_key(offer.keyslot, &passphrase)?;

@@ -213,5 +213,5 @@ fn signed(draft: &Draft) -> Draft {
     area.resize(AREA_LEN, 0);
     let area = Area::from_vec(area).unwrap();
     let signed = area.sign(&Expect::default(), &volume_key()).unwrap();
-    Draft::new(signed.bytes().to_vec())
+    Draft::new(signed.parts().concat())
 }

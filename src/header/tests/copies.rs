@@ -5,7 +5,7 @@ use base64ct::{Base64, Encoding};
 
 use super::super::fixture::{Fixture, put, seal};
 use super::super::{AREA_LEN, Area, Candidate, Expect, NightlatchToken, Step};
-use super::{UUID, refusal};
+use super::{UUID, contiguous, refusal};
 use crate::config::Profile;
 use crate::error::Result;
 use crate::key::{Secret, volume_key_id};
@@ -52,13 +52,11 @@ fn only(area: Vec<u8>) -> Candidate {
 fn rule_d16_no_byte_of_header_or_keyslots_changes_unnoticed() {
     let good = genuine();
     good.authenticate(&key()).unwrap();
-    let json = good
-        .bytes()
+    let json = contiguous(&good)
         .windows(4)
         .position(|at| at == b"g5Ej")
         .unwrap();
-    let digest = good
-        .bytes()
+    let digest = contiguous(&good)
         .windows(4)
         .position(|at| at == b"wC4I")
         .unwrap();
@@ -71,7 +69,7 @@ fn rule_d16_no_byte_of_header_or_keyslots_changes_unnoticed() {
         (417_792, 1),
         (801_791, 1),
     ] {
-        let mut bytes = good.bytes().to_vec();
+        let mut bytes = contiguous(&good);
         bytes[at] = byte;
         if at < 16384 {
             bytes[16384 + at] = byte;
@@ -116,8 +114,8 @@ fn a_renewed_header_differs_in_epoch_sequence_number_and_mac_alone() {
         ..before
     };
     assert_eq!(after, expected);
-    assert_eq!(old.bytes()[32_768..], new.bytes()[32_768..]);
-    assert!(!only(new.bytes().to_vec()).needs_repair());
+    assert_eq!(contiguous(&old)[32_768..], contiguous(&new)[32_768..]);
+    assert!(!only(contiguous(&new)).needs_repair());
     // Back again, but for the sequence number: nothing else moved.
     let back = new.renewed(7, &key()).unwrap();
     assert_eq!(back.checked.uuid, old.checked.uuid);
@@ -128,7 +126,7 @@ fn a_renewed_header_differs_in_epoch_sequence_number_and_mac_alone() {
 fn a_renewal_cut_at_any_write_leaves_a_genuine_header() {
     let old = genuine();
     for damaged in [None, Some(0), Some(16_384)] {
-        let mut disk = old.bytes().to_vec();
+        let mut disk = contiguous(&old);
         if let Some(at) = damaged {
             disk[at] ^= 1;
         }
@@ -151,7 +149,7 @@ fn a_renewal_cut_at_any_write_leaves_a_genuine_header() {
                 );
             }
         }
-        assert!(disk == new.bytes(), "{damaged:?}");
+        assert!(disk == contiguous(&new), "{damaged:?}");
     }
 }
 
@@ -159,13 +157,13 @@ fn a_renewal_cut_at_any_write_leaves_a_genuine_header() {
 fn rule_b6_copies_that_differ_are_candidates_in_our_profile_only() {
     let old = genuine();
     let new = old.renewed(8, &key()).unwrap();
-    let mut disk = old.bytes().to_vec();
-    disk[16_384..32_768].copy_from_slice(&new.bytes()[16_384..32_768]);
+    let mut disk = contiguous(&old);
+    disk[16_384..32_768].copy_from_slice(&contiguous(&new)[16_384..32_768]);
     let good = ours(disk).unwrap();
     let seqids: Vec<u64> = good.iter().map(|one| one.seqid).collect();
     assert_eq!(seqids, [4, 3]);
-    assert_eq!(good[0].bytes(), new.bytes());
-    assert_eq!(good[1].bytes(), old.bytes());
+    assert_eq!(contiguous(&good[0]), contiguous(&new));
+    assert_eq!(contiguous(&good[1]), contiguous(&old));
 
     let strict = |disk| candidates(disk, Profile::Luks2Strict);
     let stock = Fixture::strict().build();
@@ -185,10 +183,10 @@ fn rule_b6_copies_that_differ_are_candidates_in_our_profile_only() {
 #[test]
 fn a_copy_that_breaks_the_template_is_no_candidate() {
     let good = genuine();
-    let mut disk = good.bytes().to_vec();
+    let mut disk = contiguous(&good);
     let evil = Fixture::ours().with(r#""crypt""#, r#""linear""#).build();
     disk[..16_384].copy_from_slice(&evil[..16_384]);
-    assert_eq!(only(disk.clone()).bytes(), good.bytes());
+    assert_eq!(contiguous(&only(disk.clone())), contiguous(&good));
     disk[16_384..32_768].copy_from_slice(&evil[16_384..32_768]);
     assert_eq!(
         refusal(ours(disk)),

@@ -6,13 +6,13 @@ use base64ct::{Base64, Encoding};
 use super::super::fixture::{Fixture, put, seal};
 use super::super::{AREA_LEN, Area, Candidate, SlotPair, Step};
 use super::copies::{identified, key, ours, signed};
-use super::refusal;
 use super::rules::{check, refused};
+use super::{contiguous, refusal};
 use crate::config::Profile;
 
 /// The whole area of a header, zeros at its end too.
 fn whole(header: &Candidate) -> Vec<u8> {
-    let mut bytes = header.bytes().to_vec();
+    let mut bytes = contiguous(header);
     bytes.resize(AREA_LEN, 0);
     bytes
 }
@@ -149,7 +149,7 @@ fn rule_c11_only_the_place_of_the_other_pair_may_have_something_in_it() {
             assert!(found.has_leftover() && found.needs_repair());
             // The MAC is not over it, and nobody is given it to read.
             found.authenticate(&key()).unwrap();
-            assert!(found.bytes() == good.bytes());
+            assert!(contiguous(&found) == contiguous(&good));
             let renewed = found.renewed(8, &key()).unwrap();
             let last = renewed.steps().pop();
             assert_eq!(last, Some(Step::Clear(other.clone())));
