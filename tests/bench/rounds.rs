@@ -12,21 +12,23 @@ const SYSTEMD: &str = "/usr/lib/systemd/systemd-cryptsetup";
 
 /// Rounds of provisioning with btrfs, of which the tables give the median.
 const PROVISIONINGS: usize = 3;
-/// Unlocks of one volume, of which the first warms up.
-const UNLOCKS_OF_ONE: usize = 4;
-const UNLOCKS_OF_TWO: usize = 2;
+/// Pairs of unlocks, of which the first warms up.
+const PAIRS: usize = 7;
 /// What a volume gets where its configuration says nothing.
 const DEFAULT_LEVEL: &str = "epoch";
 const LEVELS: [&str; 3] = ["off", "identity", "epoch"];
-/// Unlocks at each level, of which the table gives the median.
-const UNLOCKS_OF_LEVEL: usize = 3;
 
 pub(crate) fn run() {
     let mut chip = Chip::start();
-    levels(&mut chip);
+    let both = ["blank4g", "blank4g2"].map(Disk::named);
+    let [first, _] = &both;
+    for level in LEVELS {
+        unlocks(&mut chip, &[first], level);
+    }
+    say(&json!({ "kind": "mac", "microseconds": mac(&first.path) }));
+    unlocks(&mut chip, &both.each_ref(), DEFAULT_LEVEL);
     provisioning(&mut chip);
     full_wipe();
-    unlocking(&mut chip);
     files::list();
 }
 
@@ -102,53 +104,14 @@ fn full_wipe() {
     disk.blank();
 }
 
-/// The same volume opened at each level: what the anchor costs.
-fn levels(chip: &mut Chip) {
-    let disk = Disk::named("blank4g");
-    for level in LEVELS {
-        disk.blank();
-        chip.replace();
-        let path = config(chip, &[&disk], level, "btrfs");
-        ours("provision", &path);
-        for _ in 0..UNLOCKS_OF_LEVEL {
-            close();
-            disk.cool();
-            chip.reset();
-            let path = config(chip, &[&disk], level, "btrfs");
-            let ((seconds, report), commands) = counted(|| timed(|| ours("unlock", &path)));
-            say(&json!({
-                "kind": "level",
-                "level": level,
-                "commands": commands,
-                "seconds": seconds,
-                "report": report,
-            }));
-        }
-        close();
-    }
-    say(&json!({ "kind": "mac", "microseconds": mac(&disk.path) }));
-    disk.blank();
-}
-
-fn unlocking(chip: &mut Chip) {
-    let both = ["blank4g", "blank4g2"].map(Disk::named);
-    let [first, _] = &both;
-    for round in 0..UNLOCKS_OF_ONE {
-        unlock(chip, &[first], round == 0);
-    }
-    for _ in 0..UNLOCKS_OF_TWO {
-        unlock(chip, &both.each_ref(), false);
-    }
-}
-
-/// Opens the same new volumes with systemd, then with us.
-fn unlock(chip: &mut Chip, disks: &[&Disk], warm_up: bool) {
+/// Opens the same volumes with systemd, then with us, and again. The first pair warms up.
+fn unlocks(chip: &mut Chip, disks: &[&Disk], level: &str) {
     for disk in disks {
         disk.blank();
     }
     chip.replace();
-    ours("provision", &config(chip, disks, DEFAULT_LEVEL, "btrfs"));
-    let mut one = |who: &str, work: &dyn Fn(&Chip) -> Value| {
+    ours("provision", &config(chip, disks, level, "btrfs"));
+    let mut one = |who: &str, warm_up: bool, work: &dyn Fn(&Chip) -> Value| {
         close();
         for disk in disks {
             disk.cool();
@@ -158,6 +121,7 @@ fn unlock(chip: &mut Chip, disks: &[&Disk], warm_up: bool) {
         say(&json!({
             "kind": "unlock",
             "who": who,
+            "level": level,
             "volumes": disks.len(),
             "commands": commands,
             "warm_up": warm_up,
@@ -165,10 +129,13 @@ fn unlock(chip: &mut Chip, disks: &[&Disk], warm_up: bool) {
             "report": report,
         }));
     };
-    one("systemd-cryptsetup", &|chip| attach(chip, disks));
-    one("nightlatch", &|chip| {
-        ours("unlock", &config(chip, disks, DEFAULT_LEVEL, "btrfs"))
-    });
+    for pair in 0..PAIRS {
+        let warm_up = pair == 0;
+        one("systemd-cryptsetup", warm_up, &|chip| attach(chip, disks));
+        one("nightlatch", warm_up, &|chip| {
+            ours("unlock", &config(chip, disks, level, "btrfs"))
+        });
+    }
     close();
 }
 

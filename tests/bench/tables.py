@@ -52,7 +52,6 @@ def show(records: list[Record], sizes: Sizes) -> bool:
     budgets = [
         *provisioning(records),
         *unlocking(records),
-        *levels(records),
         *memory(records),
         *initrd(sizes),
     ]
@@ -95,66 +94,38 @@ def provisioning(records: list[Record]) -> list[Budget]:
 
 
 def unlocking(records: list[Record]) -> list[Budget]:
-    """The same volumes opened by us and by systemd, with the TPM commands of each."""
+    """The same volumes opened by systemd and by us in turns, with the TPM commands of each."""
     runs = [run for run in records if run["kind"] == "unlock"]
-    header = ["", "volumes", "runs", "median ms", "least", "TPM commands", "without swaps"]
-    budgets, rows = [], [header]
-    details = []
-    for volumes in sorted({run["volumes"] for run in runs}):
+    rows = [["", "anchor", "volumes", "runs", "median ms", "least", "TPM commands", "without swaps"]]
+    budgets, details = [], []
+    for level, volumes in dict.fromkeys((run["level"], run["volumes"]) for run in runs):
         times = {}
         for who in ("nightlatch", "systemd-cryptsetup"):
-            these = [run for run in runs if (run["who"], run["volumes"]) == (who, volumes)]
+            group = (who, level, volumes)
+            these = [run for run in runs if (run["who"], run["level"], run["volumes"]) == group]
             lists = [run["commands"] for run in these]
             timed = [run for run in these if not run["warm_up"]]
             times[who] = [run["seconds"] * 1e3 for run in timed]
+            anchor = level if who == "nightlatch" else ""
             rows.append(
-                [who, str(volumes), str(len(timed)), f"{median(times[who]):.0f}"]
+                [who, anchor, str(volumes), str(len(timed)), f"{median(times[who]):.0f}"]
                 + [f"{min(times[who]):.0f}", span([len(commands) for commands in lists])]
                 + [span([len([c for c in commands if c not in SWAPS]) for commands in lists])]
             )
-            details.append(f"  {who}, {volumes}: {breakdown(lists[-1])}")
+            details.append(f"  {who}, {anchor or 'no anchor'}, {volumes}: {breakdown(lists[-1])}")
             if who == "nightlatch":
                 details.append(f"    milliseconds: {breakdown(steps(timed))}")
                 most = max(len(commands) for commands in lists)
-                name = f"TPM commands to unlock {plural(volumes)}"
+                name = f"TPM commands, {plural(volumes)}, anchor {level}"
                 budgets.append(Budget(name, most, 24, "commands"))
                 spread = most - min(len(commands) for commands in lists)
                 budgets.append(Budget(f"{name}: most less fewest", spread, 0, "commands"))
-        ratio = median(times["nightlatch"]) / median(times["systemd-cryptsetup"])
-        name = f"unlock time, {plural(volumes)}, against systemd-cryptsetup"
+        # Of neighbours, because the machine is not equally fast all the time.
+        ratio = median(ours / its for ours, its in zip(*times.values(), strict=True))
+        name = f"unlock time against systemd, {plural(volumes)}, {level}"
         budgets.append(Budget(name, ratio, 1.0, "x", is_count=False))
-    print("\nunlocking with the TPM, each run a new process (the first pair warms up)")
-    table(rows)
-    print(*details, sep="\n")
-    return budgets
-
-
-def levels(records: list[Record]) -> list[Budget]:
-    """One volume opened at each anchor level, and the MAC that every level has."""
-    # The exclusive node has no resource manager, so what is flushed here we flushed ourselves.
-    rows = [["", "TPM commands", "of which swaps", "seconds", "ratio to off"]]
-    budgets, details, off = [], [], 0.0
-    for level in ("off", "identity", "epoch"):
-        runs = [r for r in records if r["kind"] == "level" and r["level"] == level]
-        lists = [run["commands"] for run in runs]
-        seconds = median(run["seconds"] for run in runs)
-        off = off or seconds
-        swaps = span([sum(map(commands.count, SWAPS[:2])) for commands in lists])
-        counts = [len(commands) for commands in lists]
-        rows.append([level, span(counts), swaps, f"{seconds:.2f}", f"{seconds / off:.2f}"])
-        details += [f"  {level}: {breakdown(lists[-1])}", f"    milliseconds: {breakdown(steps(runs))}"]
-        budgets.append(Budget(f"TPM commands at level {level}", max(counts), 24, "commands"))
-    systemd = [
-        record["seconds"]
-        for record in records
-        if (record.get("who"), record.get("volumes")) == ("systemd-cryptsetup", 1)
-        and not record["warm_up"]
-    ]
-    # It has no anchor, so this is the same work.
-    name = "the same without the anchor"
-    budgets.append(Budget(name, off / median(systemd), 1.0, "x", is_count=False))
     [mac] = [record["microseconds"] for record in records if record["kind"] == "mac"]
-    print("\nwhat the anchor costs at unlock, one volume (median of three)")
+    print("\nunlocking with the TPM, in turns, each run a new process (the first pair warms up)")
     table(rows)
     print(*details, sep="\n")
     print(f"  authenticating the header at any level: {mac:.0f} us, HMAC over its area and two HKDFs")
