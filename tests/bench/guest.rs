@@ -94,11 +94,12 @@ pub(crate) fn run(program: &str, arguments: &[&str], input: &[u8]) -> String {
     finish(start(program, arguments, input))
 }
 
-/// Starts a program. Messages of tpm2-tss are off, as in the unit.
+/// Starts a program. Messages of tpm2-tss are off and threads share one arena, as in the unit.
 pub(crate) fn start(program: &str, arguments: &[&str], input: &[u8]) -> Child {
     let mut child = Command::new(program)
         .args(arguments)
         .env("TSS2_LOG", "all+NONE")
+        .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
