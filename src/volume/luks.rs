@@ -51,6 +51,7 @@ impl HeaderFile {
     /// A private copy of a candidate for libcryptsetup to change.
     pub(super) fn draft(candidate: &Candidate) -> Result<Self> {
         let file = Self::blank()?;
+        // The copies are whole pages, so the keyslots begin with one.
         let pages = candidate
             .parts()
             .into_iter()
