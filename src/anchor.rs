@@ -17,6 +17,7 @@
 pub mod judge;
 #[cfg(test)]
 mod model;
+mod place;
 mod readmission;
 pub mod record;
 mod running;
@@ -27,9 +28,10 @@ use log::{info, warn};
 use uuid::Uuid;
 
 use judge::{Proven, Seen};
+pub use place::Place;
 use readmission::Readmitted;
 pub use record::ENTRIES_MAX;
-use record::{Accepted, Checkpoint, Entry, RECORD_LEN, Record, State};
+use record::{Accepted, Checkpoint, Entry, Record, State};
 pub use running::Running;
 
 use crate::config::{Config, Level, Volume, VolumeName};
@@ -107,37 +109,6 @@ impl Exception {
 }
 
 impl Anchor {
-    /// Reads the anchor, all but its counter; `None` where no volume wants one.
-    pub fn read(config: &Config, tpm: &mut Tpm) -> Result<Option<Self>> {
-        let levels = config.volumes().map(Volume::level);
-        let Some(highest) = levels.max().filter(|level| *level != Level::Off) else {
-            return Ok(None);
-        };
-        let mut anchor = Self {
-            at: Handles {
-                record: config.anchor.index.handle(),
-                counter: config.anchor.counter.handle(),
-            },
-            policy: Policy::from(&config.tpm),
-            held: None,
-            counter: None,
-            counts: highest >= Level::Epoch,
-            enrolled: Vec::new(),
-            readmitted: Vec::new(),
-        };
-        if let Some(bytes) = tpm.read_anchor(anchor.at, anchor.policy, RECORD_LEN)? {
-            let (record, auth) = Record::parse(&bytes)?;
-            anchor.held = Some(Held {
-                record,
-                access: NvAccess {
-                    auth,
-                    pcr_policy: tpm.anchor_policy(anchor.policy)?,
-                },
-            });
-        }
-        Ok(Some(anchor))
-    }
-
     /// Reads the counter, once, where there is a record. Everything about epochs needs it.
     pub fn count(&mut self, tpm: &mut Tpm) -> Result<()> {
         if self.held.is_some() && self.counter.is_none() {

@@ -94,17 +94,17 @@ fn begin<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Begun<
         let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
         let chip = Mutex::new(chip);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
-        let recall = || record.step("recalling", None, || lock(&chip)?.recall(config));
-        let (recalled, found) = meanwhile(recall, || {
+        let find = || record.step("finding the anchor", None, || lock(&chip)?.find(config));
+        let (anchor, found) = meanwhile(find, || {
             at_once(volumes, |volume, ()| {
                 record.step("examining", Some(volume), || volume::examine(volume))
             })
         });
         let found = found?;
         desk.attend(top, config, &chip, &found, record)?;
-        // Not before the service was asked: another boot chain cannot read the anchor, and then it is the service's log
+        // Not before the service was asked: another boot chain's anchor is another one, and then it is the service's log
         // that says what was booted instead.
-        recalled?;
+        anchor?;
         let sources = Sources {
             config,
             chip: &chip,

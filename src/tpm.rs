@@ -11,7 +11,7 @@
 //! [`Tpm::read`], [`Tpm::read_all`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each. Once for a
 //! connection: finding the storage root key two, its session one to start and one to end; the values for a policy one,
 //! unless [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four,
-//! [`Tpm::read_anchor`] six, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session,
+//! [`Tpm::find_anchor`] two, [`Tpm::read_anchor`] four more, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session,
 //! [`Tpm::write_anchor`] five, [`Tpm::quote`] and [`Tpm::attest`] one and, once, two for their key, [`Tpm::activate`] two.
 //! Looking for a persistent endorsement key takes two, and two of the storage root key's are saved where nothing is sealed
 //! or unsealed; for its certificate in the TPM three or more.

@@ -22,6 +22,11 @@ const KEY_ID: [u8; 32] = [0x11; 32];
 const NV_WRITE: u32 = 0x137;
 const UUID: Uuid = Uuid::from_bytes([0x22; 16]);
 
+/// The anchor of a configuration that wants one.
+fn read(config: &Config, tpm: &mut Tpm) -> Result<Anchor> {
+    Place::find(config, tpm)?.unwrap().read(tpm)
+}
+
 /// A node with the volumes `state` and `data`, its TPM, and a directory for `/`.
 struct Node {
     swtpm: Swtpm,
@@ -52,7 +57,7 @@ impl Node {
         self.swtpm.reset();
         let config = self.config(level);
         let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
-        let mut anchor = Anchor::read(&config, &mut tpm).unwrap().unwrap();
+        let mut anchor = read(&config, &mut tpm).unwrap();
         anchor.count(&mut tpm).unwrap();
         (config, tpm, anchor)
     }
@@ -275,7 +280,7 @@ fn another_boot_chain_cannot_read_the_record() {
     let config = node.config("epoch");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"another kernel").unwrap();
-    let error = Anchor::read(&config, &mut tpm).unwrap_err();
+    let error = Place::find(&config, &mut tpm).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused, "{error}");
     drop(tpm);
     node.boot("epoch");
@@ -337,5 +342,5 @@ fn with_every_level_off_the_tpm_is_not_asked() {
     let node = Node::new();
     let config = node.config("off");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
-    assert!(Anchor::read(&config, &mut tpm).unwrap().is_none());
+    assert!(Place::find(&config, &mut tpm).unwrap().is_none());
 }

@@ -23,10 +23,7 @@ pub(super) fn hold<'a>(
     chip: &Mutex<Chip>,
     opened: &[(&'a Volume, Opened)],
 ) -> Result<Vec<(&'a Volume, Held)>> {
-    let chip = lock(chip)?;
-    let Some(anchor) = &chip.anchor else {
-        return Ok(Vec::new());
-    };
+    let mut chip = lock(chip)?;
     let fresh = opened
         .iter()
         .map(|(volume, _)| *volume)
@@ -35,7 +32,7 @@ pub(super) fn hold<'a>(
         .map(|volume| {
             let held = Held::mount(Path::new(&volume.name.mapping()), volume.name.as_str())?;
             if chip.accepted(volume) != Some(Allowed::Accepted(Accepted::Rollback)) {
-                held.compare(anchor.checkpoint(volume).as_ref())?;
+                held.compare(chip.checkpoint(volume)?.as_ref())?;
             }
             Ok((volume, held))
         })
@@ -53,8 +50,8 @@ pub(super) fn next_epoch(
     if keyed.how == How::Formatted {
         return Ok(None);
     }
-    match &lock(chip)?.anchor {
-        Some(anchor) if volume.level() >= Level::Epoch => anchor.next_epoch(volume).map(Some),
+    match lock(chip)?.recall()? {
+        (_, Some(anchor)) if volume.level() >= Level::Epoch => anchor.next_epoch(volume).map(Some),
         _ => Ok(keyed.epoch.filter(|_| keyed.is_to_be_rewritten())),
     }
 }
@@ -67,7 +64,7 @@ pub(super) fn count<'a>(
     record: &Recorder,
 ) -> Result<Vec<(&'a Volume, Opened)>> {
     let mut chip = lock(chip)?;
-    let Chip { tpm, anchor, .. } = &mut *chip;
+    let (tpm, anchor) = chip.recall()?;
     let renewed = at_once(opened, |volume, mut opened| {
         opened.renew()?;
         if opened.keyed().enrolled {
@@ -101,8 +98,7 @@ pub(super) fn settle(
     held: &[(&Volume, Held)],
 ) -> Result<()> {
     let mut chip = lock(chip)?;
-    let Chip { tpm, anchor, .. } = &mut *chip;
-    let Some(anchor) = anchor else {
+    let (tpm, Some(anchor)) = chip.recall()? else {
         return Ok(());
     };
     let seen = |volume: &Volume| -> Option<Checkpoint> {
@@ -114,9 +110,6 @@ pub(super) fn settle(
         .map(|volume| (volume, seen(volume)))
         .collect();
     anchor.settle(tpm, &volumes)?;
-    let running = chip
-        .anchor
-        .take()
-        .and_then(|anchor| anchor.into_running(config));
+    let running = chip.let_go().and_then(|anchor| anchor.into_running(config));
     running.map_or(Ok(()), |running| running.leave(top))
 }

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The TPM and what it remembers of this node, and how the volumes' keys are got with both.
+//!
+//! What it remembers takes as long to read as a keyslot takes to open, so it is read beside that where nobody has to know it
+//! before: in a volume that the TPM alone opens. Nothing is done with the volume's key before the anchor has had its say.
 
 use std::sync::{Mutex, MutexGuard};
 use std::thread;
@@ -9,7 +12,9 @@ use uuid::Uuid;
 
 use super::desk::Desk;
 
-use crate::anchor::{Allowed, Anchor, Exception};
+use crate::anchor::judge::Seen;
+use crate::anchor::record::Checkpoint;
+use crate::anchor::{Allowed, Anchor, Exception, Place};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::KEY_LEN;
@@ -21,8 +26,10 @@ use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
 #[derive(Debug)]
 pub(super) struct Chip {
     pub(super) tpm: Tpm,
-    /// None where no volume wants one, and before it is recalled.
-    pub(super) anchor: Option<Anchor>,
+    /// Where the anchor is, until it is read.
+    place: Option<Place>,
+    /// None where no volume wants one, and before it is read: see [`Chip::recall`].
+    anchor: Option<Anchor>,
     /// What the operator allowed for this boot.
     pub(super) exceptions: Vec<Exception>,
 }
@@ -52,23 +59,44 @@ impl Chip {
         record.pcr_before(pcr, &zero);
         Ok(Self {
             tpm,
+            place: None,
             anchor: None,
             exceptions: Vec::new(),
         })
     }
 
-    /// Reads the anchor, all but its counter.
-    pub(super) fn recall(&mut self, config: &Config) -> Result<()> {
-        self.anchor = Anchor::read(config, &mut self.tpm)?;
+    /// Looks for the anchor.
+    pub(super) fn find(&mut self, config: &Config) -> Result<()> {
+        self.place = Place::find(config, &mut self.tpm)?;
         Ok(())
     }
 
-    /// Reads the anchor's counter, once.
-    fn count(&mut self) -> Result<()> {
-        match &mut self.anchor {
-            Some(anchor) => anchor.count(&mut self.tpm),
-            None => Ok(()),
+    /// The TPM, and the anchor where a volume wants one, which is read first if it is not yet: all but its counter.
+    pub(super) fn recall(&mut self) -> Result<(&mut Tpm, Option<&mut Anchor>)> {
+        if let Some(place) = self.place {
+            self.anchor = Some(place.read(&mut self.tpm)?);
+            self.place = None;
         }
+        Ok((&mut self.tpm, self.anchor.as_mut()))
+    }
+
+    /// The anchor, for whoever goes on with it. This boot has none from here on.
+    pub(super) fn let_go(&mut self) -> Option<Anchor> {
+        self.anchor.take()
+    }
+
+    /// Reads the anchor and its counter, once.
+    fn count(&mut self) -> Result<()> {
+        match self.recall()? {
+            (tpm, Some(anchor)) => anchor.count(tpm),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// What the volume's file system must not be older than.
+    pub(super) fn checkpoint(&mut self, volume: &Volume) -> Result<Option<Checkpoint>> {
+        let (_, anchor) = self.recall()?;
+        Ok(anchor.and_then(|anchor| anchor.checkpoint(volume)))
     }
 
     /// What the operator allowed for this volume and this boot.
@@ -80,10 +108,18 @@ impl Chip {
         exception.map(|exception| exception.kind)
     }
 
+    /// The anchor, if it is this volume's business.
+    fn anchor_of(&mut self, volume: &Volume) -> Result<(&mut Tpm, Option<&mut Anchor>)> {
+        if volume.level() == Level::Off {
+            return Ok((&mut self.tpm, None));
+        }
+        self.recall()
+    }
+
     /// Whether what was found may be gone on with.
-    fn permit(&mut self, volume: &Volume, found: &Found) -> Result<()> {
-        if let Some(anchor) = anchor_of(&mut self.anchor, volume) {
-            let exception = anchor.permit(volume, found.seen())?;
+    fn permit(&mut self, volume: &Volume, seen: Seen) -> Result<()> {
+        if let (_, Some(anchor)) = self.anchor_of(volume)? {
+            let exception = anchor.permit(volume, seen)?;
             self.exceptions.extend(exception);
         }
         Ok(())
@@ -91,16 +127,16 @@ impl Chip {
 
     /// Remembers a volume that is about to be made. Returns its header's epoch.
     fn announce(&mut self, volume: &Volume, uuid: Uuid, key_id: &[u8; KEY_LEN]) -> Result<u64> {
-        match anchor_of(&mut self.anchor, volume) {
-            Some(anchor) => anchor.announce(&mut self.tpm, volume, uuid, *key_id),
-            None => Ok(0),
+        match self.anchor_of(volume)? {
+            (tpm, Some(anchor)) => anchor.announce(tpm, volume, uuid, *key_id),
+            (_, None) => Ok(0),
         }
     }
 
     /// Compares a volume whose key is known with what is remembered.
     fn verify(&mut self, volume: &Volume, keyed: &Keyed) -> Result<()> {
-        if let (Some(anchor), Some(proven)) = (anchor_of(&mut self.anchor, volume), keyed.proven()?)
-        {
+        let proven = keyed.proven()?;
+        if let ((_, Some(anchor)), Some(proven)) = (self.anchor_of(volume)?, proven) {
             anchor.verify(volume, &proven)?;
         }
         Ok(())
@@ -122,13 +158,14 @@ impl Sources<'_> {
         let policy = Policy::from(&self.config.tpm);
         let chip = self.chip;
         let readmission = self.readmission(volume, &found)?;
-        if readmission.is_none() {
+        let permit = |seen| {
             lock(chip)?
-                .permit(volume, &found)
-                .doing("comparing with the anchor")?;
-        }
+                .permit(volume, seen)
+                .doing("comparing with the anchor")
+        };
         match found {
             Found::New(new) => {
+                permit(new.seen())?;
                 lock(chip)?.count().doing("comparing with the anchor")?;
                 let first = self.first_secret(volume, new.uuid())?;
                 let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
@@ -141,7 +178,16 @@ impl Sources<'_> {
                 new.prepare(volume, &self.config.tpm, first, seal, witness)
             }
             Found::Existing(existing) => {
-                let mut keyed = self.unlock(volume, *existing)?;
+                // A key service is not asked for the key of a disk that is not this node's. The TPM has nobody to tell.
+                let asks = volume.sources.contains(&Source::Service);
+                if asks && readmission.is_none() {
+                    permit(Seen::Volume)?;
+                }
+                let keyed = self.unlock(volume, *existing);
+                if !asks {
+                    permit(Seen::Volume)?;
+                }
+                let mut keyed = keyed?;
                 lock(chip)?.count().doing("comparing with the anchor")?;
                 if let Some(record) = readmission {
                     self.readmit(volume, &mut keyed, &record)
@@ -163,8 +209,8 @@ impl Sources<'_> {
         }
     }
 
-    /// The key of a volume that exists. While the processor gets it out of the keyslot the TPM has nothing to do, and reads
-    /// the counter that the key's epoch is compared with.
+    /// The key of a volume that exists. While the processor gets it out of the keyslot the TPM has nothing to do, and the
+    /// anchor and its counter are read, which the volume is compared with then.
     fn unlock(self, volume: &Volume, existing: Existing) -> Result<Keyed> {
         let policy = Policy::from(&self.config.tpm);
         let chip = self.chip;
@@ -172,7 +218,7 @@ impl Sources<'_> {
             let keepers = Keepers {
                 unseal: Box::new(|sealed| {
                     let secret = lock(chip)?.tpm.unseal(sealed, policy)?;
-                    // An error is met again by whoever needs the counter.
+                    // An error is met again by whoever needs the anchor.
                     scope.spawn(|| lock(chip)?.count());
                     Ok(secret)
                 }),
@@ -208,11 +254,6 @@ impl Sources<'_> {
         }
         Err(last)
     }
-}
-
-/// The anchor, if it is this volume's business.
-fn anchor_of<'a>(anchor: &'a mut Option<Anchor>, volume: &Volume) -> Option<&'a mut Anchor> {
-    anchor.as_mut().filter(|_| volume.level() != Level::Off)
 }
 
 pub(super) fn lock(chip: &Mutex<Chip>) -> Result<MutexGuard<'_, Chip>> {

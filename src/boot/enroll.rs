@@ -23,9 +23,9 @@ impl Sources<'_> {
         let Some(consent) = consent(self.config, volume, keyed) else {
             return Ok(());
         };
-        let asked = match &lock(self.chip)?.anchor {
-            Some(anchor) => anchor.is_enrolment_asked(volume),
-            None => false,
+        let asked = match lock(self.chip)?.recall()? {
+            (_, Some(anchor)) => anchor.is_enrolment_asked(volume),
+            (_, None) => false,
         };
         if consent == Enroll::Asked && !asked {
             return Ok(());

@@ -21,13 +21,15 @@ impl Sources<'_> {
         volume: &Volume,
         found: &Found,
     ) -> Result<Option<VolumeRecord>> {
-        let is_unknown = {
-            let chip = lock(self.chip)?;
-            let anchor = chip.anchor.as_ref();
-            anchor.is_some_and(|anchor| anchor.is_unknown(volume))
-        };
         let asks = volume.sources.contains(&Source::Service) && volume.level() != Level::Off;
-        if !(is_unknown && asks && matches!(found, Found::Existing(_))) {
+        if !(asks && matches!(found, Found::Existing(_))) {
+            return Ok(None);
+        }
+        let is_unknown = match lock(self.chip)?.recall()? {
+            (_, Some(anchor)) => anchor.is_unknown(volume),
+            (_, None) => false,
+        };
+        if !is_unknown {
             return Ok(None);
         }
         let uuid = found.claim(volume)?.uuid;
@@ -52,10 +54,9 @@ impl Sources<'_> {
         crate::anchor::judge::readmitted(record, &proven)?;
         {
             let mut chip = lock(self.chip)?;
-            let chip = &mut *chip;
-            let anchor = chip.anchor.as_mut();
+            let (tpm, anchor) = chip.recall()?;
             let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
-            let exception = anchor.readmit(&mut chip.tpm, volume, &proven)?;
+            let exception = anchor.readmit(tpm, volume, &proven)?;
             chip.exceptions.push(exception);
         }
         if volume.level() == Level::Checkpoint {

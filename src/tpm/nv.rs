@@ -44,12 +44,28 @@ pub struct NvAccess {
 }
 
 impl Tpm {
-    /// The record, of `len` bytes. `None`: there is no record, or it was never written.
+    /// Whether there is a record, of `len` bytes, that was written. Where there is one, all that is needed to read it is got
+    /// ready.
     ///
     /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
     ///
-    /// Commands: `NV_ReadPublic` twice, `StartAuthSession`, `PolicyPCR`, `PolicyOR`, `NV_Read`; in a connection's first
-    /// use of the policy also `PCR_Read`, and of its session `StartAuthSession`.
+    /// Commands: `NV_ReadPublic` twice; in a connection's first use of the policy also `PCR_Read`, and of its session
+    /// `StartAuthSession`.
+    pub fn find_anchor(&mut self, at: Handles, policy: Policy, len: usize) -> Result<bool> {
+        self.find_now(at, policy, len)
+            .and_then(|found| match found {
+                None => Ok(false),
+                Some(_) => self.in_session(Encrypt::Response, |_, _| Ok(true)),
+            })
+            .doing("reading the anchor in the TPM")
+    }
+
+    /// The record, of `len` bytes. `None`: there is no record, or it was never written.
+    ///
+    /// Refused: what [`Tpm::find_anchor`] refuses.
+    ///
+    /// Commands: those of [`Tpm::find_anchor`], if it was not asked before and found one, then `StartAuthSession`,
+    /// `PolicyPCR`, `PolicyOR`, `NV_Read`.
     pub fn read_anchor(
         &mut self,
         at: Handles,
@@ -131,7 +147,13 @@ impl Tpm {
             .doing("reading the anchor's policy")
     }
 
-    fn read_now(&mut self, at: Handles, policy: Policy, len: usize) -> Result<Option<Vec<u8>>> {
+    /// The record's index, where it was written.
+    fn find_now(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        len: usize,
+    ) -> Result<Option<(Area, NvIndexHandle)>> {
         // Another program's counter is in the way whether there is a record or not.
         let counter = self.counter_state(&Area::counter(at.counter))?;
         let (area, found) = self.record_state(at, policy, len)?;
@@ -140,8 +162,15 @@ impl Tpm {
             Some((_, State::OtherPolicy)) => return Err(area.other_values()),
             Some((handle, State::Written)) => handle,
         };
-        let Some((_, State::Written)) = counter else {
-            return Err(no_counter(at));
+        match counter {
+            Some((_, State::Written)) => Ok(Some((area, handle))),
+            _ => Err(no_counter(at)),
+        }
+    }
+
+    fn read_now(&mut self, at: Handles, policy: Policy, len: usize) -> Result<Option<Vec<u8>>> {
+        let Some((area, handle)) = self.find_now(at, policy, len)? else {
+            return Ok(None);
         };
         let branches = branches(self.policy_hash(policy)?)?;
         let record = self

@@ -33,15 +33,17 @@ fn a_boot_of_one_volume_takes_twenty_one_commands_and_a_further_one_four() {
         .unwrap();
     saw(&mut swtpm, &[&[GET_CAPABILITY, PCR_READ]]);
 
-    tpm.read_anchor(AT, POLICY, LEN).unwrap().unwrap();
+    assert!(tpm.find_anchor(AT, POLICY, LEN).unwrap());
     let found = [NV_READ_PUBLIC, NV_READ_PUBLIC];
-    let sessions = [READ_PUBLIC, READ_PUBLIC, START_AUTH_SESSION];
-    let record = [START_AUTH_SESSION, POLICY_PCR, POLICY_OR, NV_READ];
-    saw(&mut swtpm, &[&found, &sessions, &record]);
-    tpm.anchor_policy(POLICY).unwrap();
-    saw(&mut swtpm, &[]);
+    let session = [READ_PUBLIC, READ_PUBLIC, START_AUTH_SESSION];
+    saw(&mut swtpm, &[&found, &session]);
     tpm.unseal(&sealed[0], POLICY).unwrap();
     saw(&mut swtpm, &[&UNSEALED]);
+    tpm.read_anchor(AT, POLICY, LEN).unwrap().unwrap();
+    let record = [START_AUTH_SESSION, POLICY_PCR, POLICY_OR, NV_READ];
+    saw(&mut swtpm, &[&record]);
+    tpm.anchor_policy(POLICY).unwrap();
+    saw(&mut swtpm, &[]);
     tpm.count_anchor(AT).unwrap();
     saw(&mut swtpm, &[&[NV_READ]]);
     // A further volume, which is no part of the sum.
