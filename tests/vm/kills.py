@@ -38,7 +38,10 @@ POLL_SECONDS = 0.01
 # Files that a boot leaves which is not cut, and more than one that is cut gets to.
 FILES, FILES_CUT = 2, 1000
 CUTS_AT_LEAST = 30
-CUTS_IN_EACH_PHASE = 5
+# In each chain. A boot that goes on where a cut left a volume may be through before its own cut is due, so how many cuts
+# the plans below bring to each phase is chance; nodes are added for what is missing.
+CUTS_IN_EACH_PHASE = 3
+NODES_ADDED_AT_MOST = 12
 
 FIRST, UNLOCK, WORKING = "the first boot", "an unlock", "work and checkpoints"
 # The line with which a phase begins. The next phase begins where it ends.
@@ -51,6 +54,12 @@ NODES: tuple[tuple[str | None, ...], ...] = (
     (FIRST, FIRST, WORKING, UNLOCK, UNLOCK, None),
     (FIRST, FIRST, FIRST, WORKING, UNLOCK, WORKING, None),
 )
+# What a further node goes through for a cut in this phase.
+ADDED: dict[str, tuple[str | None, ...]] = {
+    FIRST: (FIRST, None),
+    UNLOCK: (None, UNLOCK, None),
+    WORKING: (None, WORKING, None),
+}
 # One for each processor where nothing else runs: see slots.py.
 CHAINS = 2
 
@@ -167,10 +176,22 @@ class Chain:
         """All of them."""
         for index, plan in enumerate(NODES, 1):
             with outcome.case(f"kills::chain_{self.number}_node_{index}_survives_every_cut"):
-                node = Node(WORK / f"chain{self.number}-node{index}", self.system)
-                for phase in plan:
-                    self.boot(node, phase)
-                node.disk.path.unlink()
+                self.live(index, plan)
+        with outcome.case(f"kills::chain_{self.number}_is_cut_in_every_phase"):
+            for index in range(NODES_ADDED_AT_MOST):
+                missing = [phase for phase in ADDED if self.cuts[phase] < CUTS_IN_EACH_PHASE]
+                if not missing:
+                    break
+                self.live(len(NODES) + 1 + index, ADDED[missing[0]])
+            fewest = min(self.cuts[phase] for phase in ADDED)
+            check(fewest >= CUTS_IN_EACH_PHASE, f"{CUTS_IN_EACH_PHASE} in each", self.cuts)
+
+    def live(self, index: int, plan: tuple[str | None, ...]) -> None:
+        """One node, from its first boot to its last."""
+        node = Node(WORK / f"chain{self.number}-node{index}", self.system)
+        for phase in plan:
+            self.boot(node, phase)
+        node.disk.path.unlink()
 
     def boot(self, node: Node, phase: str | None) -> None:
         """One boot, and whether it kept what the ones before it promised."""
@@ -228,12 +249,11 @@ def main() -> int:
     with ThreadPoolExecutor(CHAINS) as pool:
         list(pool.map(lambda chain: chain.run(outcome), chains))
     cuts = sum((chain.cuts for chain in chains), Counter())
-    with outcome.case("kills::every_phase_was_cut_often_enough"):
-        for phase in (FIRST, UNLOCK, WORKING):
+    with outcome.case("kills::the_power_was_cut_often_enough"):
+        for phase in ADDED:
             note(f"{cuts[phase]:3} {'#' * cuts[phase]} {phase}")
         note(f"{cuts.total()} cuts in {time.monotonic() - started:.0f} s")
         check(cuts.total() >= CUTS_AT_LEAST, f"{CUTS_AT_LEAST} cuts", cuts)
-        check(min(cuts[p] for p in BEGINS) >= CUTS_IN_EACH_PHASE, "5 cuts in each phase", cuts)
     print(outcome)
     return 0 if outcome.failed == 0 else 1
 
