@@ -13,7 +13,8 @@ from unittest import mock
 
 import cases
 import layers
-from libtest import Tally, seen, tally
+import slots
+from libtest import Tally, failures, seen, tally
 from machine import Ended
 from root import loading_order
 from tpm import command_codes
@@ -78,6 +79,14 @@ class Parsing(unittest.TestCase):
         self.assertIsNone(tally([]))
         self.assertEqual(seen(FAILED[:3]), Tally(1, 1))
 
+    def test_what_failed_is_found_again(self) -> None:
+        """What is indented below a case of ours, and what a Rust program says at its end."""
+        ours = ["test a ... ok (1 s)", "    fine", "test b ... FAILED (2 s)", "    why", "scenario: 3 s"]
+        self.assertEqual(failures(ours), ["test b ... FAILED (2 s)", "    why"])
+        rust = [*FAILED[:3], "failures:", "---- b stdout ----", "why", FAILED[3], "after"]
+        self.assertEqual(failures(rust), rust[2:6])
+        self.assertEqual(failures(PASSED), [])
+
     def test_tpm_commands_are_read_from_the_log(self) -> None:
         """One Startup and one GetRandom, as swtpm 0.7 writes them; answers do not count."""
         log = (
@@ -109,10 +118,14 @@ class Layers(unittest.TestCase):
 
         output = io.StringIO()
         everything = {name: layer(program) for name, program in made.items()}
-        with mock.patch.object(layers, "LAYERS", everything):
-            with mock.patch.object(sys, "argv", ["run", *words]):
-                with contextlib.redirect_stdout(output):
-                    status = layers.main()
+        with contextlib.ExitStack() as stack:
+            # Places of its own, because it takes all of them first: machines that run now have the others.
+            places = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            stack.enter_context(mock.patch.object(slots, "PLACES", places))
+            stack.enter_context(mock.patch.object(layers, "LAYERS", everything))
+            stack.enter_context(mock.patch.object(sys, "argv", ["run", *words]))
+            stack.enter_context(contextlib.redirect_stdout(output))
+            status = layers.main()
         return status, output.getvalue().splitlines()
 
     def test_layers_add_up(self) -> None:
@@ -124,6 +137,16 @@ class Layers(unittest.TestCase):
         status, lines = self.run_of(good, "--layer", "1")
         self.assertEqual((status, lines[-1]), (0, "2 passed, 0 failed"))
         self.assertIn("a line", lines)
+
+    def test_what_failed_is_repeated_at_the_end(self) -> None:
+        """And of a layer that does not say it in a way that is understood, its last lines."""
+        said = "test a ... ok\ntest b ... FAILED\n    why\n1 passed, 1 failed"
+        made = {"1": "print('1 passed, 0 failed')", "2": f"print({said!r})", "3": "print('hm')"}
+        _status, lines = self.run_of(made)
+        end = lines[lines.index("== what failed") + 1 :]
+        self.assertEqual(end[:2], ["      2 | test b ... FAILED", "      2 |     why"])
+        self.assertIn("      3 | hm", end)
+        self.assertNotIn("== what failed", self.run_of({"1": made["1"]})[1])
 
     def test_a_layer_that_breaks_is_a_failure_and_the_others_go_on(self) -> None:
         """It dies after a hopeful line, says nothing, ends badly, or has nothing to run."""

@@ -19,14 +19,17 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from pathlib import Path
 
 import accel
 import slots
-from libtest import Tally, seen, tally
+from libtest import Tally, failures, seen, tally
 
 HERE = Path(__file__).resolve().parent
 PROJECT = HERE.parent.parent
+# Of a layer that failed and did not say in which test.
+LAST_LINES = 40
 Say = Callable[[str], None]
 Layer = Callable[[list[str], Say], Tally]
 
@@ -108,29 +111,48 @@ def counted(command: list[str], say: Say) -> Tally:
     return total
 
 
-def ended(name: str, filters: list[str], say: Say) -> tuple[Tally, str]:
-    """Runs one layer to its end, however it ends; its counts and its line of the summary."""
-    say(f"== {LAYERS[name].__doc__}")
+@dataclass(frozen=True)
+class Ended:
+    """What one layer came to."""
+
+    result: Tally
+    # Its line of the summary.
+    line: str
+    # What it said of what failed.
+    failed: list[str]
+
+
+def ended(name: str, filters: list[str], say: Say) -> Ended:
+    """Runs one layer to its end, however it ends."""
+    said: list[str] = []
+
+    def hear(text: str) -> None:
+        said.extend(text.splitlines())
+        say(text)
+
+    hear(f"== {LAYERS[name].__doc__}")
     started = time.monotonic()
     try:
-        result = LAYERS[name](filters, say)
+        result = LAYERS[name](filters, hear)
     except Exception:  # noqa: BLE001 - a layer that breaks is one that failed, and the others go on
-        say(traceback.format_exc())
+        hear(traceback.format_exc())
         result = Tally(failed=1)
     if result == Tally():
-        say(f"layer {name}: nothing ran")
+        hear(f"layer {name}: nothing ran")
         result = Tally(failed=1)
-    return result, f"layer {name:8} {result!s:26} {time.monotonic() - started:6.0f} s"
+    line = f"layer {name:8} {result!s:26} {time.monotonic() - started:6.0f} s"
+    failed = (failures(said) or said[-LAST_LINES:]) if result.failed else []
+    return Ended(result, line, [f"{name:>7} | {line}" for line in failed])
 
 
-def all_at_once(threads: ThreadPoolExecutor) -> list[tuple[Tally, str]]:
+def all_at_once(threads: ThreadPoolExecutor) -> list[Ended]:
     """Runs every layer, machines only after layer 1: its tests have time limits of their own.
 
     Only layer 3 begins with it: it builds images first, and what it compiles is not in the place
     of what layer 1 runs.
     """
 
-    def start(name: str) -> Future[tuple[Tally, str]]:
+    def start(name: str) -> Future[Ended]:
         return threads.submit(ended, name, [], prefixed(name))
 
     with slots.all_taken():
@@ -175,8 +197,11 @@ def main() -> int:
     else:
         with ThreadPoolExecutor(len(LAYERS)) as threads:
             results = all_at_once(threads)
-    total = sum((result for result, _ in results), Tally())
-    table = [line for _, line in results]
+    total = sum((layer.result for layer in results), Tally())
+    # Repeated where somebody who has only the end of a long log finds it.
+    if any(layer.failed for layer in results):
+        print("== what failed", *(line for layer in results for line in layer.failed), sep="\n")
+    table = [layer.line for layer in results]
     print(f"== summary (machines under {accel.name()})", *table, total, sep="\n", flush=True)
     return 0 if total.failed == 0 else 1
 

@@ -54,3 +54,16 @@ def seen(lines: Sequence[str]) -> Tally:
     """The cases whose outcome was printed, for a program that died before its summary."""
     outcomes = [match["outcome"] for match in map(CASE.match, lines) if match]
     return Tally(outcomes.count("ok"), outcomes.count("FAILED"), outcomes.count("ignored"))
+
+
+def failures(lines: Sequence[str]) -> list[str]:
+    """What was printed of the cases that failed: what is indented below them, and what a Rust program says at its end."""
+    kept: list[str] = []
+    below = summary = False
+    for line in lines:
+        case = CASE.match(line)
+        summary = not SUMMARY.match(line) and (summary or line == "failures:")
+        below = case["outcome"] == "FAILED" if case else below and line.startswith("    ")
+        if below or summary:
+            kept.append(line)
+    return kept
