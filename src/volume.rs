@@ -206,8 +206,7 @@ fn take_step(device: &Device, step: &Step<'_>) -> Result<()> {
 /// volume of the configured profile is refused.
 pub fn examine(volume: &config::Volume) -> Result<Found> {
     let device = Device::open(volume.device.as_path())?;
-    device.read_ahead(0, header::DATA_OFFSET)?;
-    let (area, probe) = Area::read(device.file(), device.len_bytes())?;
+    let (area, probe) = Area::read(&device.uncached()?, device.len_bytes())?;
     match area.classify(probe)? {
         Content::Blank => {
             may_format(volume, &device, "the device is blank")?;

@@ -14,8 +14,12 @@ use crate::error::{Doing, Error, Result};
 
 /// What the zeros at the end of an area are counted in, in bytes: as long as the block of a marker, the last one.
 const BLOCK_LEN: usize = MARKER_LEN;
-/// How much of the area is read at once.
-const READ_LEN: usize = 128 << 10;
+/// How much of the area is read at once: for disks far away, whose every answer takes its time.
+const READ_LEN: usize = 512 << 10;
+/// The same for the probed places behind it.
+const PROBE_LEN: usize = 1 << 20;
+/// Where what is read past the kernel's cache has to begin in memory: open(2), `O_DIRECT`, for any size of sector.
+const PAGE_LEN: usize = 4096;
 
 /// A private copy of the header area: whole blocks up to the last that is not zeros, and at least both header copies. Most
 /// of an area is empty, and memory is scarce in an initrd.
@@ -39,10 +43,11 @@ impl Area {
             )));
         }
         let mut bytes = Vec::new();
-        let mut part = vec![0; READ_LEN];
+        let mut room = vec![0; READ_LEN + PAGE_LEN];
+        let part = aligned(&mut room, READ_LEN)?;
         for at in (0..AREA_LEN).step_by(READ_LEN) {
-            read_exact_at(device, &mut part, at as u64)?;
-            let used = part.get(..used_blocks(&part)).unwrap_or_default();
+            read_exact_at(device, part, at as u64)?;
+            let used = part.get(..used_blocks(part)).unwrap_or_default();
             if at == 0 {
                 bytes = used.to_vec();
             } else if !used.is_empty() {
@@ -194,17 +199,25 @@ fn wrong_len(len: usize) -> Error {
 fn probe(device: &impl FileExt, device_len: u64) -> Result<Probe> {
     let head_end = DATA_OFFSET.saturating_add(PROBE_HEAD_LEN);
     let tail = device_len.saturating_sub(PROBE_TAIL_LEN);
-    let mut block = vec![0; 1 << 20];
+    let mut room = vec![0; PROBE_LEN + PAGE_LEN];
+    let block = aligned(&mut room, PROBE_LEN)?;
     for (mut at, end) in [(DATA_OFFSET, head_end), (tail, device_len)] {
         while at < end {
-            read_exact_at(device, &mut block, at)?;
-            if let Some(within) = first_nonzero(&block) {
+            read_exact_at(device, block, at)?;
+            if let Some(within) = first_nonzero(block) {
                 return Ok(Probe::Written(at.saturating_add(within as u64)));
             }
             at = at.saturating_add(block.len() as u64);
         }
     }
     Ok(Probe::Zero)
+}
+
+/// `len` bytes of `room`, which has a page more, from where a page may begin.
+fn aligned(room: &mut [u8], len: usize) -> Result<&mut [u8]> {
+    let start = room.as_ptr().align_offset(PAGE_LEN);
+    room.get_mut(start..start.saturating_add(len))
+        .ok_or_else(|| Error::failure("memory for reading cannot be aligned"))
 }
 
 fn read_exact_at(device: &impl FileExt, mut rest: &mut [u8], mut at: u64) -> Result<()> {

@@ -60,8 +60,7 @@ impl Device {
 
     /// Opens the same device for writing too, and locks it.
     pub fn lock_for_writing(&mut self) -> Result<()> {
-        let same = format!("/proc/self/fd/{}", self.file.as_raw_fd());
-        let writer = OpenOptions::new().write(true).open(same)?;
+        let writer = self.reopened(OpenOptions::new().write(true))?;
         let writer = Flock::lock(writer, FlockArg::LockExclusive)
             .map_err(|(_, error)| error)
             .doing("locking the device")?;
@@ -79,17 +78,19 @@ impl Device {
         Ok(writer.sync_all()?)
     }
 
-    /// Has the kernel fetch what is about to be read, in requests as large as the disk takes them.
-    pub fn read_ahead(&self, offset: u64, len: u64) -> Result<()> {
-        self.advise(offset, len, PosixFadviseAdvice::POSIX_FADV_WILLNEED)
-            .doing("reading ahead")
+    /// The same device past the kernel's memory of it: what is read once and never again would only be in the way there.
+    /// Reads are of whole sectors into pages.
+    pub fn uncached(&self) -> Result<File> {
+        self.reopened(OpenOptions::new().read(true).custom_flags(libc::O_DIRECT))
+            .doing("opening the device past the cache")
     }
 
     /// What was written must come back, from the disk and not from the kernel's memory of it.
     pub fn require_written(&self, bytes: &[u8], offset: u64) -> Result<()> {
+        let signed = |number: u64| i64::try_from(number).map_err(Error::failure);
+        let (at, len) = (signed(offset)?, signed(bytes.len() as u64)?);
         let dropped = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
-        self.advise(offset, bytes.len() as u64, dropped)
-            .doing("dropping what is cached")?;
+        posix_fadvise(&self.file, at, len, dropped).doing("dropping what is cached")?;
         let mut back = vec![0; bytes.len()];
         self.file.read_exact_at(&mut back, offset)?;
         if back == bytes {
@@ -101,10 +102,8 @@ impl Device {
         }
     }
 
-    fn advise(&self, offset: u64, len: u64, advice: PosixFadviseAdvice) -> Result<()> {
-        let signed = |number: u64| i64::try_from(number).map_err(Error::failure);
-        posix_fadvise(&self.file, signed(offset)?, signed(len)?, advice)?;
-        Ok(())
+    fn reopened(&self, options: &OpenOptions) -> io::Result<File> {
+        options.open(format!("/proc/self/fd/{}", self.file.as_raw_fd()))
     }
 
     /// The device node behind all links.
