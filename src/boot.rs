@@ -6,7 +6,6 @@ mod chip;
 mod desk;
 mod enroll;
 mod measuring;
-mod pace;
 mod readmission;
 
 use std::path::Path;
@@ -19,13 +18,13 @@ use anchoring::{allow_writes, count, hold, next_epoch, settle};
 use chip::{Chip, Sources, lock};
 use desk::Desk;
 use measuring::{fence, give_up, measure_all};
-use pace::{at_once, meanwhile, patiently};
 
 use crate::anchor::Allowed;
 use crate::checkpoint::Held;
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
+use crate::pace::{at_once, meanwhile, patiently};
 use crate::status::{Recorder, VolumeStatus};
 use crate::volume::{self, Keyed};
 use crate::{handoff, kernel, logging, memory, root};

@@ -47,6 +47,7 @@ pub mod logging;
 pub mod measure;
 pub mod memory;
 mod mutual;
+mod pace;
 pub mod pcr;
 pub mod program;
 pub mod protocol;

@@ -14,7 +14,6 @@ mod unlock;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::thread;
 
 use log::{info, warn};
 use serde::{Deserialize, Serialize};
@@ -30,6 +29,7 @@ use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
 use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
 use crate::key::{KEY_LEN, Secret};
+use crate::pace::meanwhile;
 use crate::protocol::VolumeClaim;
 
 /// What a volume's device holds.
@@ -273,16 +273,11 @@ fn may_format(volume: &config::Volume, device: &Device, why: &str) -> Result<()>
 /// `next_epoch` is of a volume of profile `nightlatch-1` that existed: meanwhile its header for that epoch is made, which
 /// [`Opened::renew`] writes. The kernel keeps activation waiting for the disk, so that costs no time.
 pub fn open(volume: &config::Volume, keyed: Keyed, next_epoch: Option<u64>) -> Result<Opened> {
-    let (renewed, mapped) = thread::scope(|scope| {
-        let renewed = scope.spawn(|| next_epoch.map(|epoch| keyed.renewed(epoch)).transpose());
-        let mapped = map(volume, &keyed);
-        (renewed.join(), mapped)
-    });
+    let renew = || next_epoch.map(|epoch| keyed.renewed(epoch)).transpose();
+    let (renewed, mapped) = meanwhile(renew, || map(volume, &keyed));
     mapped?;
-    match renewed {
-        Ok(renewed) => renewed.map(|renewed| Opened { keyed, renewed }),
-        Err(_) => Err(Error::failure("a worker thread died")),
-    }
+    let renewed = renewed?;
+    Ok(Opened { keyed, renewed })
 }
 
 fn map(volume: &config::Volume, keyed: &Keyed) -> Result<()> {

@@ -10,6 +10,7 @@ use crate::config::{self, Source};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::header::{Candidate, Checked, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
+use crate::pace::meanwhile;
 use crate::pcr::{Bank, PcrSet};
 use crate::tpm::Sealed;
 
@@ -22,10 +23,10 @@ pub struct Existing {
 }
 
 /// Takes what was sealed.
-pub type Unseal<'a> = Box<dyn FnMut(&Sealed) -> Result<Secret> + 'a>;
+pub type Unseal<'a> = Box<dyn FnMut(&Sealed) -> Result<Secret> + Send + 'a>;
 
 /// Takes a volume's UUID.
-pub type Ask<'a> = Box<dyn FnMut(&str) -> Result<Secret> + 'a>;
+pub type Ask<'a> = Box<dyn FnMut(&str) -> Result<Secret> + Send + 'a>;
 
 /// Who keeps secrets outside of the disk.
 pub struct Keepers<'a> {
@@ -43,7 +44,7 @@ impl std::fmt::Debug for Keepers<'_> {
 
 impl<'a> Keepers<'a> {
     /// The TPM alone.
-    pub fn tpm(unseal: impl FnMut(&Sealed) -> Result<Secret> + 'a) -> Self {
+    pub fn tpm(unseal: impl FnMut(&Sealed) -> Result<Secret> + Send + 'a) -> Self {
         Self {
             unseal: Box::new(unseal),
             ask: Box::new(|_| {
@@ -146,11 +147,11 @@ impl Existing {
     }
 
     /// The genuine candidate with the highest epoch among those that the offer for each opens.
-    fn newest(&self, mut offer: impl FnMut(&Checked) -> Result<Offer>) -> Result<Proven> {
+    fn newest(&self, mut offer: impl FnMut(&Checked) -> Result<Offer> + Send) -> Result<Proven> {
         let mut best: Option<Proven> = None;
         let mut failure = None;
         for candidate in &self.candidates {
-            let proven = offer(&candidate.checked).and_then(|offer| self.prove(candidate, offer));
+            let proven = self.prove(candidate, || offer(&candidate.checked));
             match proven {
                 Ok(proven) => {
                     let newer = best
@@ -172,9 +173,20 @@ impl Existing {
     }
 
     /// The keyslot gives the volume key, and that key says whether the header is genuine. Nothing is mapped.
-    fn prove(&self, candidate: &Candidate, offer: Offer) -> Result<Proven> {
-        let header = HeaderFile::sealed(candidate)?;
-        let mut luks = Luks::load(&header, self.device.path())?;
+    ///
+    /// While the keeper thinks about its offer, the header is made ready for it.
+    fn prove(
+        &self,
+        candidate: &Candidate,
+        offer: impl FnOnce() -> Result<Offer> + Send,
+    ) -> Result<Proven> {
+        let (offer, loaded) = meanwhile(offer, || {
+            let header = HeaderFile::sealed(candidate)?;
+            let luks = Luks::load(&header, self.device.path())?;
+            Ok((header, luks))
+        });
+        let offer = offer?;
+        let (header, mut luks) = loaded?;
         let passphrase = offer.encoding.of(&offer.secret);
         let volume_key = luks.volume_key(offer.keyslot, &passphrase)?;
         drop(luks);

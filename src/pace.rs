@@ -16,7 +16,7 @@ const PAUSES_S: [u64; 18] = [
 ];
 
 /// Tries again, after pauses that grow, as long as the failure is a temporary one.
-pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
     for seconds in PAUSES_S {
         match work() {
             Err(error) if error.exit() == Exit::Temporary => {
@@ -32,7 +32,7 @@ pub(super) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
 
 /// Works on all volumes at once and waits for each. Of several failures the first one that is not temporary is returned,
 /// in the configuration's order; the others are logged.
-pub(super) fn at_once<'a, I: Send, T: Send>(
+pub(crate) fn at_once<'a, I: Send, T: Send>(
     volumes: Vec<(&'a Volume, I)>,
     work: impl Fn(&'a Volume, I) -> Result<T> + Sync,
 ) -> Result<Vec<(&'a Volume, T)>> {
@@ -67,7 +67,7 @@ pub(super) fn at_once<'a, I: Send, T: Send>(
 }
 
 /// Does something else while `work` goes on, and waits for both.
-pub(super) fn meanwhile<A: Send, T>(
+pub(crate) fn meanwhile<A: Send, T>(
     aside: impl FnOnce() -> Result<A> + Send,
     work: impl FnOnce() -> Result<T>,
 ) -> (Result<A>, Result<T>) {
