@@ -178,7 +178,7 @@ impl Sources<'_> {
                 new.prepare(volume, &self.config.tpm, first, seal, witness)
             }
             Found::Existing(existing) => {
-                // A key service is not asked for the key of a disk that is not this node's. The TPM has nobody to tell.
+                // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
                 let asks = volume.sources.contains(&Source::Service);
                 if asks && readmission.is_none() {
                     permit(Seen::Volume)?;

@@ -82,6 +82,7 @@ impl Device {
     /// Reads are of whole sectors into pages.
     pub fn uncached(&self) -> Result<File> {
         self.reopened(OpenOptions::new().read(true).custom_flags(libc::O_DIRECT))
+            .map_err(|error| unopened(&error))
             .doing("opening the device past the cache")
     }
 

@@ -41,7 +41,10 @@ class Image:
 
     disk: Path
     kernel: Path
+    # For boots without firmware.
     initrd: Path
+    # The one in the unified kernel image, compressed.
+    packed: Path
     # What makes the kernel's command line find the root.
     root: str
 
@@ -80,7 +83,9 @@ def demo(say: Say) -> Image:
     _unless_kept("demo", [*inputs, *_programs()], make)
     disk = CACHE / "image.raw"
     root = f"roothash={_root_hash(disk)}"
-    return Image(disk, CACHE / "image.vmlinuz", CACHE / "image.unpacked-initrd", root)
+    names = ("image.vmlinuz", "image.unpacked-initrd", "image.initrd")
+    kernel, initrd, packed = (CACHE / name for name in names)
+    return Image(disk, kernel, initrd, packed, root)
 
 
 def dracut(say: Say) -> Image:
@@ -96,7 +101,7 @@ def dracut(say: Say) -> Image:
     inputs += [PROJECT / "mkosi/initrd/network", PROJECT / "mkosi/install", PROJECT / "dracut"]
     _unless_kept("dracut", [*inputs, *_programs()], make)
     disk, kernel, initrd = (name.with_suffix(s) for s in (".raw", ".vmlinuz", ".initrd"))
-    return Image(disk, kernel, initrd, "root=/dev/mapper/system")
+    return Image(disk, kernel, initrd, initrd, "root=/dev/mapper/system")
 
 
 def with_files(initrd: Path, files: dict[str, str], target: Path) -> Path:
@@ -126,9 +131,12 @@ def _unpack(initrd: Path, packed: Path, target: Path) -> None:
     """Writes an initrd anew that begins with `packed`, without the compression of that part, which is the largest."""
     command = ["zstd", "--decompress", "--quiet", "--stdout", str(packed)]
     first = subprocess.run(command, check=True, capture_output=True).stdout
-    # An archive begins at a multiple of four.
+    whole, start = initrd.read_bytes(), packed.read_bytes()
+    if not whole.startswith(start):
+        raise RuntimeError(f"expected {initrd} to begin with {packed}")
+    # An archive begins at a multiple of four, and there are only zeros in front of it.
     padding = bytes(-len(first) % 4)
-    target.write_bytes(first + padding + initrd.read_bytes()[packed.stat().st_size :])
+    target.write_bytes(first + padding + whole[len(start) :].lstrip(b"\0"))
 
 
 def _root_hash(disk: Path) -> str:

@@ -84,17 +84,23 @@ LAYERS: dict[str, Layer] = {
 }
 
 
-def heard(command: list[str]) -> subprocess.Popen[str]:
+def heard(command: list[str], errors: int | None = None) -> subprocess.Popen[str]:
     """A program whose output is read, whatever bytes it has."""
     return subprocess.Popen(
-        command, cwd=PROJECT, stdout=subprocess.PIPE, text=True, errors="replace"
+        command,
+        cwd=PROJECT,
+        stdout=subprocess.PIPE,
+        stderr=errors,
+        text=True,
+        errors="replace",
     )
 
 
 def counted(command: list[str], say: Say) -> Tally:
     """Runs a program whose last line is `N passed, N failed`; without one it has failed."""
     last = ""
-    with heard(command) as program:
+    # With what it says of errors: what failed is told again at the end.
+    with heard(command, errors=subprocess.STDOUT) as program:
         assert program.stdout is not None
         for line in program.stdout:
             last = line.strip() or last

@@ -24,13 +24,13 @@ def with_initrd_files(base: Image, files: dict[str, str], name: str) -> Image:
     work = disk.with_suffix(".parts")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    initrd = with_files(base.initrd, files, disk.with_suffix(".initrd"))
+    initrd = with_files(base.packed, files, disk.with_suffix(".initrd"))
     unified = work / "unified.efi"
     _unify(base, initrd, work, unified)
     _run(["cp", "--sparse=always", "--reflink=auto", str(base.disk), str(disk)])
     _put(unified, disk)
     shutil.rmtree(work)
-    return replace(base, disk=disk, initrd=initrd)
+    return replace(base, disk=disk, initrd=initrd, packed=initrd)
 
 
 def _unify(base: Image, initrd: Path, work: Path, target: Path) -> None:
