@@ -13,7 +13,7 @@ const SYSTEMD: &str = "/usr/lib/systemd/systemd-cryptsetup";
 /// Rounds of provisioning with btrfs, of which the tables give the median.
 const PROVISIONINGS: usize = 3;
 /// Pairs of unlocks, of which the first warms up.
-const PAIRS: usize = 7;
+const PAIRS: usize = 13;
 /// What a volume gets where its configuration says nothing.
 const DEFAULT_LEVEL: &str = "epoch";
 const LEVELS: [&str; 3] = ["off", "identity", "epoch"];
