@@ -124,13 +124,16 @@ fn within<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Option<Result<T>> {
     let (done, wait) = mpsc::channel();
-    thread::spawn(move || {
+    let started = thread::Builder::new().spawn(move || {
         // Nobody listens any more once the time is over.
         if done.send(work()).is_err() {
             log::debug!("an answer of PID 1 came too late");
         }
     });
-    wait.recv_timeout(limit).ok()
+    match started {
+        Ok(_) => wait.recv_timeout(limit).ok(),
+        Err(error) => Some(Err(Error::failure(error)).doing("starting a thread")),
+    }
 }
 
 #[cfg(test)]

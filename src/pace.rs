@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Everything at once where it may be, and again where that may help.
 
-use std::thread;
+use std::thread::{self, Scope, ScopedJoinHandle};
 use std::time::Duration;
 
 use log::warn;
@@ -41,16 +41,15 @@ pub(crate) fn at_once<'a, I: Send, T: Send>(
             .into_iter()
             .map(|(volume, input)| {
                 let work = &work;
-                (volume, scope.spawn(move || work(volume, input)))
+                (volume, beside(scope, move || work(volume, input)))
             })
             .collect();
         threads
             .into_iter()
-            .map(|(volume, thread)| match thread.join() {
-                Ok(result) => result
+            .map(|(volume, thread)| {
+                ended(thread)
                     .doing(format_args!("opening volume {}", volume.name))
-                    .map(|output| (volume, output)),
-                Err(_) => Err(died()),
+                    .map(|output| (volume, output))
             })
             .collect::<Vec<_>>()
     });
@@ -72,15 +71,29 @@ pub(crate) fn meanwhile<A: Send, T>(
     work: impl FnOnce() -> Result<T>,
 ) -> (Result<A>, Result<T>) {
     thread::scope(|scope| {
-        let aside = scope.spawn(aside);
+        let aside = beside(scope, aside);
         let done = work();
-        let aside = aside.join();
-        (aside.unwrap_or_else(|_| Err(died())), done)
+        (ended(aside), done)
     })
 }
 
-fn died() -> Error {
-    Error::failure("a worker thread died")
+pub(crate) type Beside<'scope, T> = Result<ScopedJoinHandle<'scope, Result<T>>>;
+
+/// Begins something in a thread of its own. A system without one to give is an error; `Scope::spawn` would panic.
+pub(crate) fn beside<'scope, T: Send + 'scope>(
+    scope: &'scope Scope<'scope, '_>,
+    work: impl FnOnce() -> Result<T> + Send + 'scope,
+) -> Beside<'scope, T> {
+    thread::Builder::new()
+        .spawn_scoped(scope, work)
+        .map_err(Error::failure)
+        .doing("starting a thread")
+}
+
+/// What came of it.
+fn ended<T>(thread: Beside<'_, T>) -> Result<T> {
+    let died = |_| Err(Error::failure("a worker thread died"));
+    thread?.join().unwrap_or_else(died)
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::anchor::{Allowed, Anchor, Exception, Place};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::KEY_LEN;
+use crate::pace::beside;
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
 use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
@@ -219,7 +220,7 @@ impl Sources<'_> {
                 unseal: Box::new(|sealed| {
                     let secret = lock(chip)?.tpm.unseal(sealed, policy)?;
                     // An error is met again by whoever needs the anchor.
-                    scope.spawn(|| lock(chip)?.count());
+                    beside(scope, || lock(chip)?.count())?;
                     Ok(secret)
                 }),
                 ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
