@@ -77,6 +77,7 @@ pub(crate) fn meanwhile<A: Send, T>(
     })
 }
 
+/// A thread that was begun, or why there is none.
 pub(crate) type Beside<'scope, T> = Result<ScopedJoinHandle<'scope, Result<T>>>;
 
 /// Begins something in a thread of its own. A system without one to give is an error; `Scope::spawn` would panic.
