@@ -161,7 +161,7 @@ impl Caller {
         let heard = self.get(&format!("{RESOURCE_PATH}/{path}"), Some(session));
         assert_eq!(heard.status, 200, "{heard:?}");
         let jwe: Jwe = heard.json();
-        draft.ephemeral.open(&jwe).unwrap().expose().to_vec()
+        draft.open(&jwe)
     }
 }
 

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each check of evidence alone: one thing is wrong and signed as it is, and the same machine is admitted without it.
 
-use super::machine::{Draft, Machine, USUAL, spki, userspace_record, volume};
+use openssl::ec::EcKey;
+use openssl::pkey::Private;
+
+use super::machine::{Draft, Machine, USUAL, key, spki, userspace_record, volume};
 use super::rig::{Rig, policy};
 use super::{OTHER_UUID, UUID};
 use crate::config::Role;
@@ -10,8 +13,8 @@ use crate::protocol::Bytes;
 /// One thing that is wrong, and the check that has to say so.
 type Wrong = (&'static str, fn(&mut Draft));
 
-fn other_key() -> p256::ecdsa::SigningKey {
-    p256::ecdsa::SigningKey::from_slice(&[3; 32]).unwrap()
+fn other_key() -> EcKey<Private> {
+    key(&[3; 32])
 }
 
 const WRONG: [Wrong; 22] = [

@@ -4,21 +4,21 @@
 
 #![allow(dead_code, reason = "no test uses all of it")]
 
+#[path = "curve.rs"]
+mod curve;
+
 use aes::Aes128;
 use cfb_mode::cipher::KeyIvInit as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use p256::ecdsa::signature::Signer as _;
-use p256::ecdsa::{Signature, SigningKey};
-use p256::elliptic_curve::sec1::{FromSec1Point as _, ToSec1Point as _};
-use p256::pkcs8::EncodePublicKey as _;
-use p256::{PublicKey, Sec1Point, SecretKey};
+use openssl::ec::EcKey;
+use openssl::pkey::Private;
 use sha2::{Digest as _, Sha256};
 
+pub(crate) use self::curve::{key, spki};
 use super::nightlatch::config::Role;
-use super::nightlatch::protocol::jwe::EphemeralKeyPair;
 use super::nightlatch::protocol::{
     Additional, AttestRequest, AuthParams, AuthRequest, Bytes, Challenge, Claims, Credential,
-    EXTENSION, Introduction, PCR_COUNT, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote,
+    EXTENSION, Introduction, Jwe, PCR_COUNT, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote,
     VERSION, VolumeClaim,
 };
 
@@ -40,10 +40,8 @@ pub(crate) const USUAL: [u8; 32] = [0x11; 32];
 /// A machine.
 #[derive(Clone)]
 pub(crate) struct Machine {
-    ek: SecretKey,
-    /// Kept, since a multiplication on the curve costs a storm of clients more than all else they do.
-    ek_point: PublicKey,
-    ak: SigningKey,
+    ek: EcKey<Private>,
+    ak: EcKey<Private>,
     ak_attributes: u32,
     pub(crate) pcrs: Vec<[u8; 32]>,
 }
@@ -60,11 +58,9 @@ impl Machine {
         };
         let mut pcrs = vec![[0; 32]; PCR_COUNT];
         pcrs[11] = USUAL;
-        let ek = SecretKey::from_slice(&scalar(1)).unwrap();
         Self {
-            ek_point: ek.public_key(),
-            ek,
-            ak: SigningKey::from_slice(&scalar(2)).unwrap(),
+            ek: key(&scalar(1)),
+            ak: key(&scalar(2)),
             ak_attributes: AK_ATTRIBUTES,
             pcrs,
         }
@@ -93,13 +89,7 @@ impl Machine {
     /// Its endorsement key with another public area around it.
     pub(crate) fn ek_public_with(&self, attributes: u32, policy: &[u8]) -> Vec<u8> {
         let aes_128_cfb = [0x00, 0x06, 0x00, 0x80, 0x00, 0x43];
-        area(
-            &self.ek_point,
-            attributes,
-            policy,
-            &aes_128_cfb,
-            &[0x00, 0x10],
-        )
+        area(&self.ek, attributes, policy, &aes_128_cfb, &[0x00, 0x10])
     }
 
     pub(crate) fn ek_id(&self) -> String {
@@ -107,9 +97,14 @@ impl Machine {
     }
 
     pub(crate) fn ak_public(&self) -> Vec<u8> {
-        let key = PublicKey::from(self.ak.verifying_key());
         let ecdsa_sha256 = [0x00, 0x18, 0x00, 0x0b];
-        area(&key, self.ak_attributes, &[], &[0x00, 0x10], &ecdsa_sha256)
+        area(
+            &self.ak,
+            self.ak_attributes,
+            &[],
+            &[0x00, 0x10],
+            &ecdsa_sha256,
+        )
     }
 
     fn ak_name(&self) -> Vec<u8> {
@@ -134,20 +129,16 @@ impl Machine {
 
     /// `TPM2_ActivateCredential`; nothing where the TPM would not do it.
     pub(crate) fn activate(&self, credential: &Credential) -> Option<Vec<u8>> {
-        let point = &credential.secret.0;
-        let (x, y) = (point.get(2..34)?, point.get(36..68)?);
-        let x: [u8; 32] = x.try_into().ok()?;
-        let y: [u8; 32] = y.try_into().ok()?;
-        let theirs = Sec1Point::from_affine_coordinates(&x.into(), &y.into(), false);
-        let theirs = Option::<PublicKey>::from(PublicKey::from_sec1_point(&theirs))?;
-        let shared = p256::ecdh::diffie_hellman(self.ek.to_nonzero_scalar(), theirs.as_affine());
-        let own = self.ek_point.to_sec1_point(false);
+        let sent = &credential.secret.0;
+        let (x, y) = (sent.get(2..34)?, sent.get(36..68)?);
+        let shared = curve::agree(&self.ek, x, y)?;
+        let [own, _] = curve::public(&self.ek);
         let seed = Sha256::new()
             .chain_update(1_u32.to_be_bytes())
-            .chain_update(shared.raw_secret_bytes())
+            .chain_update(shared)
             .chain_update(b"IDENTITY\0")
             .chain_update(x)
-            .chain_update(own.x()?)
+            .chain_update(own)
             .finalize();
         let name = self.ak_name();
         let (hmac, identity) = credential.blob.0.split_at_checked(34)?;
@@ -176,7 +167,7 @@ impl Machine {
     /// What an honest machine is about to send.
     pub(crate) fn draft(&self, challenge: &Challenge, volumes: &[VolumeClaim]) -> Draft {
         let credential = challenge.credential().unwrap().unwrap();
-        let ephemeral = EphemeralKeyPair::generate().unwrap();
+        let ephemeral = curve::generate();
         Draft {
             magic: 0xff54_4347,
             kind: 0x8018,
@@ -188,7 +179,7 @@ impl Machine {
             ak_spki: spki(&self.ak),
             runtime_data: RuntimeData {
                 nonce: challenge.nonce.clone(),
-                tee_pubkey: ephemeral.public(),
+                tee_pubkey: curve::web_key(&ephemeral),
             },
             claims: Claims {
                 version: EXTENSION,
@@ -212,14 +203,6 @@ pub(crate) fn volume(uuid: &str, role: Role, epoch: Option<u64>) -> VolumeClaim 
     }
 }
 
-/// An attestation key as `SubjectPublicKeyInfo`.
-pub(crate) fn spki(key: &SigningKey) -> Vec<u8> {
-    PublicKey::from(key.verifying_key())
-        .to_public_key_der()
-        .unwrap()
-        .into_vec()
-}
-
 /// What a machine is about to send. Whatever is changed here is signed as it is.
 pub(crate) struct Draft {
     pub(crate) magic: u32,
@@ -230,13 +213,13 @@ pub(crate) struct Draft {
     pub(crate) quoted: Vec<[u8; 32]>,
     /// The values beside it.
     pub(crate) given: Vec<[u8; 32]>,
-    pub(crate) signer: SigningKey,
+    pub(crate) signer: EcKey<Private>,
     pub(crate) ak_spki: Vec<u8>,
     pub(crate) runtime_data: RuntimeData,
     pub(crate) claims: Claims,
     /// What the quote is about, where it is not what it should be.
     pub(crate) qualifying: Option<[u8; 32]>,
-    pub(crate) ephemeral: EphemeralKeyPair,
+    ephemeral: EcKey<Private>,
 }
 
 impl Draft {
@@ -264,8 +247,7 @@ impl Draft {
             &sized(&Sha256::digest(self.quoted.concat())),
         ]
         .concat();
-        let signature: Signature = self.signer.sign(&message);
-        let (r, s) = signature.split_bytes();
+        let [r, s] = curve::sign(&self.signer, &message);
         let signature = [&[0x00, 0x18, 0x00, 0x0b][..], &sized(&r), &sized(&s)].concat();
         AttestRequest {
             init_data: None,
@@ -285,6 +267,13 @@ impl Draft {
     }
 }
 
+impl Draft {
+    /// What was encrypted to the key of this boot.
+    pub(crate) fn open(&self, jwe: &Jwe) -> Vec<u8> {
+        curve::open(&self.ephemeral, jwe).unwrap()
+    }
+}
+
 /// A record of systemd's event log.
 pub(crate) fn userspace_record(pcr: u8, text: &str) -> Vec<u8> {
     let digest = hex::encode(Sha256::digest(text));
@@ -299,13 +288,13 @@ pub(crate) fn userspace_record(pcr: u8, text: &str) -> Vec<u8> {
 
 /// A `TPMT_PUBLIC` of a key on P-256.
 fn area(
-    key: &PublicKey,
+    key: &EcKey<Private>,
     attributes: u32,
     policy: &[u8],
     symmetric: &[u8],
     scheme: &[u8],
 ) -> Vec<u8> {
-    let point = key.to_sec1_point(false);
+    let [x, y] = curve::public(key);
     [
         &[0x00, 0x23, 0x00, 0x0b][..],
         &attributes.to_be_bytes(),
@@ -313,8 +302,8 @@ fn area(
         symmetric,
         scheme,
         &[0x00, 0x03, 0x00, 0x10],
-        &sized(point.x().unwrap()),
-        &sized(point.y().unwrap()),
+        &sized(&x),
+        &sized(&y),
     ]
     .concat()
 }

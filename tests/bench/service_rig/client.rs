@@ -27,7 +27,7 @@ pub(crate) fn boot(caller: &Caller, machine: &Machine, uuid: &str) -> Vec<u8> {
     let session = heard.session();
     let heard = ask(&mut connection, "GET", &path, Some(&session), &[]);
     let jwe: Jwe = heard.json();
-    draft.ephemeral.open(&jwe).unwrap().expose().to_vec()
+    draft.open(&jwe)
 }
 
 fn ask(
