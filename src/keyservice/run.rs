@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 
 use super::admin;
 use super::audit::SYNC_EVERY;
-use super::config::Config;
+use super::config::{Config, StoreAt};
 use super::files::Files;
 use super::http::{self, Shared};
 use super::listener::Listener;
@@ -29,8 +29,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often it is found out whether the store can be read.
 const READY_EVERY: Duration = Duration::from_secs(1);
 
-/// Threads for what blocks: enough to wait for a disk or another machine, few enough to be fair.
-const BLOCKING_THREADS: usize = 32;
+/// Threads for what blocks, where the store is on this machine: there is little to wait for, and a thread that goes on
+/// with the next request costs less than one that wakes up for it.
+const THREADS_LOCAL: usize = 8;
+
+/// The same where the store is on other machines, which are waited for.
+const THREADS_REMOTE: usize = 32;
 
 /// The service with its sockets bound. Nobody is answered yet.
 #[derive(Debug)]
@@ -51,7 +55,10 @@ pub struct Bound {
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
+        .max_blocking_threads(match config.store {
+            StoreAt::Sqlite(_) => THREADS_LOCAL,
+            StoreAt::Etcd(_) => THREADS_REMOTE,
+        })
         .build()
         .doing("starting threads")?;
     runtime.block_on(async {
