@@ -6,6 +6,7 @@
 
 pub mod etcd;
 mod etcd_json;
+mod gather;
 pub mod sqlite;
 
 use super::config::StoreAt;

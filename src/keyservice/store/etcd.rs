@@ -14,6 +14,7 @@ use ureq::http::header::CONTENT_TYPE;
 
 use super::Entry;
 use super::etcd_json::{Kv, Range, Response, Txn, base64};
+use super::gather::Gather;
 use crate::error::{Doing, Error, Result};
 use crate::keyservice::config::etcd::Etcd as At;
 use crate::mutual;
@@ -43,6 +44,7 @@ pub struct Etcd {
     prefix: String,
     /// The endpoint that answered last.
     current: AtomicUsize,
+    reads: Gather,
 }
 
 impl Etcd {
@@ -52,6 +54,7 @@ impl Etcd {
             endpoints: at.endpoints.iter().map(ToString::to_string).collect(),
             prefix: at.prefix.to_string(),
             current: AtomicUsize::new(0),
+            reads: Gather::default(),
         };
         store.check_schema().doing("opening the store in etcd")?;
         Ok(store)
@@ -71,27 +74,25 @@ impl Etcd {
     }
 
     pub(super) fn get(&self, key: &str) -> Result<Option<Entry>> {
-        let range: Range = self
-            .ask("/v3/kv/range", &json!({ "key": self.key(key) }))
-            .doing("reading from the store")?;
-        range
-            .kvs
-            .into_iter()
-            .next()
-            .map(|kv| self.entry(kv))
-            .transpose()
+        let entries = self.get_all(&[key.to_owned()])?;
+        Ok(entries.into_iter().next().flatten())
     }
 
     pub(super) fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
+        self.reads
+            .read(keys.to_vec(), BATCH, |keys| self.read(keys))
+            .doing("reading from the store")
+    }
+
+    fn read(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
         let gets = keys
             .iter()
             .map(|key| json!({ "request_range": { "key": self.key(key) } }));
-        let answers = self.transact(gets).doing("reading from the store")?;
         let first = |answer: Response| {
             let kv = answer.range.kvs.into_iter().next();
             kv.map(|kv| self.entry(kv)).transpose()
         };
-        answers.into_iter().map(first).collect()
+        self.transact(gets)?.into_iter().map(first).collect()
     }
 
     pub(super) fn list(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<Entry>> {

@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads of several threads in one question: while some questions are on their way, the next reads wait for each other.
+//!
+//! A store on another machine answers a question about many keys nearly as fast as one about a single key, so the more
+//! boots there are at once, the less each of them costs it. Who comes while there is a place asks at once and waits for
+//! nobody. A question leaves after every read in it has begun, so reads are as linearizable as the question is.
+
+use std::collections::VecDeque;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::Entry;
+use crate::error::{Error, Result};
+
+/// What is known of each key of a read.
+type Answer = Result<Vec<Option<Entry>>>;
+
+/// Questions on their way at once. The fewer there are, the more reads are in each; a single one that is slow would hold
+/// up everybody.
+const QUESTIONS_MAX: usize = 2;
+
+/// Where reads wait.
+#[derive(Debug, Default)]
+pub(super) struct Gather(Mutex<Waiting>);
+
+/// Nobody waits while there is a place for a question.
+#[derive(Debug, Default)]
+struct Waiting {
+    questions: usize,
+    reads: VecDeque<Read>,
+}
+
+/// What one thread wants to know.
+#[derive(Debug)]
+struct Read {
+    keys: Vec<String>,
+    thread: Sender<Told>,
+}
+
+/// What a thread that waits is told.
+#[derive(Debug)]
+enum Told {
+    /// What it wanted to know.
+    Answer(Answer),
+    /// To ask for all of these; its own is the first.
+    Ask(Vec<Read>),
+}
+
+impl Gather {
+    /// The values of `keys`, in the same order, by a question of this thread or of another one. `ask` is given at most
+    /// `keys_max` keys, or those of a single read.
+    pub(super) fn read(
+        &self,
+        keys: Vec<String>,
+        keys_max: usize,
+        ask: impl FnOnce(&[String]) -> Answer,
+    ) -> Answer {
+        let (thread, hears) = channel();
+        let reads = match self.enter(Read { keys, thread }) {
+            Some(reads) => reads,
+            None => match hear(&hears)? {
+                Told::Ask(reads) => reads,
+                Told::Answer(answer) => return answer,
+            },
+        };
+        let keys: Vec<String> = reads.iter().flat_map(|read| read.keys.clone()).collect();
+        let answer = ask(&keys);
+        self.leave(keys_max);
+        distribute(reads, answer);
+        match hear(&hears)? {
+            Told::Answer(answer) => answer,
+            Told::Ask(_) => Err(Error::failure("a read was asked for twice")),
+        }
+    }
+
+    /// What to ask for at once, or nothing where the read has to wait.
+    fn enter(&self, read: Read) -> Option<Vec<Read>> {
+        let mut waiting = self.lock();
+        if waiting.questions < QUESTIONS_MAX {
+            waiting.questions = waiting.questions.saturating_add(1);
+            return Some(vec![read]);
+        }
+        waiting.reads.push_back(read);
+        None
+    }
+
+    /// Hands the place of a question to the first that waits.
+    fn leave(&self, keys_max: usize) {
+        let mut waiting = self.lock();
+        let next = waiting.first(keys_max);
+        match next.first().map(|read| read.thread.clone()) {
+            Some(thread) => tell(&thread, Told::Ask(next)),
+            None => waiting.questions = waiting.questions.saturating_sub(1),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting {
+    /// As many of the reads that wait as have at most `keys_max` keys, at least one where there is any.
+    fn first(&mut self, keys_max: usize) -> Vec<Read> {
+        let mut keys = 0_usize;
+        let fit = |read: &&Read| {
+            keys = keys.saturating_add(read.keys.len());
+            keys <= keys_max
+        };
+        let count = self.reads.iter().take_while(fit).count().max(1);
+        self.reads.drain(..count.min(self.reads.len())).collect()
+    }
+}
+
+/// Gives each read its part of the answer.
+fn distribute(reads: Vec<Read>, answer: Answer) {
+    let mut answer = answer.map(Vec::into_iter);
+    for read in reads {
+        let part = match &mut answer {
+            Ok(entries) => Ok(entries.take(read.keys.len()).collect()),
+            Err(error) => Err(Error::new(error.exit(), error)),
+        };
+        tell(&read.thread, Told::Answer(part));
+    }
+}
+
+/// Whoever waits does so until told.
+fn tell(thread: &Sender<Told>, told: Told) {
+    if thread.send(told).is_err() {
+        log::error!("nobody waits for what was read from the store");
+    }
+}
+
+fn hear(hears: &Receiver<Told>) -> Result<Told> {
+    hears
+        .recv()
+        .map_err(|_gone| Error::failure("whoever asked for this read did not answer"))
+}
+
+#[cfg(test)]
+#[path = "tests/gather.rs"]
+mod tests;

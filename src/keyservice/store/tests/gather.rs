@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Reads that wait for each other, with questions that are answered when the test says so.
+
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::error::Exit;
+
+const KEYS_MAX: usize = 4;
+
+/// What each key holds here: itself.
+fn entries(keys: &[String]) -> Vec<Option<Entry>> {
+    let entry = |key: &String| Entry {
+        key: key.clone(),
+        value: key.clone().into_bytes(),
+        revision: 1,
+    };
+    keys.iter().map(|key| Some(entry(key))).collect()
+}
+
+fn keys(of: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{of}/{n}")).collect()
+}
+
+/// A question on its way, and what answers it.
+type Question = (Vec<String>, Sender<Answer>);
+
+/// Threads that read, and the questions they ask.
+struct Reading<'scope, 'env> {
+    gather: &'env Gather,
+    scope: &'scope thread::Scope<'scope, 'env>,
+    asks: Sender<Question>,
+    asked: Receiver<Question>,
+}
+
+impl<'scope, 'env> Reading<'scope, 'env> {
+    fn new(gather: &'env Gather, scope: &'scope thread::Scope<'scope, 'env>) -> Self {
+        let (asks, asked) = channel();
+        Self {
+            gather,
+            scope,
+            asks,
+            asked,
+        }
+    }
+
+    fn read(&self, keys: Vec<String>) -> thread::ScopedJoinHandle<'scope, Answer> {
+        let (gather, asks) = (self.gather, self.asks.clone());
+        self.scope.spawn(move || {
+            gather.read(keys, KEYS_MAX, |keys| {
+                let (answers, answer) = channel();
+                asks.send((keys.to_vec(), answers)).unwrap();
+                answer.recv().unwrap()
+            })
+        })
+    }
+
+    fn next(&self) -> Question {
+        self.asked.recv_timeout(Duration::from_secs(20)).unwrap()
+    }
+
+    /// Until so many reads wait.
+    fn until_waiting(&self, count: usize) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while self.gather.lock().reads.len() != count {
+            assert!(Instant::now() < deadline, "{:?}", self.gather);
+            thread::yield_now();
+        }
+    }
+}
+
+fn answer((keys, answers): Question) {
+    answers.send(Ok(entries(&keys))).unwrap();
+}
+
+#[test]
+fn who_comes_while_there_is_a_place_waits_for_nobody() {
+    let gather = Gather::default();
+    thread::scope(|scope| {
+        let reading = Reading::new(&gather, scope);
+        let reads: Vec<_> = (0..QUESTIONS_MAX)
+            .map(|n| {
+                let read = reading.read(keys(&n.to_string(), 1));
+                // Each is on its way before any is answered.
+                (read, reading.next())
+            })
+            .collect();
+        for (n, (read, question)) in reads.into_iter().enumerate() {
+            assert_eq!(question.0, keys(&n.to_string(), 1));
+            answer(question);
+            assert_eq!(
+                read.join().unwrap().unwrap(),
+                entries(&keys(&n.to_string(), 1))
+            );
+        }
+        // And whoever comes later asks for himself again.
+        let read = reading.read(keys("later", 2));
+        let question = reading.next();
+        assert_eq!(question.0, keys("later", 2));
+        answer(question);
+        assert_eq!(read.join().unwrap().unwrap().len(), 2);
+    });
+    assert_eq!(gather.lock().questions, 0);
+}
+
+#[test]
+fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
+    let gather = Gather::default();
+    thread::scope(|scope| {
+        let reading = Reading::new(&gather, scope);
+        let first: Vec<_> = (0..QUESTIONS_MAX)
+            .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
+            .collect();
+        // Two and one, then one that is too long for any company, then two.
+        let lens = [2, 1, KEYS_MAX + 1, 1, 1];
+        let waiting: Vec<_> = (1..)
+            .zip(lens)
+            .map(|(count, len)| {
+                let keys = keys(&format!("waiting-{count}"), len);
+                let read = reading.read(keys.clone());
+                reading.until_waiting(count);
+                (read, keys)
+            })
+            .collect();
+        let (reads, mut questions): (Vec<_>, Vec<_>) = first.into_iter().unzip();
+        answer(questions.remove(0));
+        let mut expected = waiting.iter().map(|(_, keys)| keys.clone());
+        let mut together = |count: usize| expected.by_ref().take(count).flatten().collect();
+        for count in [2, 1, 2] {
+            let question = reading.next();
+            let keys: Vec<String> = together(count);
+            assert_eq!(question.0, keys);
+            answer(question);
+        }
+        for (read, keys) in waiting {
+            assert_eq!(read.join().unwrap().unwrap(), entries(&keys));
+        }
+        questions.into_iter().for_each(answer);
+        for read in reads {
+            assert_eq!(read.join().unwrap().unwrap().len(), 1);
+        }
+    });
+    assert_eq!(gather.lock().questions, 0);
+}
+
+#[test]
+fn an_error_reaches_everybody_whose_read_was_in_the_question() {
+    let gather = Gather::default();
+    thread::scope(|scope| {
+        let reading = Reading::new(&gather, scope);
+        let first: Vec<_> = (0..QUESTIONS_MAX)
+            .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
+            .collect();
+        let waiting: Vec<_> = (1..=3)
+            .map(|count| {
+                let read = reading.read(keys("waiting", 1));
+                reading.until_waiting(count);
+                read
+            })
+            .collect();
+        for (read, question) in first {
+            answer(question);
+            assert_eq!(read.join().unwrap().unwrap().len(), 1);
+        }
+        let (_, answers) = reading.next();
+        answers.send(Err(Error::temporary("gone"))).unwrap();
+        for read in waiting {
+            let error = read.join().unwrap().unwrap_err();
+            assert_eq!(
+                (error.exit(), error.to_string().as_str()),
+                (Exit::Temporary, "gone")
+            );
+        }
+    });
+    assert_eq!(gather.lock().questions, 0);
+}
