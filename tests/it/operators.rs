@@ -95,7 +95,7 @@ impl Admin {
             .unwrap()
     }
 
-    fn nodes(&self, words: &[&str]) -> Output {
+    pub(crate) fn nodes(&self, words: &[&str]) -> Output {
         self.nodes_as("alice", "ours", words)
     }
 

@@ -46,10 +46,17 @@ fn page_in_a_browser() {
     let admin = Admin::start();
     policy(&admin);
     for number in 1..=6 {
-        boot(&admin, number, USUAL, Some(u64::from(number)));
+        let epoch = u64::from(number);
+        boot(&admin, number, &uuid(number), USUAL, Ends::Opens(epoch));
     }
-    boot(&admin, 2, EVIL, None);
-    boot(&admin, 9, "quiet ro systemd.debug-shell=1", None);
+    boot(&admin, 2, &uuid(2), EVIL, Ends::Denied);
+    let shell = "quiet ro systemd.debug-shell=1";
+    boot(&admin, 9, &uuid(9), shell, Ends::Denied);
+    // Two nodes have lost their TPMs. One is there again with a new one, and did not say yet that its volume opened.
+    for number in [4, 5] {
+        assert!(admin.nodes(&["readmit", &uuid(number)]).status.success());
+    }
+    boot(&admin, 8, &uuid(5), USUAL, Ends::Admitted(5));
     // What is known of nodes is written down now and then, and the page shows it a little later.
     let deadline = Instant::now() + daemon::PATIENCE;
     let page = loop {
@@ -75,11 +82,20 @@ fn page_in_a_browser() {
         html.contains("command-line") || html.contains("command line"),
         "{html}"
     );
+    // Whose word it was, whose the volume was, and until when the next machine may come for the other one.
+    for words in [
+        "open to the next machine",
+        "readmitted, no report yet",
+        "alice",
+        "it belonged to endorsement key",
+    ] {
+        assert!(html.contains(words), "{words}: {html}");
+    }
     for (name, scheme) in [("light", "1"), ("dark", "0")] {
         let file = out().join(format!("page-{name}.png"));
         chromium(&[
             &format!("--blink-settings=preferredColorScheme={scheme}"),
-            "--window-size=1280,1500",
+            "--window-size=1280,2300",
             &format!("--screenshot={}", file.display()),
             &format!("http://{at}/"),
         ]);
@@ -93,7 +109,7 @@ fn page_in_a_browser() {
     }
     let narrow = out().join("page-narrow.png");
     chromium(&[
-        "--window-size=500,1500",
+        "--window-size=500,2300",
         &format!("--screenshot={}", narrow.display()),
         &format!("http://{at}/"),
     ]);
@@ -122,39 +138,58 @@ fn policy(admin: &Admin) {
     admin.daemon.signal("HUP");
 }
 
-/// A boot with this command line. Where it is admitted it gets its key and reports an epoch.
-fn boot(admin: &Admin, number: u32, command_line: &str, epoch: Option<u64>) {
+/// How a boot ends, and the epoch of its volume.
+#[derive(Clone, Copy)]
+enum Ends {
+    Denied,
+    /// With the volume's key, and before it was used.
+    Admitted(u64),
+    /// With a report of the volume.
+    Opens(u64),
+}
+
+impl Ends {
+    fn epoch(self) -> Option<u64> {
+        match self {
+            Self::Denied => None,
+            Self::Admitted(epoch) | Self::Opens(epoch) => Some(epoch),
+        }
+    }
+}
+
+/// A boot of a machine that has this volume, with this command line.
+fn boot(admin: &Admin, number: u32, uuid: &str, command_line: &str, ends: Ends) {
     let caller = &admin.daemon.caller;
     let event = utf16(command_line);
     let mut machine = Machine::new(number);
     machine.pcrs[11] = [0; 32];
     machine.pcrs[12] = Sha256::digest([[0; 32], Sha256::digest(&event).into()].concat()).into();
-    let volumes = [volume(&uuid(number), Role::State, epoch)];
+    let volumes = [volume(uuid, Role::State, ends.epoch())];
+    let expected = if ends.epoch().is_some() { 200 } else { 401 };
     let deadline = Instant::now() + daemon::PATIENCE;
-    loop {
+    let (heard, draft) = loop {
         let (heard, draft) = caller.attest(&machine, &volumes, |draft| {
             draft.claims.firmware_log = Some(Bytes(log(&event)));
         });
-        match (heard.status, epoch) {
-            (200, Some(epoch)) => {
-                let session = heard.session();
-                caller.resource(
-                    &session,
-                    &draft,
-                    &format!("nightlatch/volume-key/{}", uuid(number)),
-                );
-                let record = VolumeRecord {
-                    key_id: Some("ab".repeat(32)),
-                    epoch,
-                };
-                let path = daemon::caller::record_path(&uuid(number));
-                assert_eq!(caller.post(&path, Some(&session), &record).status, 200);
-                return;
-            }
-            (401, None) => return,
-            // The policy is about to be in force.
-            (status, _) => assert!(Instant::now() < deadline, "{status}"),
+        if heard.status == expected {
+            break (heard, draft);
         }
+        // The policy is about to be in force.
+        assert!(Instant::now() < deadline, "{}", heard.status);
+    };
+    if ends.epoch().is_none() {
+        return;
+    }
+    let session = heard.session();
+    let path = format!("nightlatch/volume-key/{uuid}");
+    caller.resource(&session, &draft, &path);
+    if let Ends::Opens(epoch) = ends {
+        let record = VolumeRecord {
+            key_id: Some("ab".repeat(32)),
+            epoch,
+        };
+        let path = daemon::caller::record_path(uuid);
+        assert_eq!(caller.post(&path, Some(&session), &record).status, 200);
     }
 }
 

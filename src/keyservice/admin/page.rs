@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use super::fleet::Summary;
 use super::recent::{Event, SHOWN_MAX};
 use crate::keyservice::audit;
-use crate::protocol::admin::{NODES_PATH, Node, VOLUMES_PATH};
+use crate::protocol::admin::{NODES_PATH, Node, Readmission, VOLUMES_PATH};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -177,20 +177,31 @@ fn row(now_s: u64, node: &Node) -> Markup {
                 (moment(node.last_seen_s))
                 small { (ago(now_s, node.last_seen_s)) }
             }
-            td { (node.image) }
-            td { (node.address) }
+            td.name { (node.image) }
+            td.name { (node.address) }
             td {
                 @if node.volumes.is_empty() { "none" }
                 @for volume in &node.volumes {
                     div {
                         (volume.role.word()) ", epoch " (volume.record.epoch)
-                        @if let Some(word) = &volume.readmission {
-                            ", readmitted until " (moment(word.until_s))
-                        }
                         small { code { (volume.uuid) } }
+                        @if let Some(word) = &volume.readmission { (readmission(now_s, word)) }
                     }
                 }
             }
+        }
+    }
+}
+
+/// An operator's word about a volume while it holds: who may have the volume by it.
+fn readmission(now_s: u64, word: &Readmission) -> Markup {
+    let whom = match word.ek {
+        None => "open to the next machine",
+        Some(_) => "readmitted, no report yet",
+    };
+    html! {
+        @if now_s < word.until_s {
+            small { span.badge.plain { (whom) } " until " (moment(word.until_s)) }
         }
     }
 }
@@ -282,75 +293,5 @@ fn ago(now_s: u64, at_s: u64) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::admin::Denial;
-
-    #[test]
-    fn what_a_node_sends_is_text_on_the_page() {
-        let evil = "<script>alert(1)</script>\"'&";
-        let summary = Summary {
-            nodes: 1,
-            newest: vec![Node {
-                ek: "ab".repeat(32),
-                first_seen_s: 1,
-                last_seen_s: 1,
-                image: evil.into(),
-                address: evil.into(),
-                denial: Some(Denial {
-                    at_s: 2,
-                    check: evil.into(),
-                    why: evil.into(),
-                }),
-                volumes: Vec::new(),
-            }],
-            ..Summary::default()
-        };
-        let event = |kind: &str| Event {
-            kind: kind.into(),
-            time: evil.into(),
-            peer: evil.into(),
-            ek: evil.into(),
-            volumes: vec![evil.into()],
-            resource: evil.into(),
-            image: evil.into(),
-            check: evil.into(),
-            why: format!("command line: expected quiet, found {evil}"),
-            operator: evil.into(),
-            step: evil.into(),
-        };
-        let page = draw(&View {
-            now_s: 3,
-            summary: &summary,
-            events: &[event("denial"), event("release"), event("forget")],
-        });
-        assert!(!page.contains("<script"), "{page}");
-        let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;'&amp;";
-        assert_eq!(
-            page.matches("alert(1)").count(),
-            page.matches(escaped).count()
-        );
-        assert!(page.contains(&format!("found    {escaped}")));
-    }
-
-    #[test]
-    fn times_are_told_in_words_as_well() {
-        assert_eq!(ago(100, 90), "just now");
-        assert_eq!(ago(100, 200), "just now");
-        assert_eq!(ago(3_700, 100), "1 hour ago");
-        assert_eq!(ago(200_000, 100), "2 days ago");
-    }
-
-    #[test]
-    fn only_white_space_is_added_to_a_difference() {
-        let why = "nearest image usual: PCR 11: expected aa or bb, found cc; Secure Boot: expected on, found off";
-        let shown = difference(why);
-        let words = |text: &str| {
-            text.split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>()
-        };
-        assert_eq!(words(&shown), words(why));
-        assert_eq!(shown.lines().count(), 6);
-    }
-}
+#[path = "tests/page.rs"]
+mod tests;

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is on the page, and that it is text.
+
+use super::*;
+use crate::protocol::admin::Denial;
+
+#[test]
+fn what_a_node_sends_is_text_on_the_page() {
+    let evil = "<script>alert(1)</script>\"'&";
+    let summary = Summary {
+        nodes: 1,
+        newest: vec![Node {
+            ek: "ab".repeat(32),
+            first_seen_s: 1,
+            last_seen_s: 1,
+            image: evil.into(),
+            address: evil.into(),
+            denial: Some(Denial {
+                at_s: 2,
+                check: evil.into(),
+                why: evil.into(),
+            }),
+            volumes: Vec::new(),
+        }],
+        ..Summary::default()
+    };
+    let event = |kind: &str| Event {
+        kind: kind.into(),
+        time: evil.into(),
+        peer: evil.into(),
+        ek: evil.into(),
+        volumes: vec![evil.into()],
+        resource: evil.into(),
+        image: evil.into(),
+        check: evil.into(),
+        why: format!("command line: expected quiet, found {evil}"),
+        operator: evil.into(),
+        step: evil.into(),
+    };
+    let page = draw(&View {
+        now_s: 3,
+        summary: &summary,
+        events: &[event("denial"), event("release"), event("forget")],
+    });
+    assert!(!page.contains("<script"), "{page}");
+    let escaped = "&lt;script&gt;alert(1)&lt;/script&gt;&quot;'&amp;";
+    assert_eq!(
+        page.matches("alert(1)").count(),
+        page.matches(escaped).count()
+    );
+    assert!(page.contains(&format!("found    {escaped}")));
+}
+
+#[test]
+fn a_word_of_an_operator_is_shown_while_it_holds() {
+    let word = |ek: Option<&str>| Readmission {
+        until_s: 100,
+        ek: ek.map(str::to_owned),
+    };
+    let shown = |now_s, ek| readmission(now_s, &word(ek)).into_string();
+    assert!(shown(99, None).contains("open to the next machine"));
+    assert!(shown(99, Some("ab")).contains("readmitted, no report yet"));
+    assert!(shown(99, None).contains("1970-01-01 00:01:40"));
+    assert_eq!(shown(100, None) + &shown(100, Some("ab")), "");
+}
+
+#[test]
+fn times_are_told_in_words_as_well() {
+    assert_eq!(ago(100, 90), "just now");
+    assert_eq!(ago(100, 200), "just now");
+    assert_eq!(ago(3_700, 100), "1 hour ago");
+    assert_eq!(ago(200_000, 100), "2 days ago");
+}
+
+#[test]
+fn only_white_space_is_added_to_a_difference() {
+    let why = "nearest image usual: PCR 11: expected aa or bb, found cc; Secure Boot: expected on, found off";
+    let shown = difference(why);
+    let words = |text: &str| {
+        text.split_whitespace()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(words(&shown), words(why));
+    assert_eq!(shown.lines().count(), 6);
+}
