@@ -9,7 +9,6 @@ use std::time::Duration;
 use axum::BoxError;
 use axum::body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::answer::{Fault, Refused};
@@ -19,14 +18,17 @@ use super::limits::peer;
 /// When somebody for whose body there was no room may come again, in seconds.
 const FULL_RETRY_S: u64 = 2;
 
-/// One peer may take this part of the room: a session is good for many bodies at once, and others have to get in.
-const PEER_PART: usize = 4;
+/// A peer may take one part where it leaves so many free: a session is good for many bodies at once, and others have to get
+/// in.
+const PARTS_FREE: usize = 4;
 
 /// What all bodies in memory share. It is taken byte by byte as they arrive: who sends slowly takes little.
+///
+/// A peer may take a part of what it leaves free, so that however many take all they can, there is a part left for the next
+/// one (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6 (2), 1998).
 #[derive(Clone, Debug)]
 pub struct Room {
-    bytes: Arc<Semaphore>,
-    shares: Arc<Shares>,
+    taken: Arc<Mutex<Taken>>,
     time_max: Duration,
 }
 
@@ -35,24 +37,22 @@ pub struct Room {
 pub struct Held {
     /// The body.
     pub bytes: Vec<u8>,
-    room: Option<OwnedSemaphorePermit>,
-    share: Share,
+    _share: Share,
 }
 
 impl Room {
-    /// As much as the configuration allows, a quarter of it for each peer, and in any case enough for one of the longest.
+    /// As much as the configuration allows, and in any case enough for one of the longest.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         let count = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);
         let longest = count(limits.body_bytes.get());
-        let bytes = count(limits.bodies_bytes.get()).max(longest);
-        let each_max = bytes.checked_div(PEER_PART).unwrap_or(bytes).max(longest);
+        let least = longest.saturating_mul(PARTS_FREE.saturating_add(1));
+        let free = count(limits.bodies_bytes.get()).max(least);
         Self {
-            bytes: Arc::new(Semaphore::new(bytes.min(Semaphore::MAX_PERMITS))),
-            shares: Arc::new(Shares {
-                each_max,
-                taken: Mutex::default(),
-            }),
+            taken: Arc::new(Mutex::new(Taken {
+                free,
+                by_peer: HashMap::new(),
+            })),
             time_max: Duration::from_secs(limits.request_s.get().into()),
         }
     }
@@ -71,14 +71,11 @@ impl Room {
 
     async fn collect(&self, from: IpAddr, body: Body, len_max: usize) -> Result<Held, Refused> {
         let mut body = Limited::new(body, len_max);
-        let mut held = Held {
-            bytes: Vec::new(),
-            room: None,
-            share: Share {
-                peer: peer(from),
-                len: 0,
-                shares: Arc::clone(&self.shares),
-            },
+        let mut bytes = Vec::new();
+        let mut share = Share {
+            peer: peer(from),
+            len: 0,
+            taken: Arc::clone(&self.taken),
         };
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| unread(&error, len_max))?;
@@ -86,76 +83,62 @@ impl Room {
             let Ok(data) = frame.into_data() else {
                 continue;
             };
-            if !held.share.grow(data.len()) {
-                return Err(full("body-share", "the peer's bodies fill its share"));
-            }
-            let room = self.take(data.len())?;
-            match &mut held.room {
-                Some(held) => held.merge(room),
-                none => *none = Some(room),
-            }
-            held.bytes.extend_from_slice(&data);
+            // Nobody waits while he holds a part: two who wait for each other's would wait for ever.
+            share.grow(data.len())?;
+            bytes.extend_from_slice(&data);
         }
-        Ok(held)
-    }
-
-    fn take(&self, len: usize) -> Result<OwnedSemaphorePermit, Refused> {
-        // Nobody waits while he holds a part: two who wait for each other's would wait for ever.
-        u32::try_from(len)
-            .ok()
-            .and_then(|len| Arc::clone(&self.bytes).try_acquire_many_owned(len).ok())
-            .ok_or_else(|| full("body-room", "there is no room for the body"))
+        Ok(Held {
+            bytes,
+            _share: share,
+        })
     }
 }
 
-/// How much each peer has taken. There are no more peers than requests with a body.
+/// What is free, and how much each peer has taken. There are no more peers than requests with a body.
 #[derive(Debug)]
-struct Shares {
-    each_max: usize,
-    taken: Mutex<HashMap<IpAddr, usize>>,
+struct Taken {
+    free: usize,
+    by_peer: HashMap<IpAddr, usize>,
 }
 
-/// What one body takes of its peer's share, until it is dropped.
+/// What one body takes, until it is dropped.
 #[derive(Debug)]
 struct Share {
     peer: IpAddr,
     len: usize,
-    shares: Arc<Shares>,
+    taken: Arc<Mutex<Taken>>,
 }
 
 impl Share {
-    /// Takes more of the share; whether there was as much.
-    fn grow(&mut self, len: usize) -> bool {
-        let taken = &self.shares.taken;
-        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = taken.get(&self.peer).map_or(0, |len| *len);
-        let all = all.saturating_add(len);
-        if all > self.shares.each_max {
-            return false;
+    /// Takes more, if the peer leaves enough free.
+    fn grow(&mut self, len: usize) -> Result<(), Refused> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = taken.by_peer.get(&self.peer).map_or(0, |own| *own);
+        let own = own.saturating_add(len);
+        let needed = own.saturating_mul(PARTS_FREE);
+        let Some(free) = taken.free.checked_sub(len).filter(|free| needed <= *free) else {
+            return Err(Refused {
+                retry_after_s: Some(FULL_RETRY_S),
+                ..Refused::new(Fault::Busy, "body-room", "there is no room for the body")
+            });
+        };
+        if own > 0 {
+            taken.by_peer.insert(self.peer, own);
         }
-        if all > 0 {
-            taken.insert(self.peer, all);
-        }
+        taken.free = free;
         self.len = self.len.saturating_add(len);
-        true
+        Ok(())
     }
 }
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let taken = &self.shares.taken;
-        let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-        match taken.get_mut(&self.peer) {
-            Some(all) if *all > self.len => *all = all.saturating_sub(self.len),
-            Some(_) | None => drop(taken.remove(&self.peer)),
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.free = taken.free.saturating_add(self.len);
+        match taken.by_peer.get_mut(&self.peer) {
+            Some(own) if *own > self.len => *own = own.saturating_sub(self.len),
+            Some(_) | None => drop(taken.by_peer.remove(&self.peer)),
         }
-    }
-}
-
-fn full(check: &'static str, why: &str) -> Refused {
-    Refused {
-        retry_after_s: Some(FULL_RETRY_S),
-        ..Refused::new(Fault::Busy, check, why)
     }
 }
 
@@ -192,51 +175,68 @@ mod tests {
         runtime.block_on(room.read(from.parse().unwrap(), body, 100))
     }
 
-    fn assert_full(read: Result<Held, Refused>, check: &str) {
+    fn assert_full(read: Result<Held, Refused>) {
         let full = read.unwrap_err();
         assert_eq!(
             (full.fault, full.check, full.retry_after_s),
-            (Fault::Busy, check, Some(FULL_RETRY_S))
+            (Fault::Busy, "body-room", Some(FULL_RETRY_S))
         );
+    }
+
+    fn assert_empty(room: &Room, bytes: usize) {
+        let taken = room.taken.lock().unwrap();
+        assert_eq!((taken.free, taken.by_peer.len()), (bytes, 0));
     }
 
     #[test]
     fn bodies_share_the_room_and_give_it_back() {
-        let room = room(100, 250);
+        let room = room(100, 600);
         let bodies = [("192.0.2.1", 100), ("192.0.2.2", 100), ("192.0.2.3", 0)];
         let held: Vec<Held> = bodies
             .map(|(from, len)| read(&room, from, len).unwrap())
             .into();
         assert_eq!(held[0].bytes, [1; 100]);
-        assert_full(read(&room, "192.0.2.3", 100), "body-room");
+        assert_full(read(&room, "192.0.2.3", 81));
         // What did not fit takes no room either.
-        read(&room, "192.0.2.3", 50).unwrap();
+        read(&room, "192.0.2.3", 80).unwrap();
         drop(held);
         read(&room, "192.0.2.3", 100).unwrap();
         let too_long = read(&room, "192.0.2.3", 101).unwrap_err();
         assert_eq!(too_long.fault, Fault::TooLong);
-        assert_eq!(room.bytes.available_permits(), 250);
-        assert!(room.shares.taken.lock().unwrap().is_empty());
+        assert_empty(&room, 600);
     }
 
     #[test]
-    fn one_peer_has_a_quarter_of_the_room_and_others_still_get_in() {
-        let room = room(100, 800);
-        let (peer, same) = ("2001:db8:1:2::1", "2001:db8:1:2::2");
-        let mut held: Vec<Held> = [peer, same]
-            .map(|from| read(&room, from, 90).unwrap())
-            .into();
-        for from in [peer, same] {
-            assert_full(read(&room, from, 21), "body-share");
+    fn the_longest_body_finds_room_where_nobody_else_is() {
+        for bytes in [1, 100, 499, 500] {
+            let room = room(100, bytes);
+            read(&room, "192.0.2.1", 100).unwrap();
+            assert_empty(&room, 500);
         }
-        // The control: there is room for others, and for what is left of the share.
-        let other = read(&room, "2001:db8:1:3::1", 100).unwrap();
-        held.push(read(&room, peer, 20).unwrap());
-        assert_full(read(&room, same, 1), "body-share");
-        held.remove(0);
-        read(&room, same, 90).unwrap();
-        drop((held, other));
-        assert_eq!(room.bytes.available_permits(), 800);
-        assert!(room.shares.taken.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn peers_that_take_all_they_can_leave_room_for_the_next() {
+        let room = room(100, 1250);
+        let peer = |number: usize| format!("192.0.2.{number}");
+        let fill = |from: &str| -> Vec<Held> {
+            let bodies = std::iter::repeat_with(|| read(&room, from, 10));
+            bodies.map_while(Result::ok).collect()
+        };
+        let len = |held: &[Held]| held.iter().map(|one| one.bytes.len()).sum::<usize>();
+        // The addresses of one network are one peer.
+        let one = fill("2001:db8:1:2::1");
+        assert_eq!((len(&one), fill("2001:db8:1:2::2").len()), (250, 0));
+        drop(one);
+        let mut all = Vec::new();
+        for number in 1..=5 {
+            all.push(fill(&peer(number)));
+            // Whoever comes now gets in.
+            let next = fill("192.0.2.99");
+            assert!(len(&next) >= 80, "{number} peers left nothing");
+        }
+        assert_eq!(all.iter().map(|held| len(held)).sum::<usize>(), 830);
+        drop(all);
+        assert_empty(&room, 1250);
     }
 }
