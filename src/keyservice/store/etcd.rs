@@ -79,9 +79,14 @@ impl Etcd {
     }
 
     pub(super) fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
-        self.reads
-            .read(keys.to_vec(), BATCH, |keys| self.read(keys))
-            .doing("reading from the store")
+        // What takes several questions would hold up those that wait for one.
+        let entries = if keys.len() > BATCH {
+            self.read(keys)
+        } else {
+            self.reads
+                .read(keys.to_vec(), BATCH, |keys| self.read(keys))
+        };
+        entries.doing("reading from the store")
     }
 
     fn read(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
