@@ -147,8 +147,8 @@ pub struct Limits {
     pub ek_attestations_per_min: NonZeroU32,
     /// The longest body of a request, in bytes.
     pub body_bytes: NonZeroU32,
-    /// All bodies in memory at once, in bytes; a peer may take a quarter of what it leaves free, and whose does not fit is told to
-    /// come back.
+    /// All bodies in memory at once, in bytes; at least five times `body-bytes`. A peer may take a quarter of what it leaves
+    /// free, and whose does not fit is told to come back.
     pub bodies_bytes: NonZeroU32,
     /// How long a request may take to arrive, and a handshake of TLS to end, in seconds.
     pub request_s: NonZeroU32,

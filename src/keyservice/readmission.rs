@@ -29,7 +29,7 @@ pub fn is_of(entry: &VolumeEntry, ek: &str, now_s: u64) -> bool {
 /// The word, while it holds.
 fn open(entry: &VolumeEntry, now_s: u64) -> Option<&Readmission> {
     let word = entry.readmission.as_ref();
-    word.filter(|word| now_s < word.until_s)
+    word.filter(|word| word.holds(now_s))
 }
 
 /// Writes the word down, or takes it back: `word` replaces what there is. None where no such volume is registered.

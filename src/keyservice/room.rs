@@ -18,14 +18,15 @@ use super::limits::peer;
 /// When somebody for whose body there was no room may come again, in seconds.
 const FULL_RETRY_S: u64 = 2;
 
-/// A peer may take one part where it leaves so many free: a session is good for many bodies at once, and others have to get
-/// in.
+/// A peer may take one part where it leaves so many free: a session is good for many bodies at once, and others have to
+/// get in.
 const PARTS_FREE: usize = 4;
 
 /// What all bodies in memory share. It is taken byte by byte as they arrive: who sends slowly takes little.
 ///
-/// A peer may take a part of what it leaves free, so that however many take all they can, there is a part left for the next
-/// one (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6 (2), 1998).
+/// A peer may take a quarter of what it leaves free, so four fifths of what there was are left after each that takes all it
+/// can: a tenth of the room after ten (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6
+/// (2), 1998).
 #[derive(Clone, Debug)]
 pub struct Room {
     taken: Arc<Mutex<Taken>>,
@@ -41,7 +42,7 @@ pub struct Held {
 }
 
 impl Room {
-    /// As much as the configuration allows, and in any case enough for one of the longest.
+    /// As much as the configuration allows, and in any case so much that a peer alone may send one of the longest.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
         let count = |bytes: u32| usize::try_from(bytes).unwrap_or(usize::MAX);

@@ -3,6 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use log::{error, info, warn};
@@ -29,11 +30,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often it is found out whether the store can be read.
 const READY_EVERY: Duration = Duration::from_secs(1);
 
-/// Threads for what blocks, where the store is on this machine: there is little to wait for, and a thread that goes on
-/// with the next request costs less than one that wakes up for it.
-const THREADS_LOCAL: usize = 8;
+/// Threads for what blocks, for each processor, where the store is on this machine. They wait for its disk alone, and a
+/// thread that goes on with the next request costs less than one that wakes up for it.
+const THREADS_LOCAL: usize = 4;
 
-/// The same where the store is on other machines, which are waited for.
+/// Threads for what blocks where the store is on other machines, which are waited for.
 const THREADS_REMOTE: usize = 32;
 
 /// The service with its sockets bound. Nobody is answered yet.
@@ -55,10 +56,7 @@ pub struct Bound {
 pub fn run(config: Config) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .max_blocking_threads(match config.store {
-            StoreAt::Sqlite(_) => THREADS_LOCAL,
-            StoreAt::Etcd(_) => THREADS_REMOTE,
-        })
+        .max_blocking_threads(threads(&config.store))
         .build()
         .doing("starting threads")?;
     runtime.block_on(async {
@@ -87,6 +85,16 @@ pub fn run(config: Config) -> Result<()> {
         stop.send_replace(true);
         serving.await.map_err(Error::failure)
     })
+}
+
+fn threads(store: &StoreAt) -> usize {
+    match store {
+        // Never fewer than on two processors: requests and upkeep share them.
+        StoreAt::Sqlite(_) => available_parallelism()
+            .map_or(2, |count| count.get().max(2))
+            .saturating_mul(THREADS_LOCAL),
+        StoreAt::Etcd(_) => THREADS_REMOTE,
+    }
 }
 
 /// Opens everything and binds the sockets.

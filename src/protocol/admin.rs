@@ -108,6 +108,14 @@ pub struct Readmission {
     pub ek: Option<String>,
 }
 
+impl Readmission {
+    /// Whether it is not over at `now_s`, seconds since 1970.
+    #[must_use]
+    pub fn holds(&self, now_s: u64) -> bool {
+        now_s < self.until_s
+    }
+}
+
 /// What is forgotten.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]

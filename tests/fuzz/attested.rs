@@ -207,8 +207,9 @@ fn chain(machine: &Machine) -> Chain {
 pub(super) fn answers() -> Vec<Vec<u8>> {
     let machine = Machine::new(1);
     let problem = json!({"type": format!("{PROBLEM_PREFIX}PolicyDeny"), "detail": "no\u{1b}[1m"});
-    let ephemeral = machine.draft(&challenge(&machine), &[]).ephemeral;
-    let jwe = Jwe::seal(&Secret::new(vec![7; 32]), &ephemeral.public()).expect("a good key");
+    let draft = machine.draft(&challenge(&machine), &[]);
+    let to = &draft.runtime_data.tee_pubkey;
+    let jwe = Jwe::seal(&Secret::new(vec![7; 32]), to).expect("a good key");
     let plain = [
         (0, text(&challenge(&machine))),
         (0, text(&json!({"nonce": NONCE, "extra-params": ""}))),

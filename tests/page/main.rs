@@ -84,8 +84,8 @@ fn page_in_a_browser() {
     );
     // Whose word it was, whose the volume was, and until when the next machine may come for the other one.
     for words in [
-        "open to the next machine",
-        "readmitted, no report yet",
+        "open to the next machine</span> until <time",
+        "readmitted, no report yet</span> until <time",
         "alice",
         "it belonged to endorsement key",
     ] {

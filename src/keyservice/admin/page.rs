@@ -200,7 +200,7 @@ fn readmission(now_s: u64, word: &Readmission) -> Markup {
         Some(_) => "readmitted, no report yet",
     };
     html! {
-        @if now_s < word.until_s {
+        @if word.holds(now_s) {
             small { span.badge.plain { (whom) } " until " (moment(word.until_s)) }
         }
     }

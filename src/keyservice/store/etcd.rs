@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The store in etcd, which any number of replicas share. The only user of its JSON gateway (etcd 3.4 or later, below
+//! The store in etcd, which any number of replicas share. The only user of its JSON gateway (etcd, below
 //! `/v3`; etcd-io/etcd, api/etcdserverpb/rpc.proto).
+//!
+//! Before 3.4.23 and 3.5.7 a transaction that only reads can end a member whose client gives up, and fails where the
+//! quota is reached (etcd-io/etcd, issues 14110, 14891 and 13429).
 //!
 //! Every read is linearizable and every write is one transaction, so what one replica wrote all others see. Keys and
 //! values are base64 in the gateway's JSON, numbers are strings, and what is zero is left out.
@@ -79,25 +82,26 @@ impl Etcd {
     }
 
     pub(super) fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
-        // What takes several questions would hold up those that wait for one.
-        let entries = if keys.len() > BATCH {
-            self.read(keys)
-        } else {
-            self.reads
-                .read(keys.to_vec(), BATCH, |keys| self.read(keys))
-        };
-        entries.doing("reading from the store")
+        self.reads
+            .read(keys, BATCH, |keys| self.read(keys))
+            .doing("reading from the store")
     }
 
     fn read(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
-        let gets = keys
-            .iter()
-            .map(|key| json!({ "request_range": { "key": self.key(key) } }));
-        let first = |answer: Response| {
-            let kv = answer.range.kvs.into_iter().next();
+        let ranges = if let [key] = keys {
+            vec![self.ask("/v3/kv/range", &json!({ "key": self.key(key) }))?]
+        } else {
+            let gets = keys
+                .iter()
+                .map(|key| json!({ "request_range": { "key": self.key(key) } }));
+            let answers = self.transact(gets)?;
+            answers.into_iter().map(|answer| answer.range).collect()
+        };
+        let first = |range: Range| {
+            let kv = range.kvs.into_iter().next();
             kv.map(|kv| self.entry(kv)).transpose()
         };
-        self.transact(gets)?.into_iter().map(first).collect()
+        ranges.into_iter().map(first).collect()
     }
 
     pub(super) fn list(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<Entry>> {

@@ -15,8 +15,8 @@ use crate::error::{Error, Result};
 /// What is known of each key of a read.
 type Answer = Result<Vec<Option<Entry>>>;
 
-/// Questions on their way at once. The fewer there are, the more reads are in each; a single one that is slow would hold
-/// up everybody.
+/// Questions on their way at once. The fewer there are, the more reads are in each; and while one of two is slow the
+/// other one's place still goes from hand to hand.
 const QUESTIONS_MAX: usize = 2;
 
 /// Where reads wait.
@@ -48,24 +48,38 @@ enum Told {
 
 impl Gather {
     /// The values of `keys`, in the same order, by a question of this thread or of another one. `ask` is given at most
-    /// `keys_max` keys, or those of a single read.
+    /// `keys_max` keys, or all of a longer read: that takes several questions, and nobody waits for it.
     pub(super) fn read(
         &self,
-        keys: Vec<String>,
+        keys: &[String],
         keys_max: usize,
         ask: impl FnOnce(&[String]) -> Answer,
     ) -> Answer {
+        if keys.is_empty() || keys.len() > keys_max {
+            return ask(keys);
+        }
         let (thread, hears) = channel();
-        let reads = match self.enter(Read { keys, thread }) {
+        let own = Read {
+            keys: keys.to_vec(),
+            thread,
+        };
+        let reads = match self.enter(own) {
             Some(reads) => reads,
             None => match hear(&hears)? {
                 Told::Ask(reads) => reads,
                 Told::Answer(answer) => return answer,
             },
         };
+        let place = Place {
+            gather: self,
+            keys_max,
+        };
         let keys: Vec<String> = reads.iter().flat_map(|read| read.keys.clone()).collect();
         let answer = ask(&keys);
-        self.leave(keys_max);
+        if let Err(error) = &answer {
+            self.give_up(error);
+        }
+        drop(place);
         distribute(reads, answer);
         match hear(&hears)? {
             Told::Answer(answer) => answer,
@@ -94,21 +108,40 @@ impl Gather {
         }
     }
 
+    /// Tells everybody who waits. Whoever is behind a question without an answer would hear the same after as long a time
+    /// again, and so on.
+    fn give_up(&self, error: &Error) {
+        let waiting = std::mem::take(&mut self.lock().reads);
+        distribute(waiting.into(), Err(Error::new(error.exit(), error)));
+    }
+
     fn lock(&self) -> MutexGuard<'_, Waiting> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting {
-    /// As many of the reads that wait as have at most `keys_max` keys, at least one where there is any.
+    /// As many of the reads that wait as have at most `keys_max` keys.
     fn first(&mut self, keys_max: usize) -> Vec<Read> {
         let mut keys = 0_usize;
         let fit = |read: &&Read| {
             keys = keys.saturating_add(read.keys.len());
             keys <= keys_max
         };
-        let count = self.reads.iter().take_while(fit).count().max(1);
-        self.reads.drain(..count.min(self.reads.len())).collect()
+        let count = self.reads.iter().take_while(fit).count();
+        self.reads.drain(..count).collect()
+    }
+}
+
+/// The place of a question, handed on when it is dropped.
+struct Place<'a> {
+    gather: &'a Gather,
+    keys_max: usize,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gather.leave(self.keys_max);
     }
 }
 

@@ -90,6 +90,7 @@ promises!(
     keys_are_listed_in_order_and_in_parts,
     each_of_many_is_decided_by_itself,
     of_many_that_create_or_swap_at_once_one_wins,
+    of_many_that_read_at_once_each_hears_of_its_own_keys,
 );
 
 fn pair(key: &str, value: &str) -> (String, Vec<u8>) {
@@ -215,4 +216,31 @@ fn of_many_that_create_or_swap_at_once_one_wins<S: Fresh>() {
         };
         assert_eq!(race(&swap), 1);
     }
+}
+
+fn of_many_that_read_at_once_each_hears_of_its_own_keys<S: Fresh>() {
+    let fresh = S::new();
+    let store = fresh.store();
+    let key = |n: usize| format!("a/{n:02}");
+    let new: Vec<_> = (0..16).map(|n| pair(&key(n), &n.to_string())).collect();
+    store.create(&new).unwrap();
+    let is_own = |n: usize, entry: Option<Entry>| {
+        let entry = entry.unwrap();
+        assert_eq!((entry.key, entry.value), (key(n), n.to_string().into()));
+    };
+    std::thread::scope(|scope| {
+        for n in 0..16 {
+            scope.spawn(move || {
+                for _ in 0..20 {
+                    is_own(n, store.get(&key(n)).unwrap());
+                    let others = [key((n + 1) % 16), "a/absent".into(), key((n + 2) % 16)];
+                    let [next, None, after] = &store.get_all(&others).unwrap()[..] else {
+                        panic!("what is absent was read");
+                    };
+                    is_own((n + 1) % 16, next.clone());
+                    is_own((n + 2) % 16, after.clone());
+                }
+            });
+        }
+    });
 }

@@ -14,7 +14,8 @@ use openssl::symm::{Cipher, decrypt_aead};
 
 use super::super::nightlatch::protocol::{EphemeralKey, Jwe};
 
-type Key = EcKey<Private>;
+/// A private key on the curve.
+pub(crate) type Key = EcKey<Private>;
 
 /// The key with this private number.
 pub(crate) fn key(scalar: &[u8; 32]) -> Key {

@@ -1,10 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each check of evidence alone: one thing is wrong and signed as it is, and the same machine is admitted without it.
 
-use openssl::ec::EcKey;
-use openssl::pkey::Private;
-
-use super::machine::{Draft, Machine, USUAL, key, spki, userspace_record, volume};
+use super::machine::{Draft, Key, Machine, USUAL, key, spki, userspace_record, volume};
 use super::rig::{Rig, policy};
 use super::{OTHER_UUID, UUID};
 use crate::config::Role;
@@ -13,7 +10,7 @@ use crate::protocol::Bytes;
 /// One thing that is wrong, and the check that has to say so.
 type Wrong = (&'static str, fn(&mut Draft));
 
-fn other_key() -> EcKey<Private> {
+fn other_key() -> Key {
     key(&[3; 32])
 }
 

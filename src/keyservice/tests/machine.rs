@@ -10,11 +10,9 @@ mod curve;
 use aes::Aes128;
 use cfb_mode::cipher::KeyIvInit as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use openssl::ec::EcKey;
-use openssl::pkey::Private;
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::curve::{key, spki};
+pub(crate) use self::curve::{Key, key, spki};
 use super::nightlatch::config::Role;
 use super::nightlatch::protocol::{
     Additional, AttestRequest, AuthParams, AuthRequest, Bytes, Challenge, Claims, Credential,
@@ -40,8 +38,8 @@ pub(crate) const USUAL: [u8; 32] = [0x11; 32];
 /// A machine.
 #[derive(Clone)]
 pub(crate) struct Machine {
-    ek: EcKey<Private>,
-    ak: EcKey<Private>,
+    ek: Key,
+    ak: Key,
     ak_attributes: u32,
     pub(crate) pcrs: Vec<[u8; 32]>,
 }
@@ -213,16 +211,21 @@ pub(crate) struct Draft {
     pub(crate) quoted: Vec<[u8; 32]>,
     /// The values beside it.
     pub(crate) given: Vec<[u8; 32]>,
-    pub(crate) signer: EcKey<Private>,
+    pub(crate) signer: Key,
     pub(crate) ak_spki: Vec<u8>,
     pub(crate) runtime_data: RuntimeData,
     pub(crate) claims: Claims,
     /// What the quote is about, where it is not what it should be.
     pub(crate) qualifying: Option<[u8; 32]>,
-    ephemeral: EcKey<Private>,
+    ephemeral: Key,
 }
 
 impl Draft {
+    /// What was encrypted to the key of this boot.
+    pub(crate) fn open(&self, jwe: &Jwe) -> Vec<u8> {
+        curve::open(&self.ephemeral, jwe).unwrap()
+    }
+
     /// Signs it.
     pub(crate) fn request(&self) -> AttestRequest {
         let additional = Additional {
@@ -267,13 +270,6 @@ impl Draft {
     }
 }
 
-impl Draft {
-    /// What was encrypted to the key of this boot.
-    pub(crate) fn open(&self, jwe: &Jwe) -> Vec<u8> {
-        curve::open(&self.ephemeral, jwe).unwrap()
-    }
-}
-
 /// A record of systemd's event log.
 pub(crate) fn userspace_record(pcr: u8, text: &str) -> Vec<u8> {
     let digest = hex::encode(Sha256::digest(text));
@@ -287,13 +283,7 @@ pub(crate) fn userspace_record(pcr: u8, text: &str) -> Vec<u8> {
 }
 
 /// A `TPMT_PUBLIC` of a key on P-256.
-fn area(
-    key: &EcKey<Private>,
-    attributes: u32,
-    policy: &[u8],
-    symmetric: &[u8],
-    scheme: &[u8],
-) -> Vec<u8> {
+fn area(key: &Key, attributes: u32, policy: &[u8], symmetric: &[u8], scheme: &[u8]) -> Vec<u8> {
     let [x, y] = curve::public(key);
     [
         &[0x00, 0x23, 0x00, 0x0b][..],

@@ -49,7 +49,7 @@ impl<'scope, 'env> Reading<'scope, 'env> {
     fn read(&self, keys: Vec<String>) -> thread::ScopedJoinHandle<'scope, Answer> {
         let (gather, asks) = (self.gather, self.asks.clone());
         self.scope.spawn(move || {
-            gather.read(keys, KEYS_MAX, |keys| {
+            gather.read(&keys, KEYS_MAX, |keys| {
                 let (answers, answer) = channel();
                 asks.send((keys.to_vec(), answers)).unwrap();
                 answer.recv().unwrap()
@@ -113,8 +113,8 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
         let first: Vec<_> = (0..QUESTIONS_MAX)
             .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
             .collect();
-        // Two and one, then one that is too long for any company, then two.
-        let lens = [2, 1, KEYS_MAX + 1, 1, 1];
+        // Two and one, then three and one, since there would be one too many, then the last.
+        let lens = [2, 1, 3, 1, 1];
         let waiting: Vec<_> = (1..)
             .zip(lens)
             .map(|(count, len)| {
@@ -128,7 +128,7 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
         answer(questions.remove(0));
         let mut expected = waiting.iter().map(|(_, keys)| keys.clone());
         let mut together = |count: usize| expected.by_ref().take(count).flatten().collect();
-        for count in [2, 1, 2] {
+        for count in [2, 2, 1] {
             let question = reading.next();
             let keys: Vec<String> = together(count);
             assert_eq!(question.0, keys);
@@ -137,6 +137,13 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
         for (read, keys) in waiting {
             assert_eq!(read.join().unwrap().unwrap(), entries(&keys));
         }
+        // What takes several questions anyway waits for nobody, and nobody waits for it.
+        let long = keys("long", KEYS_MAX + 1);
+        let read = reading.read(long.clone());
+        let question = reading.next();
+        assert_eq!(question.0, long);
+        answer(question);
+        assert_eq!(read.join().unwrap().unwrap(), entries(&long));
         questions.into_iter().for_each(answer);
         for read in reads {
             assert_eq!(read.join().unwrap().unwrap().len(), 1);
@@ -146,33 +153,36 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
 }
 
 #[test]
-fn an_error_reaches_everybody_whose_read_was_in_the_question() {
+fn an_error_reaches_everybody_who_waits_and_the_place_is_free_again() {
     let gather = Gather::default();
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
-        let first: Vec<_> = (0..QUESTIONS_MAX)
+        let mut first: Vec<_> = (0..QUESTIONS_MAX)
             .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
             .collect();
+        // More than fit in one question.
         let waiting: Vec<_> = (1..=3)
             .map(|count| {
-                let read = reading.read(keys("waiting", 1));
+                let read = reading.read(keys("waiting", KEYS_MAX));
                 reading.until_waiting(count);
                 read
             })
             .collect();
+        let (read, (_, answers)) = first.remove(0);
+        answers.send(Err(Error::temporary("gone"))).unwrap();
+        for read in waiting.into_iter().chain([read]) {
+            let error = read.join().unwrap().unwrap_err();
+            let told = (error.exit(), error.to_string());
+            assert_eq!(told, (Exit::Temporary, "gone".to_owned()));
+        }
+        // The other questions are none of its business, and whoever comes now asks.
         for (read, question) in first {
             answer(question);
             assert_eq!(read.join().unwrap().unwrap().len(), 1);
         }
-        let (_, answers) = reading.next();
-        answers.send(Err(Error::temporary("gone"))).unwrap();
-        for read in waiting {
-            let error = read.join().unwrap().unwrap_err();
-            assert_eq!(
-                (error.exit(), error.to_string().as_str()),
-                (Exit::Temporary, "gone")
-            );
-        }
+        let read = reading.read(keys("later", 1));
+        answer(reading.next());
+        assert_eq!(read.join().unwrap().unwrap().len(), 1);
     });
     assert_eq!(gather.lock().questions, 0);
 }
