@@ -12,15 +12,17 @@ mod recent;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::http::header::{CONTENT_SECURITY_POLICY, HeaderValue, REFERRER_POLICY};
 use axum::http::{Response, StatusCode};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{get, put};
 use axum::{Router, response::IntoResponse as _};
 use log::error;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
@@ -29,8 +31,12 @@ use super::service::Service;
 use crate::error::{Error, Exit};
 use crate::protocol::admin::{NODES_PATH, PAGE_MAX, READMISSION, Trouble, VOLUMES_PATH};
 
+/// Requests of operators that are answered at once. Some read the whole fleet, on threads that nodes wait for.
+const TURNS: usize = 2;
+
 /// The paths.
 pub fn router(service: Arc<Service>) -> Router {
+    let turns = Arc::new(Semaphore::new(TURNS));
     let desk = Desk {
         service,
         summary: Arc::default(),
@@ -52,7 +58,21 @@ pub fn router(service: Arc<Service>) -> Router {
             put(readmit).delete(do_not_readmit),
         )
         .fallback(|| async { trouble(StatusCode::NOT_FOUND, "there is no such path") })
+        .layer(from_fn_with_state(turns, in_turn))
         .with_state(desk)
+}
+
+/// Answers a request when it is its turn.
+async fn in_turn(
+    State(turns): State<Arc<Semaphore>>,
+    request: Request,
+    next: Next,
+) -> Response<Body> {
+    // Nobody closes it.
+    let turn = turns.acquire().await;
+    let response = next.run(request).await;
+    drop(turn);
+    response
 }
 
 /// Who asks: the name in the certificate and the start of the certificate's digest.

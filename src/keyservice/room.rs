@@ -156,6 +156,13 @@ fn unread(error: &BoxError, len_max: usize) -> Refused {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use axum::body::{Bytes, HttpBody};
+    use hyper::body::Frame;
+
     use super::*;
 
     fn room(body_bytes: u32, bodies_bytes: u32) -> Room {
@@ -168,12 +175,16 @@ mod tests {
     }
 
     fn read(room: &Room, from: &str, len: usize) -> Result<Held, Refused> {
+        let body = Body::from(vec![1; len]);
+        wait(room.read(from.parse().unwrap(), body, 100))
+    }
+
+    fn wait<T>(work: impl Future<Output = T>) -> T {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_time()
             .build()
             .unwrap();
-        let body = Body::from(vec![1; len]);
-        runtime.block_on(room.read(from.parse().unwrap(), body, 100))
+        runtime.block_on(work)
     }
 
     fn assert_full(read: Result<Held, Refused>) {
@@ -204,6 +215,45 @@ mod tests {
         read(&room, "192.0.2.3", 100).unwrap();
         let too_long = read(&room, "192.0.2.3", 101).unwrap_err();
         assert_eq!(too_long.fault, Fault::TooLong);
+        assert_empty(&room, 600);
+    }
+
+    /// A body that arrives in two parts.
+    struct InParts([usize; 2]);
+
+    impl HttpBody for InParts {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            let part = self.0.iter_mut().find(|part| **part > 0);
+            let data = part.map(|part| Bytes::from(vec![1; std::mem::take(part)]));
+            Poll::Ready(data.map(|data| Ok(Frame::data(data))))
+        }
+    }
+
+    #[test]
+    fn a_body_takes_room_part_by_part_and_gives_back_all_of_it() {
+        let room = room(100, 600);
+        let other = read(&room, "192.0.2.1", 100).unwrap();
+        let parts = |parts| {
+            let body = Body::new(InParts(parts));
+            wait(room.read("192.0.2.2".parse().unwrap(), body, 100))
+        };
+        let held = parts([60, 40]).unwrap();
+        assert_eq!(
+            (held.bytes.len(), room.taken.lock().unwrap().free),
+            (100, 400)
+        );
+        // The first part fits beside it, the second one does not.
+        let third = read(&room, "192.0.2.3", 60).unwrap();
+        drop(held);
+        let fourth = read(&room, "192.0.2.4", 60).unwrap();
+        assert_full(parts([60, 40]));
+        drop((other, third, fourth));
         assert_empty(&room, 600);
     }
 

@@ -30,12 +30,15 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How often it is found out whether the store can be read.
 const READY_EVERY: Duration = Duration::from_secs(1);
 
-/// Threads for what blocks, for each processor, where the store is on this machine. They wait for its disk alone, and a
-/// thread that goes on with the next request costs less than one that wakes up for it.
+/// Threads for what blocks where the store is on this machine, for each processor. They wait for its disk and for each
+/// other's turn to write, and a thread that goes on with the next request costs less than one that wakes up for it.
 const THREADS_LOCAL: usize = 4;
 
-/// Threads for what blocks where the store is on other machines, which are waited for.
-const THREADS_REMOTE: usize = 32;
+/// At least as many: requests and upkeep share them.
+const THREADS_MIN: usize = 8;
+
+/// At most as many, and where the store is on other machines, which are waited for.
+const THREADS_MAX: usize = 32;
 
 /// The service with its sockets bound. Nobody is answered yet.
 #[derive(Debug)]
@@ -89,11 +92,11 @@ pub fn run(config: Config) -> Result<()> {
 
 fn threads(store: &StoreAt) -> usize {
     match store {
-        // Never fewer than on two processors: requests and upkeep share them.
-        StoreAt::Sqlite(_) => available_parallelism()
-            .map_or(2, |count| count.get().max(2))
-            .saturating_mul(THREADS_LOCAL),
-        StoreAt::Etcd(_) => THREADS_REMOTE,
+        StoreAt::Sqlite(_) => available_parallelism().map_or(THREADS_MIN, |count| {
+            let threads = count.get().saturating_mul(THREADS_LOCAL);
+            threads.clamp(THREADS_MIN, THREADS_MAX)
+        }),
+        StoreAt::Etcd(_) => THREADS_MAX,
     }
 }
 

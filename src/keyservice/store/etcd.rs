@@ -31,8 +31,8 @@ const IDLE_MAX: usize = 32;
 /// The longest answer that is read, in bytes. etcd's own limit of a request is 1.5 MiB; an answer holds a page of entries.
 const ANSWER_LEN_MAX: u64 = 16 << 20;
 
-/// How many operations are in one transaction. etcd allows 128 in all (`--max-txn-ops`), and each of ours is a
-/// transaction within it, which counts as well.
+/// How many operations are in one transaction. etcd allows 128 in all (`--max-txn-ops`), and each of ours that writes is
+/// a transaction within it, which counts as well.
 const BATCH: usize = 64;
 
 /// The version of what is stored, under this key.
@@ -57,7 +57,7 @@ impl Etcd {
             endpoints: at.endpoints.iter().map(ToString::to_string).collect(),
             prefix: at.prefix.to_string(),
             current: AtomicUsize::new(0),
-            reads: Gather::default(),
+            reads: Gather::new(BATCH),
         };
         store.check_schema().doing("opening the store in etcd")?;
         Ok(store)
@@ -83,7 +83,7 @@ impl Etcd {
 
     pub(super) fn get_all(&self, keys: &[String]) -> Result<Vec<Option<Entry>>> {
         self.reads
-            .read(keys, BATCH, |keys| self.read(keys))
+            .read(keys, |keys| self.read(keys))
             .doing("reading from the store")
     }
 

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 
 /// What is known of each key of a read.
 type Answer = Result<Vec<Option<Entry>>>;
@@ -20,13 +20,19 @@ type Answer = Result<Vec<Option<Entry>>>;
 const QUESTIONS_MAX: usize = 2;
 
 /// Where reads wait.
-#[derive(Debug, Default)]
-pub(super) struct Gather(Mutex<Waiting>);
+#[derive(Debug)]
+pub(super) struct Gather {
+    /// How many keys a question may be about.
+    keys_max: usize,
+    waiting: Mutex<Waiting>,
+}
 
 /// Nobody waits while there is a place for a question.
 #[derive(Debug, Default)]
 struct Waiting {
     questions: usize,
+    /// How many have been answered so far.
+    answered: u64,
     reads: VecDeque<Read>,
 }
 
@@ -47,15 +53,17 @@ enum Told {
 }
 
 impl Gather {
-    /// The values of `keys`, in the same order, by a question of this thread or of another one. `ask` is given at most
-    /// `keys_max` keys, or all of a longer read: that takes several questions, and nobody waits for it.
-    pub(super) fn read(
-        &self,
-        keys: &[String],
-        keys_max: usize,
-        ask: impl FnOnce(&[String]) -> Answer,
-    ) -> Answer {
-        if keys.is_empty() || keys.len() > keys_max {
+    pub(super) fn new(keys_max: usize) -> Self {
+        Self {
+            keys_max,
+            waiting: Mutex::default(),
+        }
+    }
+
+    /// The values of `keys`, in the same order, by a question of this thread or of another one. A read that takes several
+    /// questions by itself is left to `ask`, and nobody waits for it.
+    pub(super) fn read(&self, keys: &[String], ask: impl FnOnce(&[String]) -> Answer) -> Answer {
+        if keys.is_empty() || keys.len() > self.keys_max {
             return ask(keys);
         }
         let (thread, hears) = channel();
@@ -72,14 +80,11 @@ impl Gather {
         };
         let place = Place {
             gather: self,
-            keys_max,
+            answered_before: self.lock().answered,
         };
         let keys: Vec<String> = reads.iter().flat_map(|read| read.keys.clone()).collect();
         let answer = ask(&keys);
-        if let Err(error) = &answer {
-            self.give_up(error);
-        }
-        drop(place);
+        place.ends(&answer);
         distribute(reads, answer);
         match hear(&hears)? {
             Told::Answer(answer) => answer,
@@ -98,25 +103,8 @@ impl Gather {
         None
     }
 
-    /// Hands the place of a question to the first that waits.
-    fn leave(&self, keys_max: usize) {
-        let mut waiting = self.lock();
-        let next = waiting.first(keys_max);
-        match next.first().map(|read| read.thread.clone()) {
-            Some(thread) => tell(&thread, Told::Ask(next)),
-            None => waiting.questions = waiting.questions.saturating_sub(1),
-        }
-    }
-
-    /// Tells everybody who waits. Whoever is behind a question without an answer would hear the same after as long a time
-    /// again, and so on.
-    fn give_up(&self, error: &Error) {
-        let waiting = std::mem::take(&mut self.lock().reads);
-        distribute(waiting.into(), Err(Error::new(error.exit(), error)));
-    }
-
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -133,15 +121,38 @@ impl Waiting {
     }
 }
 
-/// The place of a question, handed on when it is dropped.
+/// The place of a question, handed to the first that waits when it is dropped.
 struct Place<'a> {
     gather: &'a Gather,
-    keys_max: usize,
+    answered_before: u64,
+}
+
+impl Place<'_> {
+    /// Where the store answered nobody since this question left, whoever waits behind it would hear the same after as long
+    /// a time again, and so on: they are told now.
+    fn ends(self, answer: &Answer) {
+        let mut waiting = self.gather.lock();
+        match answer {
+            Ok(_) => waiting.answered = waiting.answered.wrapping_add(1),
+            Err(error)
+                if error.exit() == Exit::Temporary && waiting.answered == self.answered_before =>
+            {
+                let reads = std::mem::take(&mut waiting.reads);
+                distribute(reads.into(), Err(Error::new(error.exit(), error)));
+            }
+            Err(_) => {}
+        }
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.gather.leave(self.keys_max);
+        let mut waiting = self.gather.lock();
+        let next = waiting.first(self.gather.keys_max);
+        match next.first().map(|read| read.thread.clone()) {
+            Some(thread) => tell(&thread, Told::Ask(next)),
+            None => waiting.questions = waiting.questions.saturating_sub(1),
+        }
     }
 }
 

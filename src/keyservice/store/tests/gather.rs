@@ -49,7 +49,7 @@ impl<'scope, 'env> Reading<'scope, 'env> {
     fn read(&self, keys: Vec<String>) -> thread::ScopedJoinHandle<'scope, Answer> {
         let (gather, asks) = (self.gather, self.asks.clone());
         self.scope.spawn(move || {
-            gather.read(&keys, KEYS_MAX, |keys| {
+            gather.read(&keys, |keys| {
                 let (answers, answer) = channel();
                 asks.send((keys.to_vec(), answers)).unwrap();
                 answer.recv().unwrap()
@@ -77,7 +77,7 @@ fn answer((keys, answers): Question) {
 
 #[test]
 fn who_comes_while_there_is_a_place_waits_for_nobody() {
-    let gather = Gather::default();
+    let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
         let reads: Vec<_> = (0..QUESTIONS_MAX)
@@ -107,7 +107,7 @@ fn who_comes_while_there_is_a_place_waits_for_nobody() {
 
 #[test]
 fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
-    let gather = Gather::default();
+    let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
         let first: Vec<_> = (0..QUESTIONS_MAX)
@@ -153,8 +153,8 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
 }
 
 #[test]
-fn an_error_reaches_everybody_who_waits_and_the_place_is_free_again() {
-    let gather = Gather::default();
+fn where_nobody_is_answered_everybody_who_waits_is_told() {
+    let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
         let mut first: Vec<_> = (0..QUESTIONS_MAX)
@@ -185,4 +185,50 @@ fn an_error_reaches_everybody_who_waits_and_the_place_is_free_again() {
         assert_eq!(read.join().unwrap().unwrap().len(), 1);
     });
     assert_eq!(gather.lock().questions, 0);
+}
+
+#[test]
+fn an_error_is_nobody_elses_business_where_others_were_answered_or_it_is_no_outage() {
+    for (error, is_answered) in [
+        (Error::temporary("gone"), true),
+        (Error::failure("no JSON"), false),
+    ] {
+        let gather = Gather::new(KEYS_MAX);
+        thread::scope(|scope| {
+            let reading = Reading::new(&gather, scope);
+            let mut first: Vec<_> = (0..QUESTIONS_MAX)
+                .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
+                .collect();
+            let waiting: Vec<_> = (1..=3)
+                .map(|count| {
+                    let read = reading.read(keys("waiting", KEYS_MAX));
+                    reading.until_waiting(count);
+                    read
+                })
+                .collect();
+            let (failed, (_, answers)) = first.remove(0);
+            let mut asked = Vec::new();
+            if is_answered {
+                let (read, question) = first.remove(0);
+                answer(question);
+                assert_eq!(read.join().unwrap().unwrap().len(), 1);
+                asked.push(reading.next());
+            }
+            answers.send(Err(error)).unwrap();
+            assert!(failed.join().unwrap().is_err());
+            let left = waiting.len() - asked.len();
+            asked.into_iter().for_each(answer);
+            // Each is in a question of its own.
+            for _ in 0..left {
+                answer(reading.next());
+            }
+            for read in waiting {
+                assert_eq!(read.join().unwrap().unwrap().len(), KEYS_MAX);
+            }
+            for (read, question) in first {
+                answer(question);
+                assert_eq!(read.join().unwrap().unwrap().len(), 1);
+            }
+        });
+    }
 }
