@@ -27,6 +27,8 @@ fn keys(of: &str, count: usize) -> Vec<String> {
 /// A question on its way, and what answers it.
 type Question = (Vec<String>, Sender<Answer>);
 
+type Handle<'scope> = thread::ScopedJoinHandle<'scope, Answer>;
+
 /// Threads that read, and the questions they ask.
 struct Reading<'scope, 'env> {
     gather: &'env Gather,
@@ -46,7 +48,7 @@ impl<'scope, 'env> Reading<'scope, 'env> {
         }
     }
 
-    fn read(&self, keys: Vec<String>) -> thread::ScopedJoinHandle<'scope, Answer> {
+    fn read(&self, keys: Vec<String>) -> Handle<'scope> {
         let (gather, asks) = (self.gather, self.asks.clone());
         self.scope.spawn(move || {
             gather.read(&keys, |keys| {
@@ -55,6 +57,23 @@ impl<'scope, 'env> Reading<'scope, 'env> {
                 answer.recv().unwrap()
             })
         })
+    }
+
+    /// Reads whose questions are on their way and take all places.
+    fn take_places(&self) -> Vec<(Handle<'scope>, Question)> {
+        let read = |n: usize| (self.read(keys(&n.to_string(), 1)), self.next());
+        (0..QUESTIONS_MAX).map(read).collect()
+    }
+
+    /// Reads of so many keys each, which wait in this order.
+    fn wait(&self, lens: &[usize]) -> Vec<(Handle<'scope>, Vec<String>)> {
+        let wait = |(count, len): (usize, &usize)| {
+            let keys = keys(&format!("waiting-{count}"), *len);
+            let read = self.read(keys.clone());
+            self.until_waiting(count);
+            (read, keys)
+        };
+        (1..).zip(lens).map(wait).collect()
     }
 
     fn next(&self) -> Question {
@@ -80,13 +99,8 @@ fn who_comes_while_there_is_a_place_waits_for_nobody() {
     let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
-        let reads: Vec<_> = (0..QUESTIONS_MAX)
-            .map(|n| {
-                let read = reading.read(keys(&n.to_string(), 1));
-                // Each is on its way before any is answered.
-                (read, reading.next())
-            })
-            .collect();
+        // Each is on its way before any is answered.
+        let reads = reading.take_places();
         for (n, (read, question)) in reads.into_iter().enumerate() {
             assert_eq!(question.0, keys(&n.to_string(), 1));
             answer(question);
@@ -110,20 +124,9 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
     let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
-        let first: Vec<_> = (0..QUESTIONS_MAX)
-            .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
-            .collect();
+        let first = reading.take_places();
         // Two and one, then three and one, since there would be one too many, then the last.
-        let lens = [2, 1, 3, 1, 1];
-        let waiting: Vec<_> = (1..)
-            .zip(lens)
-            .map(|(count, len)| {
-                let keys = keys(&format!("waiting-{count}"), len);
-                let read = reading.read(keys.clone());
-                reading.until_waiting(count);
-                (read, keys)
-            })
-            .collect();
+        let waiting = reading.wait(&[2, 1, 3, 1, 1]);
         let (reads, mut questions): (Vec<_>, Vec<_>) = first.into_iter().unzip();
         answer(questions.remove(0));
         let mut expected = waiting.iter().map(|(_, keys)| keys.clone());
@@ -157,20 +160,13 @@ fn where_nobody_is_answered_everybody_who_waits_is_told() {
     let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
-        let mut first: Vec<_> = (0..QUESTIONS_MAX)
-            .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
-            .collect();
+        let mut first = reading.take_places();
         // More than fit in one question.
-        let waiting: Vec<_> = (1..=3)
-            .map(|count| {
-                let read = reading.read(keys("waiting", KEYS_MAX));
-                reading.until_waiting(count);
-                read
-            })
-            .collect();
+        let waiting = reading.wait(&[KEYS_MAX; 3]);
         let (read, (_, answers)) = first.remove(0);
         answers.send(Err(Error::temporary("gone"))).unwrap();
-        for read in waiting.into_iter().chain([read]) {
+        let waiting = waiting.into_iter().map(|(read, _)| read);
+        for read in waiting.chain([read]) {
             let error = read.join().unwrap().unwrap_err();
             let told = (error.exit(), error.to_string());
             assert_eq!(told, (Exit::Temporary, "gone".to_owned()));
@@ -196,16 +192,8 @@ fn an_error_is_nobody_elses_business_where_others_were_answered_or_it_is_no_outa
         let gather = Gather::new(KEYS_MAX);
         thread::scope(|scope| {
             let reading = Reading::new(&gather, scope);
-            let mut first: Vec<_> = (0..QUESTIONS_MAX)
-                .map(|n| (reading.read(keys(&n.to_string(), 1)), reading.next()))
-                .collect();
-            let waiting: Vec<_> = (1..=3)
-                .map(|count| {
-                    let read = reading.read(keys("waiting", KEYS_MAX));
-                    reading.until_waiting(count);
-                    read
-                })
-                .collect();
+            let mut first = reading.take_places();
+            let waiting = reading.wait(&[KEYS_MAX; 3]);
             let (failed, (_, answers)) = first.remove(0);
             let mut asked = Vec::new();
             if is_answered {
@@ -222,8 +210,8 @@ fn an_error_is_nobody_elses_business_where_others_were_answered_or_it_is_no_outa
             for _ in 0..left {
                 answer(reading.next());
             }
-            for read in waiting {
-                assert_eq!(read.join().unwrap().unwrap().len(), KEYS_MAX);
+            for (read, keys) in waiting {
+                assert_eq!(read.join().unwrap().unwrap(), entries(&keys));
             }
             for (read, question) in first {
                 answer(question);
