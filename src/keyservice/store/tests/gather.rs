@@ -6,7 +6,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::error::Exit;
 
 const KEYS_MAX: usize = 4;
 
@@ -94,6 +93,15 @@ fn answer((keys, answers): Question) {
     answers.send(Ok(entries(&keys))).unwrap();
 }
 
+/// Answers each question and sees that its read hears of it.
+fn answer_each(reads: Vec<(Handle<'_>, Question)>) {
+    for (read, question) in reads {
+        let keys = question.0.clone();
+        answer(question);
+        assert_eq!(read.join().unwrap().unwrap(), entries(&keys));
+    }
+}
+
 #[test]
 fn who_comes_while_there_is_a_place_waits_for_nobody() {
     let gather = Gather::new(KEYS_MAX);
@@ -101,14 +109,10 @@ fn who_comes_while_there_is_a_place_waits_for_nobody() {
         let reading = Reading::new(&gather, scope);
         // Each is on its way before any is answered.
         let reads = reading.take_places();
-        for (n, (read, question)) in reads.into_iter().enumerate() {
+        for (n, (_, question)) in reads.iter().enumerate() {
             assert_eq!(question.0, keys(&n.to_string(), 1));
-            answer(question);
-            assert_eq!(
-                read.join().unwrap().unwrap(),
-                entries(&keys(&n.to_string(), 1))
-            );
         }
+        answer_each(reads);
         // And whoever comes later asks for himself again.
         let read = reading.read(keys("later", 2));
         let question = reading.next();
@@ -124,11 +128,10 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
     let gather = Gather::new(KEYS_MAX);
     thread::scope(|scope| {
         let reading = Reading::new(&gather, scope);
-        let first = reading.take_places();
+        let mut first = reading.take_places();
         // Two and one, then three and one, since there would be one too many, then the last.
         let waiting = reading.wait(&[2, 1, 3, 1, 1]);
-        let (reads, mut questions): (Vec<_>, Vec<_>) = first.into_iter().unzip();
-        answer(questions.remove(0));
+        answer_each(vec![first.remove(0)]);
         let mut expected = waiting.iter().map(|(_, keys)| keys.clone());
         let mut together = |count: usize| expected.by_ref().take(count).flatten().collect();
         for count in [2, 2, 1] {
@@ -147,10 +150,7 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
         assert_eq!(question.0, long);
         answer(question);
         assert_eq!(read.join().unwrap().unwrap(), entries(&long));
-        questions.into_iter().for_each(answer);
-        for read in reads {
-            assert_eq!(read.join().unwrap().unwrap().len(), 1);
-        }
+        answer_each(first);
     });
     assert_eq!(gather.lock().questions, 0);
 }
@@ -172,10 +172,7 @@ fn where_nobody_is_answered_everybody_who_waits_is_told() {
             assert_eq!(told, (Exit::Temporary, "gone".to_owned()));
         }
         // The other questions are none of its business, and whoever comes now asks.
-        for (read, question) in first {
-            answer(question);
-            assert_eq!(read.join().unwrap().unwrap().len(), 1);
-        }
+        answer_each(first);
         let read = reading.read(keys("later", 1));
         answer(reading.next());
         assert_eq!(read.join().unwrap().unwrap().len(), 1);
@@ -197,9 +194,7 @@ fn an_error_is_nobody_elses_business_where_others_were_answered_or_it_is_no_outa
             let (failed, (_, answers)) = first.remove(0);
             let mut asked = Vec::new();
             if is_answered {
-                let (read, question) = first.remove(0);
-                answer(question);
-                assert_eq!(read.join().unwrap().unwrap().len(), 1);
+                answer_each(vec![first.remove(0)]);
                 asked.push(reading.next());
             }
             answers.send(Err(error)).unwrap();
@@ -213,10 +208,7 @@ fn an_error_is_nobody_elses_business_where_others_were_answered_or_it_is_no_outa
             for (read, keys) in waiting {
                 assert_eq!(read.join().unwrap().unwrap(), entries(&keys));
             }
-            for (read, question) in first {
-                answer(question);
-                assert_eq!(read.join().unwrap().unwrap().len(), 1);
-            }
+            answer_each(first);
         });
     }
 }
