@@ -34,6 +34,7 @@ mod fields;
 pub(crate) mod fixture;
 mod json;
 mod keyslots;
+mod layout;
 mod mac;
 mod marker;
 mod metadata;

@@ -9,7 +9,7 @@
 use std::ops::RangeInclusive;
 
 use super::broken::{broken, equal, unexpected, within};
-use super::keyslots::KEYSLOT_AREA_LEN;
+use super::layout::KEYSLOT_AREA_LEN;
 use super::metadata::{Digest, Keyslot, KeyslotKdf};
 use super::token::Token;
 use super::{Header, KEYSLOTS_OFFSET};

@@ -4,17 +4,15 @@
 use std::ops::RangeInclusive;
 
 use super::broken::{broken, equal, one_of, unexpected, within};
+use super::layout::{
+    AF_STRIPES, ENCRYPTION, ENCRYPTION_KEY_LEN, HASHES, KEYSLOT_AREA_LEN, MIN_ITERATIONS,
+    VOLUME_KEY_LEN,
+};
 use super::metadata::{Keyslot, KeyslotKdf};
 use super::pair::SlotPair;
-use super::template::{ENCRYPTION, ENCRYPTION_KEY_LEN, HASHES, MIN_ITERATIONS, VOLUME_KEY_LEN};
 use super::{AREA_LEN, Header, KEYSLOTS_OFFSET, constellation};
 use crate::config::Profile;
 use crate::error::Result;
-
-/// Stripes of the anti-forensic splitter (LUKS1 specification, section 5.5).
-const AF_STRIPES: u64 = 4000;
-/// Bytes of a keyslot's area: volume key times stripes, rounded up to 4 KiB (`get_area_size` in libcryptsetup).
-pub(super) const KEYSLOT_AREA_LEN: u64 = (VOLUME_KEY_LEN * AF_STRIPES).next_multiple_of(4096);
 
 /// Compares the keyslots with the template of `profile`.
 pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::keyslots::KEYSLOT_AREA_LEN;
+use super::layout::KEYSLOT_AREA_LEN;
 use super::reader::first_nonzero;
 use super::{AREA_LEN, Area, Header, KEYSLOTS_OFFSET};
 

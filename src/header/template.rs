@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::binary::JSON_LEN;
 use super::broken::{broken, equal, one_of, unexpected, within};
 use super::keyslots;
+use super::layout::{ENCRYPTION, HASHES, INTEGRITY, INTEGRITY_KEY_LEN, MIN_ITERATIONS, SECTOR_LEN};
 use super::metadata::{Digest, Integrity};
 use super::pair::SlotPair;
 use super::token::{NightlatchToken, Token, Tpm2Token};
@@ -15,19 +16,6 @@ use crate::error::Result;
 
 /// The label of every volume of profile `nightlatch-1`. Its subsystem is the word of its role.
 pub const LABEL: &str = "nightlatch";
-
-/// Encryption of segments and of keyslot areas.
-pub(super) const ENCRYPTION: &str = "aes-xts-plain64";
-/// Bytes of the key of [`ENCRYPTION`] (AES-256-XTS) and of [`INTEGRITY`], which make the volume key together.
-pub(super) const ENCRYPTION_KEY_LEN: u64 = 64;
-const INTEGRITY_KEY_LEN: u64 = 32;
-pub(super) const VOLUME_KEY_LEN: u64 = ENCRYPTION_KEY_LEN + INTEGRITY_KEY_LEN;
-const INTEGRITY: &str = "hmac(sha256)";
-const SECTOR_LEN: u64 = 4096;
-/// Iterations for a passphrase that is uniform: the least libcryptsetup takes.
-pub(super) const MIN_ITERATIONS: u64 = 1000;
-/// Hashes of digests and splitters. libcryptsetup takes the one set for PBKDF2 for these too, sha256 where none is.
-pub(super) const HASHES: &[&str] = &["sha256", "sha512"];
 
 /// What the caller knows about the volume.
 #[derive(Clone, Debug, Default)]
