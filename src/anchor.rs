@@ -30,7 +30,6 @@ use uuid::Uuid;
 use judge::{Proven, Seen};
 pub use place::Place;
 use readmission::Readmitted;
-pub use record::ENTRIES_MAX;
 use record::{Accepted, Checkpoint, Entry, Record, State};
 pub use running::Running;
 

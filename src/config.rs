@@ -26,6 +26,9 @@ use crate::pcr::{Bank, Pcr, PcrSet};
 /// Where the configuration lives, below the root.
 pub const CONFIG_PATH: &str = "etc/nightlatch/nightlatch.toml";
 
+/// How many volumes can be anchored: as many as one command of a TPM reads or writes the entries of.
+pub const ANCHORED_MAX: usize = 8;
+
 /// The whole configuration of a node's boot.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
+/// How many PCRs a bank has (TCG PC Client Platform TPM Profile, section 4.6.2).
+pub const PCR_COUNT: usize = 24;
+
 /// A PCR that lasts until the next reset: 0 to 15.
 ///
 /// PCRs 16 to 23 can be reset or are bound to localities (TCG PC Client Platform TPM Profile, section 4.6.2), so nothing

@@ -56,9 +56,6 @@ pub const MEASUREMENT_TYPE: &str = "measurement";
 /// The only tag of [`MEASUREMENT_TYPE`].
 pub const CLUSTER_TAG: &str = "cluster";
 
-/// How many PCRs a quote covers: all of a bank.
-pub const PCR_COUNT: usize = 24;
-
 /// The body of `/auth`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct AuthRequest {
@@ -220,7 +217,7 @@ pub struct TpmQuote {
     pub signature: Bytes,
     /// The `TPMS_ATTEST`.
     pub message: Bytes,
-    /// The values of all [`PCR_COUNT`] PCRs, hexadecimal digits.
+    /// The values of all [`PCR_COUNT`](crate::pcr::PCR_COUNT) PCRs, hexadecimal digits.
     #[serde(deserialize_with = "bounded::pcrs")]
     pub pcrs: Vec<String>,
 }

@@ -29,14 +29,12 @@ use std::ops::Range;
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-use crate::config::{Level, VolumeName};
+use crate::config::{ANCHORED_MAX, Level, VolumeName};
 use crate::error::{Error, Result};
 use crate::key::{KEY_LEN, Secret};
 
 /// Length of a record in bytes.
-pub const RECORD_LEN: usize = HEAD_LEN + ENTRIES_MAX * ENTRY_LEN;
-/// How many volumes one record has room for.
-pub const ENTRIES_MAX: usize = 8;
+pub const RECORD_LEN: usize = HEAD_LEN + ANCHORED_MAX * ENTRY_LEN;
 
 const MAGIC: &[u8; 8] = b"nlanchor";
 const VERSION: u8 = 1;
@@ -46,7 +44,7 @@ const NAME_LEN: usize = 32;
 
 /// What the TPM holds about this node's volumes; each of them keeps its place.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Record([Option<Entry>; ENTRIES_MAX]);
+pub struct Record([Option<Entry>; ANCHORED_MAX]);
 
 /// What the TPM holds about one volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -130,7 +128,7 @@ impl Record {
         };
         let place = place.ok_or_else(|| {
             Error::refused(format_args!(
-                "the anchor has room for {ENTRIES_MAX} volumes and none for {}: \
+                "the anchor has room for {ANCHORED_MAX} volumes and none for {}: \
                  remove one that is gone with \"nightlatchctl anchor forget NAME\"",
                 entry.name
             ))
@@ -317,7 +315,7 @@ mod tests {
 
     fn full() -> Record {
         let mut record = Record::default();
-        for index in 0..ENTRIES_MAX {
+        for index in 0..ANCHORED_MAX {
             record.set(entry(&format!("volume{index}"))).unwrap();
         }
         let mut third = entry("volume2");
@@ -342,7 +340,7 @@ mod tests {
         let (back, its_auth) = Record::parse(&bytes).unwrap();
         assert_eq!(its_auth.expose(), auth().expose());
         assert_eq!(back, full());
-        assert_eq!(back.entries().count(), ENTRIES_MAX);
+        assert_eq!(back.entries().count(), ANCHORED_MAX);
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    ClusterFrom, Config, FileSystem, Format, Level, Profile, Role, RootMode, Source, Volume,
+    ANCHORED_MAX, ClusterFrom, Config, FileSystem, Format, Level, Profile, Role, RootMode, Source,
+    Volume,
 };
-use crate::anchor::ENTRIES_MAX;
 
 /// A rule that the configuration breaks, and the part of the text it is about.
 pub(super) struct Broken {
@@ -106,9 +106,9 @@ fn anchor(config: &Config) -> Result<(), String> {
     }
     let anchored = |volume: &&Volume| volume.level() != Level::Off;
     match config.volumes().filter(anchored).count() {
-        0..=ENTRIES_MAX => Ok(()),
+        0..=ANCHORED_MAX => Ok(()),
         many => Err(format!(
-            "volume: the anchor has room for {ENTRIES_MAX} volumes, found {many} that are not anchor = \"off\""
+            "volume: the anchor has room for {ANCHORED_MAX} volumes, found {many} that are not anchor = \"off\""
         )),
     }
 }

@@ -13,9 +13,9 @@ use crate::config::Role;
 use crate::evidence::{
     Ak, Asked, Check, Given, Policy, Refusal, Registers, Values, Verified, verify,
 };
-use crate::pcr::Bank;
+use crate::pcr::{Bank, PCR_COUNT};
 use crate::protocol::{
-    Additional, Admission, AttestRequest, Claims, EXTENSION, PCR_COUNT, TeeEvidence, VolumeClaim,
+    Additional, Admission, AttestRequest, Claims, EXTENSION, TeeEvidence, VolumeClaim,
 };
 
 /// How many volumes a machine may have.

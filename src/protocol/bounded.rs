@@ -7,7 +7,7 @@ use serde::de::{Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize as _, Deserializer};
 use serde_json::Value;
 
-use super::PCR_COUNT;
+use crate::pcr::PCR_COUNT;
 
 /// Anything, which is read and not kept.
 pub(super) fn ignored<'de, D: Deserializer<'de>>(

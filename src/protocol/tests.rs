@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::*;
+use crate::pcr::PCR_COUNT;
 
 fn runtime_data() -> RuntimeData {
     RuntimeData {

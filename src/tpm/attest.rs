@@ -12,8 +12,7 @@ use tss_esapi::traits::UnMarshall;
 use super::registers::CHANGED_MAX;
 use super::{AkKind, Quote, Tpm, fault};
 use crate::error::{Doing, Error, Result};
-use crate::pcr::Bank;
-use crate::protocol::PCR_COUNT;
+use crate::pcr::{Bank, PCR_COUNT};
 
 /// A quote over all PCRs of the bank sha256.
 #[derive(Clone, Debug, Eq, PartialEq)]

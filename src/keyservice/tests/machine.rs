@@ -14,10 +14,11 @@ use sha2::{Digest as _, Sha256};
 
 pub(crate) use self::curve::{Key, key, spki};
 use super::nightlatch::config::Role;
+use super::nightlatch::pcr::PCR_COUNT;
 use super::nightlatch::protocol::{
     Additional, AttestRequest, AuthParams, AuthRequest, Bytes, Challenge, Claims, Credential,
-    EXTENSION, Introduction, Jwe, PCR_COUNT, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote,
-    VERSION, VolumeClaim,
+    EXTENSION, Introduction, Jwe, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote, VERSION,
+    VolumeClaim,
 };
 
 /// fixedTPM, fixedParent, sensitiveDataOrigin, userWithAuth, noDA, restricted, sign (TPM 2.0 part 2, section 8.3).

@@ -15,7 +15,8 @@ use nightlatch::evidence::bundle::Pcrs;
 use nightlatch::evidence::{
     Ak, Attest, Authorities, Bundle, Check, Ek, Policy, Verified, credential, key,
 };
-use nightlatch::protocol::{Additional, AttestRequest, AuthRequest, Bytes, PCR_COUNT};
+use nightlatch::pcr::PCR_COUNT;
+use nightlatch::protocol::{Additional, AttestRequest, AuthRequest, Bytes};
 
 const POLICY: &str = r#"
     [ek]
