@@ -21,18 +21,17 @@ use std::os::fd::AsFd as _;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
-use log::{info, warn};
+use log::warn;
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
+use crate::anchor::judge;
 use crate::anchor::record::Checkpoint;
+use crate::config::NO_LOG;
 use crate::error::{Doing, Error, Result};
 
 /// Below which directory a file system is held.
 const HELD: &str = "/run/nightlatch/held";
-
-/// Mount option without which `fsync` would leave a log tree behind.
-pub const NO_LOG: &str = "notreelog";
 
 /// Where the superblock is, and its field `log_root` within it (Linux, `include/uapi/linux/btrfs_tree.h`).
 const SUPERBLOCK_OFFSET: u64 = 64 << 10;
@@ -67,7 +66,7 @@ impl Held {
 
     /// Compares it with the last checkpoint. What is ahead of it was written after it, before a crash.
     pub fn compare(&self, anchored: Option<&Checkpoint>) -> Result<()> {
-        judge(anchored, &self.seen)
+        judge::freshness(anchored, &self.seen)
     }
 
     /// What was on the disk.
@@ -146,36 +145,6 @@ fn log_tree() -> Error {
     ))
 }
 
-/// Whether a file system may be gone on with.
-pub(crate) fn judge(anchored: Option<&Checkpoint>, seen: &Checkpoint) -> Result<()> {
-    let Some(anchored) = anchored else {
-        info!(
-            "no checkpoint yet, the file system is of generation {}",
-            seen.generation
-        );
-        return Ok(());
-    };
-    if seen.fsid != anchored.fsid {
-        return Err(Error::refused(format_args!(
-            "this is file system {}, and the TPM remembers {}: it was replaced; \
-             to go on with another one, run \"nightlatchctl anchor accept rollback\" for the volume first",
-            hex::encode(seen.fsid),
-            hex::encode(anchored.fsid)
-        )));
-    }
-    match seen.generation.checked_sub(anchored.generation) {
-        Some(ahead) => {
-            info!("the file system is {ahead} transactions ahead of its last checkpoint");
-            Ok(())
-        }
-        None => Err(Error::refused(format_args!(
-            "the file system is of generation {}, and the TPM remembers {}: it was put back to an earlier state; \
-             attach the current disk, or run \"nightlatchctl anchor accept rollback\" before the node is shut down",
-            seen.generation, anchored.generation
-        ))),
-    }
-}
-
 /// What is durable of the file system that `path` is on, after everything written so far is.
 ///
 /// It is the transaction that was waited for, not the file system's own number: while it is in use that one is of a
@@ -202,53 +171,4 @@ fn state(path: &Path) -> Result<Checkpoint> {
 
 fn flags() -> MsFlags {
     MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(generation: u64) -> Checkpoint {
-        Checkpoint {
-            fsid: [5; 16],
-            generation,
-        }
-    }
-
-    #[test]
-    fn a_file_system_may_be_ahead_of_its_checkpoint_and_not_behind() {
-        judge(None, &at(7)).unwrap();
-        judge(Some(&at(7)), &at(7)).unwrap();
-        judge(Some(&at(7)), &at(9)).unwrap();
-        let error = judge(Some(&at(7)), &at(6)).unwrap_err().to_string();
-        assert!(
-            error.contains("generation 6, and the TPM remembers 7"),
-            "{error}"
-        );
-    }
-
-    #[test]
-    fn another_file_system_is_refused_however_new() {
-        let other = Checkpoint {
-            fsid: [6; 16],
-            generation: 99,
-        };
-        let error = judge(Some(&at(7)), &other).unwrap_err().to_string();
-        assert!(error.contains("it was replaced"), "{error}");
-    }
-
-    /// Counted by the model for every instant: an anchor that follows what is durable never locks the node out.
-    #[test]
-    fn an_anchor_written_after_the_commit_never_refuses_what_a_crash_leaves() {
-        let (mut disk, mut tpm) = (at(10), None);
-        for step in 0..1000_u64 {
-            match step % 3 {
-                // A commit becomes durable; or the TPM is told of one that is; or nothing happens.
-                0 => disk.generation += 1 + step % 4,
-                1 => tpm = Some(disk),
-                _ => {}
-            }
-            judge(tpm.as_ref(), &disk).unwrap();
-        }
-    }
 }

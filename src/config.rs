@@ -18,7 +18,9 @@ use toml::Spanned;
 
 pub use service::{Enroll, FilePath, Pin, Service, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
-pub use volume::{FileSystem, Format, Kdf, Level, Profile, Role, RootMode, Source, Volume, Wipe};
+pub use volume::{
+    FileSystem, Format, Kdf, Level, NO_LOG, Profile, Role, RootMode, Source, Volume, Wipe,
+};
 
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Pcr, PcrSet};

@@ -2,9 +2,10 @@
 //! What the anchor's entry says to what was found on the disk. Pure, so that every crash and every attack can be played
 //! through: see the model in `model.rs`.
 
+use log::info;
 use uuid::Uuid;
 
-use super::record::{Accepted, Entry, State};
+use super::record::{Accepted, Checkpoint, Entry, State};
 use crate::config::Level;
 use crate::error::{Error, Result};
 use crate::key::KEY_LEN;
@@ -142,4 +143,83 @@ pub fn readmitted(record: &VolumeRecord, proven: &Proven) -> Result<()> {
 /// The first half of a volume-key id, enough to tell two apart.
 fn short(key_id: &[u8; KEY_LEN]) -> String {
     hex::encode(key_id.get(..8).unwrap_or_default())
+}
+
+/// Whether a file system that was last seen in state `anchored` may be gone on with.
+pub fn freshness(anchored: Option<&Checkpoint>, seen: &Checkpoint) -> Result<()> {
+    let Some(anchored) = anchored else {
+        info!(
+            "no checkpoint yet, the file system is of generation {}",
+            seen.generation
+        );
+        return Ok(());
+    };
+    if seen.fsid != anchored.fsid {
+        return Err(Error::refused(format_args!(
+            "this is file system {}, and the TPM remembers {}: it was replaced; \
+             to go on with another one, run \"nightlatchctl anchor accept rollback\" for the volume first",
+            hex::encode(seen.fsid),
+            hex::encode(anchored.fsid)
+        )));
+    }
+    match seen.generation.checked_sub(anchored.generation) {
+        Some(ahead) => {
+            info!("the file system is {ahead} transactions ahead of its last checkpoint");
+            Ok(())
+        }
+        None => Err(Error::refused(format_args!(
+            "the file system is of generation {}, and the TPM remembers {}: it was put back to an earlier state; \
+             attach the current disk, or run \"nightlatchctl anchor accept rollback\" before the node is shut down",
+            seen.generation, anchored.generation
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(generation: u64) -> Checkpoint {
+        Checkpoint {
+            fsid: [5; 16],
+            generation,
+        }
+    }
+
+    #[test]
+    fn a_file_system_may_be_ahead_of_its_checkpoint_and_not_behind() {
+        freshness(None, &at(7)).unwrap();
+        freshness(Some(&at(7)), &at(7)).unwrap();
+        freshness(Some(&at(7)), &at(9)).unwrap();
+        let error = freshness(Some(&at(7)), &at(6)).unwrap_err().to_string();
+        assert!(
+            error.contains("generation 6, and the TPM remembers 7"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn another_file_system_is_refused_however_new() {
+        let other = Checkpoint {
+            fsid: [6; 16],
+            generation: 99,
+        };
+        let error = freshness(Some(&at(7)), &other).unwrap_err().to_string();
+        assert!(error.contains("it was replaced"), "{error}");
+    }
+
+    /// Counted by the model for every instant: an anchor that follows what is durable never locks the node out.
+    #[test]
+    fn an_anchor_written_after_the_commit_never_refuses_what_a_crash_leaves() {
+        let (mut disk, mut tpm) = (at(10), None);
+        for step in 0..1000_u64 {
+            match step % 3 {
+                // A commit becomes durable; or the TPM is told of one that is; or nothing happens.
+                0 => disk.generation += 1 + step % 4,
+                1 => tpm = Some(disk),
+                _ => {}
+            }
+            freshness(tpm.as_ref(), &disk).unwrap();
+        }
+    }
 }

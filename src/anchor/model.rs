@@ -311,7 +311,7 @@ impl Node {
         let seen = checkpoint(self.disk.generation);
         // As in `boot::anchoring::hold`: before anything is written.
         if level == Level::Checkpoint && old.acceptance != Some(Accepted::Rollback) {
-            crate::checkpoint::judge(old.checkpoint.as_ref(), &seen).map_err(refusal)?;
+            judge::freshness(old.checkpoint.as_ref(), &seen).map_err(refusal)?;
         }
         let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
         let (epoch, count) = self.count(level);

@@ -56,6 +56,9 @@ impl Volume {
     }
 }
 
+/// Mount option that level `checkpoint` takes: without it `fsync` would leave a log tree behind.
+pub const NO_LOG: &str = "notreelog";
+
 /// What the TPM's NV memory remembers of a volume, and so which changes to the disk are noticed. Each level includes
 /// those before it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]

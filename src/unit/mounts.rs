@@ -2,8 +2,8 @@
 //! The mounts a volume needs, in the initrd and in the final system.
 
 use super::MountUnit;
-use crate::checkpoint::NO_LOG;
-use crate::config::{Level, RootMode, Volume};
+
+use crate::config::{Level, NO_LOG, RootMode, Volume};
 
 /// Where the layers of an overlay are mounted. `/run` moves along into the final system, and so do they.
 const LAYERS: &str = "/run/nightlatch";
