@@ -151,7 +151,7 @@ fn make_secrets(options: &[&str]) -> Result<()> {
     let directory = Path::new(directory);
     init::write(directory)?;
     let mut text = zeroize::Zeroizing::new(String::new());
-    for name in [init::MASTER_FILE, init::MEASUREMENT_SALT_FILE] {
+    for name in [config::MASTER_FILE, config::MEASUREMENT_SALT_FILE] {
         let path = directory.join(name);
         text.push_str(&path.display().to_string());
         text.push('\n');

@@ -18,6 +18,12 @@ use crate::error::{Doing, Error, Result};
 /// Where the configuration is unless the command line names another place.
 pub const CONFIG_PATH: &str = "/etc/nightlatch/nightlatchd.toml";
 
+/// The file of the master secret and its salt, `{"key":"…","salt":"…"}` in base64, as Constellation has it.
+pub const MASTER_FILE: &str = "mastersecret.json";
+
+/// The file of the measurement salt, hexadecimal digits.
+pub const MEASUREMENT_SALT_FILE: &str = "measurement-salt";
+
 /// Where systemd puts credentials (systemd.exec(5), "Credentials").
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
 
@@ -92,8 +98,8 @@ impl Default for SecretFrom {
     fn default() -> Self {
         let file = |name| Source::File(PathBuf::from("/etc/nightlatch").join(name));
         Self {
-            master: file(super::init::MASTER_FILE),
-            measurement_salt: file(super::init::MEASUREMENT_SALT_FILE),
+            master: file(MASTER_FILE),
+            measurement_salt: file(MEASUREMENT_SALT_FILE),
         }
     }
 }

@@ -9,15 +9,10 @@ use std::path::Path;
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
+use super::config::{MASTER_FILE, MEASUREMENT_SALT_FILE};
 use super::master::MasterFile;
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret, fill_random};
-
-/// The file of the master secret and its salt, `{"key":"…","salt":"…"}` in base64, as Constellation has it.
-pub const MASTER_FILE: &str = "mastersecret.json";
-
-/// The file of the measurement salt, hexadecimal digits.
-pub const MEASUREMENT_SALT_FILE: &str = "measurement-salt";
 
 /// Makes new secrets and writes them into two files of `directory` that only their owner may read. Files that are there
 /// stay as they are, and are an error.

@@ -223,8 +223,8 @@ mod tests {
         super::super::init::write(&directory).unwrap();
         let source = |name| Source::File(directory.join(name));
         let from = SecretFrom {
-            master: source(super::super::init::MASTER_FILE),
-            measurement_salt: source(super::super::init::MEASUREMENT_SALT_FILE),
+            master: source(crate::keyservice::config::MASTER_FILE),
+            measurement_salt: source(crate::keyservice::config::MEASUREMENT_SALT_FILE),
         };
         Master::load(&from).unwrap();
         let path = from.master.path().unwrap();
