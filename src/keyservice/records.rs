@@ -4,7 +4,6 @@
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::readmission;
 use super::store::{Entry, Store};
 use super::volume_id::VolumeId;
 use crate::config::Role;
@@ -37,6 +36,27 @@ pub struct VolumeEntry {
     pub readmission: Option<Readmission>,
 }
 
+impl VolumeEntry {
+    /// Whether the next machine may have the volume for the word of an operator: nobody has taken it yet.
+    #[must_use]
+    pub fn is_free(&self, now_s: u64) -> bool {
+        self.word(now_s).is_some_and(|word| word.ek.is_none())
+    }
+
+    /// Whether the node with endorsement key `ek` has the volume for the word of an operator, which is not used up.
+    #[must_use]
+    pub fn is_readmitted(&self, ek: &str, now_s: u64) -> bool {
+        let is_its = |word: &Readmission| word.ek.as_deref() == Some(ek);
+        self.ek == ek && self.word(now_s).is_some_and(is_its)
+    }
+
+    /// The word, while it holds.
+    fn word(&self, now_s: u64) -> Option<&Readmission> {
+        let word = self.readmission.as_ref();
+        word.filter(|word| word.holds(now_s))
+    }
+}
+
 /// A node, which is its TPM's endorsement key.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -59,7 +79,7 @@ pub struct NodeEntry {
 pub enum Registered {
     /// This node's, as of now or since earlier.
     Ours(VolumeEntry),
-    /// The next node's by an operator's word, whoever it was registered to: see [`readmission`].
+    /// The next node's by an operator's word, whoever it was registered to: see [`super::readmission`].
     Free(VolumeEntry),
     /// The node's with this endorsement key.
     Theirs(String),
@@ -100,7 +120,7 @@ pub fn register(
             found.push(entry);
         }
     }
-    let is_free = |volume: &VolumeEntry| readmission::is_free(volume, node.last_seen_s);
+    let is_free = |volume: &VolumeEntry| volume.is_free(node.last_seen_s);
     // A volume of somebody else comes to nothing, so nothing is registered beside it.
     let theirs = found
         .iter()

@@ -3,7 +3,6 @@
 
 use super::answer::{Fault, Refused, Reply};
 use super::audit::now_s;
-use super::readmission;
 use super::records::{self, Reported, VolumeEntry};
 use super::service::{Service, Trail, parse, text};
 use super::session::{Admitted, Session};
@@ -57,7 +56,7 @@ pub(super) fn record(
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
     let entry = owned(service, &session, &id)?;
     reply(&Remembered {
-        readmitted: readmission::is_of(&entry, &session.ek, now_s()),
+        readmitted: entry.is_readmitted(&session.ek, now_s()),
         record: entry.record,
     })
 }
