@@ -3,6 +3,8 @@
 //!
 //! Derivations are byte-compatible with Constellation: HKDF-SHA256 (RFC 5869) with the info string `key-` + id, 32 bytes.
 
+pub(crate) mod ecdh;
+
 use std::fmt;
 
 use hkdf::Hkdf;

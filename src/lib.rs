@@ -28,7 +28,7 @@
 extern crate self as nightlatch;
 
 pub mod admin;
-mod agreement;
+
 pub mod anchor;
 pub mod boot;
 pub mod checkpoint;
@@ -39,6 +39,7 @@ pub mod evidence;
 pub mod generator;
 pub mod handoff;
 pub mod header;
+mod https;
 pub mod kernel;
 pub mod key;
 #[cfg(feature = "daemon")]
@@ -46,12 +47,13 @@ pub mod keyservice;
 pub mod logging;
 pub mod measure;
 pub mod memory;
-mod mutual;
-mod pace;
+mod parallel;
 pub mod pcr;
 pub mod program;
 pub mod protocol;
+mod retry;
 pub mod root;
+pub mod sealed;
 pub mod service;
 pub mod status;
 pub mod tpm;

@@ -16,7 +16,6 @@ mod handshake;
 mod http;
 mod logs;
 mod pauses;
-pub(crate) mod tls;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -24,6 +23,7 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::https::tls::Trust;
 use endpoint::Endpoint;
 pub use failure::Failure;
 use failure::told;
@@ -31,7 +31,6 @@ pub use handshake::Cluster;
 use http::Http;
 pub use logs::Logs;
 use pauses::Pauses;
-use tls::Trust;
 
 use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};

@@ -17,7 +17,6 @@
 //! or unsealed; for its certificate in the TPM three or more.
 
 mod attest;
-pub(crate) mod blob;
 mod endorsement;
 mod fault;
 mod nv;
@@ -39,12 +38,12 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::tcti_ldr::DeviceConfig;
 use tss_esapi::{Context, TctiNameConf};
 
-pub use attest::Evidence;
-pub use blob::Sealed;
-pub use endorsement::Identity;
-pub use nv::{Handles, NvAccess};
-pub use policy::Policy;
-pub use quote::{AkKind, Quote};
+pub use crate::sealed::Sealed;
+pub use crate::tpm::attest::Evidence;
+pub use crate::tpm::endorsement::Identity;
+pub use crate::tpm::nv::{Handles, NvAccess};
+pub use crate::tpm::policy::Policy;
+pub use crate::tpm::quote::{AkKind, Quote};
 
 use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};

@@ -29,7 +29,7 @@ use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
 use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
 use crate::key::{KEY_LEN, Secret};
-use crate::pace::meanwhile;
+use crate::parallel::meanwhile;
 use crate::protocol::VolumeClaim;
 
 /// What a volume's device holds.

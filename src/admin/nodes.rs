@@ -14,7 +14,7 @@ use super::status::{section, table};
 use super::{Answer, usage};
 use crate::clock::utc;
 use crate::error::{Doing, Error, Result};
-use crate::mutual;
+use crate::https as mutual;
 use crate::protocol::admin::{
     Forgotten, NODES_PATH, Node, Page, READMISSION, Readmission, Trouble, VOLUMES_PATH, Volume,
     is_ek,

@@ -18,7 +18,7 @@ use crate::anchor::{Allowed, Anchor, Exception, Place};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::KEY_LEN;
-use crate::pace::beside;
+use crate::parallel::beside;
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
 use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};

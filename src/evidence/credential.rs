@@ -14,9 +14,9 @@ use rsa::traits::RandomizedEncryptor as _;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::key::{Ek, Name, PublicKey};
-use crate::agreement::agree;
 use crate::error::{Doing, Error, Result};
+use crate::evidence::key::{Ek, Name, PublicKey};
+use crate::key::ecdh::agree;
 use crate::key::fill_random;
 
 /// What the seed is encrypted for. The zero belongs to it.

@@ -6,13 +6,13 @@ use base64ct::{Base64, Encoding};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::broken::broken;
-use super::fields::{Field, Fields};
-use super::role;
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::{Error, Result};
+use crate::header::broken::broken;
+use crate::header::fields::{Field, Fields};
+use crate::header::role;
 use crate::pcr::{Bank, Pcr};
-use crate::tpm::blob;
+use crate::sealed as blob;
 
 /// Type of the token this program writes.
 pub const NIGHTLATCH_TOKEN: &str = "nightlatch";

@@ -19,7 +19,7 @@ use super::config::{self, Config, FilePath};
 use super::listener::Tls;
 use super::service::{Service, load_policy};
 use crate::error::{Doing, Error, Result};
-use crate::mutual;
+use crate::https as mutual;
 
 /// Reads who the service is to nodes. Only TLS 1.3 is spoken.
 pub fn load_tls(files: &config::Tls) -> Result<ServerConfig> {

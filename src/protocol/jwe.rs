@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use super::{EphemeralKey, Jwe};
-use crate::agreement::agree;
 use crate::error::{Doing, Error, Result};
+use crate::key::ecdh::agree;
 use crate::key::{Secret, fill_random};
+use crate::protocol::{EphemeralKey, Jwe};
 
 /// The key agreement (RFC 7518, section 4.6).
 const ALG: &str = "ECDH-ES+A256KW";

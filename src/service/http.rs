@@ -10,9 +10,9 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use zeroize::Zeroizing;
 
-use super::tls::{TlsConnector, Trust};
 use super::{Failure, Pace, answer};
 use crate::error::{Error, Result};
+use crate::https::tls::{TlsConnector, Trust};
 
 /// The longest answer that is read, in bytes. Trustee's tokens with evidence of devices are the longest.
 pub(super) const ANSWER_LEN_MAX: u64 = 256 * 1024;

@@ -291,7 +291,7 @@ fn authorities_that_are_none_are_a_broken_configuration() {
         "nonsense",
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
-        let error = tls::TlsConnector::new(&Trust::Ca(pem.into())).unwrap_err();
+        let error = crate::https::tls::TlsConnector::new(&Trust::Ca(pem.into())).unwrap_err();
         assert_eq!(error.exit(), Exit::Config, "{error}");
     }
 }

@@ -15,10 +15,11 @@ use tss_esapi::structures::{
 };
 use tss_esapi::traits::Marshall;
 
-use super::blob::{self, SRK_HANDLE};
-use super::{Tpm, fault};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::Bank;
+use crate::sealed as blob;
+use crate::sealed::SRK_HANDLE;
+use crate::tpm::{Tpm, fault};
 
 /// The storage root key in use.
 #[derive(Clone, Debug)]

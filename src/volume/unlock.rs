@@ -10,7 +10,7 @@ use crate::config::{self, Source};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::header::{Candidate, Checked, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
-use crate::pace::meanwhile;
+use crate::parallel::meanwhile;
 use crate::pcr::{Bank, PcrSet};
 use crate::tpm::Sealed;
 

@@ -8,9 +8,9 @@ use rustls::ClientConfig;
 use serde::Deserialize;
 use ureq::http::Uri;
 
-use super::FilePath;
 use crate::error::{Doing, Result};
-use crate::mutual;
+use crate::https as mutual;
+use crate::keyservice::config::FilePath;
 
 /// A cluster of etcd.
 #[derive(Debug, Deserialize)]
@@ -153,7 +153,7 @@ impl TryFrom<String> for Prefix {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::keyservice::config::etcd::*;
 
     fn parse(text: &str) -> std::result::Result<Etcd, String> {
         toml::from_str(text).map_err(|error| error.message().to_owned())

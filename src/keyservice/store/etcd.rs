@@ -19,8 +19,8 @@ use super::Entry;
 use super::etcd_json::{Kv, Range, Response, Txn, base64};
 use super::gather::Gather;
 use crate::error::{Doing, Error, Result};
+use crate::https as mutual;
 use crate::keyservice::config::etcd::Etcd as At;
-use crate::mutual;
 
 /// How long one endpoint may take to answer. etcd's own election takes a second.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP with a peer of the operator's own: etcd, and the admin listener of a key service. Both sides show certificates.
 
+pub(crate) mod tls;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +18,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 
 use crate::error::{Doing, Error, Result};
-use crate::service::tls::TlsConnector;
+use crate::https::tls::TlsConnector;
 
 /// How long a connection may take to be made.
 const CONNECT_MAX: Duration = Duration::from_secs(3);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The bytes of a sealed secret, which come back from a disk the host writes to, and the template they must match.
 //!
-//! Pure functions. The header's rule C13 and [`Tpm::unseal`](super::Tpm::unseal) both ask here, so they cannot disagree.
+//! Pure functions. The header's rule C13 and [`Tpm::unseal`](crate::tpm::Tpm::unseal) both ask here, so they cannot disagree.
 
 use crate::error::{Error, Result};
 
@@ -42,8 +42,8 @@ pub struct Sealed {
 }
 
 impl Sealed {
-    /// Refuses anything but the one kind of object [`Tpm::seal`](super::Tpm::seal) and systemd make.
-    pub(super) fn check(&self) -> Result<()> {
+    /// Refuses anything but the one kind of object [`Tpm::seal`](crate::tpm::Tpm::seal) and systemd make.
+    pub(crate) fn check(&self) -> Result<()> {
         check_public(&self.public, &self.policy_hash).map_err(Error::refused)
     }
 }
@@ -101,12 +101,12 @@ fn check_public(public: &[u8], policy_hash: &[u8; 32]) -> std::result::Result<()
 }
 
 /// What a serialized key starts with and is known by: handle ‖ `TPM2B_NAME`. The name is a digest of all the rest.
-pub(super) fn identity(handle: u32, name: &[u8]) -> Vec<u8> {
+pub(crate) fn identity(handle: u32, name: &[u8]) -> Vec<u8> {
     [&handle.to_be_bytes()[..], &sized(name)].concat()
 }
 
 /// A key as `Esys_TR_Serialize` writes it: its identity ‖ kind ‖ `TPM2B_PUBLIC`, big-endian.
-pub(super) fn serialized(identity: &[u8], public: &[u8]) -> Vec<u8> {
+pub(crate) fn serialized(identity: &[u8], public: &[u8]) -> Vec<u8> {
     let mut bytes = identity.to_vec();
     bytes.extend(ESYS_KEY_RESOURCE.to_be_bytes());
     bytes.extend(sized(public));
@@ -141,8 +141,8 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::error::Exit;
+    use crate::sealed::*;
 
     fn sealed() -> Sealed {
         let mut public = hex::decode("0008000b000004120020").unwrap();

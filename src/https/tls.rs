@@ -23,7 +23,7 @@ use crate::error::{Doing, Error, Result};
 
 /// By what the service is recognised.
 #[derive(Clone, Debug)]
-pub(super) enum Trust {
+pub(crate) enum Trust {
     /// One of these certificates, in PEM, vouches for the service's name.
     Ca(Vec<u8>),
     /// The service has this key: the SHA-256 of its `SubjectPublicKeyInfo`. Its name and dates mean nothing then.
@@ -40,7 +40,7 @@ impl TlsConnector {
         Self(Arc::new(config))
     }
 
-    pub(super) fn new(trust: &Trust) -> Result<Self> {
+    pub(crate) fn new(trust: &Trust) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])

@@ -1,34 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Everything at once where it may be, and again where that may help.
+//! Work beside other work: volumes at once, and one thing while another goes on.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
-use std::time::Duration;
 
 use log::warn;
 
 use crate::config::Volume;
 use crate::error::{Doing, Error, Exit, Result};
-use crate::logging;
-
-/// Pauses before a temporary failure is tried again, in seconds. After the last one, about an hour, it is final.
-const PAUSES_S: [u64; 18] = [
-    1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300, 300, 300, 300, 300, 300, 300,
-];
-
-/// Tries again, after pauses that grow, as long as the failure is a temporary one.
-pub(crate) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
-    for seconds in PAUSES_S {
-        match work() {
-            Err(error) if error.exit() == Exit::Temporary => {
-                warn!("{error}; trying again in {seconds} s");
-                logging::progress(&format!("waiting {seconds} s: {error}"));
-                thread::sleep(Duration::from_secs(seconds));
-            }
-            done => return done,
-        }
-    }
-    work()
-}
 
 /// Works on all volumes at once and waits for each. Of several failures the first one that is not temporary is returned,
 /// in the configuration's order; the others are logged.
@@ -99,6 +77,8 @@ fn ended<T>(thread: Beside<'_, T>) -> Result<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::config::Config;
 
@@ -143,23 +123,5 @@ mod tests {
         assert_eq!(error.to_string(), "opening volume b: forged");
         let error = outcomes(|| Err(Error::temporary("busy")), || Ok(2)).unwrap_err();
         assert_eq!(error.to_string(), "opening volume a: busy");
-    }
-
-    #[test]
-    fn only_a_temporary_failure_is_tried_again() {
-        let mut tries = 0;
-        let done = patiently(|| {
-            tries += 1;
-            if tries == 1 {
-                Err(Error::temporary("busy"))
-            } else {
-                Err(Error::refused("forged"))
-            }
-        });
-        assert_eq!(
-            done.map_err(|error: Error| error.to_string()),
-            Err::<(), _>("forged".into())
-        );
-        assert_eq!(tries, 2);
     }
 }
