@@ -14,6 +14,7 @@
 //!    one after the other; then the counter goes up to it. In between, headers of both epochs are accepted.
 //! 3. Entries say `ready`, and what the operator accepted is used up.
 
+pub mod checkpoint;
 pub mod judge;
 #[cfg(test)]
 mod model;

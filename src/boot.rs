@@ -3,8 +3,10 @@
 
 mod anchoring;
 mod chip;
+pub mod cli;
 mod desk;
 mod enroll;
+pub mod kernel;
 mod measuring;
 mod readmission;
 
@@ -20,15 +22,16 @@ use desk::Desk;
 use measuring::{fence, give_up, measure_all};
 
 use crate::anchor::Allowed;
-use crate::checkpoint::Held;
+use crate::anchor::checkpoint::Held;
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::parallel::{at_once, meanwhile};
 use crate::retry::patiently;
 use crate::status::{Recorder, VolumeStatus};
+use crate::volume::root;
 use crate::volume::{self, Keyed};
-use crate::{handoff, kernel, logging, memory, root};
+use crate::{handoff, logging, memory};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///

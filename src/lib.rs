@@ -31,7 +31,6 @@ pub mod admin;
 
 pub mod anchor;
 pub mod boot;
-pub mod checkpoint;
 pub mod clock;
 pub mod config;
 pub mod error;
@@ -40,7 +39,6 @@ pub mod generator;
 pub mod handoff;
 pub mod header;
 mod https;
-pub mod kernel;
 pub mod key;
 #[cfg(feature = "daemon")]
 pub mod keyservice;
@@ -49,10 +47,8 @@ pub mod measure;
 pub mod memory;
 mod parallel;
 pub mod pcr;
-pub mod program;
 pub mod protocol;
 mod retry;
-pub mod root;
 pub mod sealed;
 pub mod service;
 pub mod status;

@@ -9,6 +9,7 @@ mod filesystem;
 mod luks;
 mod provision;
 mod rekey;
+pub mod root;
 pub mod table;
 mod unlock;
 

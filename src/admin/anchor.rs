@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 use super::status::{section, table};
 use super::{Answer, usage};
 use crate::anchor::Running;
+use crate::anchor::checkpoint::durable;
 use crate::anchor::record::{Accepted, Entry, State};
-use crate::checkpoint::durable;
 use crate::config::{Level, VolumeName};
 use crate::error::{Doing, Error, Result};
 

@@ -2,5 +2,5 @@
 //! The initrd's program, and systemd's generator by another name.
 
 fn main() -> std::process::ExitCode {
-    nightlatch::program::main(std::env::args_os(), nightlatch::boot::main)
+    nightlatch::boot::cli::main(std::env::args_os(), nightlatch::boot::main)
 }

@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use nightlatch::checkpoint::{Held, durable};
+use nightlatch::anchor::checkpoint::{Held, durable};
 
 use crate::disk::{self, Disk, config, run, try_run, volume};
 

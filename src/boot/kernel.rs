@@ -101,7 +101,7 @@ fn digits(text: &str) -> Option<(u32, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::boot::kernel::*;
 
     fn count(text: &str) -> usize {
         Release::parse(text).unwrap().defects().count()
