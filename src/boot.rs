@@ -29,9 +29,10 @@ use crate::measure::EventLog;
 use crate::parallel::{at_once, meanwhile};
 use crate::retry::patiently;
 use crate::status::{Recorder, VolumeStatus};
+use crate::systemd::handoff;
 use crate::volume::root;
 use crate::volume::{self, Keyed};
-use crate::{handoff, logging, memory};
+use crate::{logging, memory};
 
 /// Opens the volumes of this node, measures what it is, and hands over to systemd.
 ///

@@ -28,15 +28,12 @@
 extern crate self as nightlatch;
 
 pub mod admin;
-
 pub mod anchor;
 pub mod boot;
 pub mod clock;
 pub mod config;
 pub mod error;
 pub mod evidence;
-pub mod generator;
-pub mod handoff;
 pub mod header;
 mod https;
 pub mod key;
@@ -52,6 +49,6 @@ mod retry;
 pub mod sealed;
 pub mod service;
 pub mod status;
+pub mod systemd;
 pub mod tpm;
-pub mod unit;
 pub mod volume;

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::error::Exit;
-use crate::generator;
+use crate::systemd::generator;
 
 const HELP: &str = "\
 Open the encrypted volumes of this machine, once, in the initrd

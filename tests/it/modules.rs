@@ -9,7 +9,7 @@ const ONLY_USERS: [(&str, &str); 6] = [
     ("use tss_esapi::", "src/tpm"),
     ("use libcryptsetup_rs::", "src/volume/luks.rs"),
     ("use devicemapper::", "src/volume/table.rs"),
-    ("use zbus::", "src/handoff"),
+    ("use zbus::", "src/systemd"),
     ("use rusqlite::", "src/keyservice/store/sqlite.rs"),
     ("use maud::", "src/keyservice/admin/page.rs"),
 ];

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The mounts a volume needs, in the initrd and in the final system.
 
-use super::MountUnit;
-
 use crate::config::{Level, NO_LOG, RootMode, Volume};
+use crate::systemd::unit::MountUnit;
 
 /// Where the layers of an overlay are mounted. `/run` moves along into the final system, and so do they.
 const LAYERS: &str = "/run/nightlatch";
@@ -21,7 +20,7 @@ fn options(volume: &Volume, options: &str) -> String {
 
 /// The mounts of `volume` in the initrd, those needed first coming first.
 #[must_use]
-pub fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
+pub(crate) fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
     match (volume.mode, &volume.lower, &volume.mount) {
         (Some(RootMode::Overlay), Some(lower), _) => {
             let [below, above] = layers(volume, lower.as_str());
@@ -51,7 +50,7 @@ pub fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
 /// not conflict with `umount.target`, or a soft reboot would take them away from under a root that needs them. Their units
 /// are those of the initrd, which they override there: `/run/systemd/system` comes before a generator's directory.
 #[must_use]
-pub fn in_final_system(volume: &Volume) -> Vec<MountUnit> {
+pub(crate) fn in_final_system(volume: &Volume) -> Vec<MountUnit> {
     match (volume.mode, &volume.lower, &volume.mount) {
         (Some(RootMode::Overlay), Some(lower), _) => layers(volume, lower.as_str()).into(),
         (Some(_), ..) | (None, _, None) => Vec::new(),

@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The hand-over to systemd: units for the final system, and the mounts of the volumes that are open now.
 
-mod manager;
-mod relay;
-
 use std::fs::{self, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
@@ -14,7 +11,9 @@ use std::time::Duration;
 
 use crate::config::{Config, DevicePath, Role};
 use crate::error::{Doing, Error, Result};
-use crate::unit::{self, MountUnit};
+use crate::systemd::manager;
+use crate::systemd::mounts;
+use crate::systemd::unit::MountUnit;
 
 /// Where units live that last until the machine is reset; `/run` moves along into the final system.
 const RUNTIME_UNITS: &str = "run/systemd/system";
@@ -45,7 +44,7 @@ pub fn hand_over(root: &Path, config: &Config) -> Result<()> {
 fn publish(root: &Path, config: &Config) -> Result<()> {
     let directory = root.join(RUNTIME_UNITS);
     for volume in config.volumes() {
-        for unit in unit::in_final_system(volume) {
+        for unit in mounts::in_final_system(volume) {
             write_unit(&directory, &unit)?;
             // So that a soft reboot mounts it again.
             if volume.role == Role::State {
@@ -93,7 +92,7 @@ fn mount(root: &Path, config: &Config, limit: Duration) -> Result<()> {
     };
     let units: Vec<String> = config
         .volumes()
-        .flat_map(unit::in_initrd)
+        .flat_map(mounts::in_initrd)
         .map(|unit| unit.name())
         .collect();
     let missing = within(QUESTION_LIMIT, move || manager::missing(&socket, &units));

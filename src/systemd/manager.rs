@@ -15,8 +15,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, MessageStream, OwnedObjectPath, OwnedVariant};
 
-use super::relay;
 use crate::error::{Doing, Error, Result};
+use crate::systemd::relay;
 
 const SERVICE: &str = "org.freedesktop.systemd1";
 const PATH: &str = "/org/freedesktop/systemd1";
@@ -38,7 +38,7 @@ impl From<zbus::Error> for Error {
 }
 
 /// Has PID 1 load its units again, starts `unit`, and waits for the job's result: `done` or what went wrong.
-pub(super) fn start(socket: &Path, unit: &str) -> Result<String> {
+pub(crate) fn start(socket: &Path, unit: &str) -> Result<String> {
     zbus::block_on(async {
         let connection = connect(socket).await?;
         // The answer comes when the units are loaded.
@@ -59,7 +59,7 @@ pub(super) fn start(socket: &Path, unit: &str) -> Result<String> {
 }
 
 /// Those of `units` that are not active, each with its state and, for a failed one, why.
-pub(super) fn missing(socket: &Path, units: &[String]) -> Result<Vec<String>> {
+pub(crate) fn missing(socket: &Path, units: &[String]) -> Result<Vec<String>> {
     zbus::block_on(async {
         let connection = connect(socket).await?;
         let mut missing = Vec::new();

@@ -11,11 +11,12 @@ use futures_core::Stream as _;
 use zbus::message::Type;
 use zbus::{Connection, MessageStream, ObjectPath, Variant};
 
-use super::*;
 use crate::error::Exit;
+use crate::systemd::handoff::*;
+use crate::systemd::relay;
 
 const CONFIG: &str =
-    include_str!("../../tests/fixtures/generator/overlay/root/etc/nightlatch/nightlatch.toml");
+    include_str!("../../../tests/fixtures/generator/overlay/root/etc/nightlatch/nightlatch.toml");
 const JOB: &str = "/org/freedesktop/systemd1/job/42";
 const MANAGER: &str = "org.freedesktop.systemd1.Manager";
 

@@ -12,7 +12,9 @@ use std::process::ExitCode;
 
 use crate::config::{Config, Role, Tcti};
 use crate::error::{Doing, Error, Exit, Result};
-use crate::unit::{self, MountUnit, unit_name};
+use crate::systemd::mounts;
+use crate::systemd::unit;
+use crate::systemd::unit::{MountUnit, unit_name};
 
 /// What the program is called when systemd runs it as a generator.
 pub const NAME: &str = "nightlatch-generator";
@@ -210,7 +212,7 @@ fn tpm_device(tcti: &Tcti) -> Option<String> {
 
 /// The mounts of all volumes, which `nightlatch-volumes.target` brings and nothing else.
 fn mounts(config: &Config) -> Vec<File> {
-    let units: Vec<MountUnit> = config.volumes().flat_map(unit::in_initrd).collect();
+    let units: Vec<MountUnit> = config.volumes().flat_map(mounts::in_initrd).collect();
     let names: Vec<String> = units.iter().map(MountUnit::name).collect();
     let all = names.join(" ");
     let mut files: Vec<File> = units.iter().map(mount_file).collect();

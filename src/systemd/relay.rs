@@ -19,13 +19,13 @@ const FIELD: [u8; 8] = {
 };
 
 /// The letter that changes: `org.freedesktop.systemd1` to `:rg.freedesktop.systemd1`.
-pub(super) const LETTER: u8 = b'o';
+pub(crate) const LETTER: u8 = b'o';
 
 /// What it becomes.
-pub(super) const COLON: u8 = b':';
+pub(crate) const COLON: u8 = b':';
 
 /// A socket that is `peer` with the senders of what comes from it changed.
-pub(super) fn through(peer: UnixStream) -> io::Result<UnixStream> {
+pub(crate) fn through(peer: UnixStream) -> io::Result<UnixStream> {
     let (near, far) = UnixStream::pair()?;
     spawn(far.try_clone()?, peer.try_clone()?, |_| {})?;
     let mut senders = Senders::new(LETTER, COLON);
@@ -64,7 +64,7 @@ fn spawn(
 }
 
 /// Finds the sender in a stream of messages, however it is cut into reads.
-pub(super) struct Senders {
+pub(crate) struct Senders {
     from: u8,
     to: u8,
     /// How much of [`FIELD`] has just gone by.
@@ -72,11 +72,11 @@ pub(super) struct Senders {
 }
 
 impl Senders {
-    pub(super) fn new(from: u8, to: u8) -> Self {
+    pub(crate) fn new(from: u8, to: u8) -> Self {
         Self { from, to, seen: 0 }
     }
 
-    pub(super) fn change(&mut self, bytes: &mut [u8]) {
+    pub(crate) fn change(&mut self, bytes: &mut [u8]) {
         for byte in bytes {
             // Only the first byte of the field is 7, so no match can begin inside another one.
             self.seen = match FIELD.get(self.seen) {

@@ -1,11 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The text of systemd units, and their names.
 
-mod mounts;
-
 use std::fmt;
-
-pub use mounts::{in_final_system, in_initrd};
 
 /// The name of the unit for `path`: systemd.unit(5), "String Escaping for Inclusion in Unit Names".
 ///
@@ -97,7 +93,7 @@ pub fn drop_in(lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::systemd::unit::*;
 
     /// Each pair as `systemd-escape --path --suffix=device PATH` of systemd 254 prints it.
     #[test]
