@@ -27,11 +27,12 @@
 #[cfg(test)]
 extern crate self as nightlatch;
 
-pub mod admin;
 pub mod anchor;
 pub mod boot;
+pub mod client;
 pub mod clock;
 pub mod config;
+pub mod ctl;
 pub mod error;
 pub mod evidence;
 pub mod header;
@@ -47,7 +48,6 @@ pub mod pcr;
 pub mod protocol;
 mod retry;
 pub mod sealed;
-pub mod service;
 pub mod status;
 pub mod systemd;
 pub mod tpm;

@@ -2,5 +2,5 @@
 //! The administrator's program. `nightlatchctl --help` tells what it can do.
 
 fn main() -> std::process::ExitCode {
-    nightlatch::admin::main(std::env::args_os())
+    nightlatch::ctl::main(std::env::args_os())
 }

@@ -9,11 +9,11 @@ use log::warn;
 use super::chip::{Chip, lock};
 use crate::anchor::judge;
 use crate::anchor::record::Accepted;
+use crate::client::{Client, Cluster, Given, Logs, Wanted};
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
-use crate::service::{Client, Cluster, Given, Logs, Wanted};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
 

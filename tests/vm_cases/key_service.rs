@@ -3,7 +3,7 @@
 //! TPM of the case's own.
 
 // The fixture that the tests without a machine use.
-#[path = "../../src/service/tests/mock.rs"]
+#[path = "../../src/client/tests/mock.rs"]
 mod mock;
 
 use std::path::Path;

@@ -4,13 +4,13 @@
 use super::machine::{Draft, Machine, volume};
 use super::rig::{Rig, policy};
 use super::{OTHER_UUID, UUID};
+use crate::client::{Client, Wanted};
 use crate::config::{Role, Service, Tcti};
 use crate::error::Exit;
 use crate::key::cluster_id;
 use crate::keyservice::records;
 use crate::pcr::{Bank, Pcr};
 use crate::protocol::{ATTEST_PATH, AUTH_PATH, Bytes, Challenge, VolumeRecord};
-use crate::service::{Client, Wanted};
 use crate::tpm::swtpm::Swtpm;
 use crate::tpm::{AkKind, Tpm};
 

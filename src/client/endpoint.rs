@@ -3,8 +3,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::failure::told;
-use super::{Failure, later};
+use crate::client::failure::told;
+use crate::client::{Failure, later};
 
 /// One address of the service.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ mod patience;
 
 use std::collections::BTreeMap;
 
-use mock::{Mock, Script, Twist};
+use crate::client::tests::mock::{Mock, Script, Twist};
 use serde_json::json;
 
-use super::*;
+use crate::client::*;
 use crate::config::{Role, Tcti};
 use crate::error::Exit;
 use crate::tpm::swtpm::{Swtpm, alone};

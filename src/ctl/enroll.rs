@@ -6,12 +6,12 @@ use std::path::Path;
 use log::info;
 use serde_json::{Value, json};
 
-use super::anchor::name;
-use super::status::{section, table};
-use super::{Answer, usage};
 use crate::anchor::Running;
 use crate::anchor::record::Entry;
 use crate::config::{Enroll, Source};
+use crate::ctl::anchor::name;
+use crate::ctl::status::{section, table};
+use crate::ctl::{Answer, usage};
 use crate::error::{Error, Result};
 use crate::status::{Status, VolumeStatus};
 

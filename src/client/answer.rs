@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use base64ct::{Base64, Encoding};
 
-use super::Failure;
+use crate::client::Failure;
 use crate::protocol::{
     Admission, COOKIE, Challenge, Credential, EXTENSION, Jwe, PROBLEM_PREFIX, Problem, Remembered,
 };
@@ -145,7 +145,7 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::client::answer::*;
 
     #[test]
     fn only_the_sessions_cookie_is_kept() {

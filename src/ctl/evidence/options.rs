@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::admin::usage;
+use crate::ctl::usage;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::bundle::Pcrs;
 use crate::evidence::key::known;

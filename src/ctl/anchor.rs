@@ -7,12 +7,12 @@ use std::path::Path;
 use log::info;
 use serde_json::{Map, Value, json};
 
-use super::status::{section, table};
-use super::{Answer, usage};
 use crate::anchor::Running;
 use crate::anchor::checkpoint::durable;
 use crate::anchor::record::{Accepted, Entry, State};
 use crate::config::{Level, VolumeName};
+use crate::ctl::status::{section, table};
+use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 
 /// The kernel's list of what is mounted, below the root.

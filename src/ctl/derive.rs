@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{Answer, usage};
+use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
 

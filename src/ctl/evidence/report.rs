@@ -7,7 +7,7 @@ use base64ct::{Base64, Encoding};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Creation;
+use crate::ctl::evidence::Creation;
 use crate::error::Result;
 use crate::evidence::{Ak, Attest};
 

@@ -9,9 +9,9 @@ use std::path::Path;
 
 use serde_json::json;
 
-use self::options::{Given, Options};
-use self::report::Report;
-use super::{Answer, header};
+use crate::ctl::evidence::options::{Given, Options};
+use crate::ctl::evidence::report::Report;
+use crate::ctl::{Answer, header};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::bundle::restricted;
 use crate::evidence::eventlog::{Event, Log};

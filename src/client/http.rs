@@ -10,7 +10,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use zeroize::Zeroizing;
 
-use super::{Failure, Pace, answer};
+use crate::client::{Failure, Pace, answer};
 use crate::error::{Error, Result};
 use crate::https::tls::{TlsConnector, Trust};
 

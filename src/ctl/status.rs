@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::Answer;
+use crate::ctl::Answer;
 use crate::error::{Doing, Error, Result};
 use crate::status::{Status, svg};
 

@@ -10,9 +10,9 @@ use serde_json::json;
 use ureq::Agent;
 use ureq::http::Uri;
 
-use super::status::{section, table};
-use super::{Answer, usage};
 use crate::clock::utc;
+use crate::ctl::status::{section, table};
+use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 use crate::https as mutual;
 use crate::protocol::admin::{

@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use super::http::Http;
-use super::{Failure, GivenVolume, Wanted, answer};
+use crate::client::http::Http;
+use crate::client::{Failure, GivenVolume, Wanted, answer};
 use crate::error::{Exit, Result};
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::jwe::EphemeralKeyPair;

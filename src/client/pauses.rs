@@ -4,7 +4,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::Pace;
+use crate::client::Pace;
 use crate::error::Result;
 use crate::key::fill_random;
 
@@ -40,8 +40,8 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
-    use super::super::later;
-    use super::*;
+    use crate::client::later;
+    use crate::client::pauses::*;
 
     const PACE: Pace = Pace {
         first_pause: Duration::from_millis(20),

@@ -23,14 +23,14 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::client::endpoint::Endpoint;
+pub use crate::client::failure::Failure;
+use crate::client::failure::told;
+pub use crate::client::handshake::Cluster;
+use crate::client::http::Http;
+pub use crate::client::logs::Logs;
+use crate::client::pauses::Pauses;
 use crate::https::tls::Trust;
-use endpoint::Endpoint;
-pub use failure::Failure;
-use failure::told;
-pub use handshake::Cluster;
-use http::Http;
-pub use logs::Logs;
-use pauses::Pauses;
 
 use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};
