@@ -2,13 +2,9 @@
 //! The boot, from start to end.
 
 mod anchoring;
-mod chip;
 pub mod cli;
-mod desk;
-mod enroll;
 pub mod kernel;
 mod measuring;
-mod readmission;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,10 +12,11 @@ use std::sync::Mutex;
 
 use log::{info, warn};
 
-use anchoring::{allow_writes, count, hold, next_epoch, settle};
-use chip::{Chip, Sources, lock};
-use desk::Desk;
-use measuring::{fence, give_up, measure_all};
+use crate::boot::anchoring::{allow_writes, count, hold, next_epoch, settle};
+use crate::boot::measuring::{fence, give_up, measure_all};
+use crate::sources::Sources;
+use crate::sources::service::Desk;
+use crate::sources::tpm::{Chip, lock};
 
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::Held;
@@ -229,7 +226,7 @@ fn describe(
         accepted: accepted.map(|kind| kind.word().into()),
         own_secret: keyed.has_own_secret(),
         enrolled: keyed.enrolled,
-        enroll: enroll::consent(config, volume, keyed),
+        enroll: crate::sources::enroll::consent(config, volume, keyed),
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),
     }

@@ -48,6 +48,7 @@ pub mod pcr;
 pub mod protocol;
 mod retry;
 pub mod sealed;
+mod sources;
 pub mod status;
 pub mod systemd;
 pub mod tpm;

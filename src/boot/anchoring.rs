@@ -6,14 +6,14 @@ use std::sync::Mutex;
 
 use log::info;
 
-use super::at_once;
-use super::chip::{Chip, lock};
-use super::enroll::is_enrolled;
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::Held;
 use crate::anchor::record::{Accepted, Checkpoint};
+use crate::boot::at_once;
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Result};
+use crate::sources::enroll::is_enrolled;
+use crate::sources::tpm::{Chip, lock};
 use crate::status::Recorder;
 use crate::volume::{How, Keyed, Opened};
 

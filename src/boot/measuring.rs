@@ -5,13 +5,13 @@ use std::sync::Mutex;
 
 use log::warn;
 
-use super::chip::{Chip, lock};
-use super::desk::Desk;
 use crate::config::{ClusterFrom, Config, Volume};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::measure::{self, EventLog, Identity};
 use crate::pcr::Digests;
+use crate::sources::service::Desk;
+use crate::sources::tpm::{Chip, lock};
 use crate::status::Recorder;
 use crate::tpm::Tpm;
 use crate::volume::Keyed;

@@ -6,17 +6,18 @@
 
 use log::warn;
 
-use super::chip::{Sources, lock};
 use crate::config::{Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
+use crate::sources::Sources;
+use crate::sources::tpm::lock;
 use crate::volume::{Found, Keyed};
 
 impl Sources<'_> {
     /// The service's record of a volume that the TPM does not remember, if the volume was readmitted. The service is asked
     /// even where the volume has another source before it.
-    pub(super) fn readmission(
+    pub(crate) fn readmission(
         self,
         volume: &Volume,
         found: &Found,
@@ -40,7 +41,7 @@ impl Sources<'_> {
 
     /// Compares a volume that was readmitted with the service's record, and has the TPM remember it once this boot has
     /// succeeded. What the lost TPM had sealed is sealed anew.
-    pub(super) fn readmit(
+    pub(crate) fn readmit(
         self,
         volume: &Volume,
         keyed: &mut Keyed,

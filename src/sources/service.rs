@@ -6,7 +6,6 @@ use std::sync::{Mutex, MutexGuard};
 
 use log::warn;
 
-use super::chip::{Chip, lock};
 use crate::anchor::judge;
 use crate::anchor::record::Accepted;
 use crate::client::{Client, Cluster, Given, Logs, Wanted};
@@ -14,12 +13,13 @@ use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
+use crate::sources::tpm::{Chip, lock};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
 
 /// The key service. One thread at a time talks to it.
 #[derive(Debug)]
-pub(super) struct Desk(Option<Mutex<Talk>>);
+pub(crate) struct Desk(Option<Mutex<Talk>>);
 
 #[derive(Debug)]
 struct Talk {
@@ -33,7 +33,7 @@ struct Talk {
 
 impl Desk {
     /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives.
-    pub(super) fn open(top: &Path, config: &Config) -> Result<Self> {
+    pub(crate) fn open(top: &Path, config: &Config) -> Result<Self> {
         let Some(service) = config.service.as_ref() else {
             return Ok(Self(None));
         };
@@ -46,7 +46,7 @@ impl Desk {
     }
 
     /// Asks the service if a volume needs it for certain, or the clusterID does. Others may ask for the same later.
-    pub(super) fn attend(
+    pub(crate) fn attend(
         &self,
         top: &Path,
         config: &Config,
@@ -88,7 +88,7 @@ impl Desk {
     }
 
     /// The secret of the volume with this UUID.
-    pub(super) fn secret(
+    pub(crate) fn secret(
         &self,
         chip: &Mutex<Chip>,
         uuid: &str,
@@ -105,7 +105,7 @@ impl Desk {
     }
 
     /// The secret of the volume with this UUID, if the service was asked in this boot and gave it.
-    pub(super) fn given(&self, uuid: &str) -> Result<Option<Secret>> {
+    pub(crate) fn given(&self, uuid: &str) -> Result<Option<Secret>> {
         let talk = self.talk()?;
         let given = talk.as_ref().and_then(|talk| talk.given());
         Ok(given.and_then(|given| given.secret(uuid).ok()))
@@ -114,7 +114,7 @@ impl Desk {
     /// What the service remembers of the volume with this UUID, where an operator said there that its node has lost its TPM.
     ///
     /// An error where that cannot be told now; a denial is no word of an operator.
-    pub(super) fn readmission(
+    pub(crate) fn readmission(
         &self,
         chip: &Mutex<Chip>,
         uuid: &str,
@@ -139,7 +139,7 @@ impl Desk {
 
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
     /// `accepted` on this node holds here as well; the service itself has to be told apart.
-    pub(super) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {
+    pub(crate) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {
         let Some(talk) = self.talk()? else {
             return Ok(());
         };
@@ -150,7 +150,7 @@ impl Desk {
     }
 
     /// What the clusterID is derived from, where it comes from the service.
-    pub(super) fn with_cluster<T>(&self, work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
+    pub(crate) fn with_cluster<T>(&self, work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
         let talk = self.talk()?;
         let given = talk.as_ref().and_then(|talk| talk.given());
         let cluster = given.and_then(|given| given.cluster.as_ref());
@@ -158,7 +158,7 @@ impl Desk {
     }
 
     /// Takes down what the service is to be told of these volumes once they are open.
-    pub(super) fn take_down(&self, opened: &[(&Volume, Opened)]) -> Result<()> {
+    pub(crate) fn take_down(&self, opened: &[(&Volume, Opened)]) -> Result<()> {
         let Some(mut talk) = self.talk()? else {
             return Ok(());
         };
@@ -181,7 +181,7 @@ impl Desk {
     /// Tells the service. A new volume must be complete on its disk by now: it would be made again with another key.
     ///
     /// What does not arrive is no failure: the service then remembers an earlier boot, and accepts this one's volumes.
-    pub(super) fn report(&self) -> Result<()> {
+    pub(crate) fn report(&self) -> Result<()> {
         let Some(mut talk) = self.talk()? else {
             return Ok(());
         };

@@ -8,10 +8,11 @@
 
 use log::warn;
 
-use super::chip::{Sources, lock};
 use crate::config::{Config, Enroll, Source, Volume};
 use crate::error::{Error, Result};
 use crate::key::Secret;
+use crate::sources::Sources;
+use crate::sources::tpm::lock;
 use crate::tpm::{Policy, Sealed};
 use crate::volume::{Keyed, Opened};
 
@@ -19,7 +20,7 @@ impl Sources<'_> {
     /// Makes ready to give the volume the service's key, where that is due and the service gave one.
     ///
     /// That it cannot be made ready is no failure: the volume is open, and nothing of it has changed.
-    pub(super) fn enroll(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
+    pub(crate) fn enroll(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
         let Some(consent) = consent(self.config, volume, keyed) else {
             return Ok(());
         };
@@ -41,7 +42,7 @@ impl Sources<'_> {
     }
 
     /// Seals a secret, and makes sure that it comes out again.
-    pub(super) fn seal(self, secret: &Secret) -> Result<Sealed> {
+    pub(crate) fn seal(self, secret: &Secret) -> Result<Sealed> {
         let policy = Policy::from(&self.config.tpm);
         let tpm = &mut lock(self.chip)?.tpm;
         let sealed = tpm.seal(secret, policy)?;
@@ -58,7 +59,7 @@ impl Sources<'_> {
 ///
 /// A secret that the node did not make is the service's of an earlier day: that it gives another one now may be a mistake,
 /// so it takes the operator.
-pub(super) fn consent(config: &Config, volume: &Volume, keyed: &Keyed) -> Option<Enroll> {
+pub(crate) fn consent(config: &Config, volume: &Volume, keyed: &Keyed) -> Option<Enroll> {
     let service = config.service.as_ref()?;
     let place = |source| volume.sources.iter().position(|known| *known == source);
     let (first, used) = (place(Source::Service)?, place(keyed.source)?);
@@ -71,7 +72,7 @@ pub(super) fn consent(config: &Config, volume: &Volume, keyed: &Keyed) -> Option
 }
 
 /// Whether the volume's secret is the key service's now.
-pub(super) fn is_enrolled(opened: &Opened) -> bool {
+pub(crate) fn is_enrolled(opened: &Opened) -> bool {
     let keyed = opened.keyed();
     keyed.enrolled || keyed.source == Source::Service
 }

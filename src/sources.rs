@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+//! How the volumes' keys are got, with the TPM, what it remembers, and the key service.
+//!
+//! What the TPM remembers takes as long to read as a keyslot takes to open, so it is read beside that where nobody has to know
+//! it before: in a volume that the TPM alone opens. Nothing is done with the volume's key before the anchor has had its say.
+
+pub(crate) mod enroll;
+pub(crate) mod readmission;
+pub(crate) mod service;
+pub(crate) mod tpm;
+
+use std::sync::Mutex;
+use std::thread;
+
+use log::warn;
+use uuid::Uuid;
+
+use crate::anchor::Allowed;
+use crate::anchor::judge::Seen;
+use crate::config::{Config, Source, Volume};
+use crate::error::{Doing, Error, Result};
+use crate::parallel::beside;
+use crate::sources::service::Desk;
+use crate::sources::tpm::{Chip, lock};
+use crate::status::Recorder;
+use crate::tpm::Policy;
+use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
+
+/// Where keys come from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sources<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) chip: &'a Mutex<Chip>,
+    pub(crate) desk: &'a Desk,
+    pub(crate) record: &'a Recorder,
+}
+
+impl Sources<'_> {
+    /// Gets or makes the volume's key. Nothing is mapped with it yet.
+    pub(crate) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
+        let policy = Policy::from(&self.config.tpm);
+        let chip = self.chip;
+        let readmission = self.readmission(volume, &found)?;
+        let permit = |seen| {
+            lock(chip)?
+                .permit(volume, seen)
+                .doing("comparing with the anchor")
+        };
+        match found {
+            Found::New(new) => {
+                permit(new.seen())?;
+                lock(chip)?.count().doing("comparing with the anchor")?;
+                let first = self.first_secret(volume, new.uuid())?;
+                let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
+                let witness = Witness {
+                    announce: Box::new(|uuid, key_id| lock(chip)?.announce(volume, uuid, key_id)),
+                    attest: Box::new(|qualifying| {
+                        lock(chip)?.tpm.quote(qualifying, policy).map(Some)
+                    }),
+                };
+                new.prepare(volume, &self.config.tpm, first, seal, witness)
+            }
+            Found::Existing(existing) => {
+                // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
+                let asks = volume.sources.contains(&Source::Service);
+                if asks && readmission.is_none() {
+                    permit(Seen::Volume)?;
+                }
+                let keyed = self.unlock(volume, *existing);
+                if !asks {
+                    permit(Seen::Volume)?;
+                }
+                let mut keyed = keyed?;
+                lock(chip)?.count().doing("comparing with the anchor")?;
+                if let Some(record) = readmission {
+                    self.readmit(volume, &mut keyed, &record)
+                        .doing("comparing with the key service's record")?;
+                    return Ok(keyed);
+                }
+                let accepted = {
+                    let mut chip = lock(chip)?;
+                    chip.verify(volume, &keyed)
+                        .doing("comparing with the anchor")?;
+                    chip.accepted(volume).and_then(Allowed::on_node)
+                };
+                self.desk
+                    .verify(&keyed, accepted)
+                    .doing("comparing with the key service's record")?;
+                self.enroll(volume, &mut keyed).doing("enrolling")?;
+                Ok(keyed)
+            }
+        }
+    }
+
+    /// The key of a volume that exists. While the processor gets it out of the keyslot the TPM has nothing to do, and the
+    /// anchor and its counter are read, which the volume is compared with then.
+    fn unlock(self, volume: &Volume, existing: Existing) -> Result<Keyed> {
+        let policy = Policy::from(&self.config.tpm);
+        let chip = self.chip;
+        thread::scope(|scope| {
+            let keepers = Keepers {
+                unseal: Box::new(|sealed| {
+                    let secret = lock(chip)?.tpm.unseal(sealed, policy)?;
+                    // An error is met again by whoever needs the anchor.
+                    beside(scope, || lock(chip)?.count())?;
+                    Ok(secret)
+                }),
+                ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
+            };
+            existing.unlock(volume, &self.config.tpm, keepers)
+        })
+    }
+
+    /// The first secret a source gives a new volume.
+    fn first_secret(self, volume: &Volume, uuid: Uuid) -> Result<First> {
+        let mut last = Error::refused("no source can make a secret for a new volume");
+        for source in &volume.sources {
+            match source {
+                // It keeps secrets and makes none.
+                Source::Tpm => {}
+                Source::Generate => return First::generated(),
+                Source::Service => {
+                    match self.desk.secret(self.chip, &uuid.to_string(), self.record) {
+                        Ok(secret) => {
+                            return Ok(First {
+                                secret,
+                                source: *source,
+                            });
+                        }
+                        Err(error) => {
+                            warn!(volume = volume.name.as_str(); "source {}: {error}", source.word());
+                            last = error;
+                        }
+                    }
+                }
+            }
+        }
+        Err(last)
+    }
+}
