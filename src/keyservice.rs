@@ -1,33 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nightlatchd`: gives keys to machines that prove what they booted.
 //!
-//! A request comes in through [`listener`] and [`http`], and is answered by one pure step of the protocol: `auth`, `attest`
-//! or `release`. What the steps share is a [`service::Service`]: the secret, the policy, the store, the audit log. [`run`] starts
-//! it, watches its files and stops it.
+//! A request comes in through [`http`], and is answered by one of the `steps` of the protocol or, from an operator, by the
+//! `fleet`. What these share is a [`state::Service`]: the secret, the policy, the registry, the audit log. [`run`] starts it,
+//! [`reload`] watches its files.
 
-mod attest;
-mod auth;
-mod release;
-
-pub mod admin;
-pub mod answer;
 pub mod audit;
 pub mod config;
-pub mod files;
+mod fleet;
 pub mod http;
-pub mod init;
 pub mod limits;
-pub mod lines;
-pub mod listener;
-pub mod master;
 pub mod metrics;
-pub mod nodes;
-pub mod readmission;
-pub mod records;
-pub mod room;
+pub mod registry;
+pub mod reload;
+pub mod reply;
 pub mod run;
-pub mod service;
+pub mod secrets;
 pub mod session;
+pub mod state;
+mod steps;
 pub mod store;
 pub mod volume_id;
 
@@ -116,9 +107,9 @@ fn serve(path: &Path) -> ExitCode {
 /// Reads what the service would read, and opens and binds nothing.
 fn check(path: &Path) -> Result<()> {
     let config = Config::load(path)?;
-    let policy = service::load_policy(config.policy.as_path()).doing("policy")?;
-    files::load_tls(&config.tls).doing("tls")?;
-    master::Master::load(&config.secret)?;
+    let policy = state::load_policy(config.policy.as_path()).doing("policy")?;
+    reload::load_tls(&config.tls).doing("tls")?;
+    secrets::Master::load(&config.secret)?;
     let images: Vec<&str> = policy.images().collect();
     say(&format!(
         "{}: valid, images: {}\n",
@@ -149,7 +140,7 @@ fn make_secrets(options: &[&str]) -> Result<()> {
         };
     }
     let directory = Path::new(directory);
-    init::write(directory)?;
+    secrets::init::write(directory)?;
     let mut text = zeroize::Zeroizing::new(String::new());
     for name in [config::MASTER_FILE, config::MEASUREMENT_SALT_FILE] {
         let path = directory.join(name);

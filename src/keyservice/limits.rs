@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How often somebody may ask.
 
+pub mod lines;
+
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};

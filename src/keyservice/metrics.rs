@@ -11,8 +11,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::answer::Step;
 use crate::error::{Error, Result};
+use crate::keyservice::reply::Step;
 
 /// Upper ends of the buckets of latencies, in seconds: around the budget of 100 ms.
 const BUCKETS_S: [f64; 12] = [

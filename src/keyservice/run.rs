@@ -13,16 +13,17 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::admin;
-use super::audit::SYNC_EVERY;
-use super::config::{Config, StoreAt};
-use super::files::Files;
-use super::http::{self, Shared};
-use super::listener::Listener;
-use super::nodes::FLUSH_EVERY;
-use super::room::Room;
-use super::service::Service;
 use crate::error::{Doing, Error, Result};
+use crate::keyservice::audit::SYNC_EVERY;
+use crate::keyservice::config::{Config, StoreAt};
+use crate::keyservice::http::body::Room;
+use crate::keyservice::http::listener::Listener;
+use crate::keyservice::http::nodes as http;
+use crate::keyservice::http::nodes::Shared;
+use crate::keyservice::http::operators as admin;
+use crate::keyservice::registry::sightings::FLUSH_EVERY;
+use crate::keyservice::reload::Files;
+use crate::keyservice::state::Service;
 
 /// How often the files are looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

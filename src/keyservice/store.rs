@@ -4,9 +4,9 @@
 //! A key that is absent can be created, and a value that was read can be swapped or removed as long as nobody changed it
 //! since. There is no other write. Calls block; they belong on threads that may.
 
+pub(crate) mod batch;
 pub mod etcd;
 mod etcd_json;
-mod gather;
 pub mod sqlite;
 
 use super::config::StoreAt;

@@ -11,7 +11,7 @@ const ONLY_USERS: [(&str, &str); 6] = [
     ("use devicemapper::", "src/volume/table.rs"),
     ("use zbus::", "src/systemd"),
     ("use rusqlite::", "src/keyservice/store/sqlite.rs"),
-    ("use maud::", "src/keyservice/admin/page.rs"),
+    ("use maud::", "src/keyservice/http/page.rs"),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

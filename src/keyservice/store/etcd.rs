@@ -15,12 +15,12 @@ use serde_json::{Value, json};
 use ureq::Agent;
 use ureq::http::header::CONTENT_TYPE;
 
-use super::Entry;
-use super::etcd_json::{Kv, Range, Response, Txn, base64};
-use super::gather::Gather;
 use crate::error::{Doing, Error, Result};
 use crate::https as mutual;
 use crate::keyservice::config::etcd::Etcd as At;
+use crate::keyservice::store::Entry;
+use crate::keyservice::store::batch::Gather;
+use crate::keyservice::store::etcd_json::{Kv, Range, Response, Txn, base64};
 
 /// How long one endpoint may take to answer. etcd's own election takes a second.
 const ANSWER_MAX: Duration = Duration::from_secs(5);

@@ -5,12 +5,12 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use super::UUID;
-use super::caller::{hear, request};
-use super::machine::{Machine, volume};
-use super::rig::Rig;
 use crate::config::Role;
-use crate::keyservice::lines::{LINES_MAX, PERIOD};
+use crate::keyservice::limits::lines::{LINES_MAX, PERIOD};
+use crate::keyservice::tests::UUID;
+use crate::keyservice::tests::caller::{hear, request};
+use crate::keyservice::tests::machine::{Machine, volume};
+use crate::keyservice::tests::rig::Rig;
 use crate::protocol::AUTH_PATH;
 
 /// Longer than the limits of the tests by far, shorter than the caller's patience.
@@ -204,7 +204,7 @@ fn to_be_asked_how_it_is_counts_as_well() {
 #[test]
 fn an_endorsement_key_that_attests_too_often_waits_and_no_other_does() {
     let rig = Rig::with("ek-attestations-per-min = 2\n");
-    let attest = |number, change: fn(&mut super::machine::Draft)| {
+    let attest = |number, change: fn(&mut crate::keyservice::tests::machine::Draft)| {
         let claim = [volume(
             &UUID.replace("a6c7", &format!("a6{number:02x}")),
             Role::State,

@@ -3,14 +3,16 @@
 
 use serde_json::Value;
 
-use super::caller::record_path;
-use super::machine::{Machine, volume};
-use super::rig::Rig;
-use super::{OTHER_UUID, UUID};
 use crate::config::Role;
 use crate::keyservice::audit::now_s;
-use crate::keyservice::readmission::{self, VALID_S};
-use crate::keyservice::records::{self, VolumeEntry};
+use crate::keyservice::registry as records;
+use crate::keyservice::registry::VolumeEntry;
+use crate::keyservice::registry::readmission;
+use crate::keyservice::registry::readmission::VALID_S;
+use crate::keyservice::tests::caller::record_path;
+use crate::keyservice::tests::machine::{Machine, volume};
+use crate::keyservice::tests::rig::Rig;
+use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::protocol::admin::Readmission;
 use crate::protocol::{RESOURCE_PATH, Remembered, VolumeRecord};
 

@@ -10,12 +10,12 @@ use std::thread::JoinHandle;
 use serde_json::Value;
 use tokio::sync::watch;
 
-use super::caller::{Caller, certificate};
-use super::machine::{Machine, USUAL};
 use crate::key::Secret;
 use crate::keyservice::config::Config;
 use crate::keyservice::run::bind;
-use crate::keyservice::service::Service;
+use crate::keyservice::state::Service;
+use crate::keyservice::tests::caller::{Caller, certificate};
+use crate::keyservice::tests::machine::{Machine, USUAL};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
@@ -42,7 +42,7 @@ impl Rig {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nightlatch-service-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        crate::keyservice::init::write(&directory).unwrap();
+        crate::keyservice::secrets::init::write(&directory).unwrap();
         let (certificate, key) = certificate();
         fs::write(directory.join("cert.pem"), certificate).unwrap();
         fs::write(directory.join("key.pem"), key).unwrap();

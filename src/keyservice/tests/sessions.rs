@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sessions: who they are good for, for what and for how long.
 
-use super::UUID;
-use super::caller::record_path;
-use super::machine::{Machine, volume};
-use super::rig::Rig;
 use crate::config::Role;
 use crate::keyservice::audit::now_s;
-use crate::keyservice::lines::LINES_MAX;
+use crate::keyservice::limits::lines::LINES_MAX;
 use crate::keyservice::session::{Session, open, seal};
+use crate::keyservice::tests::UUID;
+use crate::keyservice::tests::caller::record_path;
+use crate::keyservice::tests::machine::{Machine, volume};
+use crate::keyservice::tests::rig::Rig;
 use crate::protocol::{ATTEST_PATH, RESOURCE_PATH};
 
 fn key_path() -> String {

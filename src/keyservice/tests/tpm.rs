@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node with a TPM that is none of ours: the client of the initrd's program and swtpm against the service.
 
-use super::machine::{Draft, Machine, volume};
-use super::rig::{Rig, policy};
-use super::{OTHER_UUID, UUID};
 use crate::client::{Client, Wanted};
 use crate::config::{Role, Service, Tcti};
 use crate::error::Exit;
 use crate::key::cluster_id;
-use crate::keyservice::records;
+use crate::keyservice::registry as records;
+use crate::keyservice::tests::machine::{Draft, Machine, volume};
+use crate::keyservice::tests::rig::{Rig, policy};
+use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::pcr::{Bank, Pcr};
 use crate::protocol::{ATTEST_PATH, AUTH_PATH, Bytes, Challenge, VolumeRecord};
 use crate::tpm::swtpm::Swtpm;

@@ -3,12 +3,12 @@
 
 use std::sync::Barrier;
 
-use super::caller::record_path;
-use super::machine::{Machine, volume};
-use super::rig::Rig;
-use super::{OTHER_UUID, UUID};
 use crate::config::Role;
-use crate::keyservice::records;
+use crate::keyservice::registry as records;
+use crate::keyservice::tests::caller::record_path;
+use crate::keyservice::tests::machine::{Machine, volume};
+use crate::keyservice::tests::rig::Rig;
+use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::protocol::{RESOURCE_PATH, VolumeRecord};
 
 /// Names that something else is derived under, and other ways to write a UUID.

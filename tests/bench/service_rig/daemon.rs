@@ -15,8 +15,8 @@ use crate::etcd;
 use crate::machine::{Machine, USUAL};
 use crate::nightlatch::config::Role;
 use crate::nightlatch::keyservice::config::StoreAt;
-use crate::nightlatch::keyservice::init;
-use crate::nightlatch::keyservice::records::{NODES, NodeEntry, VOLUMES, VolumeEntry};
+use crate::nightlatch::keyservice::registry::{NODES, NodeEntry, VOLUMES, VolumeEntry};
+use crate::nightlatch::keyservice::secrets::init;
 use crate::nightlatch::keyservice::store::Store;
 use crate::nightlatch::protocol::VolumeRecord;
 

@@ -9,10 +9,10 @@ use std::path::Path;
 use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
-use super::config::{MASTER_FILE, MEASUREMENT_SALT_FILE};
-use super::master::MasterFile;
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret, fill_random};
+use crate::keyservice::config::{MASTER_FILE, MEASUREMENT_SALT_FILE};
+use crate::keyservice::secrets::MasterFile;
 
 /// Makes new secrets and writes them into two files of `directory` that only their owner may read. Files that are there
 /// stay as they are, and are an error.
@@ -68,7 +68,7 @@ fn create(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use super::*;
+    use crate::keyservice::secrets::init::*;
 
     #[test]
     fn secrets_are_made_once_and_are_private() {

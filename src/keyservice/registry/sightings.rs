@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use log::warn;
 
-use super::records::{self, NODES, NodeEntry};
-use super::store::Store;
 use crate::error::Result;
+use crate::keyservice::registry as records;
+use crate::keyservice::registry::{NODES, NodeEntry};
+use crate::keyservice::store::Store;
 use crate::protocol::admin::Denial;
 
 /// How often what was gathered is written. What is lost with a crash is lost from the list of nodes only: registrations

@@ -24,11 +24,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
-use super::admin::Operator;
-use super::config::Limits;
-use super::http::From;
-use super::limits::peer;
-use super::service::Service;
+use crate::keyservice::config::Limits;
+use crate::keyservice::http::From;
+use crate::keyservice::http::operators::Operator;
+use crate::keyservice::limits::peer;
+use crate::keyservice::state::Service;
 
 /// How long requests that are being answered may take when the service stops.
 const DRAIN_MAX: Duration = Duration::from_secs(10);

@@ -4,11 +4,6 @@
 //! Whoever gets here has shown a certificate that the operators' authority vouches for. The page changes nothing, so
 //! no other site can make a browser with such a certificate do harm: what is not `GET` or `HEAD` needs a preflight.
 
-mod fleet;
-mod page;
-mod readmit;
-mod recent;
-
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -26,9 +21,10 @@ use tokio::sync::Semaphore;
 use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
-use super::http::{From, blocking, with_kind};
-use super::service::Service;
 use crate::error::{Error, Exit};
+use crate::keyservice::fleet::{self, readmit, recent};
+use crate::keyservice::http::{From, blocking, page, with_kind};
+use crate::keyservice::state::Service;
 use crate::protocol::admin::{NODES_PATH, PAGE_MAX, READMISSION, Trouble, VOLUMES_PATH};
 
 /// Requests of operators that are answered at once. Some read the whole fleet, on threads that nodes wait for.
@@ -119,7 +115,7 @@ async fn status(State(desk): State<Desk>) -> Response<Body> {
         let summary = desk.summary.get(&desk.service.store)?;
         let events = recent::events(&desk.service.audit)?;
         Ok(page::draw(&page::View {
-            now_s: super::audit::now_s(),
+            now_s: crate::keyservice::audit::now_s(),
             summary: &summary,
             events: &events,
         }))
@@ -238,7 +234,7 @@ fn trouble(status: StatusCode, error: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::keyservice::http::operators::*;
 
     #[test]
     fn a_query_is_a_part_of_a_list() {

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is remembered of nodes and volumes, for operators, and what they make the service forget.
 
+pub(crate) mod readmit;
+pub(crate) mod recent;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::{Error, Result};
 use crate::keyservice::audit::{self, Line, now_s};
-use crate::keyservice::records::{NODES, NodeEntry, VOLUMES, VolumeEntry, parse};
-use crate::keyservice::service::Service;
+use crate::keyservice::registry::{NODES, NodeEntry, VOLUMES, VolumeEntry, parse};
+use crate::keyservice::state::Service;
 use crate::keyservice::store::{Entry, Store};
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::{Forgotten, Node, PAGE_MAX, Page, Volume, is_ek};
@@ -23,13 +26,13 @@ const NEWEST_MAX: usize = 50;
 const TRIES_MAX: usize = 16;
 
 /// A part of the nodes.
-pub(super) fn nodes(store: &Store, after: &str, limit: u32) -> Result<Page<Node>> {
+pub(crate) fn nodes(store: &Store, after: &str, limit: u32) -> Result<Page<Node>> {
     let entries = store.list(NODES, &format!("{NODES}{after}"), limit)?;
     page(&entries, limit, node_of, |node| node.ek.clone())
 }
 
 /// A part of the volumes.
-pub(super) fn volumes(store: &Store, after: &str, limit: u32) -> Result<Page<Volume>> {
+pub(crate) fn volumes(store: &Store, after: &str, limit: u32) -> Result<Page<Volume>> {
     let entries = store.list(VOLUMES, &format!("{VOLUMES}{after}"), limit)?;
     page(&entries, limit, volume_of, |volume| volume.uuid.clone())
 }
@@ -47,7 +50,7 @@ fn page<T>(
 }
 
 /// One node with its volumes.
-pub(super) fn node(store: &Store, ek: &str) -> Result<Node> {
+pub(crate) fn node(store: &Store, ek: &str) -> Result<Node> {
     let entry = find_node(store, ek)?;
     let mut node = node_of(&entry)?;
     each(store, VOLUMES, |entry| {
@@ -61,7 +64,7 @@ pub(super) fn node(store: &Store, ek: &str) -> Result<Node> {
 }
 
 /// One volume.
-pub(super) fn volume(store: &Store, uuid: &str) -> Result<Volume> {
+pub(crate) fn volume(store: &Store, uuid: &str) -> Result<Volume> {
     volume_of(&find_volume(store, uuid)?)
 }
 
@@ -130,15 +133,15 @@ fn each(store: &Store, prefix: &str, mut work: impl FnMut(&Entry) -> Result<()>)
 
 /// Who makes the service forget, or do something else.
 #[derive(Debug)]
-pub(super) struct By {
+pub(crate) struct By {
     /// Their certificate.
-    pub(super) operator: String,
+    pub(crate) operator: String,
     /// Their address.
-    pub(super) peer: String,
+    pub(crate) peer: String,
 }
 
 /// Forgets a node and all its volumes, whose UUIDs belong to the next node that asks for them.
-pub(super) fn forget_node(service: &Service, by: &By, ek: &str) -> Result<Forgotten> {
+pub(crate) fn forget_node(service: &Service, by: &By, ek: &str) -> Result<Forgotten> {
     let node = node(&service.store, ek)?;
     let forgotten = Forgotten {
         ek: node.ek,
@@ -154,7 +157,7 @@ pub(super) fn forget_node(service: &Service, by: &By, ek: &str) -> Result<Forgot
 }
 
 /// Forgets one volume, whose UUID belongs to the next node that asks for it.
-pub(super) fn forget_volume(service: &Service, by: &By, uuid: &str) -> Result<Forgotten> {
+pub(crate) fn forget_volume(service: &Service, by: &By, uuid: &str) -> Result<Forgotten> {
     let volume = volume(&service.store, uuid)?;
     let forgotten = Forgotten {
         ek: volume.ek,
@@ -166,7 +169,7 @@ pub(super) fn forget_volume(service: &Service, by: &By, uuid: &str) -> Result<Fo
 }
 
 /// Before it happens: an operator changes nothing without a trace.
-pub(super) fn write_down(
+pub(crate) fn write_down(
     service: &Service,
     by: &By,
     event: &'static str,
@@ -198,17 +201,17 @@ fn remove(store: &Store, key: &str) -> Result<()> {
 
 /// What the page shows.
 #[derive(Debug, Default)]
-pub(super) struct Summary {
+pub(crate) struct Summary {
     /// How many nodes there are.
-    pub(super) nodes: usize,
+    pub(crate) nodes: usize,
     /// How many of them were admitted within the last day.
-    pub(super) booted_today: usize,
+    pub(crate) booted_today: usize,
     /// How many of them tried again after that, and were denied.
-    pub(super) denied: usize,
+    pub(crate) denied: usize,
     /// How many volumes there are.
-    pub(super) volumes: usize,
+    pub(crate) volumes: usize,
     /// Those that did something last, the latest first, with their volumes.
-    pub(super) newest: Vec<Node>,
+    pub(crate) newest: Vec<Node>,
 }
 
 impl Summary {
@@ -257,10 +260,10 @@ impl Summary {
 
 /// The last summary, for as long as it is fresh.
 #[derive(Debug, Default)]
-pub(super) struct Cached(Mutex<Option<(Instant, Arc<Summary>)>>);
+pub(crate) struct Cached(Mutex<Option<(Instant, Arc<Summary>)>>);
 
 impl Cached {
-    pub(super) fn get(&self, store: &Store) -> Result<Arc<Summary>> {
+    pub(crate) fn get(&self, store: &Store) -> Result<Arc<Summary>> {
         // Whoever comes while it is read waits for the same reading.
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((at, summary)) = &*last

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The third step and those after it: keys go out, and what nodes report of their volumes comes in.
 
-use super::answer::{Fault, Refused, Reply};
-use super::audit::now_s;
-use super::records::{self, Reported, VolumeEntry};
-use super::service::{Service, Trail, parse, text};
-use super::session::{Admitted, Session};
-use super::volume_id::VolumeId;
 use crate::key::{KEY_LEN, Secret};
+use crate::keyservice::audit::now_s;
+use crate::keyservice::registry as records;
+use crate::keyservice::registry::{Reported, VolumeEntry};
+use crate::keyservice::reply::{Fault, Refused, Reply};
+use crate::keyservice::session::{Admitted, Session};
+use crate::keyservice::state::{Service, Trail, parse, text};
+use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::{
     CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, Remembered, VOLUME_TYPE, VolumeRecord,
 };
 
 /// A secret, encrypted to the machine's key of this boot.
-pub(super) fn resource(
+pub(crate) fn resource(
     service: &Service,
     session: Option<&str>,
     path: [&String; 3],
@@ -45,7 +46,7 @@ pub(super) fn resource(
 }
 
 /// What is remembered of a volume, and whether an operator said that the node's TPM does not remember it any more.
-pub(super) fn record(
+pub(crate) fn record(
     service: &Service,
     session: Option<&str>,
     uuid: &str,
@@ -62,7 +63,7 @@ pub(super) fn record(
 }
 
 /// Remembers what a node says of a volume it has opened.
-pub(super) fn report(
+pub(crate) fn report(
     service: &Service,
     session: Option<&str>,
     uuid: &str,
@@ -92,7 +93,7 @@ pub(super) fn report(
 }
 
 /// The session of a machine that was admitted a short while ago.
-pub(super) fn admitted(
+pub(crate) fn admitted(
     service: &Service,
     session: Option<&str>,
     trail: &mut Trail,

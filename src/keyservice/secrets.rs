@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The master secret, and all that follows from it.
 
+pub mod init;
+
 use std::fs;
 use std::path::Path;
 
@@ -10,10 +12,10 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use zeroize::{Zeroize, Zeroizing};
 
-use super::config::{SecretFrom, Source};
-use super::volume_id::VolumeId;
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, MEASUREMENT_SECRET_ID, Secret};
+use crate::keyservice::config::{SecretFrom, Source};
+use crate::keyservice::volume_id::VolumeId;
 
 /// The shortest master secret that is taken, in bytes: that of Constellation.
 const MASTER_LEN_MIN: usize = 16;
@@ -23,11 +25,11 @@ const SESSION_INFO: &[u8] = b"nightlatchd session 1";
 
 /// The file `constellation-mastersecret.json`. Its contents are wiped when dropped.
 #[derive(Deserialize, Serialize)]
-pub(super) struct MasterFile {
+pub(crate) struct MasterFile {
     /// The secret, base64.
-    pub(super) key: String,
+    pub(crate) key: String,
     /// The salt, base64.
-    pub(super) salt: String,
+    pub(crate) salt: String,
 }
 
 impl Drop for MasterFile {
@@ -55,7 +57,7 @@ impl Master {
         Self::new(secret, salt, measurement_salt)
     }
 
-    pub(super) fn new(
+    pub(crate) fn new(
         secret: Secret,
         salt: Secret,
         measurement_salt: [u8; KEY_LEN],
@@ -90,7 +92,7 @@ impl Master {
     }
 
     /// The key that seals sessions.
-    pub(super) fn session_key(&self) -> &Secret {
+    pub(crate) fn session_key(&self) -> &Secret {
         &self.session
     }
 }
@@ -164,7 +166,7 @@ fn measurement_salt(text: &str) -> Result<[u8; KEY_LEN]> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::keyservice::secrets::*;
 
     fn range(from: u8, to: u8) -> Vec<u8> {
         (from..=to).collect()
@@ -220,7 +222,7 @@ mod tests {
         use std::os::unix::fs::PermissionsExt as _;
         let directory =
             std::env::temp_dir().join(format!("nightlatch-master-{}", std::process::id()));
-        super::super::init::write(&directory).unwrap();
+        init::write(&directory).unwrap();
         let source = |name| Source::File(directory.join(name));
         let from = SecretFrom {
             master: source(crate::keyservice::config::MASTER_FILE),

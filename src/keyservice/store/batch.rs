@@ -9,8 +9,8 @@ use std::collections::VecDeque;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::Entry;
 use crate::error::{Error, Exit, Result};
+use crate::keyservice::store::Entry;
 
 /// What is known of each key of a read.
 type Answer = Result<Vec<Option<Entry>>>;
@@ -21,7 +21,7 @@ const QUESTIONS_MAX: usize = 2;
 
 /// Where reads wait.
 #[derive(Debug)]
-pub(super) struct Gather {
+pub(crate) struct Gather {
     /// How many keys a question may be about.
     keys_max: usize,
     waiting: Mutex<Waiting>,
@@ -53,7 +53,7 @@ enum Told {
 }
 
 impl Gather {
-    pub(super) fn new(keys_max: usize) -> Self {
+    pub(crate) fn new(keys_max: usize) -> Self {
         Self {
             keys_max,
             waiting: Mutex::default(),
@@ -62,7 +62,7 @@ impl Gather {
 
     /// The values of `keys`, in the same order, by a question of this thread or of another one. A read that takes several
     /// questions by itself is left to `ask`, and nobody waits for it.
-    pub(super) fn read(&self, keys: &[String], ask: impl FnOnce(&[String]) -> Answer) -> Answer {
+    pub(crate) fn read(&self, keys: &[String], ask: impl FnOnce(&[String]) -> Answer) -> Answer {
         if keys.is_empty() || keys.len() > self.keys_max {
             return ask(keys);
         }

@@ -27,7 +27,7 @@ struct Told {
 }
 
 impl Lines {
-    /// Whether a line about `peer`, as [`super::limits::peer`] says it, may be written. It is counted otherwise.
+    /// Whether a line about `peer`, as [`crate::keyservice::limits::peer`] says it, may be written. It is counted otherwise.
     pub fn may(&self, peer: IpAddr, now: Instant) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let is_told_apart = peers.contains_key(&Some(peer)) || peers.len() < PEERS_MAX;
@@ -57,7 +57,7 @@ impl Lines {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::keyservice::limits::lines::*;
 
     fn peer(number: u32) -> IpAddr {
         IpAddr::V4(number.into())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the steps of the protocol share, and what happens around each: it is counted, timed and written down.
+//! What the steps of the protocol share, and how a request is counted and written down.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -10,27 +10,23 @@ use std::time::{Duration, Instant};
 use log::{error, info};
 use serde::de::DeserializeOwned;
 
-use super::answer::{Fault, Refused, Reply, Step};
-use super::audit::{self, Audit, Line};
-use super::config::{self, Config};
-use super::limits::{Rate, peer};
-use super::lines::Lines;
-use super::master::Master;
-use super::metrics::Metrics;
-use super::nodes::Nodes;
-use super::session::{self, Session};
-use super::store::Store;
-use super::{attest, auth, release};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
+use crate::keyservice::audit::{self, Audit, Line};
+use crate::keyservice::config::{self, Config};
+use crate::keyservice::limits::lines::Lines;
+use crate::keyservice::limits::{Rate, peer};
+use crate::keyservice::metrics::Metrics;
+use crate::keyservice::registry::sightings::Nodes;
+use crate::keyservice::reply::{Fault, Refused, Step};
+use crate::keyservice::secrets::Master;
+use crate::keyservice::session::{self, Session};
+use crate::keyservice::store::Store;
 use crate::pcr::Bank;
 use crate::protocol::admin::Denial;
 
 /// The longest reason that is written down, in characters: it may quote what a machine sent.
 const WHY_LEN_MAX: usize = 2000;
-
-/// The longest body before a machine has shown its TPM, and of a report, in bytes: a certificate is the most there is in it.
-const SHORT_BODY_LEN_MAX: usize = 16 << 10;
 
 /// The running service.
 #[derive(Debug)]
@@ -51,7 +47,7 @@ pub struct Service {
     by_peer: Rate<IpAddr>,
     by_ek: Rate<String>,
     lines: Lines,
-    body_len_max: usize,
+    pub(crate) body_len_max: usize,
     is_ready: AtomicBool,
 }
 
@@ -84,7 +80,7 @@ impl Ask {
     }
 
     /// What the audit log calls it where it is granted.
-    fn event(&self) -> Option<&'static str> {
+    pub(crate) fn event(&self) -> Option<&'static str> {
         match self {
             Self::Auth | Self::Record(_) => None,
             Self::Attest => Some("admission"),
@@ -170,24 +166,6 @@ impl Service {
         }
     }
 
-    /// What has to hold before the body of a request is read, which is that the session is one for it. Returns the longest
-    /// body in bytes.
-    pub fn before_body(
-        &self,
-        request: &Request,
-        trail: &mut Trail,
-    ) -> std::result::Result<usize, Refused> {
-        let session = request.session.as_deref();
-        let short = SHORT_BODY_LEN_MAX.min(self.body_len_max);
-        match &request.ask {
-            Ask::Auth => Ok(short),
-            Ask::Attest => attest::challenged(self, session).map(|_| self.body_len_max),
-            Ask::Report(_) => release::admitted(self, session, trail).map(|_| short),
-            // They have none.
-            Ask::Resource(..) | Ask::Record(_) => Ok(0),
-        }
-    }
-
     /// Counts a request or a connection of a peer.
     pub fn count_peer(&self, from: IpAddr) -> std::result::Result<(), Refused> {
         self.by_peer
@@ -218,39 +196,6 @@ impl Service {
                 "this service, or one with the same master secret, did not make the session",
             )
         })
-    }
-
-    /// Answers a request. Blocks: belongs on a thread that may.
-    pub fn answer(&self, request: &Request) -> std::result::Result<Reply, Refused> {
-        let start = Instant::now();
-        let mut trail = Trail::default();
-        let answered = self.step(request, &mut trail).and_then(|reply| {
-            if let Some(event) = request.ask.event() {
-                self.write_down(request, &trail, event, None)?;
-            }
-            Ok(reply)
-        });
-        match &answered {
-            Ok(_) => {
-                let step = request.ask.step();
-                self.metrics.request(step, "ok", "", start.elapsed());
-            }
-            Err(refused) => self.refused(request, &trail, refused, start.elapsed()),
-        }
-        answered
-    }
-
-    fn step(&self, request: &Request, trail: &mut Trail) -> std::result::Result<Reply, Refused> {
-        let session = request.session.as_deref();
-        match &request.ask {
-            Ask::Auth => auth::answer(self, &request.body, trail),
-            Ask::Attest => attest::answer(self, session, request, trail),
-            Ask::Resource(repository, kind, tag) => {
-                release::resource(self, session, [repository, kind, tag], trail)
-            }
-            Ask::Record(uuid) => release::record(self, session, uuid, trail),
-            Ask::Report(uuid) => release::report(self, session, uuid, &request.body, trail),
-        }
     }
 
     /// Counts a refusal and writes it down.
@@ -300,7 +245,7 @@ impl Service {
         }
     }
 
-    fn write_down(
+    pub(crate) fn write_down(
         &self,
         request: &Request,
         trail: &Trail,
@@ -337,12 +282,12 @@ pub fn load_policy(path: &Path) -> Result<Policy> {
 }
 
 /// Reads a body.
-pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, Refused> {
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, Refused> {
     serde_json::from_slice(body).map_err(|error| Refused::new(Fault::Malformed, "body", error))
 }
 
 /// An answer's body.
-pub(super) fn text(value: &impl serde::Serialize) -> std::result::Result<Vec<u8>, Refused> {
+pub(crate) fn text(value: &impl serde::Serialize) -> std::result::Result<Vec<u8>, Refused> {
     serde_json::to_vec(value).map_err(|error| Error::failure(error).into())
 }
 

@@ -6,16 +6,16 @@ use std::time::SystemTime;
 use base64ct::{Base64, Encoding};
 use serde_json::json;
 
-use super::answer::{Fault, Refused, Reply};
-use super::audit::now_s;
-use super::service::{Service, Trail, parse, text};
-use super::session::{self, Challenged, Session};
 use crate::error::Error;
 use crate::evidence::{Ak, Ek, credential};
 use crate::key::{KEY_LEN, fill_random};
+use crate::keyservice::audit::now_s;
+use crate::keyservice::reply::{Fault, Refused, Reply};
+use crate::keyservice::session::{self, Challenged, Session};
+use crate::keyservice::state::{Service, Trail, parse, text};
 use crate::protocol::{AuthRequest, Bytes, Challenge, Credential, EXTENSION, TEE, VERSION};
 
-pub(super) fn answer(service: &Service, body: &[u8], trail: &mut Trail) -> Result<Reply, Refused> {
+pub(crate) fn answer(service: &Service, body: &[u8], trail: &mut Trail) -> Result<Reply, Refused> {
     let request: AuthRequest = parse(body)?;
     if request.version != VERSION {
         return Err(malformed(

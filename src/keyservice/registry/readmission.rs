@@ -5,10 +5,10 @@
 //! machine's endorsement key from then on, and to no other. The node is told of it at every boot until it reports that one
 //! has succeeded, so that it may lose its power in between; the report uses the word up, and so does time.
 
-use super::records;
-use super::store::Store;
-use super::volume_id::VolumeId;
 use crate::error::Result;
+use crate::keyservice::registry as records;
+use crate::keyservice::store::Store;
+use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::Readmission;
 
 /// How long the word of an operator holds, in seconds: whoever held back the report of a boot would have it for ever.

@@ -2,17 +2,18 @@
 //! The second step: evidence is verified, compared with the policy and with what is remembered, and the machine is
 //! admitted to its volumes.
 
-use super::answer::{Fault, Refused, Reply, Step};
-use super::audit::{self, Line, now_s};
-use super::readmission;
-use super::records::{self, NodeEntry, Registered, VolumeEntry};
-use super::service::{Request, Service, Trail, parse, text};
-use super::session::{self, Admitted, Challenged, Session};
-use super::volume_id::VolumeId;
 use crate::config::Role;
 use crate::evidence::{
     Ak, Asked, Check, Given, Policy, Refusal, Registers, Values, Verified, verify,
 };
+use crate::keyservice::audit::{self, Line, now_s};
+use crate::keyservice::registry as records;
+use crate::keyservice::registry::readmission;
+use crate::keyservice::registry::{NodeEntry, Registered, VolumeEntry};
+use crate::keyservice::reply::{Fault, Refused, Reply, Step};
+use crate::keyservice::session::{self, Admitted, Challenged, Session};
+use crate::keyservice::state::{Request, Service, Trail, parse, text};
+use crate::keyservice::volume_id::VolumeId;
 use crate::pcr::{Bank, PCR_COUNT};
 use crate::protocol::{
     Additional, Admission, AttestRequest, Claims, EXTENSION, TeeEvidence, VolumeClaim,
@@ -24,7 +25,7 @@ const VOLUMES_MAX: usize = 16;
 /// How many characters a UUID has.
 const UUID_LEN: usize = 36;
 
-pub(super) fn answer(
+pub(crate) fn answer(
     service: &Service,
     session: Option<&str>,
     request: &Request,
@@ -97,7 +98,7 @@ pub(super) fn answer(
 }
 
 /// The session of a machine that was given a nonce a short while ago.
-pub(super) fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
+pub(crate) fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
     match service.session(session)? {
         Session::Challenged(session) if session.until_s >= now_s() => Ok(session),
         Session::Challenged(session) => Err(Refused::new(

@@ -10,28 +10,28 @@ use crate::keyservice::audit::Audit;
 const TAIL_LEN: u64 = 256 << 10;
 
 /// How many events are shown.
-pub(super) const SHOWN_MAX: usize = 100;
+pub(crate) const SHOWN_MAX: usize = 100;
 
 /// One line; what it does not have is empty.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Event {
-    pub(super) time: String,
+pub(crate) struct Event {
+    pub(crate) time: String,
     #[serde(rename = "event")]
-    pub(super) kind: String,
-    pub(super) step: String,
-    pub(super) peer: String,
-    pub(super) ek: String,
-    pub(super) volumes: Vec<String>,
-    pub(super) resource: String,
-    pub(super) image: String,
-    pub(super) check: String,
-    pub(super) why: String,
-    pub(super) operator: String,
+    pub(crate) kind: String,
+    pub(crate) step: String,
+    pub(crate) peer: String,
+    pub(crate) ek: String,
+    pub(crate) volumes: Vec<String>,
+    pub(crate) resource: String,
+    pub(crate) image: String,
+    pub(crate) check: String,
+    pub(crate) why: String,
+    pub(crate) operator: String,
 }
 
 /// The last events this replica wrote down, the latest first.
-pub(super) fn events(audit: &Audit) -> Result<Vec<Event>> {
+pub(crate) fn events(audit: &Audit) -> Result<Vec<Event>> {
     let tail = audit.tail(TAIL_LEN)?;
     Ok(parse(&tail))
 }
@@ -46,7 +46,7 @@ fn parse(tail: &[u8]) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::keyservice::fleet::recent::*;
 
     #[test]
     fn a_line_that_is_cut_is_left_out_and_the_latest_comes_first() {

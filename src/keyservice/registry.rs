@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is remembered of volumes and nodes, and the rules by which it changes.
 
+pub mod readmission;
+pub mod sightings;
+
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::store::{Entry, Store};
-use super::volume_id::VolumeId;
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
+use crate::keyservice::store::{Entry, Store};
+use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::VolumeRecord;
 use crate::protocol::admin::{Denial, Readmission};
 
@@ -79,7 +82,7 @@ pub struct NodeEntry {
 pub enum Registered {
     /// This node's, as of now or since earlier.
     Ours(VolumeEntry),
-    /// The next node's by an operator's word, whoever it was registered to: see [`super::readmission`].
+    /// The next node's by an operator's word, whoever it was registered to: see [`crate::keyservice::registry::readmission`].
     Free(VolumeEntry),
     /// The node's with this endorsement key.
     Theirs(String),
@@ -197,7 +200,7 @@ pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Re
 
 /// Has `work` change what is remembered of a volume, again if somebody else changed it meanwhile, and returns what `work` did
 /// when it counted. Writes nothing where nothing changed. None where no such volume is registered.
-pub(super) fn change<T>(
+pub(crate) fn change<T>(
     store: &Store,
     id: &VolumeId,
     work: impl Fn(&mut VolumeEntry) -> T,

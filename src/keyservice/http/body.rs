@@ -11,9 +11,9 @@ use axum::body::Body;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
-use super::answer::{Fault, Refused};
-use super::config::Limits;
-use super::limits::peer;
+use crate::keyservice::config::Limits;
+use crate::keyservice::limits::peer;
+use crate::keyservice::reply::{Fault, Refused};
 
 /// When somebody for whose body there was no room may come again, in seconds.
 const FULL_RETRY_S: u64 = 2;
@@ -163,7 +163,7 @@ mod tests {
     use axum::body::{Bytes, HttpBody};
     use hyper::body::Frame;
 
-    use super::*;
+    use crate::keyservice::http::body::*;
 
     fn room(body_bytes: u32, bodies_bytes: u32) -> Room {
         let count = |value| std::num::NonZeroU32::new(value).unwrap();

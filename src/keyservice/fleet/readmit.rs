@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An operator says that the node of a volume has lost its TPM, or takes that back: see [`readmission`].
 
-use super::fleet::{self, By};
 use crate::error::{Error, Result};
 use crate::keyservice::audit::now_s;
-use crate::keyservice::readmission::{self, VALID_S};
-use crate::keyservice::service::Service;
+use crate::keyservice::fleet;
+use crate::keyservice::fleet::By;
+use crate::keyservice::registry::readmission;
+use crate::keyservice::registry::readmission::VALID_S;
+use crate::keyservice::state::Service;
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::{Readmission, Volume};
 
 /// The next machine that is admitted with the volume has it.
-pub(super) fn allow(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
+pub(crate) fn allow(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
     let word = Readmission {
         until_s: now_s().saturating_add(VALID_S),
         ek: None,
@@ -19,7 +21,7 @@ pub(super) fn allow(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
 }
 
 /// No machine gets the volume that does not have it already.
-pub(super) fn cancel(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
+pub(crate) fn cancel(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
     set(service, by, uuid, "cancel-readmit", None)
 }
 

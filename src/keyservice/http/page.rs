@@ -5,9 +5,9 @@ use base64ct::{Base64, Encoding as _};
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 use sha2::{Digest as _, Sha256};
 
-use super::fleet::Summary;
-use super::recent::{Event, SHOWN_MAX};
 use crate::keyservice::audit;
+use crate::keyservice::fleet::Summary;
+use crate::keyservice::fleet::recent::{Event, SHOWN_MAX};
 use crate::protocol::admin::{NODES_PATH, Node, Readmission, VOLUMES_PATH};
 
 const STYLE: &str = include_str!("page.css");
@@ -20,15 +20,15 @@ const SHORT_LEN: usize = 12;
 
 /// What there is to show.
 #[derive(Debug)]
-pub(super) struct View<'a> {
-    pub(super) now_s: u64,
-    pub(super) summary: &'a Summary,
+pub(crate) struct View<'a> {
+    pub(crate) now_s: u64,
+    pub(crate) summary: &'a Summary,
     /// The latest first.
-    pub(super) events: &'a [Event],
+    pub(crate) events: &'a [Event],
 }
 
 /// What a browser may do with the page: use its style, and nothing else.
-pub(super) fn content_security_policy() -> String {
+pub(crate) fn content_security_policy() -> String {
     let style = Base64::encode_string(&Sha256::digest(STYLE));
     format!(
         "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
@@ -37,7 +37,7 @@ pub(super) fn content_security_policy() -> String {
 }
 
 /// The page.
-pub(super) fn draw(view: &View<'_>) -> String {
+pub(crate) fn draw(view: &View<'_>) -> String {
     let denials: Vec<&Event> = of(view.events, &["denial"], DENIALS_MAX);
     let others = of(
         view.events,

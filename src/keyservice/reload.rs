@@ -15,11 +15,11 @@ use rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use sha2::{Digest, Sha256};
 
-use super::config::{self, Config, FilePath};
-use super::listener::Tls;
-use super::service::{Service, load_policy};
 use crate::error::{Doing, Error, Result};
 use crate::https as mutual;
+use crate::keyservice::config::{self, Config, FilePath};
+use crate::keyservice::http::listener::Tls;
+use crate::keyservice::state::{Service, load_policy};
 
 /// Reads who the service is to nodes. Only TLS 1.3 is spoken.
 pub fn load_tls(files: &config::Tls) -> Result<ServerConfig> {
