@@ -5,21 +5,33 @@
 //! `fleet`. What these share is a [`state::Service`]: the secret, the policy, the registry, the audit log. [`run`] starts it,
 //! [`reload`] watches its files.
 
-pub mod audit;
-pub mod config;
-mod fleet;
-pub mod http;
-pub mod limits;
-pub mod metrics;
-pub mod registry;
-pub mod reload;
-pub mod reply;
+// From start to end.
 pub mod run;
+
+pub mod reload;
+
+// The way in and out.
+pub mod http;
+
+// What is asked: the protocol's steps by nodes, the fleet by operators.
+mod fleet;
+mod steps;
+
+// What answers share.
+pub mod state;
+
+// What is remembered, and by which rules it changes.
+pub mod registry;
+
+pub mod metrics;
 pub mod secrets;
 pub mod session;
-pub mod state;
-mod steps;
 pub mod store;
+
+pub mod audit;
+pub mod config;
+pub mod limits;
+pub mod reply;
 pub mod volume_id;
 
 use std::ffi::OsString;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens the disks of a confidential VM from inside its initramfs.
 //!
-//! Data flows one way, a step a module: config → tpm → anchor → key → header → volume → measure → root → handoff.
-//! [`boot`] tells the story in order; nothing else knows it.
+//! Three programs stand on top: [`boot`] opens a machine's volumes, `keyservice` gives keys to machines, [`ctl`] shows and
+//! changes what both remember. Each alone knows the order of its steps; what two of them need is a room below.
 //!
 //! The host, its disks, network and console are the attacker. So nothing read from a disk selects code, relaxes policy
 //! or is used before it is authenticated; configuration comes only from the measured initrd; an error is never a reason
@@ -27,29 +27,46 @@
 #[cfg(test)]
 extern crate self as nightlatch;
 
-pub mod anchor;
+// The rooms, floor by floor from the top down: one imports only from the floors below its own (tests/it/layers.rs).
+
+// The programs. Each tells its own story, and none knows another.
 pub mod boot;
-pub mod client;
-pub mod clock;
-pub mod config;
 pub mod ctl;
-pub mod error;
-pub mod evidence;
-pub mod header;
-mod https;
-pub mod key;
 #[cfg(feature = "daemon")]
 pub mod keyservice;
-pub mod logging;
+
+// A volume opened, whichever program wants it: where its key comes from, what is told of it, its way to a mapping.
+mod sources;
+
+pub mod status;
+
+pub mod volume;
+
+// What a volume is held against, who gives its key, what is said of the machine, who takes over.
+pub mod anchor;
+pub mod client;
+pub mod evidence;
 pub mod measure;
-pub mod memory;
+pub mod systemd;
+
+// The TPM, and what is written on disks and on the wire. How work is done beside other work, and again.
+pub mod header;
 mod parallel;
-pub mod pcr;
 pub mod protocol;
 mod retry;
-pub mod sealed;
-mod sources;
-pub mod status;
-pub mod systemd;
 pub mod tpm;
-pub mod volume;
+
+// What the administrator says.
+pub mod config;
+
+// Secrets, words and connections.
+mod https;
+pub mod key;
+pub mod logging;
+pub mod sealed;
+
+// The ground.
+pub mod clock;
+pub mod error;
+pub mod memory;
+pub mod pcr;

@@ -6,6 +6,7 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::string_slice,
     clippy::arithmetic_side_effects,
     reason = "a test fails by panicking"
 )]
@@ -14,6 +15,7 @@ mod config_keys;
 mod daemon;
 mod daemon_docs;
 mod docs;
+mod layers;
 mod markdown;
 mod modules;
 mod operators;
