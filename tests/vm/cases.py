@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layer 2: one machine, many cases. Runs the Rust test `vm` as root on real device-mapper.
+"""Layer 2: one machine, many cases. Runs the Rust test `machine` as root on real device-mapper.
 
     cases.py [--timeout SECONDS] [FILTER...]
 
@@ -57,14 +57,14 @@ class Build:
 
 def build() -> Build:
     """The test program and, because it is an integration test, the programs it is about."""
-    command = ["cargo", "test", "--locked", "--no-run", "--test", "vm", "--features=software-tpm"]
+    command = ["cargo", "test", "--locked", "--no-run", "--test", "machine", "--features=software-tpm"]
     command.append("--message-format=json")
     ended = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=False)
     if ended.returncode != 0:
         raise SystemExit(f"building the cases: cargo ended with {ended.returncode}")
     messages = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith(b"{")]
     made = {m["target"]["name"]: Path(m["executable"]) for m in messages if m.get("executable")}
-    return Build(made.pop("vm"), tuple(made.values()))
+    return Build(made.pop("machine"), tuple(made.values()))
 
 
 def pack(work: Path, build: Build, arguments: list[str]) -> Path:
