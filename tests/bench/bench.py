@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
-sys.path.insert(0, str(HERE.parent / "vm"))
+sys.path.insert(0, str(HERE.parent / "boots" / "harness"))
 
 import accel
 import cases

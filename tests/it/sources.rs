@@ -49,7 +49,7 @@ pub(crate) fn text(directories: &[&str], extension: &str) -> String {
 
 /// The names of all tests: functions marked as one, and cases of whole boots, where what varies in a name is a gap.
 pub(crate) fn tests() -> BTreeSet<String> {
-    let (rust, python) = (text(&["src", "tests"], "rs"), text(&["tests/vm"], "py"));
+    let (rust, python) = (text(&["src", "tests"], "rs"), text(&["tests/boots"], "py"));
     let functions = rust.split("#[test]\n").skip(1).map(|after| {
         let (_, name) = after.split_once("fn ").unwrap();
         name.split('(').next().unwrap().to_owned()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One boot of a machine whose power may go at any instant. `tests/vm/kills.py` gives it a machine of its own, again and
+//! One boot of a machine whose power may go at any instant. `tests/boots/harness/kills.py` gives it a machine of its own, again and
 //! again with the same disk and TPM, and kills it; the other cases' machine leaves it out.
 
 use std::fs;

@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 import image as images
-from chain_firmware import FIRST, LATER, booted, refused
+from boots.firmware import FIRST, LATER, booted, refused
 from image import Image, with_files
 from machine import Disk, Tpm
 from node import DISK_BYTES, Boot, Node, copy_sparse

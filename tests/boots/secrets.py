@@ -12,7 +12,7 @@ import secrets as randomness
 from collections.abc import Callable
 from pathlib import Path
 
-from chain_firmware import FIRST, LATER, booted
+from boots.firmware import FIRST, LATER, booted
 from image import Image
 from keys import Keys
 from node import Node

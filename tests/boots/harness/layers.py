@@ -27,7 +27,7 @@ import slots
 from libtest import Tally, failures, seen, tally
 
 HERE = Path(__file__).resolve().parent
-PROJECT = HERE.parent.parent
+PROJECT = HERE.parent.parent.parent
 # Of a layer that failed and did not say in which test.
 LAST_LINES = 40
 Say = Callable[[str], None]

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from admission import Fleet, denials, forwards, programs_started
-from chain_firmware import FIRST, LATER, booted
-from chain_service import registered, releases, sources
+from boots.firmware import FIRST, LATER, booted
+from boots.service import registered, releases, sources
 from image import Image
 from keyservice import KeyService
 from node import Boot

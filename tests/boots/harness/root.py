@@ -31,7 +31,7 @@ PACKAGES = """
 LEFT_OUT = ["/usr/share/man/*", "/usr/share/doc/*", "/usr/share/locale/*", "/usr/share/info/*"]
 # Enough to find the disks and mount the root; the guest loads the rest from the root itself.
 INITRD_MODULES = ["virtio_pci", "virtio_blk", "squashfs", "overlay"]
-CACHE = Path(__file__).resolve().parent.parent / ".cache"
+CACHE = Path(__file__).resolve().parent.parent.parent / ".cache"
 # Of mksquashfs and sqfstar. Software emulation is slow at decompressing.
 UNCOMPRESSED = ["-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX"]
 # Raised when what is done with the packages changes.

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from chain_firmware import FIRST, booted
+from boots.firmware import FIRST, booted
 from image import Image
 from machine import Ended
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, VOLUMES, Boot, Node

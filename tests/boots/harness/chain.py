@@ -15,13 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import accel
-import chain_dracut
-import chain_enrolment
-import chain_firmware
-import chain_power
-import chain_refusals
-import chain_secrets
-import chain_service
+import boots.dracut
+import boots.enrolment
+import boots.firmware
+import boots.power
+import boots.refusals
+import boots.secrets
+import boots.service
 import image
 import keyservice
 from outcome import Outcome
@@ -30,13 +30,13 @@ WORK = image.CACHE.parent / "chain"
 Scenario = Callable[[Outcome, image.Image, Path], None]
 # The longest first.
 SCENARIOS: dict[str, Scenario] = {
-    "refusals": chain_refusals.run,
-    "service": chain_service.run,
-    "service-enrolment": chain_enrolment.run,
-    "power": chain_power.run,
-    "firmware": chain_firmware.run,
-    "secrets": chain_secrets.run,
-    "dracut": chain_dracut.run,
+    "refusals": boots.refusals.run,
+    "service": boots.service.run,
+    "service-enrolment": boots.enrolment.run,
+    "power": boots.power.run,
+    "firmware": boots.firmware.run,
+    "secrets": boots.secrets.run,
+    "dracut": boots.dracut.run,
 }
 # More would only wait for each other, and for the machines of other layers: see slots.py.
 AT_ONCE = 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from chain_firmware import FIRST, LATER, booted
+from boots.firmware import FIRST, LATER, booted
 from image import Image
 from node import Node
 from outcome import Outcome, check, equal

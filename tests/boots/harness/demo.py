@@ -6,7 +6,7 @@ from __future__ import annotations
 import sys
 
 import image
-from chain_firmware import HEADER_OFFSET
+from boots.firmware import HEADER_OFFSET
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
 from telling import Row, paint, say, speed, step, table
 

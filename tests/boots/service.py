@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
-from chain_firmware import FIRST, LATER, ZERO_PCR, booted, refused
+from boots.firmware import FIRST, LATER, ZERO_PCR, booted, refused
 from image import Image
 from keyservice import KeyService
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node, content_digest

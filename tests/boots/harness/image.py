@@ -19,7 +19,7 @@ from pathlib import Path
 
 import mirror
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent.parent
 CACHE = PROJECT / "tests" / ".cache" / "mkosi"
 SUITE = "trixie"
 TARGET = Path(os.environ.get("CARGO_TARGET_DIR", PROJECT / "target"))
@@ -90,7 +90,7 @@ def demo(say: Say) -> Image:
 
 def dracut(say: Say) -> Image:
     """A plain Debian with an initrd of its own dracut."""
-    here = PROJECT / "tests/vm/dracut"
+    here = PROJECT / "tests/boots/dracut-image"
     name = CACHE / "dracut"
 
     def make() -> None:

@@ -22,7 +22,7 @@ import root
 from libtest import CASE, Tally, seen, tally
 from machine import Disk, Ended, Kernel, Machine, Tpm
 
-PROJECT = Path(__file__).resolve().parent.parent.parent
+PROJECT = Path(__file__).resolve().parent.parent.parent.parent
 WORK = root.CACHE / "layer2"
 # The cases find a disk by its serial: /dev/disk/by-id/virtio-SERIAL.
 BLANK_DISKS = {"blank4g": 4 << 30, "blank4g2": 4 << 30, "blank8g": 8 << 30, "blank1t": 1 << 40}

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-PLACES = Path(__file__).resolve().parent.parent / ".cache" / "slots"
+PLACES = Path(__file__).resolve().parent.parent.parent / ".cache" / "slots"
 POLL_SECONDS = 0.2
 
 
