@@ -16,23 +16,23 @@
 
 pub mod checkpoint;
 pub mod judge;
+mod located;
 #[cfg(test)]
 mod model;
-mod place;
 mod readmission;
 pub mod record;
-mod running;
+mod runtime;
 #[cfg(test)]
 mod tests;
 
 use log::{info, warn};
 use uuid::Uuid;
 
-use judge::{Proven, Seen};
-pub use place::Place;
+use judge::{DeviceState, VolumeProof};
+pub use located::Located;
 use readmission::Readmitted;
 use record::{Accepted, Checkpoint, Entry, Record, State};
-pub use running::Running;
+pub use runtime::RuntimeAnchor;
 
 use crate::config::{Config, Level, Volume, VolumeName};
 use crate::error::{Doing, Error, Result};
@@ -45,7 +45,7 @@ pub struct Anchor {
     at: Handles,
     policy: Policy,
     /// Record and way to write it; `None` until there is one.
-    held: Option<Held>,
+    loaded: Option<Loaded>,
     /// The counter's value; `None` until it was read or made.
     counter: Option<u64>,
     /// Whether a volume's level counts boots.
@@ -57,7 +57,7 @@ pub struct Anchor {
 }
 
 #[derive(Debug)]
-struct Held {
+struct Loaded {
     record: Record,
     access: NvAccess,
 }
@@ -111,7 +111,7 @@ impl Exception {
 impl Anchor {
     /// Reads the counter, once, where there is a record. Everything about epochs needs it.
     pub fn count(&mut self, tpm: &mut Tpm) -> Result<()> {
-        if self.held.is_some() && self.counter.is_none() {
+        if self.loaded.is_some() && self.counter.is_none() {
             self.counter = Some(tpm.count_anchor(self.at)?);
         }
         Ok(())
@@ -121,7 +121,7 @@ impl Anchor {
     ///
     /// An acceptance is an exception of every boot until one has succeeded, whether the disk needs it or not: after a power
     /// cut the disk does not tell any more that it did.
-    pub fn permit(&self, volume: &Volume, seen: Seen) -> Result<Option<Exception>> {
+    pub fn permit(&self, volume: &Volume, seen: DeviceState) -> Result<Option<Exception>> {
         let entry = self.entry(volume);
         judge::permit(entry, seen)?;
         let kind = entry.and_then(|entry| entry.acceptance);
@@ -129,7 +129,7 @@ impl Anchor {
     }
 
     /// Remembers that a volume is being made, before anything of it is on the disk. Returns the epoch its header is to have.
-    pub fn announce(
+    pub fn begin_provisioning(
         &mut self,
         tpm: &mut Tpm,
         volume: &Volume,
@@ -147,8 +147,8 @@ impl Anchor {
             ahead: 0,
             enroll: false,
         };
-        if let Some(held) = &mut self.held {
-            held.record.set(entry)?;
+        if let Some(loaded) = &mut self.loaded {
+            loaded.record.set(entry)?;
             self.write(tpm)?;
         } else {
             let mut record = Record::default();
@@ -159,7 +159,7 @@ impl Anchor {
     }
 
     /// Compares a volume whose key is known with what the TPM remembers.
-    pub fn verify(&self, volume: &Volume, proven: &Proven) -> Result<()> {
+    pub fn verify(&self, volume: &Volume, proven: &VolumeProof) -> Result<()> {
         let entry = self
             .entry(volume)
             .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
@@ -207,7 +207,7 @@ impl Anchor {
         self.entry(volume).is_some_and(|entry| entry.enroll)
     }
 
-    /// The volume has the key service's key. [`Anchor::settle`] forgets that it was asked for.
+    /// The volume has the key service's key. [`Anchor::commit`] forgets that it was asked for.
     pub fn enrolled(&mut self, volume: &Volume) {
         self.enrolled.push(volume.name.clone());
     }
@@ -221,23 +221,23 @@ impl Anchor {
     /// Remembers how the volumes are open now: all of them are ready, at their levels, and every acceptance is used up. Those
     /// that were readmitted are remembered from here on.
     /// `checkpoints` are the file systems' states. Writes nothing where nothing changed.
-    pub fn settle(
+    pub fn commit(
         &mut self,
         tpm: &mut Tpm,
         volumes: &[(&Volume, Option<Checkpoint>)],
     ) -> Result<()> {
         let counter = self.counter();
-        let Some(held) = &mut self.held else {
+        let Some(loaded) = &mut self.loaded else {
             return Ok(());
         };
         let counter = counter?;
-        let mut changed = held.record.clear_acceptances();
+        let mut changed = loaded.record.clear_acceptances();
         for readmitted in self.readmitted.drain(..) {
-            held.record.set(readmitted.entry(counter)?)?;
+            loaded.record.set(readmitted.entry(counter)?)?;
             changed = true;
         }
         for (volume, checkpoint) in volumes {
-            let Some(old) = held.record.get(&volume.name) else {
+            let Some(old) = loaded.record.get(&volume.name) else {
                 continue;
             };
             let new = Entry {
@@ -250,7 +250,7 @@ impl Anchor {
                 ..old.clone()
             };
             changed |= new != *old;
-            held.record.set(new)?;
+            loaded.record.set(new)?;
         }
         if changed { self.write(tpm) } else { Ok(()) }
     }
@@ -259,10 +259,10 @@ impl Anchor {
     ///
     /// This boot cannot write to the anchor afterwards.
     #[must_use]
-    pub fn into_running(self, config: &Config) -> Option<Running> {
+    pub fn into_runtime(self, config: &Config) -> Option<RuntimeAnchor> {
         let tcti = config.tpm.tcti.clone();
-        self.held
-            .map(|held| Running::new(tcti, self.at, held.access))
+        self.loaded
+            .map(|loaded| RuntimeAnchor::new(tcti, self.at, loaded.access))
     }
 
     /// The counter's value.
@@ -272,9 +272,9 @@ impl Anchor {
     }
 
     fn entry(&self, volume: &Volume) -> Option<&Entry> {
-        self.held
+        self.loaded
             .as_ref()
-            .and_then(|held| held.record.get(&volume.name))
+            .and_then(|loaded| loaded.record.get(&volume.name))
     }
 
     /// Makes the indices.
@@ -288,7 +288,7 @@ impl Anchor {
                 "this TPM has held a counter before: if this node was provisioned once, its anchor was removed"
             );
         }
-        self.held = Some(Held {
+        self.loaded = Some(Loaded {
             record,
             access: NvAccess {
                 auth,
@@ -299,12 +299,12 @@ impl Anchor {
     }
 
     fn write(&self, tpm: &mut Tpm) -> Result<()> {
-        let held = self
-            .held
+        let loaded = self
+            .loaded
             .as_ref()
             .ok_or_else(|| Error::failure("there is no record to write"))?;
-        let bytes = held.record.encode(&held.access.auth);
-        tpm.write_anchor(self.at, &held.access, 0, &bytes)
+        let bytes = loaded.record.encode(&loaded.access.auth);
+        tpm.write_anchor(self.at, &loaded.access, 0, &bytes)
             .doing("writing the anchor")
     }
 }

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The boot, from start to end.
 
-mod anchoring;
+mod anchor;
 pub mod cli;
-pub mod kernel;
-mod measuring;
+mod measure;
+pub mod requirements;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -12,19 +12,18 @@ use std::sync::Mutex;
 
 use log::{info, warn};
 
-use crate::boot::anchoring::{allow_writes, count, hold, next_epoch, settle};
-use crate::boot::measuring::{fence, give_up, measure_all};
-use crate::sources::Sources;
-use crate::sources::service::Desk;
-use crate::sources::tpm::{Chip, lock};
-
 use crate::anchor::Allowed;
-use crate::anchor::checkpoint::Held;
+use crate::anchor::checkpoint::PinnedMount;
+use crate::boot::anchor::{allow_writes, commit_anchor, count, next_epoch, verify_freshness};
+use crate::boot::measure::{fence, fence_after_failure, measure_all};
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::parallel::{at_once, meanwhile};
 use crate::retry::patiently;
+use crate::sources::Sources;
+use crate::sources::service::ServiceSession;
+use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::{Recorder, VolumeStatus};
 use crate::systemd::handoff;
 use crate::volume::root;
@@ -51,133 +50,151 @@ pub fn with_volumes_open(
     hand_over: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let log = EventLog::open(top);
-    let Begun { desk, chip, keyed } = match begin(top, config, record) {
-        Ok(begun) => begun,
+    let Prepared {
+        service,
+        node_tpm,
+        keyed,
+    } = match prepare(top, config, record) {
+        Ok(prepared) => prepared,
         Err(error) => {
-            give_up(config, &log, record);
+            fence_after_failure(config, &log, record);
             return Err(error);
         }
     };
-    let bench = Bench {
+    let context = Context {
         top,
         config,
-        chip: &chip,
-        desk: &desk,
+        node_tpm: &node_tpm,
+        service: &service,
         log: &log,
         record,
     };
-    let done = measure_and_open(&bench, keyed).and_then(|held| {
+    let done = measure_and_open(&context, keyed).and_then(|pinned| {
         record.step("handing over", None, hand_over)?;
-        // What is held is let go of when systemd has mounted it as well.
-        remember(&bench, &held)
+        // What is pinned is let go of when systemd has mounted it as well.
+        commit(&context, &pinned)
     });
     if done.is_err() {
         close_all(config);
     }
     let fenced = record.step("fencing", None, || {
-        fence(config, &mut lock(&chip)?.tpm, &log, record)
+        fence(config, &mut lock(&node_tpm)?.tpm, &log, record)
     });
     done.and(fenced).map_err(Error::for_good)
 }
 
 /// A boot whose volumes all have their keys.
-struct Begun<'a> {
-    desk: Desk,
-    chip: Mutex<Chip>,
+struct Prepared<'a> {
+    service: ServiceSession,
+    node_tpm: Mutex<NodeTpm>,
     keyed: Vec<(&'a Volume, Keyed)>,
 }
 
 /// What can be tried again: nothing is measured yet.
-fn begin<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Begun<'a>> {
-    kernel::check(top, config)?;
-    let desk = Desk::open(top, config)?;
-    let (chip, keyed) = patiently(|| {
-        let chip = record.step("preparing TPM", None, || Chip::ready(config, record))?;
-        let chip = Mutex::new(chip);
+fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prepared<'a>> {
+    requirements::kernel::check(top, config)?;
+    let service = ServiceSession::open(top, config)?;
+    let (node_tpm, keyed) = patiently(|| {
+        let node_tpm = record.step("preparing TPM", None, || NodeTpm::open(config, record))?;
+        let node_tpm = Mutex::new(node_tpm);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
-        let find = || record.step("finding the anchor", None, || lock(&chip)?.find(config));
+        let find = || {
+            record.step("finding the anchor", None, || {
+                lock(&node_tpm)?.locate_anchor(config)
+            })
+        };
         let (anchor, found) = meanwhile(find, || {
             at_once(volumes, |volume, ()| {
                 record.step("examining", Some(volume), || volume::examine(volume))
             })
         });
         let found = found?;
-        desk.attend(top, config, &chip, &found, record)?;
+        service.ask_early(top, config, &node_tpm, &found, record)?;
         // Not before the service was asked: another boot chain's anchor is another one, and then it is the service's log
         // that says what was booted instead.
         anchor?;
         let sources = Sources {
             config,
-            chip: &chip,
-            desk: &desk,
+            node_tpm: &node_tpm,
+            service: &service,
             record,
         };
         let keyed = at_once(found, |volume, found| {
             record.step("keying", Some(volume), || sources.key_of(volume, found))
         })?;
-        Ok((chip, keyed))
+        Ok((node_tpm, keyed))
     })?;
-    Ok(Begun { desk, chip, keyed })
+    Ok(Prepared {
+        service,
+        node_tpm,
+        keyed,
+    })
 }
 
 /// What a boot works with.
-struct Bench<'a> {
+struct Context<'a> {
     top: &'a Path,
     config: &'a Config,
-    chip: &'a Mutex<Chip>,
-    desk: &'a Desk,
+    node_tpm: &'a Mutex<NodeTpm>,
+    service: &'a ServiceSession,
     log: &'a EventLog,
     record: &'a Recorder,
 }
 
 /// What can be done once only: a measurement cannot be taken back.
 fn measure_and_open<'a>(
-    bench: &Bench<'_>,
+    context: &Context<'_>,
     keyed: Vec<(&'a Volume, Keyed)>,
-) -> Result<Vec<(&'a Volume, Held)>> {
-    let Bench {
+) -> Result<Vec<(&'a Volume, PinnedMount)>> {
+    let Context {
         config,
-        chip,
-        desk,
+        node_tpm,
+        service,
         log,
         record,
         ..
-    } = *bench;
+    } = *context;
     require_distinct(&keyed)?;
     record.step("measuring", None, || {
-        measure_all(config, chip, log, desk, &keyed, record)
+        measure_all(config, node_tpm, log, service, &keyed, record)
     })?;
     let opened = at_once(keyed, |volume, keyed| {
-        let next_epoch = next_epoch(chip, volume, &keyed)?;
+        let next_epoch = next_epoch(node_tpm, volume, &keyed)?;
         record.step("opening", Some(volume), || {
             volume::open(volume, keyed, next_epoch)
         })
     })?;
-    let held = record.step("checking freshness", None, || hold(chip, &opened))?;
-    let opened = record.step("counting", None, || count(chip, opened, record))?;
-    allow_writes(&held)?;
-    desk.take_down(&opened)?;
+    let pinned = record.step("checking freshness", None, || {
+        verify_freshness(node_tpm, &opened)
+    })?;
+    let opened = record.step("counting", None, || count(node_tpm, opened, record))?;
+    allow_writes(&pinned)?;
+    service.queue_report(&opened)?;
     for (volume, opened) in opened {
-        let accepted = lock(chip)?.accepted(volume);
+        let accepted = lock(node_tpm)?.accepted(volume);
         record.volume(describe(config, volume, opened.keyed(), accepted));
     }
     record.step("preparing root", None, || root::check(config))?;
-    Ok(held)
+    Ok(pinned)
 }
 
 /// The boot has succeeded: what it found is what the next one is compared with, and what was accepted for it is used up.
-fn remember(bench: &Bench<'_>, held: &[(&Volume, Held)]) -> Result<()> {
-    let Bench {
+fn commit(context: &Context<'_>, pinned: &[(&Volume, PinnedMount)]) -> Result<()> {
+    let Context {
         top,
         config,
-        chip,
-        desk,
+        node_tpm,
+        service,
         record,
         ..
-    } = *bench;
-    record.step("anchoring", None, || settle(top, config, chip, held))?;
+    } = *context;
+    record.step("anchoring", None, || {
+        commit_anchor(top, config, node_tpm, pinned)
+    })?;
     if config.service.is_some() {
-        record.step("reporting to the key service", None, || desk.report())?;
+        record.step("reporting to the key service", None, || {
+            service.send_report()
+        })?;
     }
     Ok(())
 }

@@ -16,12 +16,12 @@ use log::warn;
 use uuid::Uuid;
 
 use crate::anchor::Allowed;
-use crate::anchor::judge::Seen;
+use crate::anchor::judge::DeviceState;
 use crate::config::{Config, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::parallel::beside;
-use crate::sources::service::Desk;
-use crate::sources::tpm::{Chip, lock};
+use crate::sources::service::ServiceSession;
+use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::tpm::Policy;
 use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
@@ -30,8 +30,8 @@ use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sources<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) chip: &'a Mutex<Chip>,
-    pub(crate) desk: &'a Desk,
+    pub(crate) node_tpm: &'a Mutex<NodeTpm>,
+    pub(crate) service: &'a ServiceSession,
     pub(crate) record: &'a Recorder,
 }
 
@@ -39,23 +39,27 @@ impl Sources<'_> {
     /// Gets or makes the volume's key. Nothing is mapped with it yet.
     pub(crate) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
         let policy = Policy::from(&self.config.tpm);
-        let chip = self.chip;
+        let node_tpm = self.node_tpm;
         let readmission = self.readmission(volume, &found)?;
         let permit = |seen| {
-            lock(chip)?
+            lock(node_tpm)?
                 .permit(volume, seen)
                 .doing("comparing with the anchor")
         };
         match found {
             Found::New(new) => {
-                permit(new.seen())?;
-                lock(chip)?.count().doing("comparing with the anchor")?;
+                permit(new.device_state())?;
+                lock(node_tpm)?
+                    .read_counter()
+                    .doing("comparing with the anchor")?;
                 let first = self.first_secret(volume, new.uuid())?;
-                let seal = |secret: &_| lock(chip)?.tpm.seal(secret, policy);
+                let seal = |secret: &_| lock(node_tpm)?.tpm.seal(secret, policy);
                 let witness = Witness {
-                    announce: Box::new(|uuid, key_id| lock(chip)?.announce(volume, uuid, key_id)),
+                    announce: Box::new(|uuid, key_id| {
+                        lock(node_tpm)?.begin_provisioning(volume, uuid, key_id)
+                    }),
                     attest: Box::new(|qualifying| {
-                        lock(chip)?.tpm.quote(qualifying, policy).map(Some)
+                        lock(node_tpm)?.tpm.quote(qualifying, policy).map(Some)
                     }),
                 };
                 new.prepare(volume, &self.config.tpm, first, seal, witness)
@@ -64,26 +68,29 @@ impl Sources<'_> {
                 // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
                 let asks = volume.sources.contains(&Source::Service);
                 if asks && readmission.is_none() {
-                    permit(Seen::Volume)?;
+                    permit(DeviceState::Volume)?;
                 }
                 let keyed = self.unlock(volume, *existing);
                 if !asks {
-                    permit(Seen::Volume)?;
+                    permit(DeviceState::Volume)?;
                 }
                 let mut keyed = keyed?;
-                lock(chip)?.count().doing("comparing with the anchor")?;
+                lock(node_tpm)?
+                    .read_counter()
+                    .doing("comparing with the anchor")?;
                 if let Some(record) = readmission {
                     self.readmit(volume, &mut keyed, &record)
                         .doing("comparing with the key service's record")?;
                     return Ok(keyed);
                 }
                 let accepted = {
-                    let mut chip = lock(chip)?;
-                    chip.verify(volume, &keyed)
+                    let mut node_tpm = lock(node_tpm)?;
+                    node_tpm
+                        .verify(volume, &keyed)
                         .doing("comparing with the anchor")?;
-                    chip.accepted(volume).and_then(Allowed::on_node)
+                    node_tpm.accepted(volume).and_then(Allowed::on_node)
                 };
-                self.desk
+                self.service
                     .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;
                 self.enroll(volume, &mut keyed).doing("enrolling")?;
@@ -96,16 +103,16 @@ impl Sources<'_> {
     /// anchor and its counter are read, which the volume is compared with then.
     fn unlock(self, volume: &Volume, existing: Existing) -> Result<Keyed> {
         let policy = Policy::from(&self.config.tpm);
-        let chip = self.chip;
+        let node_tpm = self.node_tpm;
         thread::scope(|scope| {
             let keepers = Keepers {
                 unseal: Box::new(|sealed| {
-                    let secret = lock(chip)?.tpm.unseal(sealed, policy)?;
+                    let secret = lock(node_tpm)?.tpm.unseal(sealed, policy)?;
                     // An error is met again by whoever needs the anchor.
-                    beside(scope, || lock(chip)?.count())?;
+                    beside(scope, || lock(node_tpm)?.read_counter())?;
                     Ok(secret)
                 }),
-                ask: Box::new(|uuid| self.desk.secret(chip, uuid, self.record)),
+                ask: Box::new(|uuid| self.service.secret(node_tpm, uuid, self.record)),
             };
             existing.unlock(volume, &self.config.tpm, keepers)
         })
@@ -120,7 +127,10 @@ impl Sources<'_> {
                 Source::Tpm => {}
                 Source::Generate => return First::generated(),
                 Source::Service => {
-                    match self.desk.secret(self.chip, &uuid.to_string(), self.record) {
+                    match self
+                        .service
+                        .secret(self.node_tpm, &uuid.to_string(), self.record)
+                    {
                         Ok(secret) => {
                             return Ok(First {
                                 secret,

@@ -25,7 +25,7 @@ use luks::{HeaderFile, Journal, Luks};
 pub use provision::{Announce, Attest, First, New, Witness};
 pub use unlock::{Ask, Existing, Keepers, Unseal};
 
-use crate::anchor::judge::{Proven, Seen};
+use crate::anchor::judge::{DeviceState, VolumeProof};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
 use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
@@ -106,10 +106,10 @@ pub struct Opened {
 impl Found {
     /// What the device holds, as the anchor sees it.
     #[must_use]
-    pub fn seen(&self) -> Seen {
+    pub fn device_state(&self) -> DeviceState {
         match self {
-            Self::New(new) => new.seen(),
-            Self::Existing(_) => Seen::Volume,
+            Self::New(new) => new.device_state(),
+            Self::Existing(_) => DeviceState::Volume,
         }
     }
 
@@ -129,11 +129,11 @@ impl Found {
 
 impl Keyed {
     /// What the anchor is compared with; foreign profiles have no epoch, and so nothing to compare.
-    pub fn proven(&self) -> Result<Option<Proven>> {
+    pub fn proof(&self) -> Result<Option<VolumeProof>> {
         let Some(epoch) = self.epoch else {
             return Ok(None);
         };
-        Ok(Some(Proven {
+        Ok(Some(VolumeProof {
             uuid: Uuid::parse_str(&self.uuid).map_err(Error::failure)?,
             key_id: self.key_id,
             epoch,

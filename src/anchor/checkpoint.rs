@@ -39,12 +39,12 @@ const LOG_ROOT: u64 = 0x60;
 
 /// A file system that stays mounted, out of everybody's way, until this is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct PinnedMount {
     target: PathBuf,
     seen: Checkpoint,
 }
 
-impl Held {
+impl PinnedMount {
     /// Mounts what is on `mapping` without writing a byte to it, and reads its generation from the kernel's memory.
     pub fn mount(mapping: &Path, name: &str) -> Result<Self> {
         require_no_log(mapping)?;
@@ -55,13 +55,13 @@ impl Held {
             .map_err(|errno| unreadable(errno.into()))
             .doing("mounting it to look at")?;
         // From here on it is unmounted on every way out.
-        let mut held = Self {
+        let mut pinned = Self {
             target,
             seen: Checkpoint::default(),
         };
-        held.seen = state(&held.target).doing("reading its generation")?;
-        require_no_commit(&held.seen)?;
-        Ok(held)
+        pinned.seen = state(&pinned.target).doing("reading its generation")?;
+        require_no_commit(&pinned.seen)?;
+        Ok(pinned)
     }
 
     /// Compares it with the last checkpoint. What is ahead of it was written after it, before a crash.
@@ -89,7 +89,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for PinnedMount {
     fn drop(&mut self) {
         if let Err(errno) = umount2(&self.target, MntFlags::MNT_DETACH) {
             warn!("letting go of {}: {}", self.target.display(), errno.desc());

@@ -13,7 +13,7 @@ use crate::protocol::VolumeRecord;
 
 /// What a volume's device holds, as far as can be told without its key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Seen {
+pub enum DeviceState {
     /// Nothing, proven.
     Blank,
     /// A first boot that was interrupted while it made the volume of this UUID.
@@ -24,7 +24,7 @@ pub enum Seen {
 
 /// What is known of a volume once its key is: all of it is authenticated with that key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Proven {
+pub struct VolumeProof {
     /// Its UUID.
     pub uuid: Uuid,
     /// The id of its volume key.
@@ -34,29 +34,34 @@ pub struct Proven {
 }
 
 /// Whether what was found may be gone on with. `entry` is the volume's in a record that exists.
-pub fn permit(entry: Option<&Entry>, seen: Seen) -> Result<()> {
+pub fn permit(entry: Option<&Entry>, seen: DeviceState) -> Result<()> {
     match (seen, entry.map(|entry| (entry, entry.state))) {
-        (Seen::Blank, None | Some((_, State::Provisioning))) | (Seen::Volume, Some(_)) => Ok(()),
-        (Seen::Interrupted(uuid), Some((entry, State::Provisioning))) if uuid == entry.uuid => {
+        (DeviceState::Blank, None | Some((_, State::Provisioning)))
+        | (DeviceState::Volume, Some(_)) => Ok(()),
+        (DeviceState::Interrupted(uuid), Some((entry, State::Provisioning)))
+            if uuid == entry.uuid =>
+        {
             Ok(())
         }
-        (Seen::Blank, Some((entry, State::Ready))) if entry.acceptance == Some(Accepted::New) => {
+        (DeviceState::Blank, Some((entry, State::Ready)))
+            if entry.acceptance == Some(Accepted::New) =>
+        {
             Ok(())
         }
-        (Seen::Blank, Some((entry, State::Ready))) => Err(Error::refused(format_args!(
+        (DeviceState::Blank, Some((entry, State::Ready))) => Err(Error::refused(format_args!(
             "rule F23: the device is blank, and the TPM remembers volume {}: attach its disk; to start anew with \
              this one, run \"nightlatchctl anchor accept new {}\" while the node still runs, or give the VM a new TPM",
             entry.uuid, entry.name
         ))),
-        (Seen::Interrupted(uuid), Some((entry, _))) => Err(Error::refused(format_args!(
+        (DeviceState::Interrupted(uuid), Some((entry, _))) => Err(Error::refused(format_args!(
             "rule F23: an interrupted first boot of volume {uuid}, and the TPM remembers volume {}: attach its disk",
             entry.uuid
         ))),
-        (Seen::Interrupted(uuid), None) => Err(Error::refused(format_args!(
+        (DeviceState::Interrupted(uuid), None) => Err(Error::refused(format_args!(
             "rule F23: an interrupted first boot of volume {uuid} that the TPM does not remember: \
              the disk is of another machine, or the TPM was cleared; if nobody needs the disk, blank it"
         ))),
-        (Seen::Volume, None) => Err(Error::refused(
+        (DeviceState::Volume, None) => Err(Error::refused(
             "the TPM does not remember this volume: the disk is of another machine, or the TPM's memory was cleared since; \
              attach the right disk, or restore the data into a new volume. If this node lost its TPM and a key service \
              remembers the volume, \"nightlatchctl nodes readmit UUID\" there lets the next boot open it",
@@ -65,7 +70,7 @@ pub fn permit(entry: Option<&Entry>, seen: Seen) -> Result<()> {
 }
 
 /// Compares a volume with its entry at `level`; `counter` is the value the TPM's counter has.
-pub fn verify(entry: &Entry, counter: u64, level: Level, proven: &Proven) -> Result<()> {
+pub fn verify(entry: &Entry, counter: u64, level: Level, proven: &VolumeProof) -> Result<()> {
     if proven.uuid != entry.uuid || proven.key_id != entry.key_id {
         return Err(Error::refused(format_args!(
             "rule D15: this is volume {} with key {}, and the TPM remembers {} with key {}: \
@@ -129,7 +134,7 @@ pub fn recorded(
 
 /// Whether a volume that the TPM does not remember is the one whose record the key service has, for the word of an operator
 /// that its node has lost its TPM. The disk may be as old as the last report to the service.
-pub fn readmitted(record: &VolumeRecord, proven: &Proven) -> Result<()> {
+pub fn readmitted(record: &VolumeRecord, proven: &VolumeProof) -> Result<()> {
     if record.key_id.is_none() {
         return Err(Error::refused(format_args!(
             "rule D15: volume {} was readmitted, and the key service was never told which key it has, so nothing shows \

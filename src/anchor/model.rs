@@ -11,7 +11,7 @@ mod readmission;
 use uuid::Uuid;
 
 use super::Allowed;
-use super::judge::{self, Proven, Seen};
+use super::judge::{self, DeviceState, VolumeProof};
 use super::readmission::Readmitted;
 use super::record::{Accepted, Checkpoint, Entry, Record, State};
 use crate::config::{Level, VolumeName};
@@ -193,7 +193,7 @@ impl Node {
     }
 
     /// What `Area::classify` makes of the disk.
-    fn seen(&self) -> Result<Seen, String> {
+    fn seen(&self) -> Result<DeviceState, String> {
         let Disk {
             primary,
             secondary,
@@ -201,15 +201,17 @@ impl Node {
             ..
         } = self.disk;
         match (marker, primary, secondary) {
-            (Some(uuid), ..) => Ok(Seen::Interrupted(long(uuid))),
-            (None, Slot::Zero, Slot::Zero) => Ok(Seen::Blank),
-            (None, Slot::Header { .. }, _) | (None, _, Slot::Header { .. }) => Ok(Seen::Volume),
+            (Some(uuid), ..) => Ok(DeviceState::Interrupted(long(uuid))),
+            (None, Slot::Zero, Slot::Zero) => Ok(DeviceState::Blank),
+            (None, Slot::Header { .. }, _) | (None, _, Slot::Header { .. }) => {
+                Ok(DeviceState::Volume)
+            }
             (None, ..) => Err("no copy of the header is valid".into()),
         }
     }
 
     /// What unlocking proves: of the copies that this content's key authenticates, the one with the highest epoch.
-    fn proven(&self) -> Result<Proven, String> {
+    fn proven(&self) -> Result<VolumeProof, String> {
         let epoch_of = |slot: Slot| match slot {
             Slot::Header { uuid, key, epoch } if self.disk.content == Some(key) => {
                 Some((epoch, uuid, key))
@@ -221,14 +223,14 @@ impl Node {
             .filter_map(epoch_of)
             .max();
         let (epoch, uuid, key) = best.ok_or("the header's MAC is wrong")?;
-        Ok(Proven {
+        Ok(VolumeProof {
             uuid: long(uuid),
             key_id: [key; KEY_LEN],
             epoch,
         })
     }
 
-    fn is_proven(slot: Slot, proven: &Proven) -> bool {
+    fn is_proven(slot: Slot, proven: &VolumeProof) -> bool {
         matches!(slot, Slot::Header { key, epoch, .. } if proven.key_id[0] == key && proven.epoch == epoch)
     }
 
@@ -236,13 +238,17 @@ impl Node {
     fn boot(&self, level: Level) -> Result<Boot, String> {
         let entry_now = self.nv.entry();
         let seen = self.seen()?;
-        if let (None, Seen::Volume, Some((key, epoch))) = (&entry_now, seen, self.readmission) {
+        if let (None, DeviceState::Volume, Some((key, epoch))) =
+            (&entry_now, seen, self.readmission)
+        {
             return self.readmit(level, key, epoch);
         }
         judge::permit(entry_now.as_ref(), seen).map_err(|error| error.to_string())?;
         let writes = match seen {
-            Seen::Volume => self.unlock(entry_now.as_ref().unwrap(), level)?,
-            Seen::Blank | Seen::Interrupted(_) => self.make(entry_now.as_ref(), level),
+            DeviceState::Volume => self.unlock(entry_now.as_ref().unwrap(), level)?,
+            DeviceState::Blank | DeviceState::Interrupted(_) => {
+                self.make(entry_now.as_ref(), level)
+            }
         };
         Ok(Boot {
             writes,
@@ -285,7 +291,7 @@ impl Node {
     }
 
     /// Never first the only copy that is good: `Candidate::steps` in src/header/copies.rs has the same order.
-    fn renew(&self, proven: &Proven, epoch: u64) -> [Write; 2] {
+    fn renew(&self, proven: &VolumeProof, epoch: u64) -> [Write; 2] {
         let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
         let slot = Slot::Header { uuid, key, epoch };
         let mut renew = [Write::Secondary(slot), Write::Primary(slot)];
@@ -309,7 +315,7 @@ impl Node {
         let refusal = |error: crate::error::Error| error.to_string();
         judge::verify(old, self.nv.counter, level, &proven).map_err(refusal)?;
         let seen = checkpoint(self.disk.generation);
-        // As in `boot::anchoring::hold`: before anything is written.
+        // As in `boot::anchor::verify_freshness`: before anything is written.
         if level == Level::Checkpoint && old.acceptance != Some(Accepted::Rollback) {
             judge::freshness(old.checkpoint.as_ref(), &seen).map_err(refusal)?;
         }

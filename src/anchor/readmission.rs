@@ -8,7 +8,7 @@
 //!
 //! The new counter knows nothing of the boots the old one counted. The entry holds how far the header is ahead of it.
 
-use super::judge::Proven;
+use super::judge::VolumeProof;
 use super::record::{Entry, Record, State};
 use super::{Allowed, Anchor, Exception, exception};
 use crate::config::{Level, Volume, VolumeName};
@@ -29,7 +29,7 @@ pub(super) struct Readmitted {
 
 impl Readmitted {
     /// `proven` is what the volume showed.
-    pub(super) fn new(name: VolumeName, level: Level, proven: &Proven) -> Result<Self> {
+    pub(super) fn new(name: VolumeName, level: Level, proven: &VolumeProof) -> Result<Self> {
         let counted = u64::from(level >= Level::Epoch);
         let epoch = proven.epoch.checked_add(counted);
         Ok(Self {
@@ -80,21 +80,21 @@ impl Anchor {
     /// Takes up a volume that the TPM does not remember and that was shown to be the one an operator readmitted.
     ///
     /// An anchor without entries is made where there is none, as that can be done only before the fence's PCR takes the
-    /// exception. [`Anchor::settle`] remembers the volume.
+    /// exception. [`Anchor::commit`] remembers the volume.
     pub fn readmit(
         &mut self,
         tpm: &mut Tpm,
         volume: &Volume,
-        proven: &Proven,
+        proven: &VolumeProof,
     ) -> Result<Exception> {
         let readmitted = Readmitted::new(volume.name.clone(), volume.level(), proven)?;
-        if self.held.is_none() {
+        if self.loaded.is_none() {
             self.define(tpm, Record::default())?;
         }
         // That there is no room is found out before anything is measured.
-        if let Some(held) = &self.held {
+        if let Some(loaded) = &self.loaded {
             let counter = self.counter()?;
-            let mut record = held.record.clone();
+            let mut record = loaded.record.clone();
             for readmitted in self.readmitted.iter().chain([&readmitted]) {
                 record.set(readmitted.entry(counter)?)?;
             }

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use super::judge::{Proven, Seen};
+use super::judge::{DeviceState, VolumeProof};
 use super::record::{Accepted, Entry, State};
 use super::*;
 use crate::error::Exit;
@@ -24,7 +24,7 @@ const UUID: Uuid = Uuid::from_bytes([0x22; 16]);
 
 /// The anchor of a configuration that wants one.
 fn read(config: &Config, tpm: &mut Tpm) -> Result<Anchor> {
-    Place::find(config, tpm)?.unwrap().read(tpm)
+    Located::find(config, tpm)?.unwrap().read(tpm)
 }
 
 /// A node with the volumes `state` and `data`, its TPM, and a directory for `/`.
@@ -67,8 +67,10 @@ impl Node {
         let (config, mut tpm, mut anchor) = self.boot(level);
         let mut epoch = 0;
         for volume in config.volumes() {
-            assert_eq!(anchor.permit(volume, Seen::Blank).unwrap(), None);
-            epoch = anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
+            assert_eq!(anchor.permit(volume, DeviceState::Blank).unwrap(), None);
+            epoch = anchor
+                .begin_provisioning(&mut tpm, volume, UUID, KEY_ID)
+                .unwrap();
         }
         anchor.advance(&mut tpm).unwrap();
         assert_eq!(anchor.counter().unwrap(), epoch);
@@ -78,9 +80,9 @@ impl Node {
     /// The rest of every boot.
     fn finish(&self, config: &Config, mut tpm: Tpm, mut anchor: Anchor) {
         let volumes: Vec<_> = config.volumes().map(|volume| (volume, None)).collect();
-        anchor.settle(&mut tpm, &volumes).unwrap();
+        anchor.commit(&mut tpm, &volumes).unwrap();
         anchor
-            .into_running(config)
+            .into_runtime(config)
             .unwrap()
             .leave(&self.top)
             .unwrap();
@@ -88,8 +90,8 @@ impl Node {
     }
 }
 
-fn proven(epoch: u64) -> Proven {
-    Proven {
+fn proven(epoch: u64) -> VolumeProof {
+    VolumeProof {
         uuid: UUID,
         key_id: KEY_ID,
         epoch,
@@ -104,7 +106,7 @@ fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
         let (config, mut tpm, mut anchor) = node.boot("epoch");
         let volume = config.volumes().next().unwrap();
         let before = anchor.counter().unwrap();
-        assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+        assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
         anchor.verify(volume, &proven(before)).unwrap();
         anchor.verify(volume, &proven(before + 1)).unwrap();
         for epoch in [before - 1, before + 2] {
@@ -117,14 +119,18 @@ fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
                 "{error}"
             );
         }
-        let other = Proven {
+        let other = VolumeProof {
             key_id: [0x12; 32],
             ..proven(before)
         };
         let error = anchor.verify(volume, &other).unwrap_err().to_string();
         assert!(error.starts_with("rule D15: this is volume"), "{error}");
-        assert!(anchor.permit(volume, Seen::Blank).is_err());
-        assert!(anchor.permit(volume, Seen::Interrupted(UUID)).is_err());
+        assert!(anchor.permit(volume, DeviceState::Blank).is_err());
+        assert!(
+            anchor
+                .permit(volume, DeviceState::Interrupted(UUID))
+                .is_err()
+        );
         anchor.advance(&mut tpm).unwrap();
         assert_eq!(anchor.counter().unwrap(), before + 1);
         node.finish(&config, tpm, anchor);
@@ -150,18 +156,18 @@ fn a_volume_that_is_not_anchored_any_more_leaves_the_record_readable() {
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     let off = node.config("off");
     let volumes: Vec<_> = off.volumes().map(|volume| (volume, None)).collect();
-    anchor.settle(&mut tpm, &volumes).unwrap();
+    anchor.commit(&mut tpm, &volumes).unwrap();
     drop((config, tpm, anchor));
     let (config, _tpm, anchor) = node.boot("epoch");
     let volume = config.volumes().next().unwrap();
-    assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+    assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
     // It was not counted meanwhile.
     anchor.verify(volume, &proven(0)).unwrap();
 }
 
 /// What the operator says in the running system, as `nightlatchctl anchor accept` does.
 fn accept(node: &Node, name: &VolumeName, kind: Accepted) {
-    Running::take(&node.top)
+    RuntimeAnchor::take(&node.top)
         .unwrap()
         .change(|record| {
             let entry = record.get(name).cloned().unwrap();
@@ -181,11 +187,17 @@ fn a_new_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() {
     let config = node.config("epoch");
     let volume = config.volumes().next().unwrap();
     accept(&node, &volume.name, Accepted::New);
-    for seen in [Seen::Blank, Seen::Blank, Seen::Interrupted(UUID)] {
+    for seen in [
+        DeviceState::Blank,
+        DeviceState::Blank,
+        DeviceState::Interrupted(UUID),
+    ] {
         let (_, mut tpm, mut anchor) = node.boot("epoch");
         let exception = anchor.permit(volume, seen).unwrap().unwrap();
         assert_eq!(exception.kind, Allowed::Accepted(Accepted::New));
-        anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
+        anchor
+            .begin_provisioning(&mut tpm, volume, UUID, KEY_ID)
+            .unwrap();
     }
 }
 
@@ -203,7 +215,7 @@ fn an_old_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() 
     accept(&node, &volume.name, Accepted::Rollback);
     for (epoch, counts) in [(old, false), (old + 2, true), (old + 2, true)] {
         let (_, mut tpm, mut anchor) = node.boot("epoch");
-        let exception = anchor.permit(volume, Seen::Volume).unwrap().unwrap();
+        let exception = anchor.permit(volume, DeviceState::Volume).unwrap().unwrap();
         assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
         anchor.verify(volume, &proven(epoch)).unwrap();
         if counts {
@@ -214,7 +226,7 @@ fn an_old_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() 
     anchor.advance(&mut tpm).unwrap();
     node.finish(&config, tpm, anchor);
     let (_, _, anchor) = node.boot("epoch");
-    assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+    assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
     assert!(anchor.verify(volume, &proven(old)).is_err());
 }
 
@@ -227,10 +239,10 @@ fn an_acceptance_ends_with_the_boot_that_succeeds_for_volumes_it_does_not_open_t
     let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
     accept(&node, &data.name, Accepted::Rollback);
     let (_, mut tpm, mut anchor) = node.boot("epoch");
-    anchor.settle(&mut tpm, &[(state, None)]).unwrap();
+    anchor.commit(&mut tpm, &[(state, None)]).unwrap();
     drop((tpm, anchor));
     let (_, _, anchor) = node.boot("epoch");
-    assert_eq!(anchor.permit(data, Seen::Volume).unwrap(), None);
+    assert_eq!(anchor.permit(data, DeviceState::Volume).unwrap(), None);
 }
 
 #[test]
@@ -238,17 +250,25 @@ fn a_first_boot_that_was_interrupted_starts_again_with_another_key() {
     let mut node = Node::new();
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     let volume = config.volumes().next().unwrap();
-    anchor.announce(&mut tpm, volume, UUID, KEY_ID).unwrap();
+    anchor
+        .begin_provisioning(&mut tpm, volume, UUID, KEY_ID)
+        .unwrap();
     drop((tpm, anchor));
 
     let (_, mut tpm, mut anchor) = node.boot("epoch");
-    for seen in [Seen::Blank, Seen::Interrupted(UUID), Seen::Volume] {
+    for seen in [
+        DeviceState::Blank,
+        DeviceState::Interrupted(UUID),
+        DeviceState::Volume,
+    ] {
         assert_eq!(anchor.permit(volume, seen).unwrap(), None);
     }
-    let other = Seen::Interrupted(Uuid::from_bytes([0x33; 16]));
+    let other = DeviceState::Interrupted(Uuid::from_bytes([0x33; 16]));
     let error = anchor.permit(volume, other).unwrap_err().to_string();
     assert!(error.contains("attach its disk"), "{error}");
-    anchor.announce(&mut tpm, volume, UUID, [0x44; 32]).unwrap();
+    anchor
+        .begin_provisioning(&mut tpm, volume, UUID, [0x44; 32])
+        .unwrap();
     drop((tpm, anchor));
 
     let (_, _, anchor) = node.boot("epoch");
@@ -264,12 +284,15 @@ fn a_volume_the_tpm_does_not_remember_is_refused() {
     let (config, ..) = node.boot("epoch");
     let volume = config.volumes().next().unwrap();
     let (_, _, anchor) = node.boot("epoch");
-    let error = anchor.permit(volume, Seen::Volume).unwrap_err().to_string();
+    let error = anchor
+        .permit(volume, DeviceState::Volume)
+        .unwrap_err()
+        .to_string();
     assert!(
         error.starts_with("the TPM does not remember this volume"),
         "{error}"
     );
-    assert_eq!(anchor.permit(volume, Seen::Blank).unwrap(), None);
+    assert_eq!(anchor.permit(volume, DeviceState::Blank).unwrap(), None);
 }
 
 #[test]
@@ -280,7 +303,7 @@ fn another_boot_chain_cannot_read_the_record() {
     let config = node.config("epoch");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"another kernel").unwrap();
-    let error = Place::find(&config, &mut tpm).unwrap_err();
+    let error = Located::find(&config, &mut tpm).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused, "{error}");
     drop(tpm);
     node.boot("epoch");
@@ -295,7 +318,7 @@ fn the_running_system_reads_and_changes_the_record_behind_the_fence() {
         fs::metadata(&file).unwrap().permissions().mode() & 0o777,
         0o600
     );
-    let running = Running::take(&node.top).unwrap();
+    let running = RuntimeAnchor::take(&node.top).unwrap();
     let (record, counter) = running.show().unwrap();
     assert_eq!(record.entries().count(), 2);
     assert!(record.entries().all(|entry| entry.state == State::Ready));
@@ -305,14 +328,14 @@ fn the_running_system_reads_and_changes_the_record_behind_the_fence() {
 
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     let volume = config.volumes().next().unwrap();
-    let exception = anchor.permit(volume, Seen::Volume).unwrap().unwrap();
+    let exception = anchor.permit(volume, DeviceState::Volume).unwrap().unwrap();
     assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
     anchor.verify(volume, &proven(counter - 1)).unwrap();
     // It is one volume's, and of one kind.
     let other = config.volumes().nth(1).unwrap();
-    assert_eq!(anchor.permit(other, Seen::Volume).unwrap(), None);
+    assert_eq!(anchor.permit(other, DeviceState::Volume).unwrap(), None);
     assert!(anchor.verify(other, &proven(counter - 1)).is_err());
-    assert!(anchor.permit(volume, Seen::Blank).is_err());
+    assert!(anchor.permit(volume, DeviceState::Blank).is_err());
     anchor.advance(&mut tpm).unwrap();
     node.finish(&config, tpm, anchor);
 
@@ -325,16 +348,16 @@ fn without_a_key_of_this_boot_nobody_changes_the_record() {
     let mut node = Node::new();
     node.provision("identity");
     let nobody = node.top.join("elsewhere");
-    let error = Running::take(&nobody).unwrap_err();
+    let error = RuntimeAnchor::take(&nobody).unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable, "{error}");
     let file = node.top.join("run/nightlatch/anchor.key");
     let text = fs::read_to_string(&file).unwrap();
     let (before, after) = text.split_once("\"auth\":\"").unwrap();
     let wrong = format!("{before}\"auth\":\"{}{}", "00".repeat(32), &after[64..]);
     fs::write(&file, wrong).unwrap();
-    assert!(Running::take(&node.top).unwrap().show().is_err());
+    assert!(RuntimeAnchor::take(&node.top).unwrap().show().is_err());
     fs::write(&file, text).unwrap();
-    Running::take(&node.top).unwrap().show().unwrap();
+    RuntimeAnchor::take(&node.top).unwrap().show().unwrap();
 }
 
 #[test]
@@ -342,5 +365,5 @@ fn with_every_level_off_the_tpm_is_not_asked() {
     let node = Node::new();
     let config = node.config("off");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
-    assert!(Place::find(&config, &mut tpm).unwrap().is_none());
+    assert!(Located::find(&config, &mut tpm).unwrap().is_none());
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use log::info;
 use serde_json::{Map, Value, json};
 
-use crate::anchor::Running;
+use crate::anchor::RuntimeAnchor;
 use crate::anchor::checkpoint::durable;
 use crate::anchor::record::{Accepted, Entry, State};
 use crate::config::{Level, VolumeName};
@@ -20,7 +20,7 @@ const MOUNTS: &str = "proc/self/mounts";
 
 /// The entries and the counter.
 pub(super) fn show(root: &Path) -> Result<Answer> {
-    let (record, counter) = Running::take(root)?.show()?;
+    let (record, counter) = RuntimeAnchor::take(root)?.show()?;
     let rows = record.entries().map(row);
     let heading = [
         "VOLUME",
@@ -50,7 +50,7 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
         .find(|known| known.word() == kind)
         .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
     let name = name(volume)?;
-    Running::take(root)?.change(|record| {
+    RuntimeAnchor::take(root)?.change(|record| {
         let entry = record.get(&name).ok_or_else(|| unknown(&name))?;
         if kind == Accepted::Rollback && entry.level < Level::Epoch {
             return Err(usage(&format!(
@@ -80,7 +80,7 @@ pub(super) fn checkpoint(root: &Path) -> Result<Answer> {
     let mounts = fs::read_to_string(root.join(MOUNTS)).doing(MOUNTS)?;
     let mut text = String::new();
     let mut generations = Map::new();
-    Running::take(root)?.change(|record| {
+    RuntimeAnchor::take(root)?.change(|record| {
         let entries: Vec<Entry> = record.entries().cloned().collect();
         for entry in entries {
             let Some(mount) = mount_of(&mounts, &entry.name) else {
@@ -128,7 +128,7 @@ pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
              \"nightlatchctl anchor accept new {name}\""
         )));
     }
-    Running::take(root)?.change(|record| {
+    RuntimeAnchor::take(root)?.change(|record| {
         if record.remove(&name) {
             Ok(())
         } else {

@@ -6,7 +6,7 @@ use std::path::Path;
 use log::info;
 use serde_json::{Value, json};
 
-use crate::anchor::Running;
+use crate::anchor::RuntimeAnchor;
 use crate::anchor::record::Entry;
 use crate::config::{Enroll, Source};
 use crate::ctl::anchor::name;
@@ -51,7 +51,7 @@ pub(super) fn ask(root: &Path, volume: &str) -> Result<Answer> {
             found.source.word()
         )));
     }
-    Running::take(root)?.change(|record| {
+    RuntimeAnchor::take(root)?.change(|record| {
         let entry = record.get(&name).ok_or_else(|| {
             Error::refused(format_args!(
                 "the anchor has no volume {name}, so there is no place for the request: \

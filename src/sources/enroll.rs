@@ -24,14 +24,14 @@ impl Sources<'_> {
         let Some(consent) = consent(self.config, volume, keyed) else {
             return Ok(());
         };
-        let asked = match lock(self.chip)?.recall()? {
+        let asked = match lock(self.node_tpm)?.anchor()? {
             (_, Some(anchor)) => anchor.is_enrolment_asked(volume),
             (_, None) => false,
         };
         if consent == Enroll::Asked && !asked {
             return Ok(());
         }
-        let Some(secret) = self.desk.given(&keyed.uuid)? else {
+        let Some(secret) = self.service.given(&keyed.uuid)? else {
             return Ok(());
         };
         let seal = |secret: &Secret| self.seal(secret);
@@ -44,7 +44,7 @@ impl Sources<'_> {
     /// Seals a secret, and makes sure that it comes out again.
     pub(crate) fn seal(self, secret: &Secret) -> Result<Sealed> {
         let policy = Policy::from(&self.config.tpm);
-        let tpm = &mut lock(self.chip)?.tpm;
+        let tpm = &mut lock(self.node_tpm)?.tpm;
         let sealed = tpm.seal(secret, policy)?;
         if tpm.unseal(&sealed, policy)?.expose() == secret.expose() {
             Ok(sealed)

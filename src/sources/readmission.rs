@@ -26,7 +26,7 @@ impl Sources<'_> {
         if !(asks && matches!(found, Found::Existing(_))) {
             return Ok(None);
         }
-        let is_unknown = match lock(self.chip)?.recall()? {
+        let is_unknown = match lock(self.node_tpm)?.anchor()? {
             (_, Some(anchor)) => anchor.is_unknown(volume),
             (_, None) => false,
         };
@@ -34,8 +34,8 @@ impl Sources<'_> {
             return Ok(None);
         }
         let uuid = found.claim(volume)?.uuid;
-        self.desk
-            .readmission(self.chip, &uuid, self.record)
+        self.service
+            .readmission(self.node_tpm, &uuid, self.record)
             .doing("the TPM does not remember this volume; asking the key service whether it was readmitted")
     }
 
@@ -47,18 +47,18 @@ impl Sources<'_> {
         keyed: &mut Keyed,
         record: &VolumeRecord,
     ) -> Result<()> {
-        let Some(proven) = keyed.proven()? else {
+        let Some(proven) = keyed.proof()? else {
             return Err(Error::refused(
                 "a volume without an epoch cannot be compared with the key service's record",
             ));
         };
         crate::anchor::judge::readmitted(record, &proven)?;
         {
-            let mut chip = lock(self.chip)?;
-            let (tpm, anchor) = chip.recall()?;
+            let mut node_tpm = lock(self.node_tpm)?;
+            let (tpm, anchor) = node_tpm.anchor()?;
             let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
             let exception = anchor.readmit(tpm, volume, &proven)?;
-            chip.exceptions.push(exception);
+            node_tpm.exceptions.push(exception);
         }
         if volume.level() == Level::Checkpoint {
             warn!(

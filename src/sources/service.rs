@@ -13,72 +13,72 @@ use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
-use crate::sources::tpm::{Chip, lock};
+use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
 
 /// The key service. One thread at a time talks to it.
 #[derive(Debug)]
-pub(crate) struct Desk(Option<Mutex<Talk>>);
+pub(crate) struct ServiceSession(Option<Mutex<Exchange>>);
 
 #[derive(Debug)]
-struct Talk {
+struct Exchange {
     client: Client,
     wanted: Wanted,
     /// What came of asking; a failure as its verdict and sentence, since each volume is told.
     asked: Option<std::result::Result<Given, (Exit, String)>>,
     /// What the service is to remember of the volumes it spoke of.
-    news: Vec<(String, VolumeRecord)>,
+    reports: Vec<(String, VolumeRecord)>,
 }
 
-impl Desk {
+impl ServiceSession {
     /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives.
     pub(crate) fn open(top: &Path, config: &Config) -> Result<Self> {
         let Some(service) = config.service.as_ref() else {
             return Ok(Self(None));
         };
-        Ok(Self(Some(Mutex::new(Talk {
+        Ok(Self(Some(Mutex::new(Exchange {
             client: Client::new(service, top)?,
             wanted: Wanted::default(),
             asked: None,
-            news: Vec::new(),
+            reports: Vec::new(),
         }))))
     }
 
     /// Asks the service if a volume needs it for certain, or the clusterID does. Others may ask for the same later.
-    pub(crate) fn attend(
+    pub(crate) fn ask_early(
         &self,
         top: &Path,
         config: &Config,
-        chip: &Mutex<Chip>,
+        node_tpm: &Mutex<NodeTpm>,
         found: &[(&Volume, Found)],
         record: &Recorder,
     ) -> Result<()> {
-        let Some(mut talk) = self.talk()? else {
+        let Some(mut exchange) = self.exchange()? else {
             return Ok(());
         };
         let claims = found
             .iter()
             .filter(|(volume, _)| volume.sources.contains(&Source::Service))
             .map(|(volume, found)| found.claim(volume));
-        talk.wanted = Wanted {
+        exchange.wanted = Wanted {
             volumes: claims.collect::<Result<_>>()?,
             cluster: config.measure.cluster == ClusterFrom::Service,
             logs: Logs::read(top),
         };
-        talk.asked = None;
+        exchange.asked = None;
         let first = |(volume, found): &(&Volume, Found)| match found {
             Found::New(_) => volume.sources.contains(&Source::Service),
             Found::Existing(_) => volume.sources.first() == Some(&Source::Service),
         };
-        if talk.wanted.cluster || found.iter().any(first) {
+        if exchange.wanted.cluster || found.iter().any(first) {
             // Each volume is told of a failure, and may have another source.
             if let Err(error) = record.step("asking the key service", None, || {
-                talk.ask(chip).map(|given| {
+                exchange.ask(node_tpm).map(|given| {
                     record.service(&given.url, given.took);
                 })
             }) {
-                if talk.wanted.cluster {
+                if exchange.wanted.cluster {
                     return Err(error);
                 }
                 warn!("{error}");
@@ -90,24 +90,24 @@ impl Desk {
     /// The secret of the volume with this UUID.
     pub(crate) fn secret(
         &self,
-        chip: &Mutex<Chip>,
+        node_tpm: &Mutex<NodeTpm>,
         uuid: &str,
         record: &Recorder,
     ) -> Result<Secret> {
-        let Some(mut talk) = self.talk()? else {
+        let Some(mut exchange) = self.exchange()? else {
             return Err(Error::config(
                 "there is no key service in the configuration",
             ));
         };
-        let given = talk.ask(chip).doing("asking the key service")?;
+        let given = exchange.ask(node_tpm).doing("asking the key service")?;
         record.service(&given.url, given.took);
         given.secret(uuid)
     }
 
     /// The secret of the volume with this UUID, if the service was asked in this boot and gave it.
     pub(crate) fn given(&self, uuid: &str) -> Result<Option<Secret>> {
-        let talk = self.talk()?;
-        let given = talk.as_ref().and_then(|talk| talk.given());
+        let exchange = self.exchange()?;
+        let given = exchange.as_ref().and_then(|exchange| exchange.given());
         Ok(given.and_then(|given| given.secret(uuid).ok()))
     }
 
@@ -116,14 +116,14 @@ impl Desk {
     /// An error where that cannot be told now; a denial is no word of an operator.
     pub(crate) fn readmission(
         &self,
-        chip: &Mutex<Chip>,
+        node_tpm: &Mutex<NodeTpm>,
         uuid: &str,
         record: &Recorder,
     ) -> Result<Option<VolumeRecord>> {
-        let Some(mut talk) = self.talk()? else {
+        let Some(mut exchange) = self.exchange()? else {
             return Ok(None);
         };
-        match talk.ask(chip) {
+        match exchange.ask(node_tpm) {
             Ok(given) => {
                 record.service(&given.url, given.took);
                 let given = given.volume(uuid).ok().filter(|it| it.readmitted);
@@ -140,10 +140,10 @@ impl Desk {
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
     /// `accepted` on this node holds here as well; the service itself has to be told apart.
     pub(crate) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {
-        let Some(talk) = self.talk()? else {
+        let Some(exchange) = self.exchange()? else {
             return Ok(());
         };
-        match talk.remembered(&keyed.uuid) {
+        match exchange.remembered(&keyed.uuid) {
             Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch, accepted),
             None => Ok(()),
         }
@@ -151,21 +151,21 @@ impl Desk {
 
     /// What the clusterID is derived from, where it comes from the service.
     pub(crate) fn with_cluster<T>(&self, work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
-        let talk = self.talk()?;
-        let given = talk.as_ref().and_then(|talk| talk.given());
+        let exchange = self.exchange()?;
+        let given = exchange.as_ref().and_then(|exchange| exchange.given());
         let cluster = given.and_then(|given| given.cluster.as_ref());
         work(cluster.ok_or_else(|| Error::failure("the key service was not asked"))?)
     }
 
     /// Takes down what the service is to be told of these volumes once they are open.
-    pub(crate) fn take_down(&self, opened: &[(&Volume, Opened)]) -> Result<()> {
-        let Some(mut talk) = self.talk()? else {
+    pub(crate) fn queue_report(&self, opened: &[(&Volume, Opened)]) -> Result<()> {
+        let Some(mut exchange) = self.exchange()? else {
             return Ok(());
         };
-        let news = opened
+        let reports = opened
             .iter()
             .map(|(_, opened)| opened.keyed())
-            .filter(|keyed| talk.remembered(&keyed.uuid).is_some())
+            .filter(|keyed| exchange.remembered(&keyed.uuid).is_some())
             .map(|keyed| {
                 let record = VolumeRecord {
                     key_id: Some(hex::encode(keyed.key_id)),
@@ -174,29 +174,29 @@ impl Desk {
                 (keyed.uuid.clone(), record)
             })
             .collect();
-        talk.news = news;
+        exchange.reports = reports;
         Ok(())
     }
 
     /// Tells the service. A new volume must be complete on its disk by now: it would be made again with another key.
     ///
     /// What does not arrive is no failure: the service then remembers an earlier boot, and accepts this one's volumes.
-    pub(crate) fn report(&self) -> Result<()> {
-        let Some(mut talk) = self.talk()? else {
+    pub(crate) fn send_report(&self) -> Result<()> {
+        let Some(mut exchange) = self.exchange()? else {
             return Ok(());
         };
-        let news = std::mem::take(&mut talk.news);
-        if let Some(Ok(given)) = &mut talk.asked {
-            for error in given.report(&news) {
+        let reports = std::mem::take(&mut exchange.reports);
+        if let Some(Ok(given)) = &mut exchange.asked {
+            for error in given.report(&reports) {
                 warn!("{error}");
             }
         }
         Ok(())
     }
 
-    fn talk(&self) -> Result<Option<MutexGuard<'_, Talk>>> {
+    fn exchange(&self) -> Result<Option<MutexGuard<'_, Exchange>>> {
         match &self.0 {
-            Some(talk) => talk
+            Some(exchange) => exchange
                 .lock()
                 .map(Some)
                 .map_err(|error| Error::failure(format_args!("key service: {error}"))),
@@ -205,11 +205,11 @@ impl Desk {
     }
 }
 
-impl Talk {
-    fn ask(&mut self, chip: &Mutex<Chip>) -> Result<&Given> {
+impl Exchange {
+    fn ask(&mut self, node_tpm: &Mutex<NodeTpm>) -> Result<&Given> {
         if self.asked.is_none() {
-            let mut chip = lock(chip)?;
-            let asked = self.client.ask(&mut chip.tpm, &self.wanted);
+            let mut node_tpm = lock(node_tpm)?;
+            let asked = self.client.ask(&mut node_tpm.tpm, &self.wanted);
             self.asked = Some(asked.map_err(|error| (error.exit(), error.to_string())));
         }
         match &self.asked {

@@ -5,9 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use uuid::Uuid;
 
-use crate::anchor::judge::Seen;
+use crate::anchor::judge::DeviceState;
 use crate::anchor::record::Checkpoint;
-use crate::anchor::{Allowed, Anchor, Exception, Place};
+use crate::anchor::{Allowed, Anchor, Exception, Located};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Error, Result};
 use crate::key::KEY_LEN;
@@ -17,19 +17,19 @@ use crate::volume::Keyed;
 
 /// The TPM, and what it remembers of this node's volumes. One thread at a time uses it.
 #[derive(Debug)]
-pub(crate) struct Chip {
+pub(crate) struct NodeTpm {
     pub(crate) tpm: Tpm,
     /// Where the anchor is, until it is read.
-    place: Option<Place>,
-    /// None where no volume wants one, and before it is read: see [`Chip::recall`].
+    located: Option<Located>,
+    /// None where no volume wants one, and before it is read: see [`NodeTpm::anchor`].
     anchor: Option<Anchor>,
     /// What the operator allowed for this boot.
     pub(crate) exceptions: Vec<Exception>,
 }
 
-impl Chip {
+impl NodeTpm {
     /// The TPM, and proof that this boot has not been given an identity yet.
-    pub(crate) fn ready(config: &Config, record: &Recorder) -> Result<Self> {
+    pub(crate) fn open(config: &Config, record: &Recorder) -> Result<Self> {
         let mut tpm = Tpm::open(&config.tpm.tcti)?;
         let pcr = config.measure.cluster_pcr;
         // An attestation is certain where the service is the first to be asked.
@@ -52,35 +52,35 @@ impl Chip {
         record.pcr_before(pcr, &zero);
         Ok(Self {
             tpm,
-            place: None,
+            located: None,
             anchor: None,
             exceptions: Vec::new(),
         })
     }
 
     /// Looks for the anchor.
-    pub(crate) fn find(&mut self, config: &Config) -> Result<()> {
-        self.place = Place::find(config, &mut self.tpm)?;
+    pub(crate) fn locate_anchor(&mut self, config: &Config) -> Result<()> {
+        self.located = Located::find(config, &mut self.tpm)?;
         Ok(())
     }
 
     /// The TPM, and the anchor where a volume wants one, which is read first if it is not yet: all but its counter.
-    pub(crate) fn recall(&mut self) -> Result<(&mut Tpm, Option<&mut Anchor>)> {
-        if let Some(place) = self.place {
-            self.anchor = Some(place.read(&mut self.tpm)?);
-            self.place = None;
+    pub(crate) fn anchor(&mut self) -> Result<(&mut Tpm, Option<&mut Anchor>)> {
+        if let Some(located) = self.located {
+            self.anchor = Some(located.read(&mut self.tpm)?);
+            self.located = None;
         }
         Ok((&mut self.tpm, self.anchor.as_mut()))
     }
 
     /// The anchor, for whoever goes on with it. This boot has none from here on.
-    pub(crate) fn let_go(&mut self) -> Option<Anchor> {
+    pub(crate) fn take_anchor(&mut self) -> Option<Anchor> {
         self.anchor.take()
     }
 
     /// Reads the anchor and its counter, once.
-    pub(crate) fn count(&mut self) -> Result<()> {
-        match self.recall()? {
+    pub(crate) fn read_counter(&mut self) -> Result<()> {
+        match self.anchor()? {
             (tpm, Some(anchor)) => anchor.count(tpm),
             (_, None) => Ok(()),
         }
@@ -88,7 +88,7 @@ impl Chip {
 
     /// What the volume's file system must not be older than.
     pub(crate) fn checkpoint(&mut self, volume: &Volume) -> Result<Option<Checkpoint>> {
-        let (_, anchor) = self.recall()?;
+        let (_, anchor) = self.anchor()?;
         Ok(anchor.and_then(|anchor| anchor.checkpoint(volume)))
     }
 
@@ -106,11 +106,11 @@ impl Chip {
         if volume.level() == Level::Off {
             return Ok((&mut self.tpm, None));
         }
-        self.recall()
+        self.anchor()
     }
 
     /// Whether what was found may be gone on with.
-    pub(crate) fn permit(&mut self, volume: &Volume, seen: Seen) -> Result<()> {
+    pub(crate) fn permit(&mut self, volume: &Volume, seen: DeviceState) -> Result<()> {
         if let (_, Some(anchor)) = self.anchor_of(volume)? {
             let exception = anchor.permit(volume, seen)?;
             self.exceptions.extend(exception);
@@ -119,21 +119,21 @@ impl Chip {
     }
 
     /// Remembers a volume that is about to be made. Returns its header's epoch.
-    pub(crate) fn announce(
+    pub(crate) fn begin_provisioning(
         &mut self,
         volume: &Volume,
         uuid: Uuid,
         key_id: &[u8; KEY_LEN],
     ) -> Result<u64> {
         match self.anchor_of(volume)? {
-            (tpm, Some(anchor)) => anchor.announce(tpm, volume, uuid, *key_id),
+            (tpm, Some(anchor)) => anchor.begin_provisioning(tpm, volume, uuid, *key_id),
             (_, None) => Ok(0),
         }
     }
 
     /// Compares a volume whose key is known with what is remembered.
     pub(crate) fn verify(&mut self, volume: &Volume, keyed: &Keyed) -> Result<()> {
-        let proven = keyed.proven()?;
+        let proven = keyed.proof()?;
         if let ((_, Some(anchor)), Some(proven)) = (self.anchor_of(volume)?, proven) {
             anchor.verify(volume, &proven)?;
         }
@@ -141,7 +141,8 @@ impl Chip {
     }
 }
 
-pub(crate) fn lock(chip: &Mutex<Chip>) -> Result<MutexGuard<'_, Chip>> {
-    chip.lock()
+pub(crate) fn lock(node_tpm: &Mutex<NodeTpm>) -> Result<MutexGuard<'_, NodeTpm>> {
+    node_tpm
+        .lock()
         .map_err(|error| Error::failure(format_args!("TPM: {error}")))
 }

@@ -16,7 +16,7 @@ use super::filesystem::{self, OVERLAY_DIRS};
 use super::luks::{self, Identity, Journal};
 use super::unlock::Passphrase;
 use super::{Device, HeaderFile, How, Keyed, Luks, activate};
-use crate::anchor::judge::Seen;
+use crate::anchor::judge::DeviceState;
 use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
@@ -116,10 +116,10 @@ impl New {
 
     /// What the device holds, as the anchor sees it.
     #[must_use]
-    pub fn seen(&self) -> Seen {
+    pub fn device_state(&self) -> DeviceState {
         match &self.marker {
-            Some(_) => Seen::Interrupted(self.uuid),
-            None => Seen::Blank,
+            Some(_) => DeviceState::Interrupted(self.uuid),
+            None => DeviceState::Blank,
         }
     }
 

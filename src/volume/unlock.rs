@@ -57,7 +57,7 @@ impl<'a> Keepers<'a> {
 }
 
 /// A candidate that a secret opened and that its volume key has proven genuine.
-struct Proven {
+struct Unlocked {
     candidate: Candidate,
     header: HeaderFile,
     offer: Offer,
@@ -147,8 +147,8 @@ impl Existing {
     }
 
     /// The genuine candidate with the highest epoch among those that the offer for each opens.
-    fn newest(&self, mut offer: impl FnMut(&Checked) -> Result<Offer> + Send) -> Result<Proven> {
-        let mut best: Option<Proven> = None;
+    fn newest(&self, mut offer: impl FnMut(&Checked) -> Result<Offer> + Send) -> Result<Unlocked> {
+        let mut best: Option<Unlocked> = None;
         let mut failure = None;
         for candidate in &self.candidates {
             let proven = self.prove(candidate, || offer(&candidate.checked));
@@ -179,7 +179,7 @@ impl Existing {
         &self,
         candidate: &Candidate,
         offer: impl FnOnce() -> Result<Offer> + Send,
-    ) -> Result<Proven> {
+    ) -> Result<Unlocked> {
         let (offer, loaded) = meanwhile(offer, || {
             let header = HeaderFile::sealed(candidate)?;
             let luks = Luks::load(&header, self.device.path())?;
@@ -191,7 +191,7 @@ impl Existing {
         let volume_key = luks.volume_key(offer.keyslot, &passphrase)?;
         drop(luks);
         candidate.authenticate(&volume_key)?;
-        Ok(Proven {
+        Ok(Unlocked {
             candidate: candidate.clone(),
             header,
             offer,
@@ -199,8 +199,8 @@ impl Existing {
         })
     }
 
-    fn keyed(self, source: Source, proven: Proven) -> Result<Keyed> {
-        let Proven {
+    fn keyed(self, source: Source, proven: Unlocked) -> Result<Keyed> {
+        let Unlocked {
             candidate,
             header,
             offer,

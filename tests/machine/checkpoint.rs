@@ -5,7 +5,7 @@
 use std::fs;
 use std::path::Path;
 
-use nightlatch::anchor::checkpoint::{Held, durable};
+use nightlatch::anchor::checkpoint::{PinnedMount, durable};
 
 use crate::disk::{self, Disk, config, run, try_run, volume};
 
@@ -67,8 +67,8 @@ fn put_back(superblock: &str) {
     }
 }
 
-fn look() -> Held {
-    Held::mount(Path::new(MAPPING), "case").unwrap()
+fn look() -> PinnedMount {
+    PinnedMount::mount(Path::new(MAPPING), "case").unwrap()
 }
 
 #[test]
@@ -84,10 +84,10 @@ fn what_is_durable_never_exceeds_what_the_next_mount_finds() {
     }
     let last = durable(Path::new("/mnt")).unwrap();
     run("umount", &["/mnt"], b"");
-    let held = look();
-    held.compare(Some(&last)).unwrap();
-    held.allow_writes().unwrap();
-    assert!(held.seen().generation >= last.generation);
+    let pinned = look();
+    pinned.compare(Some(&last)).unwrap();
+    pinned.allow_writes().unwrap();
+    assert!(pinned.seen().generation >= last.generation);
 }
 
 /// What anything has written to the mapping since it exists, in sectors of 512 bytes (Linux, Documentation/block/stat.rst). The
@@ -107,14 +107,14 @@ fn looking_writes_nothing_and_a_superblock_put_there_later_is_not_looked_at() {
     write_file("second");
     let before = sectors_written();
 
-    let held = look();
-    held.compare(None).unwrap();
+    let pinned = look();
+    pinned.compare(None).unwrap();
     assert_eq!(
         sectors_written(),
         before,
         "a mount to look at wrote something"
     );
-    held.allow_writes().unwrap();
+    pinned.allow_writes().unwrap();
 
     // The host is quick, and systemd mounts the volume.
     put_back(&old);
@@ -125,7 +125,7 @@ fn looking_writes_nothing_and_a_superblock_put_there_later_is_not_looked_at() {
         options.contains("notreelog") && options.starts_with("rw,"),
         "{options}"
     );
-    drop(held);
+    drop(pinned);
     fs::write("/mnt/third", "third").unwrap();
     let now = durable(Path::new("/mnt")).unwrap();
     assert!(sectors_written() > before, "a write was not counted");
@@ -147,13 +147,13 @@ fn one_superblock_put_back_to_before_the_checkpoint_is_refused() {
     look().compare(Some(&anchored)).unwrap();
 
     put_back(&old);
-    let held = look();
-    let error = held.compare(Some(&anchored)).unwrap_err().to_string();
+    let pinned = look();
+    let error = pinned.compare(Some(&anchored)).unwrap_err().to_string();
     assert!(
         error.contains("it was put back to an earlier state"),
         "{error}"
     );
-    drop(held);
+    drop(pinned);
 
     // Without an anchor nobody notices: the kernel mounts it, and a file is gone.
     run("mount", &["-o", "ro", MAPPING, "/mnt"], b"");
@@ -173,10 +173,10 @@ fn a_log_tree_is_refused_and_the_option_leaves_none() {
         let crashed = superblock();
         run("umount", &["/mnt"], b"");
         put_back(&crashed);
-        let seen = Held::mount(Path::new(MAPPING), "case");
+        let seen = PinnedMount::mount(Path::new(MAPPING), "case");
         assert_eq!(seen.is_ok(), is_accepted, "{options}: {seen:?}");
         match seen {
-            Ok(held) => assert!(held.allow_writes().is_ok()),
+            Ok(pinned) => assert!(pinned.allow_writes().is_ok()),
             Err(error) => assert!(error.to_string().contains("has a log tree"), "{error}"),
         }
     }

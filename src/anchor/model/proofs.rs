@@ -44,7 +44,7 @@ fn whatever_the_power_cuts_the_next_boot_reaches_the_same_end() {
             assert_eq!(up.disk.marker, None);
             assert_eq!(up.disk.primary, up.disk.secondary, "{node:?}");
             assert_eq!(up.nv.entry().unwrap().state, State::Ready);
-            assert_eq!(up.seen(), Ok(Seen::Volume));
+            assert_eq!(up.seen(), Ok(DeviceState::Volume));
             assert_eq!(up.proven().unwrap().key_id, up.nv.entry().unwrap().key_id);
         }
     }

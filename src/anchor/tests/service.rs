@@ -17,7 +17,7 @@ fn a_request_to_enrol_is_kept_until_it_is_fulfilled() {
             ..entry
         })
     };
-    Running::take(&node.top).unwrap().change(ask).unwrap();
+    RuntimeAnchor::take(&node.top).unwrap().change(ask).unwrap();
     for fulfilled in [false, true] {
         let (config, tpm, mut anchor) = node.boot("identity");
         assert!(anchor.is_enrolment_asked(state) && !anchor.is_enrolment_asked(data));
@@ -118,12 +118,14 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
     for interrupted in [true, true, false] {
         let (config, mut tpm, mut anchor) = node.boot("epoch");
         let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
-        anchor.permit(state, Seen::Volume).unwrap_err();
+        anchor.permit(state, DeviceState::Volume).unwrap_err();
         assert!(anchor.is_unknown(state));
         let exception = anchor.readmit(&mut tpm, state, &proven(old)).unwrap();
         assert_eq!(exception.event(), "nightlatch:accept:readmitted:state");
-        anchor.permit(data, Seen::Blank).unwrap();
-        let made = anchor.announce(&mut tpm, data, UUID, KEY_ID).unwrap();
+        anchor.permit(data, DeviceState::Blank).unwrap();
+        let made = anchor
+            .begin_provisioning(&mut tpm, data, UUID, KEY_ID)
+            .unwrap();
         assert_eq!(anchor.next_epoch(state).unwrap(), old + 1);
         // As the exception is measured, into a PCR of the record's policy.
         tpm.event(config.tpm.fence_pcr, exception.event().as_bytes())
@@ -138,7 +140,7 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
     for volume in [state, data] {
-        assert_eq!(anchor.permit(volume, Seen::Volume).unwrap(), None);
+        assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
     }
     let made = anchor.counter().unwrap();
     assert!(made < old);

@@ -27,7 +27,7 @@ const KEY_FILE_LEN_MAX: usize = 1024;
 
 /// What a running system needs to read and write its node's anchor.
 #[derive(Debug)]
-pub struct Running {
+pub struct RuntimeAnchor {
     tcti: Tcti,
     at: Handles,
     access: NvAccess,
@@ -46,7 +46,7 @@ struct KeyFile<'a> {
     pcr_policy: &'a str,
 }
 
-impl Running {
+impl RuntimeAnchor {
     pub(super) fn new(tcti: Tcti, at: Handles, access: NvAccess) -> Self {
         Self {
             tcti,

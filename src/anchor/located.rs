@@ -3,14 +3,14 @@
 //! the processor works on a keyslot.
 
 use super::record::{RECORD_LEN, Record};
-use super::{Anchor, Held};
+use super::{Anchor, Loaded};
 use crate::config::{Config, Level, Volume};
 use crate::error::{Error, Result};
 use crate::tpm::{Handles, NvAccess, Policy, Tpm};
 
 /// Where the anchor is. It was looked for and is not read yet.
 #[derive(Clone, Copy, Debug)]
-pub struct Place {
+pub struct Located {
     at: Handles,
     policy: Policy,
     counts: bool,
@@ -18,7 +18,7 @@ pub struct Place {
     is_made: bool,
 }
 
-impl Place {
+impl Located {
     /// Looks for the anchor, and refuses one that another boot chain or another program made; `None` where no volume wants
     /// one.
     pub fn find(config: &Config, tpm: &mut Tpm) -> Result<Option<Self>> {
@@ -44,7 +44,7 @@ impl Place {
         Ok(Anchor {
             at: self.at,
             policy: self.policy,
-            held: self.held(tpm)?,
+            loaded: self.loaded(tpm)?,
             counter: None,
             counts: self.counts,
             enrolled: Vec::new(),
@@ -52,7 +52,7 @@ impl Place {
         })
     }
 
-    fn held(self, tpm: &mut Tpm) -> Result<Option<Held>> {
+    fn loaded(self, tpm: &mut Tpm) -> Result<Option<Loaded>> {
         if !self.is_made {
             return Ok(None);
         }
@@ -62,6 +62,6 @@ impl Place {
         let (record, auth) = Record::parse(&bytes)?;
         let pcr_policy = tpm.anchor_policy(self.policy)?;
         let access = NvAccess { auth, pcr_policy };
-        Ok(Some(Held { record, access }))
+        Ok(Some(Loaded { record, access }))
     }
 }

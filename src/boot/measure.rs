@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::key;
 use crate::measure::{self, EventLog, Identity};
 use crate::pcr::Digests;
-use crate::sources::service::Desk;
-use crate::sources::tpm::{Chip, lock};
+use crate::sources::service::ServiceSession;
+use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::tpm::Tpm;
 use crate::volume::Keyed;
@@ -19,22 +19,22 @@ use crate::volume::Keyed;
 /// Measures the clusterID and the volumes' identities, in the configuration's order, which is the same at every boot.
 pub(super) fn measure_all(
     config: &Config,
-    chip: &Mutex<Chip>,
+    node_tpm: &Mutex<NodeTpm>,
     log: &EventLog,
-    desk: &Desk,
+    service: &ServiceSession,
     keyed: &[(&Volume, Keyed)],
     record: &Recorder,
 ) -> Result<()> {
     let id = match config.measure.cluster {
         ClusterFrom::Volume => cluster_id(config, keyed)?,
         ClusterFrom::Service => {
-            desk.with_cluster(|cluster| key::cluster_id(&cluster.secret, &cluster.salt))?
+            service.with_cluster(|cluster| key::cluster_id(&cluster.secret, &cluster.salt))?
         }
     };
-    let mut chip = lock(chip)?;
-    let Chip {
+    let mut node_tpm = lock(node_tpm)?;
+    let NodeTpm {
         tpm, exceptions, ..
-    } = &mut *chip;
+    } = &mut *node_tpm;
     measure::cluster_id(log, config.measure.cluster_pcr, &id, |id| {
         tpm.event(config.measure.cluster_pcr, id)
     })?;
@@ -106,7 +106,7 @@ pub(super) fn fence(
 }
 
 /// The same after a boot that ended before anything was measured, whose TPM may be what it ended with.
-pub(super) fn give_up(config: &Config, log: &EventLog, record: &Recorder) {
+pub(super) fn fence_after_failure(config: &Config, log: &EventLog, record: &Recorder) {
     let fenced = record.step("fencing", None, || {
         fence(config, &mut Tpm::open(&config.tpm.tcti)?, log, record)
     });
