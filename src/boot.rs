@@ -19,8 +19,8 @@ use crate::boot::measure::{fence, fence_after_failure, measure_all};
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
-use crate::parallel::{at_once, meanwhile};
-use crate::retry::patiently;
+use crate::parallel::{each_volume, join};
+use crate::retry;
 use crate::sources::Sources;
 use crate::sources::service::ServiceSession;
 use crate::sources::tpm::{NodeTpm, lock};
@@ -94,7 +94,7 @@ struct Prepared<'a> {
 fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prepared<'a>> {
     requirements::kernel::check(top, config)?;
     let service = ServiceSession::open(top, config)?;
-    let (node_tpm, keyed) = patiently(|| {
+    let (node_tpm, keyed) = retry::temporary(|| {
         let node_tpm = record.step("preparing TPM", None, || NodeTpm::open(config, record))?;
         let node_tpm = Mutex::new(node_tpm);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
@@ -103,8 +103,8 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
                 lock(&node_tpm)?.locate_anchor(config)
             })
         };
-        let (anchor, found) = meanwhile(find, || {
-            at_once(volumes, |volume, ()| {
+        let (anchor, found) = join(find, || {
+            each_volume(volumes, |volume, ()| {
                 record.step("examining", Some(volume), || volume::examine(volume))
             })
         });
@@ -119,7 +119,7 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
             service: &service,
             record,
         };
-        let keyed = at_once(found, |volume, found| {
+        let keyed = each_volume(found, |volume, found| {
             record.step("keying", Some(volume), || sources.key_of(volume, found))
         })?;
         Ok((node_tpm, keyed))
@@ -158,7 +158,7 @@ fn measure_and_open<'a>(
     record.step("measuring", None, || {
         measure_all(config, node_tpm, log, service, &keyed, record)
     })?;
-    let opened = at_once(keyed, |volume, keyed| {
+    let opened = each_volume(keyed, |volume, keyed| {
         let next_epoch = next_epoch(node_tpm, volume, &keyed)?;
         record.step("opening", Some(volume), || {
             volume::open(volume, keyed, next_epoch)

@@ -10,7 +10,7 @@ use crate::error::{Doing, Error, Exit, Result};
 
 /// Works on all volumes at once and waits for each. Of several failures the first one that is not temporary is returned,
 /// in the configuration's order; the others are logged.
-pub(crate) fn at_once<'a, I: Send, T: Send>(
+pub(crate) fn each_volume<'a, I: Send, T: Send>(
     volumes: Vec<(&'a Volume, I)>,
     work: impl Fn(&'a Volume, I) -> Result<T> + Sync,
 ) -> Result<Vec<(&'a Volume, T)>> {
@@ -19,13 +19,13 @@ pub(crate) fn at_once<'a, I: Send, T: Send>(
             .into_iter()
             .map(|(volume, input)| {
                 let work = &work;
-                (volume, beside(scope, move || work(volume, input)))
+                (volume, spawn(scope, move || work(volume, input)))
             })
             .collect();
         threads
             .into_iter()
             .map(|(volume, thread)| {
-                ended(thread)
+                joined(thread)
                     .doing(format_args!("opening volume {}", volume.name))
                     .map(|output| (volume, output))
             })
@@ -44,25 +44,25 @@ pub(crate) fn at_once<'a, I: Send, T: Send>(
 }
 
 /// Does something else while `work` goes on, and waits for both.
-pub(crate) fn meanwhile<A: Send, T>(
+pub(crate) fn join<A: Send, T>(
     aside: impl FnOnce() -> Result<A> + Send,
     work: impl FnOnce() -> Result<T>,
 ) -> (Result<A>, Result<T>) {
     thread::scope(|scope| {
-        let aside = beside(scope, aside);
+        let aside = spawn(scope, aside);
         let done = work();
-        (ended(aside), done)
+        (joined(aside), done)
     })
 }
 
 /// A thread that was begun, or why there is none.
-pub(crate) type Beside<'scope, T> = Result<ScopedJoinHandle<'scope, Result<T>>>;
+pub(crate) type Spawned<'scope, T> = Result<ScopedJoinHandle<'scope, Result<T>>>;
 
 /// Begins something in a thread of its own. A system without one to give is an error; `Scope::spawn` would panic.
-pub(crate) fn beside<'scope, T: Send + 'scope>(
+pub(crate) fn spawn<'scope, T: Send + 'scope>(
     scope: &'scope Scope<'scope, '_>,
     work: impl FnOnce() -> Result<T> + Send + 'scope,
-) -> Beside<'scope, T> {
+) -> Spawned<'scope, T> {
     thread::Builder::new()
         .spawn_scoped(scope, work)
         .map_err(Error::failure)
@@ -70,7 +70,7 @@ pub(crate) fn beside<'scope, T: Send + 'scope>(
 }
 
 /// What came of it.
-fn ended<T>(thread: Beside<'_, T>) -> Result<T> {
+fn joined<T>(thread: Spawned<'_, T>) -> Result<T> {
     let died = |_| Err(Error::failure("a worker thread died"));
     thread?.join().unwrap_or_else(died)
 }
@@ -100,7 +100,7 @@ mod tests {
     fn outcomes(a: fn() -> Result<u8>, b: fn() -> Result<u8>) -> Result<Vec<u8>> {
         let config = Config::parse(TWO).unwrap();
         let volumes = config.volumes().zip([a, b]).collect();
-        at_once(volumes, |_, work| work())
+        each_volume(volumes, |_, work| work())
             .map(|done| done.into_iter().map(|(_, value)| value).collect())
     }
 

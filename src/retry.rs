@@ -15,7 +15,7 @@ const PAUSES_S: [u64; 18] = [
 ];
 
 /// Tries again, after pauses that grow, as long as the failure is a temporary one.
-pub(crate) fn patiently<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
+pub(crate) fn temporary<T>(mut work: impl FnMut() -> Result<T>) -> Result<T> {
     for seconds in PAUSES_S {
         match work() {
             Err(error) if error.exit() == Exit::Temporary => {
@@ -37,7 +37,7 @@ mod tests {
     #[test]
     fn only_a_temporary_failure_is_tried_again() {
         let mut tries = 0;
-        let done = patiently(|| {
+        let done = temporary(|| {
             tries += 1;
             if tries == 1 {
                 Err(Error::temporary("busy"))

@@ -19,12 +19,12 @@ use crate::anchor::Allowed;
 use crate::anchor::judge::DeviceState;
 use crate::config::{Config, Source, Volume};
 use crate::error::{Doing, Error, Result};
-use crate::parallel::beside;
+use crate::parallel::spawn;
 use crate::sources::service::ServiceSession;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::tpm::Policy;
-use crate::volume::{Existing, First, Found, Keepers, Keyed, Witness};
+use crate::volume::{Existing, FirstSecret, Found, Keyed, ProvisionHooks, SecretProviders};
 
 /// Where keys come from.
 #[derive(Clone, Copy, Debug)]
@@ -54,15 +54,15 @@ impl Sources<'_> {
                     .doing("comparing with the anchor")?;
                 let first = self.first_secret(volume, new.uuid())?;
                 let seal = |secret: &_| lock(node_tpm)?.tpm.seal(secret, policy);
-                let witness = Witness {
-                    announce: Box::new(|uuid, key_id| {
+                let hooks = ProvisionHooks {
+                    begin_provisioning: Box::new(|uuid, key_id| {
                         lock(node_tpm)?.begin_provisioning(volume, uuid, key_id)
                     }),
                     attest: Box::new(|qualifying| {
                         lock(node_tpm)?.tpm.quote(qualifying, policy).map(Some)
                     }),
                 };
-                new.prepare(volume, &self.config.tpm, first, seal, witness)
+                new.prepare(volume, &self.config.tpm, first, seal, hooks)
             }
             Found::Existing(existing) => {
                 // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
@@ -105,34 +105,34 @@ impl Sources<'_> {
         let policy = Policy::from(&self.config.tpm);
         let node_tpm = self.node_tpm;
         thread::scope(|scope| {
-            let keepers = Keepers {
+            let providers = SecretProviders {
                 unseal: Box::new(|sealed| {
                     let secret = lock(node_tpm)?.tpm.unseal(sealed, policy)?;
                     // An error is met again by whoever needs the anchor.
-                    beside(scope, || lock(node_tpm)?.read_counter())?;
+                    spawn(scope, || lock(node_tpm)?.read_counter())?;
                     Ok(secret)
                 }),
                 ask: Box::new(|uuid| self.service.secret(node_tpm, uuid, self.record)),
             };
-            existing.unlock(volume, &self.config.tpm, keepers)
+            existing.unlock(volume, &self.config.tpm, providers)
         })
     }
 
     /// The first secret a source gives a new volume.
-    fn first_secret(self, volume: &Volume, uuid: Uuid) -> Result<First> {
+    fn first_secret(self, volume: &Volume, uuid: Uuid) -> Result<FirstSecret> {
         let mut last = Error::refused("no source can make a secret for a new volume");
         for source in &volume.sources {
             match source {
                 // It keeps secrets and makes none.
                 Source::Tpm => {}
-                Source::Generate => return First::generated(),
+                Source::Generate => return FirstSecret::generated(),
                 Source::Service => {
                     match self
                         .service
                         .secret(self.node_tpm, &uuid.to_string(), self.record)
                     {
                         Ok(secret) => {
-                            return Ok(First {
+                            return Ok(FirstSecret {
                                 secret,
                                 source: *source,
                             });

@@ -18,11 +18,11 @@
 
 mod attest;
 mod endorsement;
-mod fault;
 mod nv;
 mod policy;
 mod quote;
 mod registers;
+mod response;
 mod seal;
 mod session;
 mod srk;

@@ -22,15 +22,15 @@ use uuid::Uuid;
 
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
-pub use provision::{Announce, Attest, First, New, Witness};
-pub use unlock::{Ask, Existing, Keepers, Unseal};
+pub use provision::{Attest, BeginProvisioning, FirstSecret, New, ProvisionHooks};
+pub use unlock::{Ask, Existing, SecretProviders, Unseal};
 
 use crate::anchor::judge::{DeviceState, VolumeProof};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
 use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
 use crate::key::{KEY_LEN, Secret};
-use crate::parallel::meanwhile;
+use crate::parallel::join;
 use crate::protocol::VolumeClaim;
 
 /// What a volume's device holds.
@@ -275,7 +275,7 @@ fn may_format(volume: &config::Volume, device: &Device, why: &str) -> Result<()>
 /// [`Opened::renew`] writes. The kernel keeps activation waiting for the disk, so that costs no time.
 pub fn open(volume: &config::Volume, keyed: Keyed, next_epoch: Option<u64>) -> Result<Opened> {
     let renew = || next_epoch.map(|epoch| keyed.renewed(epoch)).transpose();
-    let (renewed, mapped) = meanwhile(renew, || map(volume, &keyed));
+    let (renewed, mapped) = join(renew, || map(volume, &keyed));
     mapped?;
     let renewed = renewed?;
     Ok(Opened { keyed, renewed })

@@ -9,7 +9,7 @@ use log::info;
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::PinnedMount;
 use crate::anchor::record::{Accepted, Checkpoint};
-use crate::boot::at_once;
+use crate::boot::each_volume;
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Result};
 use crate::sources::enroll::is_enrolled;
@@ -66,7 +66,7 @@ pub(super) fn count<'a>(
 ) -> Result<Vec<(&'a Volume, Opened)>> {
     let mut node_tpm = lock(node_tpm)?;
     let (tpm, anchor) = node_tpm.anchor()?;
-    let renewed = at_once(opened, |volume, mut opened| {
+    let renewed = each_volume(opened, |volume, mut opened| {
         opened.renew()?;
         if opened.keyed().enrolled {
             info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");

@@ -10,7 +10,7 @@ use tss_esapi::structures::{
 use tss_esapi::traits::UnMarshall;
 
 use super::registers::CHANGED_MAX;
-use super::{AkKind, Quote, Tpm, fault};
+use super::{AkKind, Quote, Tpm, response};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, PCR_COUNT};
 
@@ -91,7 +91,7 @@ impl Tpm {
         let mut wanted = pcrs.to_vec();
         while !wanted.is_empty() {
             let list = slots(&wanted)?;
-            let (_, selected, digests) = fault::patiently(&mut self.context, |context| {
+            let (_, selected, digests) = response::resubmitting(&mut self.context, |context| {
                 context.execute_without_session(|context| context.pcr_read(list.clone()))
             })
             .doing("reading PCRs")?;

@@ -12,7 +12,7 @@ use tss_esapi::structures::{Digest, EncryptedSecret, IdObject, Nonce, Public};
 use tss_esapi::traits::Marshall;
 
 use super::session::Encrypt;
-use super::{AkKind, Tpm, fault};
+use super::{AkKind, Tpm, response};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 
@@ -142,14 +142,14 @@ impl Tpm {
         let activated = self.in_session(Encrypt::Response, |tpm, session| {
             tpm.satisfy_endorsement(session)?;
             let sessions = (Some(AuthSession::Password), Some(session), None);
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context.execute_with_sessions(sessions, |context| {
                     context.activate_credential(ak.handle, ek.handle, blob.clone(), secret.clone())
                 })
             })
             // libtpms says FAILURE where RSA decrypts to nothing sensible, and goes on working.
-            .map_err(|error| match fault::code(error) {
-                fault::INTEGRITY | fault::VALUE | fault::SIZE | fault::FAILURE => {
+            .map_err(|error| match response::code(error) {
+                response::INTEGRITY | response::VALUE | response::SIZE | response::FAILURE => {
                     Error::refused("the service made it for another TPM or another attestation key")
                 }
                 _ => Error::from(error),
@@ -168,7 +168,7 @@ impl Tpm {
     /// `PolicyA` of the profile: whoever may use the endorsement hierarchy (section B.6.2).
     fn satisfy_endorsement(&mut self, session: AuthSession) -> Result<()> {
         let session = PolicySession::try_from(session)?;
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.policy_secret(
                     session,
@@ -211,15 +211,15 @@ impl Tpm {
     fn persistent_ek(&mut self) -> Result<Option<Ek>> {
         for template in Template::ALL {
             let handle = TpmHandle::Persistent(PersistentTpmHandle::new(template.key_handle())?);
-            let found = fault::patiently(&mut self.context, |context| {
+            let found = response::resubmitting(&mut self.context, |context| {
                 context.execute_without_session(|context| context.tr_from_tpm_public(handle))
             });
             let handle = match found {
                 Ok(object) => KeyHandle::from(object),
-                Err(error) if fault::code(error) == fault::HANDLE => continue,
+                Err(error) if response::code(error) == response::HANDLE => continue,
                 Err(error) => return Err(error.into()),
             };
-            let (public, _, _) = fault::patiently(&mut self.context, |context| {
+            let (public, _, _) = response::resubmitting(&mut self.context, |context| {
                 context.execute_without_session(|context| context.read_public(handle))
             })?;
             let public = public.marshall()?;
@@ -244,7 +244,7 @@ impl Tpm {
             Template::Rsa
         };
         let public = template.public()?;
-        let created = fault::patiently(&mut self.context, |context| {
+        let created = response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.create_primary(
                     Hierarchy::Endorsement,
@@ -270,7 +270,7 @@ impl Tpm {
         let Some(index) = self.find(template.certificate_index())? else {
             return Ok(None);
         };
-        let (public, _) = fault::patiently(&mut self.context, |context| {
+        let (public, _) = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.nv_read_public(index))
         })?;
         let len = u16::try_from(public.data_size()).unwrap_or(u16::MAX);
@@ -285,7 +285,7 @@ impl Tpm {
     }
 
     fn read_part(&mut self, index: NvIndexHandle, offset: u16, len: u16) -> Result<Vec<u8>> {
-        let part = fault::patiently(&mut self.context, |context| {
+        let part = response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.nv_read(NvAuth::NvIndex(index), index, len, offset)
             })
@@ -304,8 +304,8 @@ fn without_padding(mut bytes: Vec<u8>) -> Vec<u8> {
 }
 
 fn endorsement_auth(error: tss_esapi::Error) -> Error {
-    match fault::code(error) {
-        fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
+    match response::code(error) {
+        response::AUTH_FAIL | response::BAD_AUTH => Error::refused(
             "the TPM's endorsement authorisation is set: clear it with tpm2_changeauth -c endorsement",
         ),
         _ => Error::from(error),

@@ -21,7 +21,7 @@ use self::area::{Area, COUNTER_LEN, State};
 pub(super) use self::index::Open;
 use self::index::record_len;
 use super::session::{Denied, Encrypt};
-use super::{Policy, Tpm, fault, policy};
+use super::{Policy, Tpm, policy, response};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 
@@ -240,7 +240,7 @@ impl Tpm {
     }
 
     fn increment(&mut self, handle: NvIndexHandle) -> Result<()> {
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.nv_increment(NvAuth::NvIndex(handle), handle)
             })
@@ -258,7 +258,7 @@ impl Tpm {
 
     fn count_in(&mut self, session: AuthSession, handle: NvIndexHandle) -> Result<u64> {
         let sessions = (Some(AuthSession::Password), Some(session), None);
-        let read = fault::patiently(&mut self.context, |context| {
+        let read = response::resubmitting(&mut self.context, |context| {
             context.execute_with_sessions(sessions, |context| {
                 context.nv_read(NvAuth::NvIndex(handle), handle, COUNTER_LEN, 0)
             })
@@ -321,26 +321,27 @@ impl Tpm {
         self.context.tr_set_auth(handle.into(), auth)?;
         self.in_own_session(Some(encrypt), |tpm, session| {
             let policy = PolicySession::try_from(session)?;
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context.execute_without_session(|context| context.policy_nv_written(policy, true))
             })
             .doing("satisfying the policy")?;
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context.execute_without_session(|context| context.policy_auth_value(policy))
             })
             .doing("satisfying the policy")?;
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context
                     .execute_without_session(|context| context.policy_or(policy, branches.clone()))
             })
             .doing("satisfying the policy")?;
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context.execute_with_session(Some(session), &mut command)
             })
-            .map_err(|error| match fault::code(error) {
-                fault::POLICY_FAIL | fault::AUTH_FAIL | fault::BAD_AUTH | fault::HANDLE => {
-                    removed(at)
-                }
+            .map_err(|error| match response::code(error) {
+                response::POLICY_FAIL
+                | response::AUTH_FAIL
+                | response::BAD_AUTH
+                | response::HANDLE => removed(at),
                 _ => Error::from(error),
             })
         })

@@ -16,7 +16,7 @@ use tss_esapi::structures::{
 use tss_esapi::traits::Marshall;
 
 use super::registers::selection;
-use super::{Policy, Tpm, fault};
+use super::{Policy, Tpm, response};
 use crate::error::{Doing, Error, Result};
 
 /// A signed statement of this TPM about its PCRs, in the TPM's own encodings (TPM 2.0 part 2).
@@ -106,7 +106,7 @@ impl Tpm {
     ) -> Result<Quote> {
         let ak = self.ak(kind)?;
         let data = Data::try_from(&qualifying[..])?;
-        let (attest, signature) = fault::patiently(&mut self.context, |context| {
+        let (attest, signature) = response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 // The key brings its scheme.
                 let scheme = SignatureScheme::Null;
@@ -134,13 +134,13 @@ impl Tpm {
             None => {}
         }
         let template = kind.template()?;
-        let created = fault::patiently(&mut self.context, |context| {
+        let created = response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.create_primary(Hierarchy::Owner, template.clone(), None, None, None, None)
             })
         })
-        .map_err(|error| match fault::code(error) {
-            fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
+        .map_err(|error| match response::code(error) {
+            response::AUTH_FAIL | response::BAD_AUTH => Error::refused(
                 "the TPM's owner authorisation is set: \
                  clear it with tpm2_changeauth -c owner until the first boot is done",
             ),

@@ -9,7 +9,7 @@ use tss_esapi::structures::{
     CapabilityData, Digest, DigestValues, PcrSelectionList, PcrSelectionListBuilder, PcrSlot,
 };
 
-use super::{Policy, Tpm, fault, policy};
+use super::{Policy, Tpm, policy, response};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Digests, Pcr};
 
@@ -131,7 +131,7 @@ impl Tpm {
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
         self.known = self.known.filter(|known| !known.policy.pcrs.contains(pcr));
         self.seen.remove(&pcr.index());
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.pcr_extend(handle, values.clone())
             })
@@ -140,7 +140,7 @@ impl Tpm {
     }
 
     fn active(&mut self) -> Result<Vec<Bank>> {
-        let (capability, _) = fault::patiently(&mut self.context, |context| {
+        let (capability, _) = response::resubmitting(&mut self.context, |context| {
             // A TPM has at most 16 banks (TPM 2.0 part 2, HASH_COUNT).
             context.get_capability(CapabilityType::AssignedPcr, 0, 16)
         })?;
@@ -192,10 +192,11 @@ impl Tpm {
         let mut first_counter = None;
         while !wanted.is_empty() {
             let list = selection(&wanted)?;
-            let (counter, selected, digests) = fault::patiently(&mut self.context, |context| {
-                context.execute_without_session(|context| context.pcr_read(list.clone()))
-            })
-            .doing("reading PCRs")?;
+            let (counter, selected, digests) =
+                response::resubmitting(&mut self.context, |context| {
+                    context.execute_without_session(|context| context.pcr_read(list.clone()))
+                })
+                .doing("reading PCRs")?;
             if *first_counter.get_or_insert(counter) != counter {
                 return Ok(None);
             }

@@ -12,7 +12,7 @@ use tss_esapi::structures::{
 use tss_esapi::traits::{Marshall, UnMarshall};
 
 use super::session::{Denied, Encrypt};
-use super::{Policy, Sealed, Tpm, fault};
+use super::{Policy, Sealed, Tpm, response};
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
 
@@ -46,7 +46,7 @@ impl Tpm {
         let data = SensitiveData::try_from(secret.expose())?;
         let created = self.in_session(Encrypt::Command, |tpm, session| {
             let sessions = (Some(AuthSession::Password), Some(session), None);
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context.execute_with_sessions(sessions, |context| {
                     let (template, data) = (template.clone(), Some(data.clone()));
                     context.create(srk.handle, template, None, data, None, None)
@@ -103,16 +103,16 @@ impl Tpm {
         private: &Private,
         public: &Public,
     ) -> Result<ObjectHandle> {
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.load(parent, private.clone(), public.clone())
             })
         })
         .map(ObjectHandle::from)
-        .map_err(|error| match fault::code(error) {
-            fault::INTEGRITY => other_tpm(),
-            fault::SENSITIVE => damaged(error),
-            code if code & fault::FORMAT_ONE != 0 => damaged(error),
+        .map_err(|error| match response::code(error) {
+            response::INTEGRITY => other_tpm(),
+            response::SENSITIVE => damaged(error),
+            code if code & response::FORMAT_ONE != 0 => damaged(error),
             _ => Error::from(error),
         })
         .doing("loading the object")

@@ -18,7 +18,7 @@ use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
 use tss_esapi::structures::{Digest, DigestList, PcrSelectionList, SymmetricDefinition};
 
 use super::registers::{CHANGED_MAX, selection};
-use super::{Policy, Tpm, fault};
+use super::{Policy, Tpm, response};
 use crate::error::{Doing, Error, Result};
 
 /// Which first parameter is encrypted. A command that has none is refused the encryption.
@@ -145,19 +145,19 @@ impl Tpm {
         let policy_session = PolicySession::try_from(session)?;
         for _ in 0..CHANGED_MAX {
             let result = match self.satisfy(policy_session, &pcrs, either) {
-                Ok(()) => fault::patiently(&mut self.context, |context| {
+                Ok(()) => response::resubmitting(&mut self.context, |context| {
                     context.execute_with_sessions((Some(session), encrypting, None), &mut command)
                 }),
                 Err(denied) => return Err(denied),
             };
             match result {
-                Err(error) if fault::code(error) == fault::PCR_CHANGED => {}
-                Err(error) if fault::code(error) == fault::POLICY_FAIL => {
+                Err(error) if response::code(error) == response::PCR_CHANGED => {}
+                Err(error) if response::code(error) == response::POLICY_FAIL => {
                     return Err(Denied::OtherValues);
                 }
                 result => return Ok(result?),
             }
-            fault::patiently(&mut self.context, |context| {
+            response::resubmitting(&mut self.context, |context| {
                 context.execute_without_session(|context| context.policy_restart(policy_session))
             })
             .doing("starting the policy again")?;
@@ -171,7 +171,7 @@ impl Tpm {
         pcrs: &PcrSelectionList,
         either: Option<&DigestList>,
     ) -> std::result::Result<(), Denied> {
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| {
                 context.policy_pcr(session, Digest::default(), pcrs.clone())
             })
@@ -180,12 +180,12 @@ impl Tpm {
         let Some(branches) = either else {
             return Ok(());
         };
-        let satisfied = fault::patiently(&mut self.context, |context| {
+        let satisfied = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.policy_or(session, branches.clone()))
         });
         match satisfied {
             // The session's digest is none of the branches.
-            Err(error) if fault::code(error) == fault::VALUE => Err(Denied::OtherValues),
+            Err(error) if response::code(error) == response::VALUE => Err(Denied::OtherValues),
             other => Ok(other.doing("satisfying the policy")?),
         }
     }
@@ -213,7 +213,7 @@ impl Tpm {
     }
 
     fn start_session(&mut self, salted_with: Option<KeyHandle>) -> Result<AuthSession> {
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| {
                 context.start_auth_session(
                     salted_with,

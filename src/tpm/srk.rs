@@ -19,7 +19,7 @@ use crate::error::{Doing, Error, Result};
 use crate::pcr::Bank;
 use crate::sealed as blob;
 use crate::sealed::SRK_HANDLE;
-use crate::tpm::{Tpm, fault};
+use crate::tpm::{Tpm, response};
 
 /// The storage root key in use.
 #[derive(Clone, Debug)]
@@ -63,12 +63,12 @@ impl Tpm {
 
     fn find_srk(&mut self) -> Result<Option<KeyHandle>> {
         let handle = TpmHandle::Persistent(PersistentTpmHandle::new(SRK_HANDLE)?);
-        let found = fault::patiently(&mut self.context, |context| {
+        let found = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.tr_from_tpm_public(handle))
         });
         match found {
             Ok(object) => Ok(Some(object.into())),
-            Err(error) if fault::code(error) == fault::HANDLE => Ok(None),
+            Err(error) if response::code(error) == response::HANDLE => Ok(None),
             Err(error) => Err(error).doing("looking for the storage root key"),
         }
     }
@@ -76,7 +76,7 @@ impl Tpm {
     /// Makes and persists a storage root key; `None` if the TPM does not know the template's algorithm.
     pub(super) fn create_srk(&mut self, template: Template) -> Result<Option<KeyHandle>> {
         let public = template.public()?;
-        let created = fault::patiently(&mut self.context, |context| {
+        let created = response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.create_primary(Hierarchy::Owner, public.clone(), None, None, None, None)
             })
@@ -85,7 +85,7 @@ impl Tpm {
             Ok(created) => created.key_handle,
             // A template's fault is a parameter's: the authorisation's fault is a session's.
             Err(error) if is_owner_auth(error) => return Err(owner_auth()),
-            Err(error) if fault::code(error) & fault::FORMAT_ONE != 0 => return Ok(None),
+            Err(error) if response::code(error) & response::FORMAT_ONE != 0 => return Ok(None),
             Err(error) => return Err(error).doing("making a storage root key"),
         };
         let persisted = self.persist(key);
@@ -97,7 +97,7 @@ impl Tpm {
 
     fn persist(&mut self, key: KeyHandle) -> Result<KeyHandle> {
         let handle = Persistent::Persistent(PersistentTpmHandle::new(SRK_HANDLE)?);
-        let persisted = fault::patiently(&mut self.context, |context| {
+        let persisted = response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.evict_control(Provision::Owner, ObjectHandle::from(key), handle)
             })
@@ -105,7 +105,7 @@ impl Tpm {
         match persisted {
             Ok(object) => Ok(object.into()),
             // systemd-tpm2-setup was faster.
-            Err(error) if fault::code(error) == fault::NV_DEFINED => self
+            Err(error) if response::code(error) == response::NV_DEFINED => self
                 .find_srk()?
                 .ok_or_else(|| Error::failure("the TPM has and has not a storage root key")),
             Err(error) if is_owner_auth(error) => Err(owner_auth()),
@@ -117,7 +117,7 @@ impl Tpm {
     ///
     /// What is sealed under such a key can be read by whoever made it.
     fn checked(&mut self, handle: KeyHandle) -> Result<Srk> {
-        let (public, name, _) = fault::patiently(&mut self.context, |context| {
+        let (public, name, _) = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.read_public(handle))
         })?;
         let attributes = public.object_attributes();
@@ -197,7 +197,10 @@ fn attributes() -> Result<ObjectAttributes> {
 }
 
 fn is_owner_auth(error: tss_esapi::Error) -> bool {
-    matches!(fault::code(error), fault::AUTH_FAIL | fault::BAD_AUTH)
+    matches!(
+        response::code(error),
+        response::AUTH_FAIL | response::BAD_AUTH
+    )
 }
 
 fn owner_auth() -> Error {

@@ -44,14 +44,14 @@ pub struct New {
 
 /// The secret of a new volume.
 #[derive(Debug)]
-pub struct First {
+pub struct FirstSecret {
     /// The secret.
     pub secret: Secret,
     /// Where it came from.
     pub source: Source,
 }
 
-impl First {
+impl FirstSecret {
     /// One that was drawn just now.
     pub fn generated() -> Result<Self> {
         Ok(Self {
@@ -62,33 +62,33 @@ impl First {
 }
 
 /// Takes the UUID and the id of the volume key of a volume that is about to be made.
-pub type Announce<'a> = Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>;
+pub type BeginProvisioning<'a> = Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>;
 
 /// Takes what to qualify a quote with.
 pub type Attest<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Quote>> + 'a>;
 
 /// What outside of the disk takes part in making a volume. Both calls come, in this order, when the volume key is known
 /// and before the disk is written to.
-pub struct Witness<'a> {
+pub struct ProvisionHooks<'a> {
     /// Records that the volume with this UUID and this id of its volume key is being made, and says which epoch its header
     /// gets.
-    pub announce: Announce<'a>,
+    pub begin_provisioning: BeginProvisioning<'a>,
     /// Quotes the creation, given what to qualify the quote with.
     pub attest: Attest<'a>,
 }
 
-impl std::fmt::Debug for Witness<'_> {
+impl std::fmt::Debug for ProvisionHooks<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Witness(..)")
+        f.write_str("ProvisionHooks(..)")
     }
 }
 
-impl Witness<'_> {
+impl ProvisionHooks<'_> {
     /// Nobody: the header gets an epoch, nothing records it, and there is no evidence.
     #[must_use]
     pub fn none(epoch: u64) -> Self {
         Self {
-            announce: Box::new(move |_, _| Ok(epoch)),
+            begin_provisioning: Box::new(move |_, _| Ok(epoch)),
             attest: Box::new(|_| Ok(None)),
         }
     }
@@ -130,9 +130,9 @@ impl New {
         self,
         volume: &config::Volume,
         policy: &config::Tpm,
-        first: First,
+        first: FirstSecret,
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
-        witness: Witness<'_>,
+        hooks: ProvisionHooks<'_>,
     ) -> Result<Keyed> {
         let sealed = if volume.sources.contains(&Source::Tpm) {
             Some(seal(&first.secret).doing("sealing")?)
@@ -140,7 +140,7 @@ impl New {
             None
         };
         let token = sealed.map(|sealed| token(sealed, policy, PAIR.tpm()));
-        self.make(volume, first, token, witness)
+        self.make(volume, first, token, hooks)
     }
 
     /// Formats a header in memory for a secret the caller has.
@@ -149,22 +149,22 @@ impl New {
         volume: &config::Volume,
         secret: Secret,
         tpm: Option<Tpm2Token>,
-        witness: Witness<'_>,
+        hooks: ProvisionHooks<'_>,
     ) -> Result<Keyed> {
         let source = Source::Generate;
-        self.make(volume, First { secret, source }, tpm, witness)
+        self.make(volume, FirstSecret { secret, source }, tpm, hooks)
     }
 
     fn make(
         mut self,
         volume: &config::Volume,
-        First { secret, source }: First,
+        FirstSecret { secret, source }: FirstSecret,
         tpm: Option<Tpm2Token>,
-        witness: Witness<'_>,
+        hooks: ProvisionHooks<'_>,
     ) -> Result<Keyed> {
         let volume_key = luks::new_volume_key()?;
         let uuid = self.uuid;
-        let mut mine = our_token(volume, uuid, &volume_key, witness)?;
+        let mut mine = our_token(volume, uuid, &volume_key, hooks)?;
         mine.own_secret = source == Source::Generate;
         self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
@@ -219,21 +219,21 @@ impl New {
     }
 }
 
-/// Our token for a new volume, after the witness has heard of it.
+/// Our token for a new volume, after the hooks have heard of it.
 fn our_token(
     volume: &config::Volume,
     uuid: Uuid,
     volume_key: &Secret,
-    witness: Witness<'_>,
+    hooks: ProvisionHooks<'_>,
 ) -> Result<NightlatchToken> {
     let mut salt = [0; KEY_LEN];
     fill_random(&mut salt)?;
     let profile = Profile::Nightlatch1;
     let text = uuid.to_string();
     let key_id = volume_key_id(volume_key, &text)?;
-    let epoch = (witness.announce)(uuid, &key_id).doing("announcing the volume")?;
+    let epoch = (hooks.begin_provisioning)(uuid, &key_id).doing("announcing the volume")?;
     let qualifying = Evidence::qualifying(profile, &text, &key_id, epoch);
-    let quote = (witness.attest)(&qualifying).doing("attesting the volume")?;
+    let quote = (hooks.attest)(&qualifying).doing("attesting the volume")?;
     Ok(NightlatchToken {
         profile,
         role: volume.role,

@@ -10,7 +10,7 @@ use crate::config::{self, Source};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::header::{Candidate, Checked, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
-use crate::parallel::meanwhile;
+use crate::parallel::join;
 use crate::pcr::{Bank, PcrSet};
 use crate::tpm::Sealed;
 
@@ -29,20 +29,20 @@ pub type Unseal<'a> = Box<dyn FnMut(&Sealed) -> Result<Secret> + Send + 'a>;
 pub type Ask<'a> = Box<dyn FnMut(&str) -> Result<Secret> + Send + 'a>;
 
 /// Who keeps secrets outside of the disk.
-pub struct Keepers<'a> {
+pub struct SecretProviders<'a> {
     /// The TPM.
     pub unseal: Unseal<'a>,
     /// The key service.
     pub ask: Ask<'a>,
 }
 
-impl std::fmt::Debug for Keepers<'_> {
+impl std::fmt::Debug for SecretProviders<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Keepers(..)")
+        f.write_str("SecretProviders(..)")
     }
 }
 
-impl<'a> Keepers<'a> {
+impl<'a> SecretProviders<'a> {
     /// The TPM alone.
     pub fn tpm(unseal: impl FnMut(&Sealed) -> Result<Secret> + Send + 'a) -> Self {
         Self {
@@ -105,17 +105,17 @@ impl Existing {
         self,
         volume: &config::Volume,
         policy: &config::Tpm,
-        mut keepers: Keepers<'_>,
+        mut providers: SecretProviders<'_>,
     ) -> Result<Keyed> {
         let mut last = Error::refused("no source can open a volume that exists");
         for source in &volume.sources {
             let proven = match source {
                 Source::Tpm => {
-                    self.newest(|checked| offer_of_tpm(checked, policy, &mut keepers.unseal))
+                    self.newest(|checked| offer_of_tpm(checked, policy, &mut providers.unseal))
                 }
                 Source::Service => self.newest(|checked| {
                     Ok(Offer {
-                        secret: (keepers.ask)(&checked.uuid)?,
+                        secret: (providers.ask)(&checked.uuid)?,
                         keyslot: checked.secret_keyslot(),
                         encoding: Passphrase::Raw,
                     })
@@ -180,7 +180,7 @@ impl Existing {
         candidate: &Candidate,
         offer: impl FnOnce() -> Result<Offer> + Send,
     ) -> Result<Unlocked> {
-        let (offer, loaded) = meanwhile(offer, || {
+        let (offer, loaded) = join(offer, || {
             let header = HeaderFile::sealed(candidate)?;
             let luks = Luks::load(&header, self.device.path())?;
             Ok((header, luks))

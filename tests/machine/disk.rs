@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use nightlatch::config::{Config, Volume};
 use nightlatch::error::Error;
 use nightlatch::key::Secret;
-use nightlatch::volume::{self, Found, Keyed, New, Opened, Witness};
+use nightlatch::volume::{self, Found, Keyed, New, Opened, ProvisionHooks};
 
 /// The mapping every case uses.
 pub(crate) const NAME: &str = "case";
@@ -271,7 +271,7 @@ pub(crate) fn new(volume: &Volume) -> New {
 /// Formats and opens with the known secret.
 pub(crate) fn format(volume: &Volume) -> Opened {
     let keyed = new(volume)
-        .format(volume, secret(), None, Witness::none(0))
+        .format(volume, secret(), None, ProvisionHooks::none(0))
         .unwrap();
     volume::open(volume, keyed, None).unwrap()
 }

@@ -9,7 +9,7 @@ use nightlatch::error::{Error, Exit};
 use nightlatch::header::{AREA_LEN, Area, Expect};
 use nightlatch::key::Secret;
 use nightlatch::status::Status;
-use nightlatch::volume::{self, Existing, Found, How, Keepers};
+use nightlatch::volume::{self, Existing, Found, How, SecretProviders};
 
 use crate::disk::{self, Disk, run, try_run};
 use crate::key_service::{KEY, Node, Twist, WRONG};
@@ -62,7 +62,11 @@ fn sealed_secret(node: &mut Node) -> Vec<u8> {
     let mut tpm = node.tpm.open();
     let unseal = |sealed: &_| tpm.unseal(sealed, policy(&config));
     let keyed = existing(&config)
-        .unlock(disk::volume(&config), &config.tpm, Keepers::tpm(unseal))
+        .unlock(
+            disk::volume(&config),
+            &config.tpm,
+            SecretProviders::tpm(unseal),
+        )
         .unwrap();
     keyed.secret().expose().to_vec()
 }

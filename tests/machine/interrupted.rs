@@ -2,7 +2,7 @@
 //! A first boot that is interrupted starts again, and only that.
 
 use nightlatch::header;
-use nightlatch::volume::{self, Found, How, Witness};
+use nightlatch::volume::{self, Found, How, ProvisionHooks};
 
 use crate::disk::{self, Disk, close, config, new, secret, volume};
 
@@ -16,7 +16,7 @@ fn a_first_boot_interrupted_before_the_header_is_committed_starts_again() {
     // Marker and dm-integrity superblock are on the disk, the header is not.
     drop(
         new(volume)
-            .format(volume, secret(), None, Witness::none(0))
+            .format(volume, secret(), None, ProvisionHooks::none(0))
             .unwrap(),
     );
     assert_ne!(disk.read(16 << 20, 8), [0; 8]);
@@ -34,7 +34,7 @@ fn the_volume_exists_from_the_instant_the_marker_is_cleared() {
     let volume = volume(&config);
     drop(
         new(volume)
-            .format(volume, secret(), None, Witness::none(0))
+            .format(volume, secret(), None, ProvisionHooks::none(0))
             .unwrap(),
     );
     let marker = disk.read(MARKER_OFFSET, 4096);
@@ -63,7 +63,7 @@ fn a_marker_does_not_overrule_a_configuration_that_forbids_formatting() {
     let may = config(&disk, &[]);
     drop(
         new(volume(&may))
-            .format(volume(&may), secret(), None, Witness::none(0))
+            .format(volume(&may), secret(), None, ProvisionHooks::none(0))
             .unwrap(),
     );
     let never = config(&disk, &["format = \"never\"", "sources = [\"tpm\"]"]);
@@ -78,7 +78,7 @@ fn a_marker_left_on_a_disk_that_serves_something_else_now_does_not_cost_its_data
     let config = config(&disk, &[]);
     drop(
         new(volume(&config))
-            .format(volume(&config), secret(), None, Witness::none(0))
+            .format(volume(&config), secret(), None, ProvisionHooks::none(0))
             .unwrap(),
     );
     assert!(matches!(
@@ -93,7 +93,7 @@ fn a_marker_left_on_a_disk_that_serves_something_else_now_does_not_cost_its_data
     disk::run("blkdiscard", &["-f", disk.as_str()], b"");
     drop(
         new(volume(&config))
-            .format(volume(&config), secret(), None, Witness::none(0))
+            .format(volume(&config), secret(), None, ProvisionHooks::none(0))
             .unwrap(),
     );
     let as_root = disk::config(

@@ -8,7 +8,7 @@ use nightlatch::config::Config;
 use nightlatch::error::{Error, Exit};
 use nightlatch::status::VolumeStatus;
 use nightlatch::tpm::Policy;
-use nightlatch::volume::{self, Found, How, Keepers};
+use nightlatch::volume::{self, Found, How, SecretProviders};
 
 use crate::boots;
 use crate::disk::{self, Disk, Saved, close, run};
@@ -157,7 +157,7 @@ impl Node {
             .unlock(
                 volume,
                 &config.tpm,
-                Keepers::tpm(|sealed| tpm.unseal(sealed, policy(&config))),
+                SecretProviders::tpm(|sealed| tpm.unseal(sealed, policy(&config))),
             )
             .unwrap();
         volume::open(volume, keyed, None).unwrap();

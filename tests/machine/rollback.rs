@@ -4,7 +4,7 @@
 //! the README.
 
 use nightlatch::tpm::Tpm;
-use nightlatch::volume::{self, First, Found, How, Witness};
+use nightlatch::volume::{self, FirstSecret, Found, How, ProvisionHooks};
 
 use crate::boots::MAPPING;
 use crate::disk::{self, Saved, close, run};
@@ -163,9 +163,9 @@ impl Story {
             .prepare(
                 volume,
                 &config.tpm,
-                First::generated().unwrap(),
+                FirstSecret::generated().unwrap(),
                 seal,
-                Witness::none(5),
+                ProvisionHooks::none(5),
             )
             .unwrap();
         volume::open(volume, keyed, None).unwrap();

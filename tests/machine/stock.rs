@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use nightlatch::volume::{self, First, Found, Keepers, Witness};
+use nightlatch::volume::{self, FirstSecret, Found, ProvisionHooks, SecretProviders};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, volume};
 
@@ -79,9 +79,9 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         .prepare(
             volume,
             &config.tpm,
-            First::generated().unwrap(),
+            FirstSecret::generated().unwrap(),
             |secret| tpm.seal(secret, policy),
-            Witness::none(0),
+            ProvisionHooks::none(0),
         )
         .unwrap();
     volume::open(volume, keyed, None).unwrap();
@@ -95,7 +95,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         .unlock(
             volume,
             &config.tpm,
-            Keepers::tpm(|sealed| tpm.unseal(sealed, policy)),
+            SecretProviders::tpm(|sealed| tpm.unseal(sealed, policy)),
         )
         .unwrap();
     assert_eq!(keyed.keyslot, 1);
@@ -126,7 +126,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     };
     let unseal = |sealed: &_| tpm.unseal(sealed, policy);
     let mut keyed = existing
-        .unlock(volume, &config.tpm, Keepers::tpm(unseal))
+        .unlock(volume, &config.tpm, SecretProviders::tpm(unseal))
         .unwrap();
     let seal = |secret: &_| tpm.seal(secret, policy);
     keyed

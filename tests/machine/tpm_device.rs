@@ -9,7 +9,7 @@ use nightlatch::config::Tcti;
 use nightlatch::error::Exit;
 use nightlatch::pcr::{Bank, Pcr, PcrSet};
 use nightlatch::tpm::{Policy, Tpm};
-use nightlatch::volume::{self, Found, Keepers};
+use nightlatch::volume::{self, Found, SecretProviders};
 
 use crate::disk::{self, Disk, SECRET, close, run, secret};
 use crate::stock::luks_format;
@@ -142,7 +142,7 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
         existing.unlock(
             volume,
             &config.tpm,
-            Keepers::tpm(|sealed| tpm.unseal(sealed, POLICY)),
+            SecretProviders::tpm(|sealed| tpm.unseal(sealed, POLICY)),
         )
     };
 

@@ -7,7 +7,7 @@ use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::Auth;
 
 use super::super::session::Encrypt;
-use super::super::{Policy, Tpm, fault};
+use super::super::{Policy, Tpm, response};
 use super::Handles;
 use super::area::{Area, State};
 use crate::error::{Doing, Error, Result};
@@ -64,12 +64,12 @@ impl Tpm {
             return Ok(Some(open.handle));
         }
         let handle = TpmHandle::NvIndex(NvIndexTpmHandle::new(index)?);
-        let found = fault::patiently(&mut self.context, |context| {
+        let found = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.tr_from_tpm_public(handle))
         });
         match found {
             Ok(object) => Ok(Some(object.into())),
-            Err(error) if fault::code(error) == fault::HANDLE => Ok(None),
+            Err(error) if response::code(error) == response::HANDLE => Ok(None),
             Err(error) => Err(error).doing(format_args!("looking for NV index {index:#x}")),
         }
     }
@@ -98,7 +98,7 @@ impl Tpm {
 
     /// Finds out how an index differs.
     fn deviation(&mut self, area: &Area, handle: NvIndexHandle) -> Result<State> {
-        let public = fault::patiently(&mut self.context, |context| {
+        let public = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.nv_read_public(handle))
         });
         match public {
@@ -115,7 +115,7 @@ impl Tpm {
         let auth = auth.map(|auth| Auth::try_from(auth.expose())).transpose()?;
         self.in_session(Encrypt::Command, |tpm, session| {
             let sessions = (Some(AuthSession::Password), Some(session), None);
-            fault::patiently(&mut tpm.context, |context| {
+            response::resubmitting(&mut tpm.context, |context| {
                 context.execute_with_sessions(sessions, |context| {
                     context.nv_define_space(Provision::Owner, auth.clone(), public.clone())
                 })
@@ -126,7 +126,7 @@ impl Tpm {
     }
 
     pub(super) fn undefine(&mut self, area: &Area, handle: NvIndexHandle) -> Result<()> {
-        fault::patiently(&mut self.context, |context| {
+        response::resubmitting(&mut self.context, |context| {
             context.execute_with_session(Some(AuthSession::Password), |context| {
                 context.nv_undefine_space(Provision::Owner, handle)
             })
@@ -139,13 +139,13 @@ impl Tpm {
 impl Area {
     /// What it means that the TPM refuses to make or to remove this index.
     fn denied(&self, error: tss_esapi::Error) -> Error {
-        match fault::code(error) {
-            fault::AUTH_FAIL | fault::BAD_AUTH => Error::refused(
+        match response::code(error) {
+            response::AUTH_FAIL | response::BAD_AUTH => Error::refused(
                 "the anchor has to be made and the TPM's owner authorisation is set: \
                  clear it with tpm2_changeauth -c owner until the first boot is done",
             ),
-            fault::NV_SPACE => self.no_room(),
-            fault::SIZE | fault::ATTRIBUTES => self.not_offered(),
+            response::NV_SPACE => self.no_room(),
+            response::SIZE | response::ATTRIBUTES => self.not_offered(),
             _ => Error::from(error),
         }
     }

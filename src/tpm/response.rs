@@ -47,7 +47,7 @@ const TPM_CODE_MAX: u32 = 0xffff;
 const PAUSES_MS: [u64; 6] = [5, 20, 50, 100, 200, 400];
 
 /// Runs one command, again while the TPM says it could not start it.
-pub(super) fn patiently<T>(
+pub(super) fn resubmitting<T>(
     context: &mut Context,
     mut command: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
 ) -> tss_esapi::Result<T> {
