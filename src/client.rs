@@ -10,12 +10,12 @@
 //! If nobody else answered until then it is refused, since it looks like a wrong `ca` or `pin`; silence is tried again.
 
 pub mod answer;
+mod backoff;
 mod endpoint;
 mod failure;
 mod handshake;
 mod http;
 mod logs;
-mod pauses;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
+use crate::client::backoff::Backoff;
 use crate::client::endpoint::Endpoint;
 pub use crate::client::failure::Failure;
-use crate::client::failure::told;
+use crate::client::failure::into_error;
 pub use crate::client::handshake::Cluster;
 use crate::client::http::Http;
 pub use crate::client::logs::Logs;
-use crate::client::pauses::Pauses;
 use crate::https::tls::Trust;
 
 use crate::config::{self, ServiceProtocol};
@@ -41,7 +41,7 @@ use crate::tpm::{AkKind, Identity, Tpm};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Pace {
+pub(crate) struct Timeouts {
     /// A connection, with its TLS handshake.
     pub(crate) connect: Duration,
     /// One request and its answer.
@@ -54,7 +54,7 @@ pub(crate) struct Pace {
     pub(crate) report: Duration,
 }
 
-impl Pace {
+impl Timeouts {
     const USUAL: Self = Self {
         connect: Duration::from_secs(5),
         answer: Duration::from_secs(15),
@@ -70,7 +70,7 @@ const TRIES_AFTER_DENIAL: u32 = 4;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
-pub struct Wanted {
+pub struct KeyRequest {
     /// The volumes whose secrets are asked for.
     pub volumes: Vec<VolumeClaim>,
     /// Whether the clusterID's secret is asked for.
@@ -81,7 +81,7 @@ pub struct Wanted {
 
 /// What the service said of a volume.
 #[derive(Debug)]
-pub struct GivenVolume {
+pub struct VolumeKey {
     /// The volume's secret.
     pub key: Secret,
     /// What the service remembers of the volume; none where it remembers nothing at all, as Trustee does.
@@ -92,22 +92,22 @@ pub struct GivenVolume {
 
 /// What the service gave.
 #[derive(Debug)]
-pub struct Given {
+pub struct KeyResponse {
     /// The address that gave it.
     pub url: String,
     /// How long it took, all addresses and pauses included.
     pub took: Duration,
     /// What the clusterID is derived from, where it was asked for.
     pub cluster: Option<Cluster>,
-    volumes: BTreeMap<String, std::result::Result<GivenVolume, String>>,
+    volumes: BTreeMap<String, std::result::Result<VolumeKey, String>>,
     http: Http,
     knows_records: bool,
-    pace: Pace,
+    timeouts: Timeouts,
 }
 
-impl Given {
+impl KeyResponse {
     /// What was said of the volume with this UUID. A denial is refused.
-    pub fn volume(&self, uuid: &str) -> Result<&GivenVolume> {
+    pub fn volume(&self, uuid: &str) -> Result<&VolumeKey> {
         match self.volumes.get(uuid) {
             Some(Ok(given)) => Ok(given),
             Some(Err(said)) => Err(Error::refused(format_args!("{}: {said}", self.url))),
@@ -131,12 +131,12 @@ impl Given {
         if !self.knows_records {
             return failed;
         }
-        let until = later(self.pace.report);
+        let until = later(self.timeouts.report);
         self.http.prolong(until);
         for (uuid, record) in news {
             let said = self.tell(uuid, record, until);
             let is_over = matches!(&said, Err(failure) if failure.wait().is_some());
-            let said = said.map_err(told);
+            let said = said.map_err(into_error);
             let said = said.doing(format_args!("reporting volume {uuid} to {}", self.url));
             failed.extend(said.err());
             if is_over {
@@ -153,14 +153,14 @@ impl Given {
         record: &VolumeRecord,
         until: Instant,
     ) -> std::result::Result<(), Failure> {
-        let mut pauses = Pauses::of(self.pace);
+        let mut backoff = Backoff::of(self.timeouts);
         let path = format!("{RECORD_PATH}/{uuid}");
         loop {
             let Err(failure) = self.http.post(&path, record) else {
                 return Ok(());
             };
             match failure.wait() {
-                Some(wait) if pauses.wait(wait, until)? => {}
+                Some(wait) if backoff.wait(wait, until)? => {}
                 Some(_) | None => return Err(failure),
             }
         }
@@ -176,7 +176,7 @@ pub struct Client {
     deadline: Duration,
     ek_certificate: Option<Vec<u8>>,
     identity: Option<Identity>,
-    pace: Pace,
+    timeouts: Timeouts,
 }
 
 impl Client {
@@ -201,7 +201,7 @@ impl Client {
             deadline: service.deadline(),
             ek_certificate,
             identity: None,
-            pace: Pace::USUAL,
+            timeouts: Timeouts::USUAL,
         })
     }
 
@@ -210,10 +210,10 @@ impl Client {
     /// Refused: every address has denied it or is not the service, or one has denied it and the others did not answer in
     /// four further tries or until the deadline, or nobody but strangers answered until the deadline. Temporary: the deadline has
     /// passed.
-    pub fn ask(&mut self, tpm: &mut Tpm, wanted: &Wanted) -> Result<Given> {
+    pub fn ask(&mut self, tpm: &mut Tpm, wanted: &KeyRequest) -> Result<KeyResponse> {
         let start = Instant::now();
         let until = later(self.deadline);
-        let mut pauses = Pauses::of(self.pace);
+        let mut backoff = Backoff::of(self.timeouts);
         let mut tries_after_denial = 0;
         let mut last = String::new();
         loop {
@@ -225,7 +225,7 @@ impl Client {
                         return Ok(given);
                     }
                     Ok(None) => {}
-                    Err(Failure::Ours(error)) => return Err(error),
+                    Err(Failure::Local(error)) => return Err(error),
                     Err(failure) => last = self.note(index, failure, until),
                 }
             }
@@ -239,7 +239,7 @@ impl Client {
             logging::progress(&format!("waiting for the key service: {last}"));
             let waits = self.endpoints.iter().filter_map(Endpoint::wait);
             let wait = waits.min().unwrap_or_default();
-            if !pauses.wait(wait, until)? {
+            if !backoff.wait(wait, until)? {
                 return Err(self.too_late(&last));
             }
         }
@@ -267,16 +267,16 @@ impl Client {
         &mut self,
         index: usize,
         tpm: &mut Tpm,
-        wanted: &Wanted,
+        wanted: &KeyRequest,
         until: Instant,
-    ) -> std::result::Result<Option<Given>, Failure> {
+    ) -> std::result::Result<Option<KeyResponse>, Failure> {
         let due = |endpoint: &&Endpoint| endpoint.wait() == Some(Duration::ZERO);
         let Some(endpoint) = self.endpoints.get(index).filter(due) else {
             return Ok(None);
         };
         let url = endpoint.url.clone();
         logging::progress(&format!("asking {url} for keys"));
-        let mut http = Http::new(&url, &self.trust, self.pace, until)?;
+        let mut http = Http::new(&url, &self.trust, self.timeouts, until)?;
         let kind = match self.protocol {
             ServiceProtocol::Nightlatch => AkKind::Ecdsa,
             ServiceProtocol::Trustee => AkKind::Rsassa,
@@ -287,21 +287,21 @@ impl Client {
         };
         let identity = self.identity.insert(identity);
         let extended = self.protocol == ServiceProtocol::Nightlatch;
-        let visit = handshake::Visit {
+        let handshake = handshake::Handshake {
             tpm,
             kind,
             identity,
             extended,
         };
-        let admitted = visit.run(&mut http, wanted)?;
-        Ok(Some(Given {
+        let collected = handshake.run(&mut http, wanted)?;
+        Ok(Some(KeyResponse {
             url,
             took: Duration::ZERO,
-            cluster: admitted.cluster,
-            volumes: admitted.volumes,
+            cluster: collected.cluster,
+            volumes: collected.volumes,
             http,
-            knows_records: admitted.knows_records,
-            pace: self.pace,
+            knows_records: collected.knows_records,
+            timeouts: self.timeouts,
         }))
     }
 

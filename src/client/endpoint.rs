@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::client::failure::told;
+use crate::client::failure::into_error;
 use crate::client::{Failure, later};
 
 /// One address of the service.
@@ -44,13 +44,13 @@ impl Endpoint {
             return self.said.clone();
         }
         self.state = match &failure {
-            Failure::Later(_) | Failure::Ours(_) => State::Open(Instant::now()),
+            Failure::Later(_) | Failure::Local(_) => State::Open(Instant::now()),
             Failure::Busy(_, wait) => State::Open(later(*wait)),
-            Failure::Stranger(_) => State::Strange,
+            Failure::Untrusted(_) => State::Strange,
             Failure::Final(_) => State::Useless,
             Failure::Denied(_) => State::Denied,
         };
-        self.said = format!("{}: {}", self.url, told(failure));
+        self.said = format!("{}: {}", self.url, into_error(failure));
         self.said.clone()
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::client::http::Http;
-use crate::client::{Failure, GivenVolume, Wanted, answer};
+use crate::client::{Failure, KeyRequest, VolumeKey, answer};
 use crate::error::{Exit, Result};
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::jwe::EphemeralKeyPair;
@@ -29,14 +29,14 @@ pub struct Cluster {
 
 /// What one address gave.
 #[derive(Debug)]
-pub(super) struct Admitted {
-    pub(super) volumes: BTreeMap<String, std::result::Result<GivenVolume, String>>,
+pub(super) struct Collected {
+    pub(super) volumes: BTreeMap<String, std::result::Result<VolumeKey, String>>,
     pub(super) cluster: Option<Cluster>,
     pub(super) knows_records: bool,
 }
 
 /// Who goes to see the service.
-pub(super) struct Visit<'a> {
+pub(super) struct Handshake<'a> {
     pub(super) tpm: &'a mut Tpm,
     pub(super) kind: AkKind,
     pub(super) identity: &'a Identity,
@@ -44,8 +44,8 @@ pub(super) struct Visit<'a> {
     pub(super) extended: bool,
 }
 
-impl Visit<'_> {
-    pub(super) fn run(mut self, http: &mut Http, wanted: &Wanted) -> Answered<Admitted> {
+impl Handshake<'_> {
+    pub(super) fn run(mut self, http: &mut Http, wanted: &KeyRequest) -> Answered<Collected> {
         let body = http.post(AUTH_PATH, &self.introduction())?;
         let (challenge, credential) = answer::challenge(&body)?;
         let credential = credential.filter(|_| self.extended);
@@ -100,13 +100,13 @@ impl Visit<'_> {
     }
 
     /// What else this node says to a server that knows the extension, in JSON.
-    fn additional(&mut self, credential: &Credential, wanted: &Wanted) -> Answered<String> {
+    fn additional(&mut self, credential: &Credential, wanted: &KeyRequest) -> Answered<String> {
         let Credential { blob, secret, .. } = credential;
         let activated = self.tpm.activate(self.kind, &blob.0, &secret.0);
         let activated = activated.map_err(|error| match error.exit() {
             Exit::Refused => Failure::Final(error.to_string()),
             Exit::Failure | Exit::Usage | Exit::Unavailable | Exit::Temporary | Exit::Config => {
-                Failure::Ours(error)
+                Failure::Local(error)
             }
         })?;
         let additional = Additional {
@@ -137,9 +137,9 @@ fn primary(evidence: Evidence, identity: &Identity) -> TpmEvidence {
 fn collect(
     http: &mut Http,
     pair: &EphemeralKeyPair,
-    wanted: &Wanted,
+    wanted: &KeyRequest,
     knows_records: bool,
-) -> Answered<Admitted> {
+) -> Answered<Collected> {
     let mut volumes = BTreeMap::new();
     for claim in &wanted.volumes {
         let given = match volume(http, pair, &claim.uuid, knows_records) {
@@ -148,8 +148,8 @@ fn collect(
             Err(
                 failure @ (Failure::Later(_)
                 | Failure::Busy(..)
-                | Failure::Stranger(_)
-                | Failure::Ours(_)),
+                | Failure::Untrusted(_)
+                | Failure::Local(_)),
             ) => return Err(failure),
         };
         volumes.insert(claim.uuid.clone(), given);
@@ -159,7 +159,7 @@ fn collect(
     } else {
         None
     };
-    Ok(Admitted {
+    Ok(Collected {
         volumes,
         cluster,
         knows_records,
@@ -171,14 +171,14 @@ fn volume(
     pair: &EphemeralKeyPair,
     uuid: &str,
     knows_records: bool,
-) -> Answered<GivenVolume> {
+) -> Answered<VolumeKey> {
     let key = secret(http, pair, VOLUME_TYPE, uuid, KEY_LEN)?;
     let remembered = if knows_records {
         Some(record(http, uuid)?)
     } else {
         None
     };
-    Ok(GivenVolume {
+    Ok(VolumeKey {
         key,
         readmitted: remembered.as_ref().is_some_and(|it| it.readmitted),
         record: remembered.map(|it| it.record),

@@ -10,7 +10,7 @@ use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use zeroize::Zeroizing;
 
-use crate::client::{Failure, Pace, answer};
+use crate::client::{Failure, Timeouts, answer};
 use crate::error::{Error, Result};
 use crate::https::tls::{TlsConnector, Trust};
 
@@ -29,11 +29,16 @@ pub(super) struct Http {
     base: String,
     cookie: Option<Zeroizing<String>>,
     until: Instant,
-    pace: Pace,
+    timeouts: Timeouts,
 }
 
 impl Http {
-    pub(super) fn new(base: &str, trust: &Trust, pace: Pace, until: Instant) -> Result<Self> {
+    pub(super) fn new(
+        base: &str,
+        trust: &Trust,
+        timeouts: Timeouts,
+        until: Instant,
+    ) -> Result<Self> {
         let config = Agent::config_builder()
             .https_only(true)
             .http_status_as_error(false)
@@ -49,7 +54,7 @@ impl Http {
             base: base.to_owned(),
             cookie: None,
             until,
-            pace,
+            timeouts,
         })
     }
 
@@ -107,7 +112,10 @@ impl Http {
         if left.is_zero() {
             return Err(Failure::Later("there was no time left".into()));
         }
-        Ok((left.min(self.pace.answer), left.min(self.pace.connect)))
+        Ok((
+            left.min(self.timeouts.answer),
+            left.min(self.timeouts.connect),
+        ))
     }
 
     fn take(
@@ -165,12 +173,12 @@ fn tls_failure(error: &rustls::Error) -> Option<Failure> {
         error,
         Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented | Tls::UnsupportedNameType
     ) {
-        return Some(Failure::Stranger(
+        return Some(Failure::Untrusted(
             "its certificate is not the one that service.ca or service.pin describe".into(),
         ));
     }
     let is_other_protocol = matches!(error, Tls::PeerIncompatible(_) | Tls::AlertReceived(_));
-    is_other_protocol.then(|| Failure::Stranger(format!("TLS 1.3: {error}")))
+    is_other_protocol.then(|| Failure::Untrusted(format!("TLS 1.3: {error}")))
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
@@ -179,6 +187,6 @@ fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
 
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
-        Self::Ours(error)
+        Self::Local(error)
     }
 }

@@ -16,7 +16,7 @@ use crate::tpm::swtpm::{Swtpm, alone};
 const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
 const OTHER: &str = "b6c7535f-0a9f-4c23-9524-fed431126906";
 
-const FAST: Pace = Pace {
+const FAST: Timeouts = Timeouts {
     connect: Duration::from_secs(5),
     answer: Duration::from_secs(5),
     first_pause: Duration::from_millis(20),
@@ -53,7 +53,7 @@ fn client(trust: Trust, urls: &[&str]) -> Client {
         deadline: Duration::from_secs(20),
         ek_certificate: None,
         identity: None,
-        pace: FAST,
+        timeouts: FAST,
     }
 }
 
@@ -65,7 +65,7 @@ fn to(mock: &Mock) -> Client {
 fn hasty(client: Client) -> Client {
     Client {
         deadline: Duration::from_secs(1),
-        pace: Pace {
+        timeouts: Timeouts {
             answer: Duration::from_millis(300),
             ..FAST
         },
@@ -73,8 +73,8 @@ fn hasty(client: Client) -> Client {
     }
 }
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> KeyRequest {
+    KeyRequest {
         volumes: vec![VolumeClaim {
             uuid: UUID.into(),
             role: Role::State,

@@ -8,7 +8,7 @@ use log::warn;
 
 use crate::anchor::judge;
 use crate::anchor::record::Accepted;
-use crate::client::{Client, Cluster, Given, Logs, Wanted};
+use crate::client::{Client, Cluster, KeyRequest, KeyResponse, Logs};
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
@@ -24,9 +24,9 @@ pub(crate) struct ServiceSession(Option<Mutex<Exchange>>);
 #[derive(Debug)]
 struct Exchange {
     client: Client,
-    wanted: Wanted,
+    request: KeyRequest,
     /// What came of asking; a failure as its verdict and sentence, since each volume is told.
-    asked: Option<std::result::Result<Given, (Exit, String)>>,
+    asked: Option<std::result::Result<KeyResponse, (Exit, String)>>,
     /// What the service is to remember of the volumes it spoke of.
     reports: Vec<(String, VolumeRecord)>,
 }
@@ -39,7 +39,7 @@ impl ServiceSession {
         };
         Ok(Self(Some(Mutex::new(Exchange {
             client: Client::new(service, top)?,
-            wanted: Wanted::default(),
+            request: KeyRequest::default(),
             asked: None,
             reports: Vec::new(),
         }))))
@@ -61,7 +61,7 @@ impl ServiceSession {
             .iter()
             .filter(|(volume, _)| volume.sources.contains(&Source::Service))
             .map(|(volume, found)| found.claim(volume));
-        exchange.wanted = Wanted {
+        exchange.request = KeyRequest {
             volumes: claims.collect::<Result<_>>()?,
             cluster: config.measure.cluster == ClusterFrom::Service,
             logs: Logs::read(top),
@@ -71,14 +71,14 @@ impl ServiceSession {
             Found::New(_) => volume.sources.contains(&Source::Service),
             Found::Existing(_) => volume.sources.first() == Some(&Source::Service),
         };
-        if exchange.wanted.cluster || found.iter().any(first) {
+        if exchange.request.cluster || found.iter().any(first) {
             // Each volume is told of a failure, and may have another source.
             if let Err(error) = record.step("asking the key service", None, || {
-                exchange.ask(node_tpm).map(|given| {
-                    record.service(&given.url, given.took);
+                exchange.ask(node_tpm).map(|response| {
+                    record.service(&response.url, response.took);
                 })
             }) {
-                if exchange.wanted.cluster {
+                if exchange.request.cluster {
                     return Err(error);
                 }
                 warn!("{error}");
@@ -99,16 +99,16 @@ impl ServiceSession {
                 "there is no key service in the configuration",
             ));
         };
-        let given = exchange.ask(node_tpm).doing("asking the key service")?;
-        record.service(&given.url, given.took);
-        given.secret(uuid)
+        let response = exchange.ask(node_tpm).doing("asking the key service")?;
+        record.service(&response.url, response.took);
+        response.secret(uuid)
     }
 
     /// The secret of the volume with this UUID, if the service was asked in this boot and gave it.
     pub(crate) fn given(&self, uuid: &str) -> Result<Option<Secret>> {
         let exchange = self.exchange()?;
-        let given = exchange.as_ref().and_then(|exchange| exchange.given());
-        Ok(given.and_then(|given| given.secret(uuid).ok()))
+        let response = exchange.as_ref().and_then(|exchange| exchange.given());
+        Ok(response.and_then(|response| response.secret(uuid).ok()))
     }
 
     /// What the service remembers of the volume with this UUID, where an operator said there that its node has lost its TPM.
@@ -124,10 +124,10 @@ impl ServiceSession {
             return Ok(None);
         };
         match exchange.ask(node_tpm) {
-            Ok(given) => {
-                record.service(&given.url, given.took);
-                let given = given.volume(uuid).ok().filter(|it| it.readmitted);
-                Ok(given.and_then(|given| given.record.clone()))
+            Ok(response) => {
+                record.service(&response.url, response.took);
+                let response = response.volume(uuid).ok().filter(|it| it.readmitted);
+                Ok(response.and_then(|response| response.record.clone()))
             }
             Err(error) if error.exit() == Exit::Temporary => Err(error),
             Err(error) => {
@@ -152,8 +152,8 @@ impl ServiceSession {
     /// What the clusterID is derived from, where it comes from the service.
     pub(crate) fn with_cluster<T>(&self, work: impl FnOnce(&Cluster) -> Result<T>) -> Result<T> {
         let exchange = self.exchange()?;
-        let given = exchange.as_ref().and_then(|exchange| exchange.given());
-        let cluster = given.and_then(|given| given.cluster.as_ref());
+        let response = exchange.as_ref().and_then(|exchange| exchange.given());
+        let cluster = response.and_then(|response| response.cluster.as_ref());
         work(cluster.ok_or_else(|| Error::failure("the key service was not asked"))?)
     }
 
@@ -186,8 +186,8 @@ impl ServiceSession {
             return Ok(());
         };
         let reports = std::mem::take(&mut exchange.reports);
-        if let Some(Ok(given)) = &mut exchange.asked {
-            for error in given.report(&reports) {
+        if let Some(Ok(response)) = &mut exchange.asked {
+            for error in response.report(&reports) {
                 warn!("{error}");
             }
         }
@@ -206,25 +206,25 @@ impl ServiceSession {
 }
 
 impl Exchange {
-    fn ask(&mut self, node_tpm: &Mutex<NodeTpm>) -> Result<&Given> {
+    fn ask(&mut self, node_tpm: &Mutex<NodeTpm>) -> Result<&KeyResponse> {
         if self.asked.is_none() {
             let mut node_tpm = lock(node_tpm)?;
-            let asked = self.client.ask(&mut node_tpm.tpm, &self.wanted);
+            let asked = self.client.ask(&mut node_tpm.tpm, &self.request);
             self.asked = Some(asked.map_err(|error| (error.exit(), error.to_string())));
         }
         match &self.asked {
-            Some(Ok(given)) => Ok(given),
+            Some(Ok(response)) => Ok(response),
             Some(Err((exit, said))) => Err(Error::new(*exit, said)),
             None => Err(Error::failure("the key service was not asked")),
         }
     }
 
-    fn given(&self) -> Option<&Given> {
+    fn given(&self) -> Option<&KeyResponse> {
         self.asked.as_ref().and_then(|asked| asked.as_ref().ok())
     }
 
     fn remembered(&self, uuid: &str) -> Option<&VolumeRecord> {
-        let given = self.given()?.volume(uuid).ok()?;
-        given.record.as_ref()
+        let response = self.given()?.volume(uuid).ok()?;
+        response.record.as_ref()
     }
 }

@@ -18,7 +18,7 @@ fn what_is_wrong_with_one_key_is_that_volumes_failure() {
     ] {
         let mock = mock(twist);
         let (_swtpm, mut tpm) = tpm();
-        let wanted = Wanted {
+        let wanted = KeyRequest {
             cluster: false,
             ..wanted()
         };

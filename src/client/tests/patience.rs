@@ -153,7 +153,7 @@ fn a_denial_is_not_forgotten_where_the_deadline_comes_first() {
     let ca = Trust::Ca(denying.ca.clone().into_bytes());
     let mut client = client(ca, &[&denying.url, &dead()]);
     // There is time for one try and no pause.
-    client.pace.first_pause = Duration::from_secs(60);
+    client.timeouts.first_pause = Duration::from_secs(60);
     let error = client.ask(&mut tpm, &wanted()).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused, "{error}");
 }
@@ -175,7 +175,7 @@ fn all_reports_have_one_time_and_none_is_begun_after_one_that_ran_out_of_it() {
     let mock = mock(Twist::Nothing);
     let (_swtpm, mut tpm) = tpm();
     let mut given = to(&mock).ask(&mut tpm, &wanted()).unwrap();
-    given.pace.report = Duration::from_secs(1);
+    given.timeouts.report = Duration::from_secs(1);
     let record = VolumeRecord {
         key_id: None,
         epoch: 7,
@@ -213,7 +213,7 @@ fn a_try_that_the_deadline_cut_short_does_not_make_a_stranger_the_service() {
     // Before it has shown anything, and while there is time, that is all there is to tell.
     assert!(endpoint.note(cut(), now).contains("no time left"));
     assert!(!endpoint.is_strange());
-    endpoint.note(Failure::Stranger("it is another".into()), never);
+    endpoint.note(Failure::Untrusted("it is another".into()), never);
     assert!(endpoint.note(cut(), now).contains("it is another"));
     assert!(endpoint.is_strange());
     assert!(endpoint.note(cut(), never).contains("no time left"));

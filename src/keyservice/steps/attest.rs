@@ -4,7 +4,7 @@
 
 use crate::config::Role;
 use crate::evidence::{
-    Ak, Asked, Check, Given, Policy, Refusal, Registers, Values, Verified, verify,
+    Ak, Check, Expected, Policy, Presented, Refusal, Registers, Values, Verified, verify,
 };
 use crate::keyservice::audit::{self, Line, now_s};
 use crate::keyservice::registry as records;
@@ -170,12 +170,12 @@ fn verified(
             "the attestation key is another one than the session's",
         ));
     }
-    let asked = Asked {
+    let expected = Expected {
         qualifying,
         bank: Bank::Sha256,
         pcrs: Registers::ALL,
     };
-    let given = Given {
+    let presented = Presented {
         ak: &session.ak_public.0,
         attest: &primary.tpm_quote.message.0,
         signature: &primary.tpm_quote.signature.0,
@@ -183,7 +183,7 @@ fn verified(
         firmware_log: claims.firmware_log.as_ref().map(|log| log.0.as_slice()),
         userspace_log: claims.userspace_log.as_ref().map(|log| log.0.as_slice()),
     };
-    Ok(verify(&asked, &given)?)
+    Ok(verify(&expected, &presented)?)
 }
 
 fn values(pcrs: &[String]) -> Result<Values, Refused> {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node with a TPM that is none of ours: the client of the initrd's program and swtpm against the service.
 
-use crate::client::{Client, Wanted};
+use crate::client::{Client, KeyRequest};
 use crate::config::{Role, Service, Tcti};
 use crate::error::Exit;
 use crate::key::cluster_id;
@@ -27,14 +27,14 @@ fn client(rig: &Rig) -> Client {
     Client::new(&service, top.parent().unwrap()).unwrap()
 }
 
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> KeyRequest {
+    KeyRequest {
         volumes: vec![
             volume(UUID, Role::State, None),
             volume(OTHER_UUID, Role::Root, None),
         ],
         cluster: true,
-        ..Wanted::default()
+        ..KeyRequest::default()
     }
 }
 
@@ -97,9 +97,9 @@ fn the_client_of_the_initrd_may_want_the_clusters_secret_alone() {
     let (rig, swtpm) = (Rig::start(), Swtpm::start());
     let mut tpm = open(&swtpm);
     enrol(&rig, &mut tpm);
-    let wanted = Wanted {
+    let wanted = KeyRequest {
         cluster: true,
-        ..Wanted::default()
+        ..KeyRequest::default()
     };
     let given = client(&rig).ask(&mut tpm, &wanted).unwrap();
     assert_eq!(

@@ -84,10 +84,10 @@ fn problem(input: &[u8]) {
     let said = match answer::failure(u16::from_be_bytes(*status), body, None) {
         Failure::Later(said)
         | Failure::Busy(said, _)
-        | Failure::Stranger(said)
+        | Failure::Untrusted(said)
         | Failure::Final(said)
         | Failure::Denied(said) => said,
-        Failure::Ours(error) => panic!("{error}"),
+        Failure::Local(error) => panic!("{error}"),
     };
     assert!(said.len() < 500, "{said}");
     assert!(

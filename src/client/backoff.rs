@@ -4,22 +4,22 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::Pace;
+use crate::client::Timeouts;
 use crate::error::Result;
 use crate::key::fill_random;
 
 /// Pauses that grow, each cut by up to a half at random, so that a fleet does not come back in step.
 #[derive(Debug)]
-pub(super) struct Pauses {
+pub(super) struct Backoff {
     next: Duration,
     longest: Duration,
 }
 
-impl Pauses {
-    pub(super) fn of(pace: Pace) -> Self {
+impl Backoff {
+    pub(super) fn of(timeouts: Timeouts) -> Self {
         Self {
-            next: pace.first_pause,
-            longest: pace.longest_pause,
+            next: timeouts.first_pause,
+            longest: timeouts.longest_pause,
         }
     }
 
@@ -40,37 +40,37 @@ impl Pauses {
 
 #[cfg(test)]
 mod tests {
+    use crate::client::backoff::*;
     use crate::client::later;
-    use crate::client::pauses::*;
 
-    const PACE: Pace = Pace {
+    const TIMEOUTS: Timeouts = Timeouts {
         first_pause: Duration::from_millis(20),
         longest_pause: Duration::from_millis(100),
-        ..Pace::USUAL
+        ..Timeouts::USUAL
     };
 
     #[test]
     fn pauses_grow_and_are_cut_at_random() {
-        let mut pauses = Pauses::of(PACE);
+        let mut backoff = Backoff::of(TIMEOUTS);
         let start = Instant::now();
         let until = later(Duration::from_secs(60));
         for _ in 0..3 {
-            assert!(pauses.wait(Duration::ZERO, until).unwrap());
+            assert!(backoff.wait(Duration::ZERO, until).unwrap());
         }
         // 20, 40 and 80 ms, each at least half of it.
         assert!(start.elapsed() >= Duration::from_millis(70));
-        assert_eq!(pauses.next, Duration::from_millis(100));
-        assert!(!pauses.wait(Duration::ZERO, Instant::now()).unwrap());
+        assert_eq!(backoff.next, Duration::from_millis(100));
+        assert!(!backoff.wait(Duration::ZERO, Instant::now()).unwrap());
     }
 
     #[test]
     fn a_pause_is_as_long_as_the_service_asked_for_unless_the_deadline_comes_first() {
-        let mut pauses = Pauses::of(PACE);
+        let mut backoff = Backoff::of(TIMEOUTS);
         let start = Instant::now();
         let least = Duration::from_millis(200);
-        assert!(!pauses.wait(least, start + least).unwrap());
+        assert!(!backoff.wait(least, start + least).unwrap());
         assert!(start.elapsed() < least);
-        assert!(pauses.wait(least, later(Duration::from_secs(60))).unwrap());
+        assert!(backoff.wait(least, later(Duration::from_secs(60))).unwrap());
         assert!(start.elapsed() > least);
     }
 }
