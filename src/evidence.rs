@@ -29,7 +29,7 @@ pub use chain::Authorities;
 pub use key::{Ak, Ek, Name};
 pub use policy::Policy;
 pub use registers::{Registers, Values};
-pub use verify::{Asked, Given, Verified, verify};
+pub use verify::{Expected, Presented, Verified, verify};
 
 use crate::error::Error;
 

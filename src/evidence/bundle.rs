@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::registers::{self, Registers, Values};
-use super::verify::{Asked, Given, Verified, statement, verify};
+use super::verify::{Expected, Presented, Verified, statement, verify};
 use super::{Check, Refusal};
 use crate::pcr::Bank;
 use crate::protocol::Bytes;
@@ -71,17 +71,17 @@ impl Bundle {
             Refusal::new(Check::Selection, "expected a quote over PCRs of one bank")
         })?;
         let values = self.pcrs.values(bank)?;
-        let asked = Asked {
+        let expected = Expected {
             qualifying: &statement.attest.extra_data,
             bank,
             pcrs,
         };
-        verify(&asked, &self.given(&restricted(values, pcrs)))
+        verify(&expected, &self.presented(&restricted(values, pcrs)))
     }
 
     /// What was given, with these values.
-    fn given<'a>(&'a self, values: &'a Values) -> Given<'a> {
-        Given {
+    fn presented<'a>(&'a self, values: &'a Values) -> Presented<'a> {
+        Presented {
             ak: &self.ak_public.0,
             attest: &self.quote.0,
             signature: &self.signature.0,

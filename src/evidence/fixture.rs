@@ -310,11 +310,11 @@ impl Sent {
         }
     }
 
-    pub(super) fn given(&self) -> super::Given<'_> {
+    pub(super) fn presented(&self) -> super::Presented<'_> {
         fn some(log: &[u8]) -> Option<&[u8]> {
             (!log.is_empty()).then_some(log)
         }
-        super::Given {
+        super::Presented {
             ak: &self.ak,
             attest: &self.attest,
             signature: &self.signature,
@@ -326,8 +326,8 @@ impl Sent {
 }
 
 /// What the verifier of the tests asks for.
-pub(super) fn asked() -> super::Asked<'static> {
-    super::Asked {
+pub(super) fn expected() -> super::Expected<'static> {
+    super::Expected {
         qualifying: NONCE,
         bank: Bank::Sha256,
         pcrs: Registers::of(&PCRS).unwrap(),

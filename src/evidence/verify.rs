@@ -14,7 +14,7 @@ pub const LOGGED: [u8; 15] = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14, 15];
 
 /// What a verifier asked for.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked<'a> {
+pub struct Expected<'a> {
     /// The qualifying data: exactly these bytes.
     pub qualifying: &'a [u8],
     /// The bank.
@@ -25,7 +25,7 @@ pub struct Asked<'a> {
 
 /// What came back. Nothing of it is trusted.
 #[derive(Clone, Copy, Debug)]
-pub struct Given<'a> {
+pub struct Presented<'a> {
     /// The attestation key, a `TPMT_PUBLIC`.
     pub ak: &'a [u8],
     /// The statement, a `TPMS_ATTEST`.
@@ -72,14 +72,14 @@ pub struct Verified {
 /// Verifies evidence: every check there is but whose TPM it is and whether the values are good ones.
 ///
 /// The order of checks is that of [`Check`].
-pub fn verify(asked: &Asked<'_>, given: &Given<'_>) -> Result<Verified, Refusal> {
-    let statement = statement(given.ak, given.attest, given.signature)?;
-    statement.answers(asked)?;
-    statement.is_over(asked.bank, asked.pcrs, given.values)?;
-    let (explained, events) = logs(asked, given)?;
+pub fn verify(expected: &Expected<'_>, presented: &Presented<'_>) -> Result<Verified, Refusal> {
+    let statement = statement(presented.ak, presented.attest, presented.signature)?;
+    statement.answers(expected)?;
+    statement.is_over(expected.bank, expected.pcrs, presented.values)?;
+    let (explained, events) = logs(expected, presented)?;
     Ok(Verified {
-        bank: asked.bank,
-        pcrs: given.values.clone(),
+        bank: expected.bank,
+        pcrs: presented.values.clone(),
         explained,
         events,
         clock: statement.attest.clock,
@@ -98,19 +98,19 @@ pub fn statement(ak: &[u8], attest: &[u8], signature: &[u8]) -> Result<Statement
 
 impl Statement {
     /// Checks that the quote selects and is about what was asked for.
-    pub fn answers(&self, asked: &Asked<'_>) -> Result<(), Refusal> {
-        if self.attest.selection() != Some((asked.bank, asked.pcrs)) {
+    pub fn answers(&self, expected: &Expected<'_>) -> Result<(), Refusal> {
+        if self.attest.selection() != Some((expected.bank, expected.pcrs)) {
             return Err(Refusal::new(
                 Check::Selection,
                 format_args!(
                     "expected a quote over PCRs {} of {}, found {}",
-                    asked.pcrs,
-                    asked.bank,
+                    expected.pcrs,
+                    expected.bank,
                     selected(&self.attest)
                 ),
             ));
         }
-        self.is_about(asked.qualifying)
+        self.is_about(expected.qualifying)
     }
 
     /// Checks the qualifying data.
@@ -130,11 +130,11 @@ impl Statement {
 
     /// Checks that the quote was made over these values of exactly these PCRs.
     pub fn is_over(&self, bank: Bank, pcrs: Registers, values: &Values) -> Result<(), Refusal> {
-        let given: Registers = values.keys().copied().collect();
-        if given != pcrs || values.len() != pcrs.iter().count() {
+        let presented: Registers = values.keys().copied().collect();
+        if presented != pcrs || values.len() != pcrs.iter().count() {
             return Err(Refusal::new(
                 Check::Digest,
-                format_args!("expected values of PCRs {pcrs}, found those of {given}"),
+                format_args!("expected values of PCRs {pcrs}, found those of {presented}"),
             ));
         }
         let wanted = registers::len(bank);
@@ -186,23 +186,26 @@ fn selected(attest: &Attest) -> String {
 }
 
 /// Replays the logs; which PCRs follow from them, and what was measured into these.
-fn logs(asked: &Asked<'_>, given: &Given<'_>) -> Result<(Registers, Vec<Event>), Refusal> {
-    if given.firmware_log.is_none() && given.userspace_log.is_none() {
+fn logs(
+    expected: &Expected<'_>,
+    presented: &Presented<'_>,
+) -> Result<(Registers, Vec<Event>), Refusal> {
+    if presented.firmware_log.is_none() && presented.userspace_log.is_none() {
         return Ok((Registers::default(), Vec::new()));
     }
-    let log = Log::of(given.firmware_log, given.userspace_log)?;
-    let replayed = log.replay(asked.bank)?;
-    let explained: Registers = asked
+    let log = Log::of(presented.firmware_log, presented.userspace_log)?;
+    let replayed = log.replay(expected.bank)?;
+    let explained: Registers = expected
         .pcrs
         .iter()
-        .filter(|pcr| replayed.get(pcr) == given.values.get(pcr))
+        .filter(|pcr| replayed.get(pcr) == presented.values.get(pcr))
         .collect();
     // Without the firmware's log only what nothing but user space measures into can follow.
-    let unexplained: Registers = asked
+    let unexplained: Registers = expected
         .pcrs
         .iter()
         .filter(|pcr| LOGGED.contains(pcr) && !explained.contains(*pcr))
-        .filter(|pcr| given.firmware_log.is_some() || *pcr == 15)
+        .filter(|pcr| presented.firmware_log.is_some() || *pcr == 15)
         .collect();
     if !unexplained.is_empty() {
         return Err(Refusal::new(
@@ -210,7 +213,7 @@ fn logs(asked: &Asked<'_>, given: &Given<'_>) -> Result<(Registers, Vec<Event>),
             format_args!("PCRs {unexplained} do not follow from the event logs"),
         ));
     }
-    Ok((explained, log.events(asked.bank, explained)))
+    Ok((explained, log.events(expected.bank, explained)))
 }
 
 #[cfg(test)]

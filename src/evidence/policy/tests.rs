@@ -3,7 +3,7 @@ mod file;
 mod rules;
 
 use super::*;
-use crate::evidence::fixture::{FirmwareLog, Key, Sent, Statement, asked};
+use crate::evidence::fixture::{FirmwareLog, Key, Sent, Statement, expected};
 use crate::evidence::verify;
 
 /// The Authenticode hash of the fixture's program.
@@ -34,7 +34,7 @@ fn rules() -> String {
 
 fn verified(log: &FirmwareLog) -> Verified {
     let sent = Sent::of(log);
-    verify(&asked(), &sent.given()).unwrap()
+    verify(&expected(), &sent.presented()).unwrap()
 }
 
 /// What differs from the usual image in a boot that `change` had a hand in.
@@ -81,7 +81,7 @@ fn rules_about_events_need_a_log_and_values_need_to_be_quoted() {
         userspace_log: Vec::new(),
         ..sent
     };
-    let verified = verify(&asked(), &without.given()).unwrap();
+    let verified = verify(&expected(), &without.presented()).unwrap();
     assert_eq!(
         policy(&rules()).image(&verified).unwrap_err().to_string(),
         "nearest image usual: uki-hash: no event log that PCR 4 follows from was given; \
@@ -169,7 +169,7 @@ fn a_machine_is_early_while_the_clusters_pcr_is_zero() {
     let mut pcrs = sent.values.clone();
     pcrs.insert(15, vec![1; 32]);
     let late = Sent::signed(&Key::new(7), &Statement::over(&pcrs), pcrs.clone());
-    let late = verify(&asked(), &late.given()).unwrap();
+    let late = verify(&expected(), &late.presented()).unwrap();
     let refusal = policy.early(&late).unwrap_err();
     assert_eq!(
         refusal.to_string(),

@@ -4,7 +4,7 @@
 use super::*;
 use crate::evidence::eventlog::What;
 use crate::evidence::fixture::{
-    AK_ATTRIBUTES, FirmwareLog, Key, NONCE, PCRS, Sent, Statement, asked, record,
+    AK_ATTRIBUTES, FirmwareLog, Key, NONCE, PCRS, Sent, Statement, expected, record,
 };
 
 fn honest() -> Sent {
@@ -12,7 +12,7 @@ fn honest() -> Sent {
 }
 
 fn refusal(sent: &Sent) -> Refusal {
-    verify(&asked(), &sent.given()).unwrap_err()
+    verify(&expected(), &sent.presented()).unwrap_err()
 }
 
 fn check(sent: &Sent) -> Check {
@@ -35,7 +35,7 @@ fn stating(change: impl FnOnce(&mut Statement)) -> Sent {
 #[test]
 fn an_honest_machine_is_verified_with_all_it_says() {
     let sent = honest();
-    let verified = verify(&asked(), &sent.given()).unwrap();
+    let verified = verify(&expected(), &sent.presented()).unwrap();
     assert_eq!(verified.pcrs, sent.values);
     assert_eq!(verified.explained, Registers::of(&PCRS).unwrap());
     assert_eq!((verified.clock.resets, verified.clock.safe), (8, true));
@@ -70,7 +70,7 @@ fn evidence_without_logs_is_verified_and_explains_nothing() {
         userspace_log: Vec::new(),
         ..honest()
     };
-    let verified = verify(&asked(), &sent.given()).unwrap();
+    let verified = verify(&expected(), &sent.presented()).unwrap();
     assert!(verified.explained.is_empty() && verified.events.is_empty());
 }
 
@@ -99,7 +99,7 @@ fn check_encoding() {
 #[test]
 fn check_magic() {
     assert_eq!(check(&stating(|it| it.magic = 0)), Check::Magic);
-    verify(&asked(), &stating(|_| ()).given()).unwrap();
+    verify(&expected(), &stating(|_| ()).presented()).unwrap();
 }
 
 #[test]
@@ -114,9 +114,9 @@ fn check_ak_attributes() {
         ak: Key::new(7).area(attributes, &[0, 0x10], &[0, 0x18, 0, 0x0b]),
         ..sent.clone()
     };
-    verify(&asked(), &with(AK_ATTRIBUTES).given()).unwrap();
+    verify(&expected(), &with(AK_ATTRIBUTES).presented()).unwrap();
     // Neither userWithAuth nor noDA changes what the key signs.
-    verify(&asked(), &with(AK_ATTRIBUTES & !0x440).given()).unwrap();
+    verify(&expected(), &with(AK_ATTRIBUTES & !0x440).presented()).unwrap();
     // fixedTPM, fixedParent, sensitiveDataOrigin, restricted and sign are needed; decrypt is one too many.
     for bit in [1, 4, 5, 16, 18] {
         let without = with(AK_ATTRIBUTES & !(1 << bit));
@@ -163,8 +163,8 @@ fn check_selection() {
     let octets = |octets: [u8; 3]| vec![(0x000b, octets.to_vec())];
     let right = [0x90, 0xd8, 0x00];
     verify(
-        &asked(),
-        &stating(|it| it.selections = octets(right)).given(),
+        &expected(),
+        &stating(|it| it.selections = octets(right)).presented(),
     )
     .unwrap();
     for selections in [
@@ -205,7 +205,7 @@ fn check_digest() {
         change(&mut sent.values);
         sent
     };
-    verify(&asked(), &with(&|_| ()).given()).unwrap();
+    verify(&expected(), &with(&|_| ()).presented()).unwrap();
     let cases: [&dyn Fn(&mut Values); 4] = [
         &|values| values.get_mut(&14).unwrap()[0] ^= 1,
         &|values| drop(values.remove(&14)),
@@ -273,7 +273,7 @@ fn a_log_without_the_firmwares_is_held_to_the_cluster_pcr_only() {
         userspace_log: record(12, "phase", "sysinit"),
         ..honest()
     };
-    let verified = verify(&asked(), &sent.given()).unwrap();
+    let verified = verify(&expected(), &sent.presented()).unwrap();
     assert_eq!(verified.explained, Registers::of(&[14, 15]).unwrap());
     assert!(verified.events.is_empty());
     let sent = Sent {
@@ -297,11 +297,11 @@ fn what_was_measured_into_a_pcr_that_does_not_follow_is_not_told() {
         userspace_log: sent.userspace_log,
         ..Sent::signed(&Key::new(7), &statement, values)
     };
-    let asked = Asked {
+    let expected = Expected {
         pcrs: Registers::of(&[4, 7, 11, 12, 14, 15, 16]).unwrap(),
-        ..asked()
+        ..expected()
     };
-    let verified = verify(&asked, &sent.given()).unwrap();
+    let verified = verify(&expected, &sent.presented()).unwrap();
     assert!(!verified.explained.contains(16));
     assert!(verified.events.iter().all(|event| event.pcr != 16));
     assert!(

@@ -170,7 +170,7 @@ fn user_space_cannot_hide_a_command_line_under_another_name() {
         userspace_log: lying,
         ..honest
     };
-    let verified = verify(&asked(), &sent.given()).unwrap();
+    let verified = verify(&expected(), &sent.presented()).unwrap();
     assert!(verified.explained.contains(12));
     let why = policy(&rules()).image(&verified).unwrap_err().to_string();
     assert!(why.contains("what may be a part of one: phase"), "{why}");
@@ -198,7 +198,7 @@ fn only_a_cluster_id_is_told_in_hexadecimal_digits() {
             userspace_log: [record.as_bytes(), &honest.userspace_log].concat(),
             ..honest.clone()
         };
-        let verified = verify(&asked(), &sent.given()).unwrap();
+        let verified = verify(&expected(), &sent.presented()).unwrap();
         policy(&rules()).image(&verified).unwrap_err().to_string()
     };
     for kind in ["phase", "nightlatch-cluster-id"] {
@@ -250,11 +250,11 @@ fn a_recorded_boot_is_recognised() {
         firmware_log: IMAGE_LOG.to_vec(),
         ..Sent::signed(&Key::new(7), &Statement::over(&pcrs), pcrs.clone())
     };
-    let asked = crate::evidence::Asked {
+    let expected = crate::evidence::Expected {
         pcrs: pcrs.keys().copied().collect(),
-        ..asked()
+        ..expected()
     };
-    let verified = verify(&asked, &sent.given()).unwrap();
+    let verified = verify(&expected, &sent.presented()).unwrap();
     assert_eq!(verified.pcrs[&4], replayed[&4]);
     let programs: Vec<String> = verified
         .events
