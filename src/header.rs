@@ -25,29 +25,29 @@
 
 mod area;
 mod binary;
-mod broken;
 mod constellation;
-mod content;
 mod copies;
 mod fields;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod foreign;
 mod json;
 mod keyslots;
 mod layout;
 mod mac;
 mod marker;
 mod metadata;
-mod pair;
 mod reader;
+mod slot_pair;
 pub mod superblock;
 mod template;
 mod token;
+mod violation;
 
 pub use area::Area;
 pub use copies::{Candidate, Copies, Step};
 pub use marker::{MARKER_LEN, Marker};
-pub use pair::SlotPair;
+pub use slot_pair::SlotPair;
 pub use template::{Checked, Expect, LABEL};
 pub use token::{
     CONSTELLATION_TOKEN, Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN,

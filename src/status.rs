@@ -3,8 +3,8 @@
 //!
 //! It outlives the initrd, anybody may read it, and it contains no secret.
 
-mod draw;
-mod record;
+mod recorder;
+mod svg;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,8 +14,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-pub use draw::svg;
-pub use record::Recorder;
+pub use recorder::Recorder;
+pub use svg::svg;
 
 use crate::config::{Enroll, FileSystem, Level, Profile, Role, Source};
 use crate::error::{Doing, Error, Result};

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use super::reader::{first_nonzero, is_zero};
 use super::{
     AREA_LEN, Content, DATA_OFFSET, Header, KEYSLOTS_OFFSET, MARKER_LEN, MARKER_OFFSET,
-    MIN_DEVICE_LEN, Marker, PROBE_HEAD_LEN, PROBE_TAIL_LEN, Probe, binary, content,
+    MIN_DEVICE_LEN, Marker, PROBE_HEAD_LEN, PROBE_TAIL_LEN, Probe, binary, foreign,
 };
 use crate::error::{Doing, Error, Result};
 
@@ -150,7 +150,7 @@ impl Area {
         if luks {
             return self.copies().map(|copies| Content::Luks(copies.into()));
         }
-        match content::name(rest) {
+        match foreign::name(rest) {
             Some(name) => Err(foreign(name)),
             None => Err(foreign("data of no known kind")),
         }

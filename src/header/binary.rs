@@ -4,9 +4,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::broken::{broken, equal, unexpected};
 use super::reader::{Reader, is_zero, text};
 use super::uuid;
+use super::violation::{equal, unexpected, violation};
 use crate::error::{Error, Result};
 
 /// Length of one copy with its JSON. LUKS2 allows larger ones; libcryptsetup makes this one by default.
@@ -104,7 +104,7 @@ pub(super) fn parse(area: &[u8], side: Side) -> Result<Binary<'_>> {
     let bytes = area
         .get(side.offset()..)
         .and_then(|rest| rest.get(..COPY_LEN));
-    let bytes = bytes.ok_or_else(|| broken("B5", side.name(), "expected 16 KiB, found less"))?;
+    let bytes = bytes.ok_or_else(|| violation("B5", side.name(), "expected 16 KiB, found less"))?;
     copy(side.name(), side.magic(), side.offset(), bytes)
 }
 
@@ -124,7 +124,7 @@ pub(super) fn compare(area: &[u8]) -> Result<()> {
     let differs = first.json.iter().zip(second.json).position(|(a, b)| a != b);
     match differs {
         None => Ok(()),
-        Some(at) => Err(broken(
+        Some(at) => Err(violation(
             "B6",
             "secondary header: metadata",
             format_args!("expected the bytes of the primary header's, found others from byte {at}"),
@@ -199,11 +199,11 @@ fn too_short() -> Error {
 fn copy<'a>(name: &str, magic: [u8; 6], offset: usize, copy: &'a [u8]) -> Result<Binary<'a>> {
     let field = |field: &str| format!("{name}: {field}");
     let mut reader = Reader::new(copy);
-    let short = || broken("B5", name, "expected 16 KiB, found less");
+    let short = || violation("B5", name, "expected 16 KiB, found less");
     let number = |reader: &mut Reader<'_>| reader.array().map(u64::from_be_bytes);
 
     if reader.array() != Some(magic) {
-        return Err(broken(
+        return Err(violation(
             "B5",
             field("magic"),
             format_args!(
@@ -250,7 +250,7 @@ fn checksum(name: &str, copy: &[u8], field: Option<&[u8]>) -> Result<()> {
         .finalize();
     let mut field = Reader::new(field.unwrap_or_default());
     if field.array() != Some(<[u8; 32]>::from(sum)) {
-        return Err(broken(
+        return Err(violation(
             "B5",
             name,
             "expected the checksum of this copy, found another",
@@ -261,7 +261,7 @@ fn checksum(name: &str, copy: &[u8], field: Option<&[u8]>) -> Result<()> {
 
 fn words<'a>(name: &str, field: Option<&'a [u8]>) -> Result<&'a str> {
     let words = field.and_then(text);
-    words.ok_or_else(|| broken("B7", name, "expected ASCII and zeros, found something else"))
+    words.ok_or_else(|| violation("B7", name, "expected ASCII and zeros, found something else"))
 }
 
 fn zero(name: &str, field: Option<&[u8]>) -> Result<()> {
@@ -272,5 +272,5 @@ fn zero(name: &str, field: Option<&[u8]>) -> Result<()> {
 }
 
 fn nonzero(name: &str) -> Error {
-    broken("B5", name, "expected zeros, found something else")
+    violation("B5", name, "expected zeros, found something else")
 }

@@ -8,10 +8,10 @@
 
 use std::ops::RangeInclusive;
 
-use super::broken::{broken, equal, unexpected, within};
 use super::layout::KEYSLOT_AREA_LEN;
 use super::metadata::{Digest, Keyslot, KeyslotKdf};
 use super::token::Token;
+use super::violation::{equal, unexpected, violation, within};
 use super::{Header, KEYSLOTS_OFFSET};
 use crate::error::Result;
 
@@ -82,7 +82,7 @@ pub(super) fn check(header: &Header) -> Result<bool> {
     equal("C13", "tokens", ids, vec![0])?;
     match tokens.get(&0) {
         Some(Token::Constellation { initialized }) => Ok(*initialized),
-        _ => Err(broken(
+        _ => Err(violation(
             "C13",
             "tokens.0",
             "expected the token \"constellation-state-disk\", found another",

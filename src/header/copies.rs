@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::binary::{self, COPY_LEN, Side};
-use super::broken::broken;
+use super::violation::violation;
 use super::{Area, Checked, Expect, Header, KEYSLOTS_OFFSET};
 use crate::config::Profile;
 use crate::error::{Error, Result};
@@ -248,5 +248,5 @@ fn in_material(part: Range<usize>, material: &[u8]) -> Range<usize> {
 }
 
 fn no_copy() -> Error {
-    broken("B6", "header", "expected a valid copy, found none")
+    violation("B6", "header", "expected a valid copy, found none")
 }

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use base64ct::{Base64, Encoding};
 
-use super::broken::{broken, unexpected};
 use super::json::{self, Node};
+use super::violation::{unexpected, violation};
 use crate::error::{Error, Result};
 
 /// Most objects of one kind, the limit libcryptsetup has (`LUKS2_KEYSLOTS_MAX`, `LUKS2_TOKENS_MAX`).
@@ -191,7 +191,7 @@ impl<'n, 'a> Field<'n, 'a> {
     }
 
     fn other(&self, what: impl std::fmt::Display, found: &str) -> Error {
-        broken(
+        violation(
             self.rule,
             &self.path,
             format_args!("expected {what}, found {found}"),
@@ -199,7 +199,7 @@ impl<'n, 'a> Field<'n, 'a> {
     }
 
     fn sized(&self, expected: usize, found: usize) -> Error {
-        broken(
+        violation(
             self.rule,
             &self.path,
             format_args!("expected {expected} bytes, found {found}"),
@@ -211,7 +211,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     /// The value of a key that must be there.
     pub(super) fn take(&mut self, key: &str) -> Result<Field<'n, 'a>> {
         self.take_if_there(key).ok_or_else(|| {
-            broken(
+            violation(
                 self.rule,
                 format_args!("{}{key}", self.path),
                 "expected this key, found none",
@@ -233,7 +233,7 @@ impl<'n, 'a> Fields<'n, 'a> {
     pub(super) fn finish(self) -> Result<()> {
         match self.left.first_key_value() {
             None => Ok(()),
-            Some((key, _)) => Err(broken(
+            Some((key, _)) => Err(violation(
                 self.rule,
                 format_args!("{}{key}", self.path),
                 "expected no such key, found one",

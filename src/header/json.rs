@@ -6,8 +6,8 @@
 //! cannot happen: no white space, no escapes, printable ASCII only, no duplicate keys, no null, no numbers but
 //! non-negative integers. Whatever it accepts, every JSON parser reads the same way.
 
-use super::broken::broken;
 use super::reader::first_nonzero;
+use super::violation::violation;
 use crate::error::{Error, Result};
 
 /// Deepest nesting accepted. LUKS2 needs 5: metadata, `segments`, `"0"`, `integrity` and a value.
@@ -31,7 +31,7 @@ pub(super) fn parse(area: &[u8]) -> Result<Node<'_>> {
         .unwrap_or(area.len());
     let (text, padding) = area.split_at_checked(end).unwrap_or((area, &[]));
     if let Some(offset) = first_nonzero(padding) {
-        return Err(broken(
+        return Err(violation(
             "C8",
             "metadata",
             format_args!(
@@ -164,7 +164,7 @@ impl<'a> Parser<'a> {
             Some(byte) => format!("byte 0x{byte:02x}"),
             None => "the end".into(),
         };
-        broken(
+        violation(
             "C8",
             format_args!("metadata byte {}", self.at),
             format_args!("expected {what}, found {found}"),

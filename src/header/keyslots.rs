@@ -3,13 +3,13 @@
 
 use std::ops::RangeInclusive;
 
-use super::broken::{broken, equal, one_of, unexpected, within};
 use super::layout::{
     AF_STRIPES, ENCRYPTION, ENCRYPTION_KEY_LEN, HASHES, KEYSLOT_AREA_LEN, MIN_ITERATIONS,
     VOLUME_KEY_LEN,
 };
 use super::metadata::{Keyslot, KeyslotKdf};
-use super::pair::SlotPair;
+use super::slot_pair::SlotPair;
+use super::violation::{equal, one_of, unexpected, violation, within};
 use super::{AREA_LEN, Header, KEYSLOTS_OFFSET, constellation};
 use crate::config::Profile;
 use crate::error::Result;
@@ -58,7 +58,7 @@ fn check_areas(header: &Header, profile: Profile) -> Result<()> {
         .zip(next)
         .find(|(this, next)| this.0.saturating_add(KEYSLOT_AREA_LEN) > next.0);
     if let Some((this, next)) = overlap {
-        return Err(broken(
+        return Err(violation(
             "C11",
             format_args!("keyslots.{}.area.offset", next.1),
             format_args!(
@@ -82,7 +82,7 @@ fn check_places(header: &Header) -> Result<()> {
         equal("C11", path, slot.area_offset, SlotPair::offset_of(*id))?;
     }
     match header.stray {
-        Some(at) => Err(broken(
+        Some(at) => Err(violation(
             "C11",
             "keyslots area",
             format_args!("expected zeros outside the keyslots, found something at byte {at}"),

@@ -6,7 +6,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, JSON_LEN};
-use super::broken::broken;
+use super::violation::violation;
 use super::{Area, Candidate, Expect, NightlatchToken, SlotPair, used};
 use crate::config::Profile;
 use crate::error::{Doing, Error, Result};
@@ -32,7 +32,7 @@ impl Candidate {
             return Ok(());
         };
         let wrong =
-            |rule, field, what: &str| Err(broken(rule, field, format_args!("{what}; {ADVICE}")));
+            |rule, field, what: &str| Err(violation(rule, field, format_args!("{what}; {ADVICE}")));
         let mac = self.mac(volume_key)?;
         if mac.verify_slice(&token.mac).is_err() {
             let what = "expected the MAC this volume's key makes over its header, found another";

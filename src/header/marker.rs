@@ -8,9 +8,9 @@
 use sha2::{Digest, Sha256};
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, PRIMARY_MAGIC, SECONDARY_MAGIC, Start};
-use super::broken::broken;
-use super::pair::SlotPair;
 use super::reader::{Reader, is_zero, text};
+use super::slot_pair::SlotPair;
+use super::violation::violation;
 use super::{role, uuid};
 use crate::config::Role;
 use crate::error::{Error, Result};
@@ -117,7 +117,7 @@ impl Marker {
 }
 
 fn wrong(part: &str) -> Error {
-    broken(
+    violation(
         "F23",
         format_args!("provisioning marker: {part}"),
         "expected what this program writes, found something else",

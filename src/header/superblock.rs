@@ -8,8 +8,8 @@
 use std::fmt::Display;
 
 use super::DATA_OFFSET;
-use super::broken::{broken, equal};
 use super::reader::{Reader, is_zero};
+use super::violation::{equal, violation};
 use crate::error::Result;
 
 /// Length of the superblock (`SB_SECTORS`).
@@ -47,7 +47,7 @@ pub fn check(bytes: &[u8; SUPERBLOCK_LEN], device_len: u64) -> Result<()> {
     let expected = Layout::of(device_len);
     let mut reader = Reader::new(bytes);
     if reader.array().as_ref() != Some(MAGIC) {
-        return Err(broken(
+        return Err(violation(
             "E21",
             "integrity superblock: magic",
             "expected \"integrt\", found something else",
@@ -79,7 +79,7 @@ pub fn check(bytes: &[u8; SUPERBLOCK_LEN], device_len: u64) -> Result<()> {
         expected.log2_blocks_per_bit,
     )?;
     if !is_zero(reader.rest()) {
-        return Err(broken(
+        return Err(violation(
             "E21",
             "integrity superblock: padding, recalc_sector and salt",
             "expected zeros, found something else",
@@ -102,7 +102,7 @@ fn same<T: std::fmt::Debug + PartialEq + Display>(
     let field = format_args!("integrity superblock: {field}");
     match found {
         Some(found) => equal("E21", field, found, expected),
-        None => Err(broken("E21", field, "expected more bytes")),
+        None => Err(violation("E21", field, "expected more bytes")),
     }
 }
 

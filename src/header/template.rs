@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 
 use super::binary::JSON_LEN;
-use super::broken::{broken, equal, one_of, unexpected, within};
 use super::keyslots;
 use super::layout::{ENCRYPTION, HASHES, INTEGRITY, INTEGRITY_KEY_LEN, MIN_ITERATIONS, SECTOR_LEN};
 use super::metadata::{Digest, Integrity};
-use super::pair::SlotPair;
+use super::slot_pair::SlotPair;
 use super::token::{NightlatchToken, Token, Tpm2Token};
+use super::violation::{equal, one_of, unexpected, violation, within};
 use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN, constellation};
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
@@ -142,7 +142,7 @@ impl Header {
             match &segment.integrity {
                 Some(integrity) => check_integrity(integrity)?,
                 None => {
-                    return Err(broken(
+                    return Err(violation(
                         "C10",
                         "segments.0.integrity",
                         format_args!("expected {INTEGRITY:?}, found no integrity"),
@@ -201,12 +201,12 @@ impl Header {
                 Token::Recovery { keyslot } => (Some(*keyslot), profile == Profile::Nightlatch1),
                 Token::Constellation { .. } if profile != Profile::Constellation => {
                     let only = "expected a token of this profile, found one of constellation";
-                    return Err(broken("C13", path, only));
+                    return Err(violation("C13", path, only));
                 }
                 Token::Constellation { .. } => (None, false),
             };
             if twice {
-                return Err(broken(
+                return Err(violation(
                     "C13",
                     path,
                     "expected no further token of this type, found one",
@@ -228,7 +228,7 @@ impl Header {
                 let there = "expected exactly one token \"nightlatch\", found none";
                 nightlatch
                     .as_ref()
-                    .ok_or_else(|| broken("C13", "tokens", there))?;
+                    .ok_or_else(|| violation("C13", "tokens", there))?;
                 let slot = self.pair().map(SlotPair::tpm);
                 let slot = slot.filter(|id| self.metadata.keyslots.contains_key(id));
                 let sealed = tpm.as_ref().map(|token| token.keyslot);
@@ -236,7 +236,7 @@ impl Header {
             }
             Profile::Luks2Strict if nightlatch.is_some() => {
                 let none = "expected no token \"nightlatch\" in a stock volume, found one";
-                return Err(broken("C13", "tokens", none));
+                return Err(violation("C13", "tokens", none));
             }
             Profile::Luks2Strict | Profile::Constellation => {}
         }

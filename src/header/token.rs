@@ -8,9 +8,9 @@ use sha2::{Digest, Sha256};
 
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::{Error, Result};
-use crate::header::broken::broken;
 use crate::header::fields::{Field, Fields};
 use crate::header::role;
+use crate::header::violation::violation;
 use crate::pcr::{Bank, Pcr};
 use crate::sealed as blob;
 
@@ -323,5 +323,5 @@ fn serialised_srk(field: &Field<'_, '_>) -> Result<Vec<u8>> {
 }
 
 fn wrong(field: &Field<'_, '_>, what: &str) -> Error {
-    broken(field.rule, &field.path, what)
+    violation(field.rule, &field.path, what)
 }

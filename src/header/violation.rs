@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const SHOWN_CHARS: usize = 72;
 
 /// A refusal: `rule C10: segments.0.encryption: <what>`.
-pub(super) fn broken(rule: &str, field: impl Display, what: impl Display) -> Error {
+pub(super) fn violation(rule: &str, field: impl Display, what: impl Display) -> Error {
     Error::refused(format_args!("rule {rule}: {field}: {what}"))
 }
 
@@ -23,7 +23,7 @@ pub(super) fn unexpected(
     expected: impl Display,
     found: impl Debug,
 ) -> Error {
-    broken(
+    violation(
         rule,
         field,
         format_args!("expected {expected}, found {}", shown(found)),
