@@ -14,9 +14,9 @@ use crate::clock::utc;
 use crate::ctl::status::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
-use crate::https as mutual;
+use crate::https;
 use crate::protocol::admin::{
-    Forgotten, NODES_PATH, Node, Page, READMISSION, Readmission, Trouble, VOLUMES_PATH, Volume,
+    ErrorBody, Forgotten, NODES_PATH, Node, Page, READMISSION, Readmission, VOLUMES_PATH, Volume,
     is_ek,
 };
 
@@ -224,9 +224,9 @@ impl Server {
         if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") {
             return Err(usage("nodes: --server: expected https://HOST:PORT"));
         }
-        let tls = mutual::tls(Path::new(ca), Some((Path::new(cert), Path::new(key))))?;
+        let tls = https::tls(Path::new(ca), Some((Path::new(cert), Path::new(key))))?;
         Ok(Self {
-            agent: mutual::agent(Some(tls), ANSWER_MAX, 1),
+            agent: https::agent(Some(tls), ANSWER_MAX, 1),
             base: server.trim_end_matches('/').to_owned(),
         })
     }
@@ -280,7 +280,7 @@ impl Server {
                 .map_err(Error::failure)
                 .doing(self.url(path));
         }
-        let trouble = serde_json::from_slice::<Trouble>(&body).map_or_else(
+        let trouble = serde_json::from_slice::<ErrorBody>(&body).map_or_else(
             |_error| format!("{}: {status}", self.url(path)),
             |trouble| trouble.error,
         );

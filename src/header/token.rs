@@ -12,7 +12,7 @@ use crate::header::fields::{Field, Fields};
 use crate::header::role;
 use crate::header::violation::violation;
 use crate::pcr::{Bank, Pcr};
-use crate::sealed as blob;
+use crate::sealed;
 
 /// Type of the token this program writes.
 pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
@@ -219,7 +219,7 @@ impl Tpm2Token {
     /// The token as libcryptsetup takes it and `systemd-cryptsetup` reads it.
     #[must_use]
     pub fn to_json(&self) -> Value {
-        let blob = blob::join(&self.private, &self.public);
+        let blob = sealed::join(&self.private, &self.public);
         let mut token = json!({
             "type": TPM2_TOKEN,
             "keyslots": [self.keyslot.to_string()],
@@ -242,7 +242,7 @@ impl Tpm2Token {
         without_more_factors(fields)?;
         let policy_hash = fields.take("tpm2-policy-hash")?.hex_array()?;
         let field = fields.take("tpm2-blob")?;
-        let (private, public) = blob::split(&field.base64()?, &policy_hash)
+        let (private, public) = sealed::split(&field.base64()?, &policy_hash)
             .map_err(|expected| wrong(&field, expected))?;
         let srk = fields.take_if_there("tpm2_srk");
         Ok(Self {
@@ -318,7 +318,7 @@ fn bank(field: &Field<'_, '_>) -> Result<Bank> {
 
 fn serialised_srk(field: &Field<'_, '_>) -> Result<Vec<u8>> {
     let bytes = field.base64()?;
-    blob::check_serialized_srk(&bytes).map_err(|expected| wrong(field, expected))?;
+    sealed::check_serialized_srk(&bytes).map_err(|expected| wrong(field, expected))?;
     Ok(bytes)
 }
 

@@ -54,7 +54,7 @@ pub struct Config {
     pub store: StoreAt,
     /// How long a handshake may take and what it leads to lasts.
     #[serde(default)]
-    pub session: Session,
+    pub session: Lifetimes,
     /// What one client may ask for.
     #[serde(default)]
     pub limits: Limits,
@@ -89,14 +89,14 @@ pub struct Admin {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SecretFrom {
     /// The master secret and its salt, as `nightlatchd init` writes them.
-    pub master: Source,
+    pub master: SecretSource,
     /// The salt of measurements, 32 bytes in hexadecimal digits.
-    pub measurement_salt: Source,
+    pub measurement_salt: SecretSource,
 }
 
 impl Default for SecretFrom {
     fn default() -> Self {
-        let file = |name| Source::File(PathBuf::from("/etc/nightlatch").join(name));
+        let file = |name| SecretSource::File(PathBuf::from("/etc/nightlatch").join(name));
         Self {
             master: file(MASTER_FILE),
             measurement_salt: file(MEASUREMENT_SALT_FILE),
@@ -123,14 +123,14 @@ impl Default for StoreAt {
 /// How long a handshake may take and what it leads to lasts, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Session {
+pub struct Lifetimes {
     /// From the nonce to the quote.
     pub handshake_s: NonZeroU32,
     /// From the quote to the last key and record.
     pub admission_s: NonZeroU32,
 }
 
-impl Default for Session {
+impl Default for Lifetimes {
     fn default() -> Self {
         Self {
             handshake_s: count(120),
@@ -220,14 +220,14 @@ impl TryFrom<PathBuf> for FilePath {
 /// Where a secret is read from.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
-pub enum Source {
+pub enum SecretSource {
     /// `file:PATH`.
     File(PathBuf),
     /// `credential:NAME`, which systemd hands to the service.
     Credential(String),
 }
 
-impl Source {
+impl SecretSource {
     /// The file it is in now.
     pub fn path(&self) -> Result<PathBuf> {
         match self {
@@ -244,7 +244,7 @@ impl Source {
     }
 }
 
-impl TryFrom<String> for Source {
+impl TryFrom<String> for SecretSource {
     type Error = String;
 
     fn try_from(text: String) -> std::result::Result<Self, String> {
@@ -339,11 +339,11 @@ mod tests {
 
     #[test]
     fn a_secret_comes_from_a_file_or_a_credential() {
-        let source = |text: &str| Source::try_from(text.to_owned());
-        assert_eq!(source("file:/a/b"), Ok(Source::File("/a/b".into())));
+        let source = |text: &str| SecretSource::try_from(text.to_owned());
+        assert_eq!(source("file:/a/b"), Ok(SecretSource::File("/a/b".into())));
         assert_eq!(
             source("credential:master"),
-            Ok(Source::Credential("master".into()))
+            Ok(SecretSource::Credential("master".into()))
         );
         for wrong in ["", "/a/b", "file:a", "credential:", "credential:a/b"] {
             source(wrong).unwrap_err();

@@ -133,7 +133,7 @@ fn each(store: &Store, prefix: &str, mut work: impl FnMut(&Entry) -> Result<()>)
 
 /// Who makes the service forget, or do something else.
 #[derive(Debug)]
-pub(crate) struct By {
+pub(crate) struct Actor {
     /// Their certificate.
     pub(crate) operator: String,
     /// Their address.
@@ -141,13 +141,13 @@ pub(crate) struct By {
 }
 
 /// Forgets a node and all its volumes, whose UUIDs belong to the next node that asks for them.
-pub(crate) fn forget_node(service: &Service, by: &By, ek: &str) -> Result<Forgotten> {
+pub(crate) fn forget_node(service: &Service, by: &Actor, ek: &str) -> Result<Forgotten> {
     let node = node(&service.store, ek)?;
     let forgotten = Forgotten {
         ek: node.ek,
         volumes: node.volumes.into_iter().map(|volume| volume.uuid).collect(),
     };
-    write_down(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
+    record_audit(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
     // The node goes last: until then it can be asked for again.
     for uuid in &forgotten.volumes {
         remove(&service.store, &format!("{VOLUMES}{uuid}"))?;
@@ -157,21 +157,21 @@ pub(crate) fn forget_node(service: &Service, by: &By, ek: &str) -> Result<Forgot
 }
 
 /// Forgets one volume, whose UUID belongs to the next node that asks for it.
-pub(crate) fn forget_volume(service: &Service, by: &By, uuid: &str) -> Result<Forgotten> {
+pub(crate) fn forget_volume(service: &Service, by: &Actor, uuid: &str) -> Result<Forgotten> {
     let volume = volume(&service.store, uuid)?;
     let forgotten = Forgotten {
         ek: volume.ek,
         volumes: vec![volume.uuid],
     };
-    write_down(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
+    record_audit(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
     remove(&service.store, &format!("{VOLUMES}{uuid}"))?;
     Ok(forgotten)
 }
 
 /// Before it happens: an operator changes nothing without a trace.
-pub(crate) fn write_down(
+pub(crate) fn record_audit(
     service: &Service,
-    by: &By,
+    by: &Actor,
     event: &'static str,
     ek: &str,
     volumes: &[String],

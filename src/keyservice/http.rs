@@ -14,12 +14,12 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{Response, StatusCode};
 
 use crate::error::Error;
-use crate::keyservice::reply::Refused;
+use crate::keyservice::reply::Rejection;
 use crate::protocol::{PROBLEM_PREFIX, Problem};
 
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
-pub struct From(pub IpAddr);
+pub struct ClientAddr(pub IpAddr);
 
 /// Runs what blocks where that harms nobody.
 pub(crate) async fn blocking<T: Send + 'static>(
@@ -31,14 +31,14 @@ pub(crate) async fn blocking<T: Send + 'static>(
 }
 
 /// What a caller learns of a refusal.
-pub(crate) fn problem(refused: &Refused) -> Response<Body> {
-    let (status, kind, detail) = refused.fault.told();
+pub(crate) fn problem(rejection: &Rejection) -> Response<Body> {
+    let (status, kind, detail) = rejection.fault.told();
     let problem = Problem {
         kind: format!("{PROBLEM_PREFIX}{kind}"),
         detail: detail.to_owned(),
     };
     let mut response = json(status, serde_json::to_vec(&problem).unwrap_or_default());
-    if let Some(wait_s) = refused.retry_after_s {
+    if let Some(wait_s) = rejection.retry_after_s {
         response
             .headers_mut()
             .insert(RETRY_AFTER, HeaderValue::from(wait_s));

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How often somebody may ask.
 
-pub mod lines;
+pub mod audit_quota;
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,7 +16,7 @@ const COUNTED_MAX: usize = 1 << 16;
 /// A rate for each of many, each of whom may use a whole period's worth at once. It is the generic cell rate algorithm
 /// (ITU-T I.371, annex A): what is kept is when the next request would be due at that rate.
 #[derive(Debug)]
-pub struct Rate<K> {
+pub struct RateLimiter<K> {
     interval: Duration,
     period: Duration,
     table: Mutex<Table<K>>,
@@ -30,7 +30,7 @@ struct Table<K> {
     tidy_at: Option<Instant>,
 }
 
-impl<K: Eq + Hash> Rate<K> {
+impl<K: Eq + Hash> RateLimiter<K> {
     /// `count` in each `period`.
     #[must_use]
     pub fn new(count: NonZeroU32, period: Duration) -> Self {
@@ -45,7 +45,7 @@ impl<K: Eq + Hash> Rate<K> {
     }
 
     /// Counts a request of `key`; an error is how long to wait before the next one.
-    pub fn count(&self, key: K, now: Instant) -> Result<(), Duration> {
+    pub fn check(&self, key: K, now: Instant) -> Result<(), Duration> {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let key = table.place(key, now, self.period);
         let due = &mut table.due;
@@ -80,7 +80,7 @@ impl<K: Eq + Hash> Table<K> {
 /// Whom an address stands for: one machine, or with IPv6 a network of 64 bits, any address of which is one machine's to
 /// choose.
 #[must_use]
-pub fn peer(address: IpAddr) -> IpAddr {
+pub fn peer_prefix(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
         IpAddr::V6(address) => {
@@ -94,25 +94,25 @@ pub fn peer(address: IpAddr) -> IpAddr {
 mod tests {
     use super::*;
 
-    fn rate(count: u32) -> Rate<u32> {
-        Rate::new(NonZeroU32::new(count).unwrap(), Duration::from_secs(1))
+    fn rate(count: u32) -> RateLimiter<u32> {
+        RateLimiter::new(NonZeroU32::new(count).unwrap(), Duration::from_secs(1))
     }
 
     #[test]
     fn each_has_a_period_at_once_and_then_the_rate() {
         let (rate, start) = (rate(10), Instant::now());
         for _ in 0..10 {
-            rate.count(1, start).unwrap();
+            rate.check(1, start).unwrap();
         }
-        let wait = rate.count(1, start).unwrap_err();
+        let wait = rate.check(1, start).unwrap_err();
         assert_eq!(wait, Duration::from_millis(100));
-        rate.count(2, start).unwrap();
-        rate.count(1, start + wait).unwrap();
-        rate.count(1, start + wait).unwrap_err();
+        rate.check(2, start).unwrap();
+        rate.check(1, start + wait).unwrap();
+        rate.check(1, start + wait).unwrap_err();
         for _ in 0..10 {
-            rate.count(1, start + Duration::from_secs(9)).unwrap();
+            rate.check(1, start + Duration::from_secs(9)).unwrap();
         }
-        rate.count(1, start + Duration::from_secs(9)).unwrap_err();
+        rate.check(1, start + Duration::from_secs(9)).unwrap_err();
     }
 
     #[test]
@@ -120,13 +120,13 @@ mod tests {
         let (rate, start) = (rate(10), Instant::now());
         let many = u32::try_from(COUNTED_MAX).unwrap();
         for key in 0..many + 10 {
-            rate.count(key, start).unwrap();
+            rate.check(key, start).unwrap();
         }
         // All who found no place are one, and those who have one are as before.
         assert_eq!(rate.table.lock().unwrap().due.len(), COUNTED_MAX + 1);
-        rate.count(many + 10, start).unwrap_err();
-        rate.count(0, start).unwrap();
-        rate.count(many, start + Duration::from_secs(2)).unwrap();
+        rate.check(many + 10, start).unwrap_err();
+        rate.check(0, start).unwrap();
+        rate.check(many, start + Duration::from_secs(2)).unwrap();
         assert_eq!(rate.table.lock().unwrap().due.len(), 1);
     }
 
@@ -134,14 +134,20 @@ mod tests {
     fn a_network_of_ipv6_is_one_peer() {
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         assert_eq!(
-            peer(address("2001:db8:1:2:3::4")),
-            peer(address("2001:db8:1:2::9"))
+            peer_prefix(address("2001:db8:1:2:3::4")),
+            peer_prefix(address("2001:db8:1:2::9"))
         );
         assert_ne!(
-            peer(address("2001:db8:1:2::9")),
-            peer(address("2001:db8:1:3::9"))
+            peer_prefix(address("2001:db8:1:2::9")),
+            peer_prefix(address("2001:db8:1:3::9"))
         );
-        assert_eq!(peer(address("::ffff:192.0.2.1")), address("192.0.2.1"));
-        assert_ne!(peer(address("192.0.2.1")), peer(address("192.0.2.2")));
+        assert_eq!(
+            peer_prefix(address("::ffff:192.0.2.1")),
+            address("192.0.2.1")
+        );
+        assert_ne!(
+            peer_prefix(address("192.0.2.1")),
+            peer_prefix(address("192.0.2.2"))
+        );
     }
 }

@@ -43,20 +43,20 @@ impl VolumeEntry {
     /// Whether the next machine may have the volume for the word of an operator: nobody has taken it yet.
     #[must_use]
     pub fn is_free(&self, now_s: u64) -> bool {
-        self.word(now_s).is_some_and(|word| word.ek.is_none())
+        self.grant(now_s).is_some_and(|grant| grant.ek.is_none())
     }
 
     /// Whether the node with endorsement key `ek` has the volume for the word of an operator, which is not used up.
     #[must_use]
     pub fn is_readmitted(&self, ek: &str, now_s: u64) -> bool {
-        let is_its = |word: &Readmission| word.ek.as_deref() == Some(ek);
-        self.ek == ek && self.word(now_s).is_some_and(is_its)
+        let is_its = |grant: &Readmission| grant.ek.as_deref() == Some(ek);
+        self.ek == ek && self.grant(now_s).is_some_and(is_its)
     }
 
     /// The word, while it holds.
-    fn word(&self, now_s: u64) -> Option<&Readmission> {
-        let word = self.readmission.as_ref();
-        word.filter(|word| word.holds(now_s))
+    fn grant(&self, now_s: u64) -> Option<&Readmission> {
+        let grant = self.readmission.as_ref();
+        grant.filter(|grant| grant.holds(now_s))
     }
 }
 

@@ -16,7 +16,7 @@ use rustls::version::TLS13;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Doing, Error, Result};
-use crate::https as mutual;
+use crate::https;
 use crate::keyservice::config::{self, Config, FilePath};
 use crate::keyservice::http::listener::Tls;
 use crate::keyservice::state::{Service, load_policy};
@@ -29,7 +29,7 @@ pub fn load_tls(files: &config::Tls) -> Result<ServerConfig> {
 
 /// Reads who the service is to operators, and who vouches for them. Nobody else gets further than the handshake.
 pub fn load_admin_tls(files: &config::Admin) -> Result<ServerConfig> {
-    let roots = Arc::new(mutual::roots(files.client_ca.as_path())?);
+    let roots = Arc::new(https::roots(files.client_ca.as_path())?);
     let provider = Arc::new(default_provider());
     let operators = WebPkiClientVerifier::builder_with_provider(roots, provider)
         .build()
@@ -43,7 +43,7 @@ fn load(
     key: &Path,
     clients: Arc<dyn ClientCertVerifier>,
 ) -> Result<ServerConfig> {
-    let chain = mutual::chain(certificate)?;
+    let chain = https::chain(certificate)?;
     let private = PrivateKeyDer::from_pem_file(key)
         .map_err(Error::config)
         .doing(key.display())?;
@@ -108,7 +108,7 @@ impl Files {
     }
 
     /// Reads again what has changed. What cannot be used is said once, and the service goes on with what it had.
-    pub fn look(&mut self, config: &Config, service: &Service) {
+    pub fn poll(&mut self, config: &Config, service: &Service) {
         let now = seen(config);
         if now.policy != self.seen.policy {
             let loaded = load_policy(config.policy.as_path());

@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::evidence::Refusal;
 
 /// When to come back after trouble of the service itself, in seconds: a store or a disk takes a while.
-const OURS_RETRY_S: u64 = 5;
+const LOCAL_RETRY_S: u64 = 5;
 
 /// The steps of the protocol.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -72,7 +72,7 @@ pub enum Fault {
     /// The service has too much to do.
     Busy,
     /// The service cannot say now.
-    Ours,
+    Local,
 }
 
 impl Fault {
@@ -116,7 +116,7 @@ impl Fault {
                 "TooManyRequests",
                 "too many requests",
             ),
-            Self::Busy | Self::Ours => (
+            Self::Busy | Self::Local => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "PluginInternalError",
                 "the service cannot answer now",
@@ -128,7 +128,7 @@ impl Fault {
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {
         match self {
-            Self::Busy | Self::Ours => ("failed", "failure"),
+            Self::Busy | Self::Local => ("failed", "failure"),
             Self::Malformed
             | Self::TooLong
             | Self::TooSlow
@@ -142,7 +142,7 @@ impl Fault {
 
 /// A request that was not granted.
 #[derive(Debug)]
-pub struct Refused {
+pub struct Rejection {
     /// What the caller learns.
     pub fault: Fault,
     /// The check that failed, a word for counters and logs.
@@ -153,7 +153,7 @@ pub struct Refused {
     pub retry_after_s: Option<u64>,
 }
 
-impl Refused {
+impl Rejection {
     /// A refusal by `check`.
     pub fn new(fault: Fault, check: &'static str, why: impl Display) -> Self {
         Self {
@@ -171,18 +171,18 @@ impl Refused {
 }
 
 /// Evidence that was not accepted.
-impl From<Refusal> for Refused {
+impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
         Self::denied(refusal.check.word(), refusal.why)
     }
 }
 
 /// An error of the service itself: its store, its audit log, its random numbers.
-impl From<Error> for Refused {
+impl From<Error> for Rejection {
     fn from(error: Error) -> Self {
         Self {
-            retry_after_s: Some(OURS_RETRY_S),
-            ..Self::new(Fault::Ours, "service", error)
+            retry_after_s: Some(LOCAL_RETRY_S),
+            ..Self::new(Fault::Local, "service", error)
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use crate::error::{Doing, Error, Result};
 use crate::keyservice::audit::SYNC_EVERY;
 use crate::keyservice::config::{Config, StoreAt};
-use crate::keyservice::http::body::Room;
+use crate::keyservice::http::body::BodyBudget;
 use crate::keyservice::http::listener::Listener;
 use crate::keyservice::http::nodes as http;
 use crate::keyservice::http::nodes::Shared;
@@ -26,7 +26,7 @@ use crate::keyservice::reload::Files;
 use crate::keyservice::state::Service;
 
 /// How often the files are looked at.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
 /// How often it is found out whether the store can be read.
 const READY_EVERY: Duration = Duration::from_secs(1);
@@ -43,7 +43,7 @@ const THREADS_MAX: usize = 32;
 
 /// The service with its sockets bound. Nobody is answered yet.
 #[derive(Debug)]
-pub struct Bound {
+pub struct Server {
     config: Arc<Config>,
     service: Arc<Service>,
     files: Arc<Mutex<Files>>,
@@ -73,7 +73,7 @@ pub fn run(config: Config) -> Result<()> {
         let (service, config) = (Arc::clone(&bound.service), Arc::clone(&bound.config));
         let files = Arc::clone(&bound.files);
         let mut serving = tokio::spawn(bound.serve(stopped));
-        tell(&[NotifyState::Ready]);
+        notify(&[NotifyState::Ready]);
         loop {
             tokio::select! {
                 _ = hangup.recv() => reload(&config, &service, &files).await,
@@ -85,7 +85,7 @@ pub fn run(config: Config) -> Result<()> {
             }
         }
         info!("stopping");
-        tell(&[NotifyState::Stopping]);
+        notify(&[NotifyState::Stopping]);
         stop.send_replace(true);
         serving.await.map_err(Error::failure)
     })
@@ -102,12 +102,12 @@ fn threads(store: &StoreAt) -> usize {
 }
 
 /// Opens everything and binds the sockets.
-pub async fn bind(config: Config) -> Result<Bound> {
+pub async fn bind(config: Config) -> Result<Server> {
     let service = Arc::new(Service::open(&config)?);
     let files = Files::open(&config)?;
     let shared = Shared {
         service: Arc::clone(&service),
-        room: Room::new(&config.limits),
+        bodies: BodyBudget::new(&config.limits),
     };
     let listener = |socket, tls, router| Listener {
         socket,
@@ -135,7 +135,7 @@ pub async fn bind(config: Config) -> Result<Bound> {
         let router = admin::router(Arc::clone(&service));
         listeners.push(listener(socket, Some(tls), router));
     }
-    Ok(Bound {
+    Ok(Server {
         config: Arc::new(config),
         service,
         files: Arc::new(Mutex::new(files)),
@@ -155,7 +155,7 @@ async fn listen(at: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
     bound.await.doing(format_args!("listening at {at}"))
 }
 
-impl Bound {
+impl Server {
     /// The service itself.
     #[must_use]
     pub fn service(&self) -> Arc<Service> {
@@ -170,14 +170,16 @@ impl Bound {
         }
         let mut upkeep = JoinSet::new();
         let service = Arc::clone(&self.service);
-        upkeep.spawn(every(FLUSH_EVERY, move || flush(&service)));
+        upkeep.spawn(run_every(FLUSH_EVERY, move || flush(&service)));
         let service = Arc::clone(&self.service);
-        upkeep.spawn(every(SYNC_EVERY, move || sync(&service)));
+        upkeep.spawn(run_every(SYNC_EVERY, move || sync(&service)));
         let service = Arc::clone(&self.service);
-        upkeep.spawn(every(READY_EVERY, move || service.look_whether_ready()));
+        upkeep.spawn(run_every(READY_EVERY, move || service.probe()));
         let (config, files) = (self.config, self.files);
         let service = Arc::clone(&self.service);
-        upkeep.spawn(every(LOOK_EVERY, move || look(&config, &service, &files)));
+        upkeep.spawn(run_every(POLL_EVERY, move || {
+            poll(&config, &service, &files)
+        }));
         while listening.join_next().await.is_some() {}
         upkeep.shutdown().await;
         let service = self.service;
@@ -192,7 +194,7 @@ impl Bound {
 }
 
 /// Does `work` again and again on a thread that may block, never twice at once.
-async fn every(period: Duration, work: impl Fn() + Send + Sync + 'static) {
+async fn run_every(period: Duration, work: impl Fn() + Send + Sync + 'static) {
     let work = Arc::new(work);
     let mut clock = tokio::time::interval(period);
     clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -206,7 +208,7 @@ async fn every(period: Duration, work: impl Fn() + Send + Sync + 'static) {
 }
 
 fn flush(service: &Service) {
-    if let Err(error) = service.nodes.flush(&service.store) {
+    if let Err(error) = service.sightings.flush(&service.store) {
         warn!("writing when nodes were seen: {error}");
     }
 }
@@ -218,23 +220,23 @@ fn sync(service: &Service) {
     }
 }
 
-fn look(config: &Config, service: &Service, files: &Mutex<Files>) {
+fn poll(config: &Config, service: &Service, files: &Mutex<Files>) {
     files
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
-        .look(config, service);
+        .poll(config, service);
 }
 
 /// What SIGHUP asks for: the files are looked at now, and the audit log goes on in a new file.
 async fn reload(config: &Arc<Config>, service: &Arc<Service>, files: &Arc<Mutex<Files>>) {
     let monotonic = NotifyState::monotonic_usec_now();
     match monotonic {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Ok(now) => notify(&[NotifyState::Reloading, now]),
         Err(error) => warn!("telling systemd the time: {error}"),
     }
     let (config, service, files) = (Arc::clone(config), Arc::clone(service), Arc::clone(files));
     let reloaded = tokio::task::spawn_blocking(move || {
-        look(&config, &service, &files);
+        poll(&config, &service, &files);
         if let Err(error) = service.audit.reopen() {
             error!("{error}");
         }
@@ -242,10 +244,10 @@ async fn reload(config: &Arc<Config>, service: &Arc<Service>, files: &Arc<Mutex<
     if let Err(error) = reloaded.await {
         error!("reloading: {error}");
     }
-    tell(&[NotifyState::Ready]);
+    notify(&[NotifyState::Ready]);
 }
 
-fn tell(state: &[NotifyState<'_>]) {
+fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         warn!("telling systemd: {error}");
     }

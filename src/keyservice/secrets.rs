@@ -14,7 +14,7 @@ use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, MEASUREMENT_SECRET_ID, Secret};
-use crate::keyservice::config::{SecretFrom, Source};
+use crate::keyservice::config::{SecretFrom, SecretSource};
 use crate::keyservice::volume_id::VolumeId;
 
 /// The shortest master secret that is taken, in bytes: that of Constellation.
@@ -97,7 +97,7 @@ impl Master {
     }
 }
 
-fn read<T>(source: &Source, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
+fn read<T>(source: &SecretSource, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
     let path = source.path()?;
     let text = fs::read_to_string(&path)
         .map(Zeroizing::new)
@@ -114,19 +114,19 @@ fn read<T>(source: &Source, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> 
 }
 
 /// A file that others may read is no secret. A credential is systemd's to protect.
-fn require_private(source: &Source, path: &Path) -> Result<()> {
+fn require_private(source: &SecretSource, path: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let mode = fs::metadata(path)
         .doing(path.display())?
         .permissions()
         .mode();
     match source {
-        Source::File(_) if mode & 0o007 != 0 => Err(Error::config(format_args!(
+        SecretSource::File(_) if mode & 0o007 != 0 => Err(Error::config(format_args!(
             "{}: everybody may read it (mode {:o}): chmod 0600",
             path.display(),
             mode & 0o777
         ))),
-        Source::File(_) | Source::Credential(_) => Ok(()),
+        SecretSource::File(_) | SecretSource::Credential(_) => Ok(()),
     }
 }
 
@@ -223,7 +223,7 @@ mod tests {
         let directory =
             std::env::temp_dir().join(format!("nightlatch-master-{}", std::process::id()));
         init::write(&directory).unwrap();
-        let source = |name| Source::File(directory.join(name));
+        let source = |name| SecretSource::File(directory.join(name));
         let from = SecretFrom {
             master: source(crate::keyservice::config::MASTER_FILE),
             measurement_salt: source(crate::keyservice::config::MEASUREMENT_SALT_FILE),

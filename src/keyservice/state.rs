@@ -14,11 +14,11 @@ use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
 use crate::keyservice::audit::{self, Audit, Line};
 use crate::keyservice::config::{self, Config};
-use crate::keyservice::limits::lines::Lines;
-use crate::keyservice::limits::{Rate, peer};
+use crate::keyservice::limits::audit_quota::AuditQuota;
+use crate::keyservice::limits::{RateLimiter, peer_prefix};
 use crate::keyservice::metrics::Metrics;
-use crate::keyservice::registry::sightings::Nodes;
-use crate::keyservice::reply::{Fault, Refused, Step};
+use crate::keyservice::registry::sightings::Sightings;
+use crate::keyservice::reply::{Fault, Rejection, Step};
 use crate::keyservice::secrets::Master;
 use crate::keyservice::session::{self, Session};
 use crate::keyservice::store::Store;
@@ -40,20 +40,20 @@ pub struct Service {
     /// What is written down.
     pub audit: Audit,
     /// What is about to be written about nodes.
-    pub nodes: Nodes,
+    pub sightings: Sightings,
     /// How long sessions last.
-    pub lifetimes: config::Session,
+    pub lifetimes: config::Lifetimes,
     policy: RwLock<Arc<Policy>>,
-    by_peer: Rate<IpAddr>,
-    by_ek: Rate<String>,
-    lines: Lines,
+    by_peer: RateLimiter<IpAddr>,
+    by_ek: RateLimiter<String>,
+    audit_quota: AuditQuota,
     pub(crate) body_len_max: usize,
     is_ready: AtomicBool,
 }
 
 /// What is asked for.
 #[derive(Debug)]
-pub enum Ask {
+pub enum Operation {
     /// A nonce.
     Auth,
     /// An admission.
@@ -66,7 +66,7 @@ pub enum Ask {
     Report(String),
 }
 
-impl Ask {
+impl Operation {
     /// The step it belongs to.
     #[must_use]
     pub fn step(&self) -> Step {
@@ -96,7 +96,7 @@ pub struct Request {
     /// Who asks.
     pub from: IpAddr,
     /// For what.
-    pub ask: Ask,
+    pub operation: Operation,
     /// The text of the session that was handed over earlier.
     pub session: Option<String>,
     /// JSON, where the step takes any.
@@ -105,7 +105,7 @@ pub struct Request {
 
 /// What becomes known about a request while it is looked at.
 #[derive(Debug, Default)]
-pub struct Trail {
+pub struct AuditTrail {
     /// The id of the endorsement key.
     pub ek: Option<String>,
     /// Whether the machine has shown that its TPM has that key.
@@ -128,11 +128,11 @@ impl Service {
             store: Store::open(&config.store)?,
             metrics: Metrics::default(),
             audit: Audit::open(config.audit.as_path())?,
-            nodes: Nodes::default(),
+            sightings: Sightings::default(),
             lifetimes: config.session,
-            by_peer: Rate::new(limits.peer_requests_per_s, Duration::from_secs(1)),
-            by_ek: Rate::new(limits.ek_attestations_per_min, Duration::from_secs(60)),
-            lines: Lines::default(),
+            by_peer: RateLimiter::new(limits.peer_requests_per_s, Duration::from_secs(1)),
+            by_ek: RateLimiter::new(limits.ek_attestations_per_min, Duration::from_secs(60)),
+            audit_quota: AuditQuota::default(),
             body_len_max: usize::try_from(limits.body_bytes.get()).unwrap_or(usize::MAX),
             is_ready: AtomicBool::new(true),
         })
@@ -156,7 +156,7 @@ impl Service {
     }
 
     /// Finds out whether the service can answer: whether its store can be read. Nobody who asks causes that.
-    pub fn look_whether_ready(&self) {
+    pub fn probe(&self) {
         let read = self.store.get("ready");
         let was_ready = self.is_ready.swap(read.is_ok(), Ordering::AcqRel);
         match read {
@@ -167,30 +167,30 @@ impl Service {
     }
 
     /// Counts a request or a connection of a peer.
-    pub fn count_peer(&self, from: IpAddr) -> std::result::Result<(), Refused> {
+    pub fn count_peer(&self, from: IpAddr) -> std::result::Result<(), Rejection> {
         self.by_peer
-            .count(peer(from), Instant::now())
+            .check(peer_prefix(from), Instant::now())
             .map_err(|wait| too_often("peer-rate", wait))
     }
 
     /// Counts an attestation of an endorsement key, after it was proven: nobody else can use up a node's share.
-    pub fn count_ek(&self, ek: &str) -> std::result::Result<(), Refused> {
+    pub fn count_ek(&self, ek: &str) -> std::result::Result<(), Rejection> {
         self.by_ek
-            .count(ek.to_owned(), Instant::now())
+            .check(ek.to_owned(), Instant::now())
             .map_err(|wait| too_often("ek-rate", wait))
     }
 
     /// Opens a session of a request.
-    pub fn session(&self, text: Option<&str>) -> std::result::Result<Session, Refused> {
+    pub fn session(&self, text: Option<&str>) -> std::result::Result<Session, Rejection> {
         let Some(text) = text else {
-            return Err(Refused::new(
+            return Err(Rejection::new(
                 Fault::Session,
                 "session",
                 "the request has no session",
             ));
         };
         session::open(self.master.session_key(), text).ok_or_else(|| {
-            Refused::new(
+            Rejection::new(
                 Fault::Session,
                 "session",
                 "this service, or one with the same master secret, did not make the session",
@@ -199,36 +199,46 @@ impl Service {
     }
 
     /// Counts a refusal and writes it down.
-    pub fn refused(&self, request: &Request, trail: &Trail, refused: &Refused, took: Duration) {
-        let (outcome, event) = refused.fault.words();
-        let step = request.ask.step();
-        self.metrics.request(step, outcome, refused.check, took);
+    pub fn refused(
+        &self,
+        request: &Request,
+        trail: &AuditTrail,
+        rejection: &Rejection,
+        took: Duration,
+    ) {
+        let (outcome, event) = rejection.fault.words();
+        let step = request.operation.step();
+        self.metrics.request(step, outcome, rejection.check, took);
         // Lines for these would let anybody fill the disk.
-        if matches!(refused.fault, Fault::TooOften | Fault::Busy) {
+        if matches!(rejection.fault, Fault::TooOften | Fault::Busy) {
             return;
         }
-        if !trail.is_proven && !self.lines.may(peer(request.from), Instant::now()) {
+        if !trail.is_proven
+            && !self
+                .audit_quota
+                .may(peer_prefix(request.from), Instant::now())
+        {
             return;
         }
-        if refused.fault == Fault::Ours {
-            error!("{}: {}", step.word(), refused.why);
+        if rejection.fault == Fault::Local {
+            error!("{}: {}", step.word(), rejection.why);
         }
-        if let Err(error) = self.write_down(request, trail, event, Some(refused)) {
-            error!("{}: denied by {}: {}", step.word(), refused.check, error);
+        if let Err(error) = self.record_audit(request, trail, event, Some(rejection)) {
+            error!("{}: denied by {}: {}", step.word(), rejection.check, error);
         }
-        if let (Some(ek), true, Fault::Denied) = (&trail.ek, trail.is_proven, refused.fault) {
+        if let (Some(ek), true, Fault::Denied) = (&trail.ek, trail.is_proven, rejection.fault) {
             let denial = Denial {
                 at_s: audit::now_s(),
-                check: refused.check.to_owned(),
-                why: cut(&refused.why),
+                check: rejection.check.to_owned(),
+                why: cut(&rejection.why),
             };
-            self.nodes.denied(ek, denial);
+            self.sightings.denied(ek, denial);
         }
     }
 
     /// Writes down of whom how many lines were left out in periods that are over at `now`.
     pub fn write_left_out(&self, now: Instant) {
-        for (peer, more) in self.lines.left_out(now) {
+        for (peer, more) in self.audit_quota.left_out(now) {
             let why = format!("{more} more requests within a minute");
             let line = Line {
                 time: audit::time(audit::now_s()),
@@ -245,24 +255,24 @@ impl Service {
         }
     }
 
-    pub(crate) fn write_down(
+    pub(crate) fn record_audit(
         &self,
         request: &Request,
-        trail: &Trail,
+        trail: &AuditTrail,
         event: &'static str,
-        refused: Option<&Refused>,
+        rejection: Option<&Rejection>,
     ) -> Result<()> {
-        let why = refused.map(|refused| cut(&refused.why));
+        let why = rejection.map(|rejection| cut(&rejection.why));
         self.audit.add(&Line {
             time: audit::time(audit::now_s()),
             event,
-            step: request.ask.step().word(),
+            step: request.operation.step().word(),
             peer: request.from.to_canonical().to_string(),
             ek: trail.ek.as_deref(),
             volumes: &trail.volumes,
             resource: trail.resource.as_deref(),
             image: trail.image.as_deref(),
-            check: refused.map(|refused| refused.check),
+            check: rejection.map(|rejection| rejection.check),
             why: why.as_deref(),
             operator: None,
         })
@@ -282,19 +292,19 @@ pub fn load_policy(path: &Path) -> Result<Policy> {
 }
 
 /// Reads a body.
-pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, Refused> {
-    serde_json::from_slice(body).map_err(|error| Refused::new(Fault::Malformed, "body", error))
+pub(crate) fn parse<T: DeserializeOwned>(body: &[u8]) -> std::result::Result<T, Rejection> {
+    serde_json::from_slice(body).map_err(|error| Rejection::new(Fault::Malformed, "body", error))
 }
 
 /// An answer's body.
-pub(crate) fn text(value: &impl serde::Serialize) -> std::result::Result<Vec<u8>, Refused> {
+pub(crate) fn text(value: &impl serde::Serialize) -> std::result::Result<Vec<u8>, Rejection> {
     serde_json::to_vec(value).map_err(|error| Error::failure(error).into())
 }
 
-fn too_often(check: &'static str, wait: Duration) -> Refused {
-    Refused {
+fn too_often(check: &'static str, wait: Duration) -> Rejection {
+    Rejection {
         retry_after_s: Some(wait.as_secs().saturating_add(1)),
-        ..Refused::new(Fault::TooOften, check, "too many requests")
+        ..Rejection::new(Fault::TooOften, check, "too many requests")
     }
 }
 

@@ -7,7 +7,7 @@
 //! - `GET /v1/volumes/UUID`: a [`Volume`]. `DELETE`: it is forgotten ([`Forgotten`]).
 //! - `PUT /v1/volumes/UUID/readmission`: the next machine that is admitted with it has it ([`Volume`]). `DELETE`: no more so.
 //!
-//! An error's body is a [`Trouble`].
+//! An error's body is a [`ErrorBody`].
 
 use serde::{Deserialize, Serialize};
 
@@ -128,7 +128,7 @@ pub struct Forgotten {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Trouble {
+pub struct ErrorBody {
     /// One sentence.
     pub error: String,
 }

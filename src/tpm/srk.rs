@@ -17,7 +17,7 @@ use tss_esapi::traits::Marshall;
 
 use crate::error::{Doing, Error, Result};
 use crate::pcr::Bank;
-use crate::sealed as blob;
+use crate::sealed;
 use crate::sealed::SRK_HANDLE;
 use crate::tpm::{Tpm, response};
 
@@ -141,10 +141,10 @@ impl Tpm {
                 "its name is not the digest of its public area",
             ));
         }
-        let identity = blob::identity(SRK_HANDLE, name.value());
+        let identity = sealed::identity(SRK_HANDLE, name.value());
         Ok(Srk {
             handle,
-            serialized: blob::serialized(&identity, &marshalled),
+            serialized: sealed::serialized(&identity, &marshalled),
             identity,
         })
     }

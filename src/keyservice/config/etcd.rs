@@ -9,7 +9,7 @@ use serde::Deserialize;
 use ureq::http::Uri;
 
 use crate::error::{Doing, Result};
-use crate::https as mutual;
+use crate::https;
 use crate::keyservice::config::FilePath;
 
 /// A cluster of etcd.
@@ -43,7 +43,7 @@ impl Etcd {
         let Some(ca) = &self.ca else { return Ok(None) };
         let identity = self.identity.as_ref();
         let identity = identity.map(|(certificate, key)| (certificate.as_path(), key.as_path()));
-        mutual::tls(ca.as_path(), identity)
+        https::tls(ca.as_path(), identity)
             .map(Some)
             .doing("store.etcd")
     }

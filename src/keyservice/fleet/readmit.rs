@@ -4,7 +4,7 @@
 use crate::error::{Error, Result};
 use crate::keyservice::audit::now_s;
 use crate::keyservice::fleet;
-use crate::keyservice::fleet::By;
+use crate::keyservice::fleet::Actor;
 use crate::keyservice::registry::readmission;
 use crate::keyservice::registry::readmission::VALID_S;
 use crate::keyservice::state::Service;
@@ -12,31 +12,31 @@ use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::{Readmission, Volume};
 
 /// The next machine that is admitted with the volume has it.
-pub(crate) fn allow(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
-    let word = Readmission {
+pub(crate) fn allow(service: &Service, by: &Actor, uuid: &str) -> Result<Volume> {
+    let grant = Readmission {
         until_s: now_s().saturating_add(VALID_S),
         ek: None,
     };
-    set(service, by, uuid, "readmit", Some(&word))
+    set(service, by, uuid, "readmit", Some(&grant))
 }
 
 /// No machine gets the volume that does not have it already.
-pub(crate) fn cancel(service: &Service, by: &By, uuid: &str) -> Result<Volume> {
+pub(crate) fn cancel(service: &Service, by: &Actor, uuid: &str) -> Result<Volume> {
     set(service, by, uuid, "cancel-readmit", None)
 }
 
 fn set(
     service: &Service,
-    by: &By,
+    by: &Actor,
     uuid: &str,
     event: &'static str,
-    word: Option<&Readmission>,
+    grant: Option<&Readmission>,
 ) -> Result<Volume> {
     let volume = fleet::volume(&service.store, uuid)?;
     let gone = || Error::refused(format_args!("no volume {uuid} is registered"));
     let id = VolumeId::parse(&volume.uuid).ok_or_else(gone)?;
     let volumes = std::slice::from_ref(&volume.uuid);
-    fleet::write_down(service, by, event, &volume.ek, volumes)?;
-    readmission::set(&service.store, &id, word)?.ok_or_else(gone)?;
+    fleet::record_audit(service, by, event, &volume.ek, volumes)?;
+    readmission::set(&service.store, &id, grant)?.ok_or_else(gone)?;
     fleet::volume(&service.store, uuid)
 }

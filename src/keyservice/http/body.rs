@@ -12,8 +12,8 @@ use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use tokio::time::timeout;
 
 use crate::keyservice::config::Limits;
-use crate::keyservice::limits::peer;
-use crate::keyservice::reply::{Fault, Refused};
+use crate::keyservice::limits::peer_prefix;
+use crate::keyservice::reply::{Fault, Rejection};
 
 /// When somebody for whose body there was no room may come again, in seconds.
 const FULL_RETRY_S: u64 = 2;
@@ -28,20 +28,20 @@ const PARTS_FREE: usize = 4;
 /// can: a tenth of the room after ten (dynamic thresholds: Choudhury and Hahne, IEEE/ACM Transactions on Networking 6
 /// (2), 1998).
 #[derive(Clone, Debug)]
-pub struct Room {
+pub struct BodyBudget {
     taken: Arc<Mutex<Taken>>,
     time_max: Duration,
 }
 
 /// A body, and the room it takes until it is dropped.
 #[derive(Debug)]
-pub struct Held {
+pub struct BufferedBody {
     /// The body.
     pub bytes: Vec<u8>,
-    _share: Share,
+    _reservation: Reservation,
 }
 
-impl Room {
+impl BodyBudget {
     /// As much as the configuration allows, and in any case so much that a peer alone may send one of the longest.
     #[must_use]
     pub fn new(limits: &Limits) -> Self {
@@ -59,10 +59,15 @@ impl Room {
     }
 
     /// Reads a body of at most `len_max` bytes that `from` sends.
-    pub async fn read(&self, from: IpAddr, body: Body, len_max: usize) -> Result<Held, Refused> {
+    pub async fn read(
+        &self,
+        from: IpAddr,
+        body: Body,
+        len_max: usize,
+    ) -> Result<BufferedBody, Rejection> {
         match timeout(self.time_max, self.collect(from, body, len_max)).await {
             Ok(read) => read,
-            Err(_elapsed) => Err(Refused::new(
+            Err(_elapsed) => Err(Rejection::new(
                 Fault::TooSlow,
                 "body-time",
                 format_args!("the body took more than {} s", self.time_max.as_secs()),
@@ -70,11 +75,16 @@ impl Room {
         }
     }
 
-    async fn collect(&self, from: IpAddr, body: Body, len_max: usize) -> Result<Held, Refused> {
+    async fn collect(
+        &self,
+        from: IpAddr,
+        body: Body,
+        len_max: usize,
+    ) -> Result<BufferedBody, Rejection> {
         let mut body = Limited::new(body, len_max);
         let mut bytes = Vec::new();
-        let mut share = Share {
-            peer: peer(from),
+        let mut reservation = Reservation {
+            peer: peer_prefix(from),
             len: 0,
             taken: Arc::clone(&self.taken),
         };
@@ -85,12 +95,12 @@ impl Room {
                 continue;
             };
             // Nobody waits while he holds a part: two who wait for each other's would wait for ever.
-            share.grow(data.len())?;
+            reservation.grow(data.len())?;
             bytes.extend_from_slice(&data);
         }
-        Ok(Held {
+        Ok(BufferedBody {
             bytes,
-            _share: share,
+            _reservation: reservation,
         })
     }
 }
@@ -104,23 +114,23 @@ struct Taken {
 
 /// What one body takes, until it is dropped.
 #[derive(Debug)]
-struct Share {
+struct Reservation {
     peer: IpAddr,
     len: usize,
     taken: Arc<Mutex<Taken>>,
 }
 
-impl Share {
+impl Reservation {
     /// Takes more, if the peer leaves enough free.
-    fn grow(&mut self, len: usize) -> Result<(), Refused> {
+    fn grow(&mut self, len: usize) -> Result<(), Rejection> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let own = taken.by_peer.get(&self.peer).map_or(0, |own| *own);
         let own = own.saturating_add(len);
         let needed = own.saturating_mul(PARTS_FREE);
         let Some(free) = taken.free.checked_sub(len).filter(|free| needed <= *free) else {
-            return Err(Refused {
+            return Err(Rejection {
                 retry_after_s: Some(FULL_RETRY_S),
-                ..Refused::new(Fault::Busy, "body-room", "there is no room for the body")
+                ..Rejection::new(Fault::Busy, "body-room", "there is no room for the body")
             });
         };
         if own > 0 {
@@ -132,7 +142,7 @@ impl Share {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         taken.free = taken.free.saturating_add(self.len);
@@ -143,15 +153,15 @@ impl Drop for Share {
     }
 }
 
-fn unread(error: &BoxError, len_max: usize) -> Refused {
+fn unread(error: &BoxError, len_max: usize) -> Rejection {
     if error.is::<LengthLimitError>() {
-        return Refused::new(
+        return Rejection::new(
             Fault::TooLong,
             "body-length",
             format_args!("the body has more than {len_max} bytes"),
         );
     }
-    Refused::new(Fault::Malformed, "body", error)
+    Rejection::new(Fault::Malformed, "body", error)
 }
 
 #[cfg(test)]
@@ -165,18 +175,18 @@ mod tests {
 
     use crate::keyservice::http::body::*;
 
-    fn room(body_bytes: u32, bodies_bytes: u32) -> Room {
+    fn budget(body_bytes: u32, bodies_bytes: u32) -> BodyBudget {
         let count = |value| std::num::NonZeroU32::new(value).unwrap();
-        Room::new(&Limits {
+        BodyBudget::new(&Limits {
             body_bytes: count(body_bytes),
             bodies_bytes: count(bodies_bytes),
             ..Limits::default()
         })
     }
 
-    fn read(room: &Room, from: &str, len: usize) -> Result<Held, Refused> {
+    fn read(budget: &BodyBudget, from: &str, len: usize) -> Result<BufferedBody, Rejection> {
         let body = Body::from(vec![1; len]);
-        wait(room.read(from.parse().unwrap(), body, 100))
+        wait(budget.read(from.parse().unwrap(), body, 100))
     }
 
     fn wait<T>(work: impl Future<Output = T>) -> T {
@@ -187,7 +197,7 @@ mod tests {
         runtime.block_on(work)
     }
 
-    fn assert_full(read: Result<Held, Refused>) {
+    fn assert_full(read: Result<BufferedBody, Rejection>) {
         let full = read.unwrap_err();
         assert_eq!(
             (full.fault, full.check, full.retry_after_s),
@@ -195,27 +205,27 @@ mod tests {
         );
     }
 
-    fn assert_empty(room: &Room, bytes: usize) {
-        let taken = room.taken.lock().unwrap();
+    fn assert_empty(budget: &BodyBudget, bytes: usize) {
+        let taken = budget.taken.lock().unwrap();
         assert_eq!((taken.free, taken.by_peer.len()), (bytes, 0));
     }
 
     #[test]
     fn bodies_share_the_room_and_give_it_back() {
-        let room = room(100, 600);
+        let budget = budget(100, 600);
         let bodies = [("192.0.2.1", 100), ("192.0.2.2", 100), ("192.0.2.3", 0)];
-        let held: Vec<Held> = bodies
-            .map(|(from, len)| read(&room, from, len).unwrap())
+        let held: Vec<BufferedBody> = bodies
+            .map(|(from, len)| read(&budget, from, len).unwrap())
             .into();
         assert_eq!(held[0].bytes, [1; 100]);
-        assert_full(read(&room, "192.0.2.3", 81));
+        assert_full(read(&budget, "192.0.2.3", 81));
         // What did not fit takes no room either.
-        read(&room, "192.0.2.3", 80).unwrap();
+        read(&budget, "192.0.2.3", 80).unwrap();
         drop(held);
-        read(&room, "192.0.2.3", 100).unwrap();
-        let too_long = read(&room, "192.0.2.3", 101).unwrap_err();
+        read(&budget, "192.0.2.3", 100).unwrap();
+        let too_long = read(&budget, "192.0.2.3", 101).unwrap_err();
         assert_eq!(too_long.fault, Fault::TooLong);
-        assert_empty(&room, 600);
+        assert_empty(&budget, 600);
     }
 
     /// A body that arrives in two parts.
@@ -237,44 +247,44 @@ mod tests {
 
     #[test]
     fn a_body_takes_room_part_by_part_and_gives_back_all_of_it() {
-        let room = room(100, 600);
-        let other = read(&room, "192.0.2.1", 100).unwrap();
+        let budget = budget(100, 600);
+        let other = read(&budget, "192.0.2.1", 100).unwrap();
         let parts = |parts| {
             let body = Body::new(InParts(parts));
-            wait(room.read("192.0.2.2".parse().unwrap(), body, 100))
+            wait(budget.read("192.0.2.2".parse().unwrap(), body, 100))
         };
         let held = parts([60, 40]).unwrap();
         assert_eq!(
-            (held.bytes.len(), room.taken.lock().unwrap().free),
+            (held.bytes.len(), budget.taken.lock().unwrap().free),
             (100, 400)
         );
         // The first part fits beside it, the second one does not.
-        let third = read(&room, "192.0.2.3", 60).unwrap();
+        let third = read(&budget, "192.0.2.3", 60).unwrap();
         drop(held);
-        let fourth = read(&room, "192.0.2.4", 60).unwrap();
+        let fourth = read(&budget, "192.0.2.4", 60).unwrap();
         assert_full(parts([60, 40]));
         drop((other, third, fourth));
-        assert_empty(&room, 600);
+        assert_empty(&budget, 600);
     }
 
     #[test]
     fn the_longest_body_finds_room_where_nobody_else_is() {
         for bytes in [1, 100, 499, 500] {
-            let room = room(100, bytes);
-            read(&room, "192.0.2.1", 100).unwrap();
-            assert_empty(&room, 500);
+            let budget = budget(100, bytes);
+            read(&budget, "192.0.2.1", 100).unwrap();
+            assert_empty(&budget, 500);
         }
     }
 
     #[test]
     fn peers_that_take_all_they_can_leave_room_for_the_next() {
-        let room = room(100, 1250);
+        let budget = budget(100, 1250);
         let peer = |number: usize| format!("192.0.2.{number}");
-        let fill = |from: &str| -> Vec<Held> {
-            let bodies = std::iter::repeat_with(|| read(&room, from, 10));
+        let fill = |from: &str| -> Vec<BufferedBody> {
+            let bodies = std::iter::repeat_with(|| read(&budget, from, 10));
             bodies.map_while(Result::ok).collect()
         };
-        let len = |held: &[Held]| held.iter().map(|one| one.bytes.len()).sum::<usize>();
+        let len = |held: &[BufferedBody]| held.iter().map(|one| one.bytes.len()).sum::<usize>();
         // The addresses of one network are one peer.
         let one = fill("2001:db8:1:2::1");
         assert_eq!((len(&one), fill("2001:db8:1:2::2").len()), (250, 0));
@@ -288,6 +298,6 @@ mod tests {
         }
         assert_eq!(all.iter().map(|held| len(held)).sum::<usize>(), 830);
         drop(all);
-        assert_empty(&room, 1250);
+        assert_empty(&budget, 1250);
     }
 }

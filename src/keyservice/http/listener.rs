@@ -25,9 +25,9 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 use crate::keyservice::config::Limits;
-use crate::keyservice::http::From;
+use crate::keyservice::http::ClientAddr;
 use crate::keyservice::http::operators::Operator;
-use crate::keyservice::limits::peer;
+use crate::keyservice::limits::peer_prefix;
 use crate::keyservice::state::Service;
 
 /// How long requests that are being answered may take when the service stops.
@@ -65,7 +65,7 @@ impl Listener {
         let graceful = GracefulShutdown::new();
         let places = usize::try_from(self.limits.connections.get()).unwrap_or(usize::MAX);
         let places = Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS)));
-        let guests = Arc::new(Guests::new(self.limits.peer_connections.get()));
+        let peers = Arc::new(PeerConnections::new(self.limits.peer_connections.get()));
         loop {
             let place = tokio::select! {
                 place = Arc::clone(&places).acquire_owned() => place,
@@ -87,7 +87,7 @@ impl Listener {
             };
             // Who opens too many does not get as far as a handshake.
             let counted = self.service.count_peer(from.ip()).is_ok();
-            let Some(guest) = guests.admit(from.ip()).filter(|_| counted) else {
+            let Some(slot) = peers.admit(from.ip()).filter(|_| counted) else {
                 self.service.metrics.refused_connections.inc();
                 continue;
             };
@@ -97,7 +97,7 @@ impl Listener {
                 service.metrics.connections.inc();
                 connection.serve(stream).await;
                 service.metrics.connections.dec();
-                drop((place, guest));
+                drop((place, slot));
             });
         }
         if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
@@ -126,12 +126,12 @@ impl Listener {
 
 /// How many connections each peer has open. There are no more peers than connections.
 #[derive(Debug)]
-struct Guests {
+struct PeerConnections {
     each_max: u32,
     open: Mutex<HashMap<IpAddr, u32>>,
 }
 
-impl Guests {
+impl PeerConnections {
     fn new(each_max: u32) -> Self {
         Self {
             each_max,
@@ -140,31 +140,31 @@ impl Guests {
     }
 
     /// Another connection of a peer, unless it has as many as it may.
-    fn admit(self: &Arc<Self>, from: IpAddr) -> Option<Guest> {
-        let peer = peer(from);
+    fn admit(self: &Arc<Self>, from: IpAddr) -> Option<PeerSlot> {
+        let peer = peer_prefix(from);
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.get(&peer).map_or(1, |count| count.saturating_add(1));
         if count > self.each_max {
             return None;
         }
         open.insert(peer, count);
-        Some(Guest {
+        Some(PeerSlot {
             peer,
-            guests: Arc::clone(self),
+            peers: Arc::clone(self),
         })
     }
 }
 
 /// A connection of a peer.
 #[derive(Debug)]
-struct Guest {
+struct PeerSlot {
     peer: IpAddr,
-    guests: Arc<Guests>,
+    peers: Arc<PeerConnections>,
 }
 
-impl Drop for Guest {
+impl Drop for PeerSlot {
     fn drop(&mut self) {
-        let open = &self.guests.open;
+        let open = &self.peers.open;
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
         match open.get_mut(&self.peer) {
             Some(count) if *count > 1 => *count = count.saturating_sub(1),
@@ -223,7 +223,7 @@ impl Connection {
             let busy = noted.start();
             let mut router = router.clone();
             let mut request = request.map(Body::new);
-            request.extensions_mut().insert(From(from));
+            request.extensions_mut().insert(ClientAddr(from));
             if let Some(operator) = &operator {
                 request.extensions_mut().insert(operator.clone());
             }

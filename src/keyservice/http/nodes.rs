@@ -12,10 +12,10 @@ use axum::http::{Response, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 
-use crate::keyservice::http::body::Room;
-use crate::keyservice::http::{From, blocking, json, problem, with_kind};
-use crate::keyservice::reply::{Fault, Refused, Reply, Step};
-use crate::keyservice::state::{Ask, Request, Service, Trail};
+use crate::keyservice::http::body::BodyBudget;
+use crate::keyservice::http::{ClientAddr, blocking, json, problem, with_kind};
+use crate::keyservice::reply::{Fault, Rejection, Reply, Step};
+use crate::keyservice::state::{AuditTrail, Operation, Request, Service};
 use crate::protocol::{ATTEST_PATH, AUTH_PATH, COOKIE as SESSION, RECORD_PATH, RESOURCE_PATH};
 
 /// What the handlers share.
@@ -24,7 +24,7 @@ pub struct Shared {
     /// The service.
     pub service: Arc<Service>,
     /// For the bodies of requests.
-    pub room: Room,
+    pub bodies: BodyBudget,
 }
 
 /// The paths for nodes.
@@ -56,70 +56,79 @@ fn health() -> Router<Shared> {
 
 async fn auth(
     State(shared): State<Shared>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    shared.answer(from, Ask::Auth, &headers, body).await
+    shared.answer(from, Operation::Auth, &headers, body).await
 }
 
 async fn attest(
     State(shared): State<Shared>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    shared.answer(from, Ask::Attest, &headers, body).await
+    shared.answer(from, Operation::Attest, &headers, body).await
 }
 
 async fn release(
     State(shared): State<Shared>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path((repository, kind, tag)): Path<(String, String, String)>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let ask = Ask::Resource(repository, kind, tag);
-    shared.answer(from, ask, &headers, Body::empty()).await
+    let operation = Operation::Resource(repository, kind, tag);
+    shared
+        .answer(from, operation, &headers, Body::empty())
+        .await
 }
 
 async fn record(
     State(shared): State<Shared>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path(uuid): Path<String>,
     headers: HeaderMap,
 ) -> Response<Body> {
-    let ask = Ask::Record(uuid);
-    shared.answer(from, ask, &headers, Body::empty()).await
+    let operation = Operation::Record(uuid);
+    shared
+        .answer(from, operation, &headers, Body::empty())
+        .await
 }
 
 async fn report(
     State(shared): State<Shared>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path(uuid): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Response<Body> {
-    shared.answer(from, Ask::Report(uuid), &headers, body).await
+    shared
+        .answer(from, Operation::Report(uuid), &headers, body)
+        .await
 }
 
-async fn nothing(State(shared): State<Shared>, Extension(from): Extension<From>) -> Response<Body> {
-    let refused = match shared.service.count_peer(from.0) {
-        Ok(()) => Refused::new(Fault::NotFound, "path", "there is no such path"),
-        Err(refused) => refused,
+async fn nothing(
+    State(shared): State<Shared>,
+    Extension(from): Extension<ClientAddr>,
+) -> Response<Body> {
+    let rejection = match shared.service.count_peer(from.0) {
+        Ok(()) => Rejection::new(Fault::NotFound, "path", "there is no such path"),
+        Err(rejection) => rejection,
     };
-    shared.turned_away(&refused)
+    shared.turned_away(&rejection)
 }
 
 /// Counts what anybody may ask for as any other request.
 async fn counted(
     State(shared): State<Shared>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     request: axum::extract::Request,
     next: Next,
 ) -> Response<Body> {
     match shared.service.count_peer(from.0) {
         Ok(()) => next.run(request).await,
-        Err(refused) => shared.turned_away(&refused),
+        Err(rejection) => shared.turned_away(&rejection),
     }
 }
 
@@ -146,31 +155,37 @@ async fn metrics(State(shared): State<Shared>) -> Response<Body> {
 
 impl Shared {
     /// Counts a refusal that belongs to no step.
-    fn turned_away(&self, refused: &Refused) -> Response<Body> {
-        let (outcome, _) = refused.fault.words();
+    fn turned_away(&self, rejection: &Rejection) -> Response<Body> {
+        let (outcome, _) = rejection.fault.words();
         let metrics = &self.service.metrics;
-        metrics.request(Step::Unknown, outcome, refused.check, Duration::ZERO);
-        problem(refused)
+        metrics.request(Step::Unknown, outcome, rejection.check, Duration::ZERO);
+        problem(rejection)
     }
 
     /// Reads a request, has it answered on a thread that may block, and writes the answer.
-    async fn answer(self, from: From, ask: Ask, headers: &HeaderMap, body: Body) -> Response<Body> {
+    async fn answer(
+        self,
+        from: ClientAddr,
+        operation: Operation,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Response<Body> {
         let session = session(headers);
         let mut request = Request {
             from: from.0,
-            ask,
+            operation,
             session,
             body: Vec::new(),
         };
         let service = Arc::clone(&self.service);
         let start = Instant::now();
-        let mut trail = Trail::default();
+        let mut trail = AuditTrail::default();
         let allowed = service
             .count_peer(from.0)
             .and_then(|()| service.before_body(&request, &mut trail));
         let read = match allowed {
-            Ok(len_max) => self.room.read(from.0, body, len_max).await,
-            Err(refused) => Err(refused),
+            Ok(len_max) => self.bodies.read(from.0, body, len_max).await,
+            Err(rejection) => Err(rejection),
         };
         let answered = blocking(move || match read {
             Ok(mut held) => {
@@ -179,14 +194,14 @@ impl Shared {
                 drop((request, held));
                 answered
             }
-            Err(refused) => {
-                service.refused(&request, &trail, &refused, start.elapsed());
-                Err(refused)
+            Err(rejection) => {
+                service.refused(&request, &trail, &rejection, start.elapsed());
+                Err(rejection)
             }
         });
         match answered.await {
             Ok(Ok(reply)) => granted(reply),
-            Ok(Err(refused)) => problem(&refused),
+            Ok(Err(rejection)) => problem(&rejection),
             Err(error) => problem(&error.into()),
         }
     }

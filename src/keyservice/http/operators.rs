@@ -23,9 +23,9 @@ use x509_cert::der::Decode as _;
 
 use crate::error::{Error, Exit};
 use crate::keyservice::fleet::{self, readmit, recent};
-use crate::keyservice::http::{From, blocking, page, with_kind};
+use crate::keyservice::http::{ClientAddr, blocking, page, with_kind};
 use crate::keyservice::state::Service;
-use crate::protocol::admin::{NODES_PATH, PAGE_MAX, READMISSION, Trouble, VOLUMES_PATH};
+use crate::protocol::admin::{ErrorBody, NODES_PATH, PAGE_MAX, READMISSION, VOLUMES_PATH};
 
 /// Requests of operators that are answered at once. Some read the whole fleet, on threads that nodes wait for.
 const TURNS: usize = 2;
@@ -33,7 +33,7 @@ const TURNS: usize = 2;
 /// The paths.
 pub fn router(service: Arc<Service>) -> Router {
     let turns = Arc::new(Semaphore::new(TURNS));
-    let desk = Desk {
+    let state = AdminState {
         service,
         summary: Arc::default(),
     };
@@ -53,9 +53,9 @@ pub fn router(service: Arc<Service>) -> Router {
             &format!("{VOLUMES_PATH}/{{uuid}}/{READMISSION}"),
             put(readmit).delete(do_not_readmit),
         )
-        .fallback(|| async { trouble(StatusCode::NOT_FOUND, "there is no such path") })
+        .fallback(|| async { error_body(StatusCode::NOT_FOUND, "there is no such path") })
         .layer(from_fn_with_state(turns, in_turn))
-        .with_state(desk)
+        .with_state(state)
 }
 
 /// Answers a request when it is its turn.
@@ -90,13 +90,13 @@ impl Operator {
 }
 
 #[derive(Clone, Debug)]
-struct Desk {
+struct AdminState {
     service: Arc<Service>,
     summary: Arc<fleet::Cached>,
 }
 
 /// Which part of a list: after what, and how many. What a query says beside that means nothing.
-fn part(query: Option<&str>) -> (String, u32) {
+fn page_of(query: Option<&str>) -> (String, u32) {
     let pairs = query.unwrap_or_default().split('&');
     let mut part = (String::new(), PAGE_MAX);
     for (name, value) in pairs.filter_map(|pair| pair.split_once('=')) {
@@ -110,10 +110,10 @@ fn part(query: Option<&str>) -> (String, u32) {
     part
 }
 
-async fn status(State(desk): State<Desk>) -> Response<Body> {
+async fn status(State(state): State<AdminState>) -> Response<Body> {
     let done = blocking(move || {
-        let summary = desk.summary.get(&desk.service.store)?;
-        let events = recent::events(&desk.service.audit)?;
+        let summary = state.summary.get(&state.service.store)?;
+        let events = recent::events(&state.service.audit)?;
         Ok(page::draw(&page::View {
             now_s: crate::keyservice::audit::now_s(),
             summary: &summary,
@@ -135,69 +135,69 @@ async fn status(State(desk): State<Desk>) -> Response<Body> {
     }
 }
 
-async fn nodes(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response<Body> {
-    let (after, limit) = part(query.as_deref());
-    told(move || fleet::nodes(&desk.service.store, &after, limit)).await
+async fn nodes(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (after, limit) = page_of(query.as_deref());
+    respond(move || fleet::nodes(&state.service.store, &after, limit)).await
 }
 
-async fn volumes(State(desk): State<Desk>, RawQuery(query): RawQuery) -> Response<Body> {
-    let (after, limit) = part(query.as_deref());
-    told(move || fleet::volumes(&desk.service.store, &after, limit)).await
+async fn volumes(State(state): State<AdminState>, RawQuery(query): RawQuery) -> Response<Body> {
+    let (after, limit) = page_of(query.as_deref());
+    respond(move || fleet::volumes(&state.service.store, &after, limit)).await
 }
 
-async fn node(State(desk): State<Desk>, Path(ek): Path<String>) -> Response<Body> {
-    told(move || fleet::node(&desk.service.store, &ek)).await
+async fn node(State(state): State<AdminState>, Path(ek): Path<String>) -> Response<Body> {
+    respond(move || fleet::node(&state.service.store, &ek)).await
 }
 
-async fn volume(State(desk): State<Desk>, Path(uuid): Path<String>) -> Response<Body> {
-    told(move || fleet::volume(&desk.service.store, &uuid)).await
+async fn volume(State(state): State<AdminState>, Path(uuid): Path<String>) -> Response<Body> {
+    respond(move || fleet::volume(&state.service.store, &uuid)).await
 }
 
 async fn forget_node(
-    State(desk): State<Desk>,
+    State(state): State<AdminState>,
     Extension(operator): Extension<Operator>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path(ek): Path<String>,
 ) -> Response<Body> {
-    told(move || fleet::forget_node(&desk.service, &by(&operator, from), &ek)).await
+    respond(move || fleet::forget_node(&state.service, &by(&operator, from), &ek)).await
 }
 
 async fn forget_volume(
-    State(desk): State<Desk>,
+    State(state): State<AdminState>,
     Extension(operator): Extension<Operator>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path(uuid): Path<String>,
 ) -> Response<Body> {
-    told(move || fleet::forget_volume(&desk.service, &by(&operator, from), &uuid)).await
+    respond(move || fleet::forget_volume(&state.service, &by(&operator, from), &uuid)).await
 }
 
 async fn readmit(
-    State(desk): State<Desk>,
+    State(state): State<AdminState>,
     Extension(operator): Extension<Operator>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path(uuid): Path<String>,
 ) -> Response<Body> {
-    told(move || readmit::allow(&desk.service, &by(&operator, from), &uuid)).await
+    respond(move || readmit::allow(&state.service, &by(&operator, from), &uuid)).await
 }
 
 async fn do_not_readmit(
-    State(desk): State<Desk>,
+    State(state): State<AdminState>,
     Extension(operator): Extension<Operator>,
-    Extension(from): Extension<From>,
+    Extension(from): Extension<ClientAddr>,
     Path(uuid): Path<String>,
 ) -> Response<Body> {
-    told(move || readmit::cancel(&desk.service, &by(&operator, from), &uuid)).await
+    respond(move || readmit::cancel(&state.service, &by(&operator, from), &uuid)).await
 }
 
-fn by(operator: &Operator, from: From) -> fleet::By {
-    fleet::By {
+fn by(operator: &Operator, from: ClientAddr) -> fleet::Actor {
+    fleet::Actor {
         operator: operator.0.to_string(),
         peer: from.0.to_canonical().to_string(),
     }
 }
 
 /// Runs `work` where it may block and writes its answer.
-async fn told<T: Serialize + Send + 'static>(
+async fn respond<T: Serialize + Send + 'static>(
     work: impl FnOnce() -> crate::error::Result<T> + Send + 'static,
 ) -> Response<Body> {
     let done = blocking(work).await.and_then(|done| done);
@@ -211,23 +211,23 @@ async fn told<T: Serialize + Send + 'static>(
 /// An operator may know why. What was asked for and is not there, or is no name at all, is refused.
 fn failed(error: &Error) -> Response<Body> {
     match error.exit() {
-        Exit::Refused => trouble(StatusCode::NOT_FOUND, &error.to_string()),
+        Exit::Refused => error_body(StatusCode::NOT_FOUND, &error.to_string()),
         Exit::Temporary => {
             error!("admin: {error}");
-            trouble(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
+            error_body(StatusCode::SERVICE_UNAVAILABLE, &error.to_string())
         }
         Exit::Failure | Exit::Usage | Exit::Unavailable | Exit::Config => {
             error!("admin: {error}");
-            trouble(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
+            error_body(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string())
         }
     }
 }
 
-fn trouble(status: StatusCode, error: &str) -> Response<Body> {
-    let trouble = Trouble {
+fn error_body(status: StatusCode, error: &str) -> Response<Body> {
+    let body = ErrorBody {
         error: error.to_owned(),
     };
-    let text = serde_json::to_vec(&trouble).unwrap_or_default();
+    let text = serde_json::to_vec(&body).unwrap_or_default();
     let response = with_kind("application/json", Response::new(Body::from(text)));
     (status, response).into_response()
 }
@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn a_query_is_a_part_of_a_list() {
-        let at = |query: &str| part(Some(query));
-        assert_eq!(part(None), (String::new(), PAGE_MAX));
+        let at = |query: &str| page_of(Some(query));
+        assert_eq!(page_of(None), (String::new(), PAGE_MAX));
         assert_eq!(at("after=ab&limit=7"), ("ab".into(), 7));
         for (limit, expected) in [("0", 1), ("999999", PAGE_MAX), ("x", PAGE_MAX)] {
             assert_eq!(at(&format!("limit={limit}")), (String::new(), expected));

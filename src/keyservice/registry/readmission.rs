@@ -6,7 +6,7 @@
 //! has succeeded, so that it may lose its power in between; the report uses the word up, and so does time.
 
 use crate::error::Result;
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::store::Store;
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::Readmission;
@@ -15,18 +15,18 @@ use crate::protocol::admin::Readmission;
 pub const VALID_S: u64 = 24 * 60 * 60;
 
 /// Writes the word down, or takes it back: `word` replaces what there is. None where no such volume is registered.
-pub fn set(store: &Store, id: &VolumeId, word: Option<&Readmission>) -> Result<Option<()>> {
-    records::change(store, id, |entry| entry.readmission = word.cloned())
+pub fn set(store: &Store, id: &VolumeId, grant: Option<&Readmission>) -> Result<Option<()>> {
+    registry::change(store, id, |entry| entry.readmission = grant.cloned())
 }
 
 /// Gives the volume to the node with endorsement key `ek` if the word for it is still free, or is this node's already.
 /// `false` if another one has the volume.
 pub fn take(store: &Store, id: &VolumeId, ek: &str, now_s: u64) -> Result<bool> {
-    let is_ours = records::change(store, id, |entry| {
+    let is_ours = registry::change(store, id, |entry| {
         if entry.is_free(now_s) {
             ek.clone_into(&mut entry.ek);
-            if let Some(word) = &mut entry.readmission {
-                word.ek = Some(ek.to_owned());
+            if let Some(grant) = &mut entry.readmission {
+                grant.ek = Some(ek.to_owned());
             }
         }
         entry.ek == ek

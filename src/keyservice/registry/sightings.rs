@@ -9,7 +9,7 @@ use std::time::Duration;
 use log::warn;
 
 use crate::error::Result;
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::registry::{NODES, NodeEntry};
 use crate::keyservice::store::Store;
 use crate::protocol::admin::Denial;
@@ -20,7 +20,7 @@ pub const FLUSH_EVERY: Duration = Duration::from_secs(1);
 
 /// What is not in the store yet.
 #[derive(Debug, Default)]
-pub struct Nodes {
+pub struct Sightings {
     pending: Mutex<HashMap<String, Note>>,
 }
 
@@ -30,7 +30,7 @@ struct Note {
     denial: Option<Denial>,
 }
 
-impl Nodes {
+impl Sightings {
     /// A node was admitted.
     pub fn seen(&self, ek: &str, entry: NodeEntry) {
         self.with(ek, |note| note.seen = Some(entry));
@@ -61,7 +61,7 @@ impl Nodes {
         for (old, note) in store.get_all(&keys)?.into_iter().zip(notes) {
             let Some(old) = old else { continue };
             // One that cannot be read is no trouble of the others.
-            let mut entry: NodeEntry = match records::parse(&old) {
+            let mut entry: NodeEntry = match registry::parse(&old) {
                 Ok(entry) => entry,
                 Err(error) => {
                     warn!("{error}");
@@ -78,7 +78,7 @@ impl Nodes {
             if note.denial.is_some() {
                 entry.denial = note.denial;
             }
-            changes.push((old, records::text(&entry)?));
+            changes.push((old, registry::text(&entry)?));
         }
         if !changes.is_empty() {
             store.swap(&changes)?;

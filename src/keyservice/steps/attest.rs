@@ -7,12 +7,12 @@ use crate::evidence::{
     Ak, Check, Expected, Policy, Presented, Refusal, Registers, Values, Verified, verify,
 };
 use crate::keyservice::audit::{self, Line, now_s};
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::registry::readmission;
 use crate::keyservice::registry::{NodeEntry, Registered, VolumeEntry};
-use crate::keyservice::reply::{Fault, Refused, Reply, Step};
+use crate::keyservice::reply::{Fault, Rejection, Reply, Step};
 use crate::keyservice::session::{self, Admitted, Challenged, Session};
-use crate::keyservice::state::{Request, Service, Trail, parse, text};
+use crate::keyservice::state::{AuditTrail, Request, Service, parse, text};
 use crate::keyservice::volume_id::VolumeId;
 use crate::pcr::{Bank, PCR_COUNT};
 use crate::protocol::{
@@ -29,15 +29,15 @@ pub(crate) fn answer(
     service: &Service,
     session: Option<&str>,
     request: &Request,
-    trail: &mut Trail,
-) -> Result<Reply, Refused> {
+    trail: &mut AuditTrail,
+) -> Result<Reply, Rejection> {
     let session = challenged(service, session)?;
     trail.ek = Some(session.ek.clone());
     let body: AttestRequest = parse(&request.body)?;
     let evidence = &body.tee_evidence;
     let claims = claims(&evidence.additional_evidence)?;
     if session::credential_hash(&claims.credential.0) != session.credential_hash {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "credential",
             "the machine did not open the credential: its attestation key is not in the TPM of that \
              endorsement key",
@@ -53,12 +53,12 @@ pub(crate) fn answer(
         .collect();
     service.count_ek(&session.ek)?;
     if body.runtime_data.nonce != session.nonce {
-        return Err(Refused::denied("nonce", "the nonce is another session's"));
+        return Err(Rejection::denied("nonce", "the nonce is another session's"));
     }
     body.runtime_data
         .tee_pubkey
         .check()
-        .map_err(|error| Refused::denied("tee-pubkey", error))?;
+        .map_err(|error| Rejection::denied("tee-pubkey", error))?;
     let volumes = volumes(&claims.volumes)?;
     let qualifying = body
         .runtime_data
@@ -79,7 +79,7 @@ pub(crate) fn answer(
     for volume in &free {
         readmit(service, &session.ek, &node, volume)?;
     }
-    service.nodes.seen(&session.ek, node);
+    service.sightings.seen(&session.ek, node);
     let lifetime_s = service.lifetimes.admission_s.get();
     let admitted = Session::Admitted(Admitted {
         until_s: now_s().saturating_add(u64::from(lifetime_s)),
@@ -98,15 +98,18 @@ pub(crate) fn answer(
 }
 
 /// The session of a machine that was given a nonce a short while ago.
-pub(crate) fn challenged(service: &Service, session: Option<&str>) -> Result<Challenged, Refused> {
+pub(crate) fn challenged(
+    service: &Service,
+    session: Option<&str>,
+) -> Result<Challenged, Rejection> {
     match service.session(session)? {
         Session::Challenged(session) if session.until_s >= now_s() => Ok(session),
-        Session::Challenged(session) => Err(Refused::new(
+        Session::Challenged(session) => Err(Rejection::new(
             Fault::Session,
             "session-expired",
             format_args!("the session of endorsement key {} has ended", session.ek),
         )),
-        Session::Admitted(session) => Err(Refused::new(
+        Session::Admitted(session) => Err(Rejection::new(
             Fault::Session,
             "session",
             format_args!("endorsement key {} was admitted already", session.ek),
@@ -114,11 +117,11 @@ pub(crate) fn challenged(service: &Service, session: Option<&str>) -> Result<Cha
     }
 }
 
-fn claims(additional: &str) -> Result<Claims, Refused> {
+fn claims(additional: &str) -> Result<Claims, Rejection> {
     let additional: Additional = parse(additional.as_bytes())?;
     let claims = additional.nightlatch;
     if claims.version != EXTENSION {
-        return Err(Refused::new(
+        return Err(Rejection::new(
             Fault::Malformed,
             "extension-version",
             format_args!("expected {EXTENSION}, found {}", claims.version),
@@ -127,10 +130,10 @@ fn claims(additional: &str) -> Result<Claims, Refused> {
     Ok(claims)
 }
 
-fn volumes(claimed: &[VolumeClaim]) -> Result<Vec<(VolumeId, Role)>, Refused> {
+fn volumes(claimed: &[VolumeClaim]) -> Result<Vec<(VolumeId, Role)>, Rejection> {
     // A node may want what the clusterID is derived from and keep the keys of its volumes elsewhere.
     if claimed.len() > VOLUMES_MAX {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "volume-count",
             format_args!(
                 "expected at most {VOLUMES_MAX} volumes, found {}",
@@ -141,9 +144,9 @@ fn volumes(claimed: &[VolumeClaim]) -> Result<Vec<(VolumeId, Role)>, Refused> {
     let mut volumes: Vec<(VolumeId, Role)> = Vec::with_capacity(claimed.len());
     for claim in claimed {
         let id = VolumeId::try_from(claim.uuid.clone())
-            .map_err(|why| Refused::denied("volume-id", why))?;
+            .map_err(|why| Rejection::denied("volume-id", why))?;
         if volumes.iter().any(|(other, _)| *other == id) {
-            return Err(Refused::denied(
+            return Err(Rejection::denied(
                 "volume-id",
                 format_args!("volume {id} is there twice"),
             ));
@@ -159,13 +162,13 @@ fn verified(
     evidence: &TeeEvidence,
     claims: &Claims,
     qualifying: &[u8],
-) -> Result<Verified, Refused> {
+) -> Result<Verified, Rejection> {
     let primary = &evidence.primary_evidence;
     let values = values(&primary.tpm_quote.pcrs)?;
     // The session has the key that the credential was made for.
     let ak = Ak::parse(&session.ak_public.0)?;
     if ak.spki_der() != primary.ak_public.0 {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "ak-key",
             "the attestation key is another one than the session's",
         ));
@@ -186,7 +189,7 @@ fn verified(
     Ok(verify(&expected, &presented)?)
 }
 
-fn values(pcrs: &[String]) -> Result<Values, Refused> {
+fn values(pcrs: &[String]) -> Result<Values, Rejection> {
     if pcrs.len() != PCR_COUNT {
         return Err(Refusal::new(
             Check::Digest,
@@ -213,7 +216,7 @@ fn admit(
     policy: &Policy,
     verified: &Verified,
     volumes: &[(VolumeId, Role)],
-) -> Result<String, Refused> {
+) -> Result<String, Rejection> {
     let image = policy.image(verified).map_err(Refusal::from)?;
     if policy.roles_of(image).next().is_none() {
         let why = format!("no role of the policy may boot image {image}");
@@ -245,8 +248,8 @@ fn register(
     node: &NodeEntry,
     volumes: &[(VolumeId, Role)],
     claims: &[VolumeClaim],
-) -> Result<Vec<(VolumeId, String)>, Refused> {
-    let registered = records::register(&service.store, ek, node, volumes)?;
+) -> Result<Vec<(VolumeId, String)>, Rejection> {
+    let registered = registry::register(&service.store, ek, node, volumes)?;
     let mut free = Vec::new();
     for ((claim, (id, _)), registered) in claims.iter().zip(volumes).zip(registered) {
         match registered {
@@ -261,8 +264,8 @@ fn register(
     Ok(free)
 }
 
-fn not_the_owner(uuid: &str, owner: &str) -> Refused {
-    Refused::denied(
+fn not_the_owner(uuid: &str, owner: &str) -> Rejection {
+    Rejection::denied(
         "owner",
         format_args!("volume {uuid} belongs to endorsement key {owner}"),
     )
@@ -275,7 +278,7 @@ fn readmit(
     ek: &str,
     node: &NodeEntry,
     (id, owner): &(VolumeId, String),
-) -> Result<(), Refused> {
+) -> Result<(), Rejection> {
     let why = format!("it belonged to endorsement key {owner}");
     service.audit.add(&Line {
         time: audit::time(now_s()),
@@ -292,14 +295,14 @@ fn readmit(
         return Ok(());
     }
     // Another machine was quicker, or the operator took the word back.
-    let entry = records::volume(&service.store, id)?;
+    let entry = registry::volume(&service.store, id)?;
     let owner = entry.map_or_else(|| "nobody any more".to_owned(), |entry| entry.ek);
     Err(not_the_owner(id.as_str(), &owner))
 }
 
-fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Refused> {
+fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Rejection> {
     if claim.role != entry.role {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "volume-role",
             format_args!(
                 "volume {} is a {} volume, and was asked for as a {} volume",
@@ -312,7 +315,7 @@ fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Refused> {
     let recorded = entry.record.epoch;
     let claimed = claim.epoch.unwrap_or_default();
     if claimed < recorded {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "rollback",
             format_args!(
                 "volume {} has epoch {claimed}, and {recorded} is recorded: it was rolled back",

@@ -10,12 +10,16 @@ use crate::error::Error;
 use crate::evidence::{Ak, Ek, credential};
 use crate::key::{KEY_LEN, fill_random};
 use crate::keyservice::audit::now_s;
-use crate::keyservice::reply::{Fault, Refused, Reply};
+use crate::keyservice::reply::{Fault, Rejection, Reply};
 use crate::keyservice::session::{self, Challenged, Session};
-use crate::keyservice::state::{Service, Trail, parse, text};
+use crate::keyservice::state::{AuditTrail, Service, parse, text};
 use crate::protocol::{AuthRequest, Bytes, Challenge, Credential, EXTENSION, TEE, VERSION};
 
-pub(crate) fn answer(service: &Service, body: &[u8], trail: &mut Trail) -> Result<Reply, Refused> {
+pub(crate) fn answer(
+    service: &Service,
+    body: &[u8],
+    trail: &mut AuditTrail,
+) -> Result<Reply, Rejection> {
     let request: AuthRequest = parse(body)?;
     if request.version != VERSION {
         return Err(malformed(
@@ -30,7 +34,7 @@ pub(crate) fn answer(service: &Service, body: &[u8], trail: &mut Trail) -> Resul
         ));
     }
     let Some(introduction) = request.extra_params.nightlatch else {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "extension",
             "the machine did not say which TPM it has: nothing would prove where its key lives",
         ));
@@ -61,7 +65,7 @@ fn challenge(
     id: String,
     ak: &Ak,
     ak_public: Bytes,
-) -> Result<Reply, Refused> {
+) -> Result<Reply, Rejection> {
     let mut secret = zeroize::Zeroizing::new([0; KEY_LEN]);
     fill_random(secret.as_mut())?;
     let mut nonce = [0; KEY_LEN];
@@ -102,6 +106,6 @@ fn body_of(sized: &[u8]) -> Result<Bytes, Error> {
         .ok_or_else(|| Error::failure("a credential without contents"))
 }
 
-fn malformed(check: &'static str, why: String) -> Refused {
-    Refused::new(Fault::Malformed, check, why)
+fn malformed(check: &'static str, why: String) -> Rejection {
+    Rejection::new(Fault::Malformed, check, why)
 }

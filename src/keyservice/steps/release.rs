@@ -3,11 +3,11 @@
 
 use crate::key::{KEY_LEN, Secret};
 use crate::keyservice::audit::now_s;
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::registry::{Reported, VolumeEntry};
-use crate::keyservice::reply::{Fault, Refused, Reply};
+use crate::keyservice::reply::{Fault, Rejection, Reply};
 use crate::keyservice::session::{Admitted, Session};
-use crate::keyservice::state::{Service, Trail, parse, text};
+use crate::keyservice::state::{AuditTrail, Service, parse, text};
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::{
     CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, Remembered, VOLUME_TYPE, VolumeRecord,
@@ -18,8 +18,8 @@ pub(crate) fn resource(
     service: &Service,
     session: Option<&str>,
     path: [&String; 3],
-    trail: &mut Trail,
-) -> Result<Reply, Refused> {
+    trail: &mut AuditTrail,
+) -> Result<Reply, Rejection> {
     let session = admitted(service, session, trail)?;
     let [repository, kind, tag] = path.map(String::as_str);
     let secret = match (repository, kind, tag) {
@@ -35,7 +35,7 @@ pub(crate) fn resource(
         }
         _ => {
             trail.resource = Some(format!("{repository}/{kind}/{tag}"));
-            return Err(Refused::new(
+            return Err(Rejection::new(
                 Fault::NotFound,
                 "resource",
                 "there is no such resource",
@@ -50,8 +50,8 @@ pub(crate) fn record(
     service: &Service,
     session: Option<&str>,
     uuid: &str,
-    trail: &mut Trail,
-) -> Result<Reply, Refused> {
+    trail: &mut AuditTrail,
+) -> Result<Reply, Rejection> {
     let session = admitted(service, session, trail)?;
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
@@ -68,23 +68,23 @@ pub(crate) fn report(
     session: Option<&str>,
     uuid: &str,
     body: &[u8],
-    trail: &mut Trail,
-) -> Result<Reply, Refused> {
+    trail: &mut AuditTrail,
+) -> Result<Reply, Rejection> {
     let session = admitted(service, session, trail)?;
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
     owned(service, &session, &id)?;
     let told: VolumeRecord = parse(body)?;
     if told.key_id.as_deref().is_some_and(|key| !is_key_id(key)) {
-        return Err(Refused::new(
+        return Err(Rejection::new(
             Fault::Malformed,
             "key-id",
             "expected 64 hexadecimal digits in lower case",
         ));
     }
-    match records::report(&service.store, &session.ek, &id, &told)? {
+    match registry::report(&service.store, &session.ek, &id, &told)? {
         Reported::Kept(record) => reply(&record),
-        Reported::Contradicts(why) => Err(Refused::denied(
+        Reported::Contradicts(why) => Err(Rejection::denied(
             "record",
             format_args!("volume {id}: {why}"),
         )),
@@ -96,12 +96,12 @@ pub(crate) fn report(
 pub(crate) fn admitted(
     service: &Service,
     session: Option<&str>,
-    trail: &mut Trail,
-) -> Result<Admitted, Refused> {
+    trail: &mut AuditTrail,
+) -> Result<Admitted, Rejection> {
     let session = match service.session(session)? {
         Session::Admitted(session) => session,
         Session::Challenged(session) => {
-            return Err(Refused::new(
+            return Err(Rejection::new(
                 Fault::Session,
                 "session",
                 format_args!("endorsement key {} was not admitted yet", session.ek),
@@ -111,7 +111,7 @@ pub(crate) fn admitted(
     trail.ek = Some(session.ek.clone());
     trail.image = Some(session.image.clone());
     if session.until_s < now_s() {
-        return Err(Refused::new(
+        return Err(Rejection::new(
             Fault::Session,
             "session-expired",
             "the session has ended",
@@ -123,28 +123,28 @@ pub(crate) fn admitted(
 }
 
 /// What is remembered of a volume that the session was admitted to and that still belongs to its machine.
-fn owned(service: &Service, session: &Admitted, id: &VolumeId) -> Result<VolumeEntry, Refused> {
+fn owned(service: &Service, session: &Admitted, id: &VolumeId) -> Result<VolumeEntry, Rejection> {
     if !session.volumes.contains(id) {
-        return Err(Refused::denied(
+        return Err(Rejection::denied(
             "volume-claim",
             format_args!("the machine did not say that it would open volume {id}"),
         ));
     }
-    match records::volume(&service.store, id)? {
+    match registry::volume(&service.store, id)? {
         Some(entry) if entry.ek == session.ek => Ok(entry),
         Some(_) | None => Err(not_theirs(id)),
     }
 }
 
-fn not_theirs(id: &VolumeId) -> Refused {
-    Refused::denied(
+fn not_theirs(id: &VolumeId) -> Rejection {
+    Rejection::denied(
         "owner",
         format_args!("volume {id} is not the machine's any more"),
     )
 }
 
-fn not_a_volume(uuid: &str) -> Refused {
-    Refused::new(
+fn not_a_volume(uuid: &str) -> Rejection {
+    Rejection::new(
         Fault::NotFound,
         "volume-id",
         format_args!("expected a UUID in lower case, found {uuid:?}"),
@@ -156,11 +156,11 @@ fn is_key_id(text: &str) -> bool {
     text.len() == KEY_LEN.saturating_mul(2) && text.bytes().all(is_digit)
 }
 
-fn seal(secret: &Secret, session: &Admitted) -> Result<Reply, Refused> {
+fn seal(secret: &Secret, session: &Admitted) -> Result<Reply, Rejection> {
     reply(&Jwe::seal(secret, &session.tee_pubkey)?)
 }
 
-fn reply(value: &impl serde::Serialize) -> Result<Reply, Refused> {
+fn reply(value: &impl serde::Serialize) -> Result<Reply, Rejection> {
     Ok(Reply {
         body: text(value)?,
         session: None,

@@ -21,15 +21,15 @@ const QUESTIONS_MAX: usize = 2;
 
 /// Where reads wait.
 #[derive(Debug)]
-pub(crate) struct Gather {
+pub(crate) struct ReadBatcher {
     /// How many keys a question may be about.
     keys_max: usize,
-    waiting: Mutex<Waiting>,
+    queue: Mutex<Queue>,
 }
 
 /// Nobody waits while there is a place for a question.
 #[derive(Debug, Default)]
-struct Waiting {
+struct Queue {
     questions: usize,
     /// How many have been answered so far.
     answered: u64,
@@ -40,23 +40,23 @@ struct Waiting {
 #[derive(Debug)]
 struct Read {
     keys: Vec<String>,
-    thread: Sender<Told>,
+    thread: Sender<Turn>,
 }
 
 /// What a thread that waits is told.
 #[derive(Debug)]
-enum Told {
+enum Turn {
     /// What it wanted to know.
     Answer(Answer),
     /// To ask for all of these; its own is the first.
     Ask(Vec<Read>),
 }
 
-impl Gather {
+impl ReadBatcher {
     pub(crate) fn new(keys_max: usize) -> Self {
         Self {
             keys_max,
-            waiting: Mutex::default(),
+            queue: Mutex::default(),
         }
     }
 
@@ -66,49 +66,49 @@ impl Gather {
         if keys.is_empty() || keys.len() > self.keys_max {
             return ask(keys);
         }
-        let (thread, hears) = channel();
+        let (thread, turns) = channel();
         let own = Read {
             keys: keys.to_vec(),
             thread,
         };
         let reads = match self.enter(own) {
             Some(reads) => reads,
-            None => match hear(&hears)? {
-                Told::Ask(reads) => reads,
-                Told::Answer(answer) => return answer,
+            None => match wait(&turns)? {
+                Turn::Ask(reads) => reads,
+                Turn::Answer(answer) => return answer,
             },
         };
-        let place = Place {
-            gather: self,
+        let slot = QuestionSlot {
+            batcher: self,
             answered_before: self.lock().answered,
         };
         let keys: Vec<String> = reads.iter().flat_map(|read| read.keys.clone()).collect();
         let answer = ask(&keys);
-        place.ends(&answer);
+        slot.ends(&answer);
         distribute(reads, answer);
-        match hear(&hears)? {
-            Told::Answer(answer) => answer,
-            Told::Ask(_) => Err(Error::failure("a read was asked for twice")),
+        match wait(&turns)? {
+            Turn::Answer(answer) => answer,
+            Turn::Ask(_) => Err(Error::failure("a read was asked for twice")),
         }
     }
 
     /// What to ask for at once, or nothing where the read has to wait.
     fn enter(&self, read: Read) -> Option<Vec<Read>> {
-        let mut waiting = self.lock();
-        if waiting.questions < QUESTIONS_MAX {
-            waiting.questions = waiting.questions.saturating_add(1);
+        let mut queue = self.lock();
+        if queue.questions < QUESTIONS_MAX {
+            queue.questions = queue.questions.saturating_add(1);
             return Some(vec![read]);
         }
-        waiting.reads.push_back(read);
+        queue.reads.push_back(read);
         None
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Waiting {
+impl Queue {
     /// As many of the reads that wait as have at most `keys_max` keys.
     fn first(&mut self, keys_max: usize) -> Vec<Read> {
         let mut keys = 0_usize;
@@ -122,22 +122,22 @@ impl Waiting {
 }
 
 /// The place of a question, handed to the first that waits when it is dropped.
-struct Place<'a> {
-    gather: &'a Gather,
+struct QuestionSlot<'a> {
+    batcher: &'a ReadBatcher,
     answered_before: u64,
 }
 
-impl Place<'_> {
+impl QuestionSlot<'_> {
     /// Where the store answered nobody since this question left, whoever waits behind it would hear the same after as long
     /// a time again, and so on: they are told now.
     fn ends(self, answer: &Answer) {
-        let mut waiting = self.gather.lock();
+        let mut queue = self.batcher.lock();
         match answer {
-            Ok(_) => waiting.answered = waiting.answered.wrapping_add(1),
+            Ok(_) => queue.answered = queue.answered.wrapping_add(1),
             Err(error)
-                if error.exit() == Exit::Temporary && waiting.answered == self.answered_before =>
+                if error.exit() == Exit::Temporary && queue.answered == self.answered_before =>
             {
-                let reads = std::mem::take(&mut waiting.reads);
+                let reads = std::mem::take(&mut queue.reads);
                 distribute(reads.into(), Err(Error::new(error.exit(), error)));
             }
             Err(_) => {}
@@ -145,13 +145,13 @@ impl Place<'_> {
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for QuestionSlot<'_> {
     fn drop(&mut self) {
-        let mut waiting = self.gather.lock();
-        let next = waiting.first(self.gather.keys_max);
+        let mut queue = self.batcher.lock();
+        let next = queue.first(self.batcher.keys_max);
         match next.first().map(|read| read.thread.clone()) {
-            Some(thread) => tell(&thread, Told::Ask(next)),
-            None => waiting.questions = waiting.questions.saturating_sub(1),
+            Some(thread) => send(&thread, Turn::Ask(next)),
+            None => queue.questions = queue.questions.saturating_sub(1),
         }
     }
 }
@@ -164,23 +164,23 @@ fn distribute(reads: Vec<Read>, answer: Answer) {
             Ok(entries) => Ok(entries.take(read.keys.len()).collect()),
             Err(error) => Err(Error::new(error.exit(), error)),
         };
-        tell(&read.thread, Told::Answer(part));
+        send(&read.thread, Turn::Answer(part));
     }
 }
 
 /// Whoever waits does so until told.
-fn tell(thread: &Sender<Told>, told: Told) {
-    if thread.send(told).is_err() {
+fn send(thread: &Sender<Turn>, turn: Turn) {
+    if thread.send(turn).is_err() {
         log::error!("nobody waits for what was read from the store");
     }
 }
 
-fn hear(hears: &Receiver<Told>) -> Result<Told> {
-    hears
+fn wait(turns: &Receiver<Turn>) -> Result<Turn> {
+    turns
         .recv()
         .map_err(|_gone| Error::failure("whoever asked for this read did not answer"))
 }
 
 #[cfg(test)]
-#[path = "tests/gather.rs"]
+#[path = "tests/batch.rs"]
 mod tests;

@@ -16,10 +16,10 @@ use ureq::Agent;
 use ureq::http::header::CONTENT_TYPE;
 
 use crate::error::{Doing, Error, Result};
-use crate::https as mutual;
+use crate::https;
 use crate::keyservice::config::etcd::Etcd as At;
 use crate::keyservice::store::Entry;
-use crate::keyservice::store::batch::Gather;
+use crate::keyservice::store::batch::ReadBatcher;
 use crate::keyservice::store::etcd_json::{Kv, Range, Response, Txn, base64};
 
 /// How long one endpoint may take to answer. etcd's own election takes a second.
@@ -47,17 +47,17 @@ pub struct Etcd {
     prefix: String,
     /// The endpoint that answered last.
     current: AtomicUsize,
-    reads: Gather,
+    reads: ReadBatcher,
 }
 
 impl Etcd {
     pub(super) fn open(at: &At) -> Result<Self> {
         let store = Self {
-            agent: mutual::agent(at.tls()?, ANSWER_MAX, IDLE_MAX),
+            agent: https::agent(at.tls()?, ANSWER_MAX, IDLE_MAX),
             endpoints: at.endpoints.iter().map(ToString::to_string).collect(),
             prefix: at.prefix.to_string(),
             current: AtomicUsize::new(0),
-            reads: Gather::new(BATCH),
+            reads: ReadBatcher::new(BATCH),
         };
         store.check_schema().doing("opening the store in etcd")?;
         Ok(store)

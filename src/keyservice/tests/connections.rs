@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use crate::config::Role;
-use crate::keyservice::limits::lines::{LINES_MAX, PERIOD};
+use crate::keyservice::limits::audit_quota::{LINES_MAX, PERIOD};
 use crate::keyservice::tests::UUID;
 use crate::keyservice::tests::caller::{hear, request};
 use crate::keyservice::tests::machine::{Machine, volume};

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::config::Role;
 use crate::keyservice::audit::now_s;
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::registry::VolumeEntry;
 use crate::keyservice::registry::readmission;
 use crate::keyservice::registry::readmission::VALID_S;
@@ -57,7 +57,7 @@ fn soon() -> u64 {
 
 fn entry(rig: &Rig) -> VolumeEntry {
     let id = UUID.to_owned().try_into().unwrap();
-    records::volume(&rig.service.store, &id).unwrap().unwrap()
+    registry::volume(&rig.service.store, &id).unwrap().unwrap()
 }
 
 fn denied(rig: &Rig, machine: &Machine, check: &str) {

@@ -3,7 +3,7 @@
 
 use crate::config::Role;
 use crate::keyservice::audit::now_s;
-use crate::keyservice::limits::lines::LINES_MAX;
+use crate::keyservice::limits::audit_quota::LINES_MAX;
 use crate::keyservice::session::{Session, open, seal};
 use crate::keyservice::tests::UUID;
 use crate::keyservice::tests::caller::record_path;

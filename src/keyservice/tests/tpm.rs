@@ -5,7 +5,7 @@ use crate::client::{Client, KeyRequest};
 use crate::config::{Role, Service, Tcti};
 use crate::error::Exit;
 use crate::key::cluster_id;
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::tests::machine::{Draft, Machine, volume};
 use crate::keyservice::tests::rig::{Rig, policy};
 use crate::keyservice::tests::{OTHER_UUID, UUID};
@@ -80,7 +80,7 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
     };
     let failed = given.report(&[(UUID.to_owned(), record.clone())]);
     assert!(failed.is_empty(), "{failed:?}");
-    let entry = records::volume(&rig.service.store, &UUID.to_owned().try_into().unwrap());
+    let entry = registry::volume(&rig.service.store, &UUID.to_owned().try_into().unwrap());
     let entry = entry.unwrap().unwrap();
     assert_eq!((entry.ek, entry.record), (id, record));
 

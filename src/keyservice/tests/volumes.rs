@@ -4,7 +4,7 @@
 use std::sync::Barrier;
 
 use crate::config::Role;
-use crate::keyservice::registry as records;
+use crate::keyservice::registry;
 use crate::keyservice::tests::caller::record_path;
 use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
@@ -52,7 +52,7 @@ fn another_machines_volume_is_denied_and_the_log_names_the_owner() {
     );
     // Nothing was registered beside it, and each gets its own.
     assert_eq!(
-        records::volume(
+        registry::volume(
             &rig.service.store,
             &OTHER_UUID.to_owned().try_into().unwrap()
         )
@@ -263,8 +263,8 @@ fn a_node_is_remembered_with_its_last_denial() {
     let machine = Machine::new(1);
     let volumes = [volume(UUID, Role::State, None)];
     let seen = || {
-        rig.service.nodes.flush(&rig.service.store).unwrap();
-        records::node(&rig.service.store, &machine.ek_id()).unwrap()
+        rig.service.sightings.flush(&rig.service.store).unwrap();
+        registry::node(&rig.service.store, &machine.ek_id()).unwrap()
     };
     // A denial without a registration leaves nothing.
     rig.caller

@@ -15,32 +15,32 @@ const PEERS_MAX: usize = 1024;
 
 /// The lines of those who have proven nothing.
 #[derive(Debug, Default)]
-pub struct Lines {
-    peers: Mutex<HashMap<Option<IpAddr>, Told>>,
+pub struct AuditQuota {
+    peers: Mutex<HashMap<Option<IpAddr>, Usage>>,
 }
 
 #[derive(Debug)]
-struct Told {
+struct Usage {
     since: Instant,
     lines: u32,
     more: u64,
 }
 
-impl Lines {
-    /// Whether a line about `peer`, as [`crate::keyservice::limits::peer`] says it, may be written. It is counted otherwise.
+impl AuditQuota {
+    /// Whether a line about `peer`, as [`crate::keyservice::limits::peer_prefix`] says it, may be written. It is counted otherwise.
     pub fn may(&self, peer: IpAddr, now: Instant) -> bool {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
         let is_told_apart = peers.contains_key(&Some(peer)) || peers.len() < PEERS_MAX;
-        let told = peers.entry(is_told_apart.then_some(peer)).or_insert(Told {
+        let usage = peers.entry(is_told_apart.then_some(peer)).or_insert(Usage {
             since: now,
             lines: 0,
             more: 0,
         });
-        if told.lines < LINES_MAX {
-            told.lines = told.lines.saturating_add(1);
+        if usage.lines < LINES_MAX {
+            usage.lines = usage.lines.saturating_add(1);
             return true;
         }
-        told.more = told.more.saturating_add(1);
+        usage.more = usage.more.saturating_add(1);
         false
     }
 
@@ -48,16 +48,17 @@ impl Lines {
     /// were not told apart.
     pub fn left_out(&self, now: Instant) -> Vec<(Option<IpAddr>, u64)> {
         let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let over = peers.extract_if(|_, told| now.saturating_duration_since(told.since) >= PERIOD);
-        over.filter(|(_, told)| told.more > 0)
-            .map(|(peer, told)| (peer, told.more))
+        let over =
+            peers.extract_if(|_, usage| now.saturating_duration_since(usage.since) >= PERIOD);
+        over.filter(|(_, usage)| usage.more > 0)
+            .map(|(peer, usage)| (peer, usage.more))
             .collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use crate::keyservice::limits::lines::*;
+    use crate::keyservice::limits::audit_quota::*;
 
     fn peer(number: u32) -> IpAddr {
         IpAddr::V4(number.into())
@@ -65,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_peer_has_some_lines_a_period_and_the_rest_is_counted() {
-        let (lines, start) = (Lines::default(), Instant::now());
+        let (lines, start) = (AuditQuota::default(), Instant::now());
         for _ in 0..LINES_MAX {
             assert!(lines.may(peer(1), start));
         }
@@ -81,7 +82,7 @@ mod tests {
 
     #[test]
     fn of_too_many_peers_the_last_ones_are_one() {
-        let (lines, start) = (Lines::default(), Instant::now());
+        let (lines, start) = (AuditQuota::default(), Instant::now());
         let many = u32::try_from(PEERS_MAX).unwrap();
         for number in 0..many + LINES_MAX {
             assert!(lines.may(peer(number), start));

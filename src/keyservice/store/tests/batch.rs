@@ -30,17 +30,17 @@ type Handle<'scope> = thread::ScopedJoinHandle<'scope, Answer>;
 
 /// Threads that read, and the questions they ask.
 struct Reading<'scope, 'env> {
-    gather: &'env Gather,
+    batcher: &'env ReadBatcher,
     scope: &'scope thread::Scope<'scope, 'env>,
     asks: Sender<Question>,
     asked: Receiver<Question>,
 }
 
 impl<'scope, 'env> Reading<'scope, 'env> {
-    fn new(gather: &'env Gather, scope: &'scope thread::Scope<'scope, 'env>) -> Self {
+    fn new(batcher: &'env ReadBatcher, scope: &'scope thread::Scope<'scope, 'env>) -> Self {
         let (asks, asked) = channel();
         Self {
-            gather,
+            batcher,
             scope,
             asks,
             asked,
@@ -48,9 +48,9 @@ impl<'scope, 'env> Reading<'scope, 'env> {
     }
 
     fn read(&self, keys: Vec<String>) -> Handle<'scope> {
-        let (gather, asks) = (self.gather, self.asks.clone());
+        let (batcher, asks) = (self.batcher, self.asks.clone());
         self.scope.spawn(move || {
-            gather.read(&keys, |keys| {
+            batcher.read(&keys, |keys| {
                 let (answers, answer) = channel();
                 asks.send((keys.to_vec(), answers)).unwrap();
                 answer.recv().unwrap()
@@ -82,8 +82,8 @@ impl<'scope, 'env> Reading<'scope, 'env> {
     /// Until so many reads wait.
     fn until_waiting(&self, count: usize) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        while self.gather.lock().reads.len() != count {
-            assert!(Instant::now() < deadline, "{:?}", self.gather);
+        while self.batcher.lock().reads.len() != count {
+            assert!(Instant::now() < deadline, "{:?}", self.batcher);
             thread::yield_now();
         }
     }
@@ -104,9 +104,9 @@ fn answer_each(reads: Vec<(Handle<'_>, Question)>) {
 
 #[test]
 fn who_comes_while_there_is_a_place_waits_for_nobody() {
-    let gather = Gather::new(KEYS_MAX);
+    let batcher = ReadBatcher::new(KEYS_MAX);
     thread::scope(|scope| {
-        let reading = Reading::new(&gather, scope);
+        let reading = Reading::new(&batcher, scope);
         // Each is on its way before any is answered.
         let reads = reading.take_places();
         for (n, (_, question)) in reads.iter().enumerate() {
@@ -120,14 +120,14 @@ fn who_comes_while_there_is_a_place_waits_for_nobody() {
         answer(question);
         assert_eq!(read.join().unwrap().unwrap().len(), 2);
     });
-    assert_eq!(gather.lock().questions, 0);
+    assert_eq!(batcher.lock().questions, 0);
 }
 
 #[test]
 fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
-    let gather = Gather::new(KEYS_MAX);
+    let batcher = ReadBatcher::new(KEYS_MAX);
     thread::scope(|scope| {
-        let reading = Reading::new(&gather, scope);
+        let reading = Reading::new(&batcher, scope);
         let mut first = reading.take_places();
         // Two and one, then three and one, since there would be one too many, then the last.
         let waiting = reading.wait(&[2, 1, 3, 1, 1]);
@@ -152,14 +152,14 @@ fn reads_that_wait_are_asked_for_together_and_each_hears_of_its_own_keys() {
         assert_eq!(read.join().unwrap().unwrap(), entries(&long));
         answer_each(first);
     });
-    assert_eq!(gather.lock().questions, 0);
+    assert_eq!(batcher.lock().questions, 0);
 }
 
 #[test]
 fn where_nobody_is_answered_everybody_who_waits_is_told() {
-    let gather = Gather::new(KEYS_MAX);
+    let batcher = ReadBatcher::new(KEYS_MAX);
     thread::scope(|scope| {
-        let reading = Reading::new(&gather, scope);
+        let reading = Reading::new(&batcher, scope);
         let mut first = reading.take_places();
         // More than fit in one question.
         let waiting = reading.wait(&[KEYS_MAX; 3]);
@@ -177,7 +177,7 @@ fn where_nobody_is_answered_everybody_who_waits_is_told() {
         answer(reading.next());
         assert_eq!(read.join().unwrap().unwrap().len(), 1);
     });
-    assert_eq!(gather.lock().questions, 0);
+    assert_eq!(batcher.lock().questions, 0);
 }
 
 #[test]
@@ -186,9 +186,9 @@ fn an_error_is_nobody_elses_business_where_others_were_answered_or_it_is_no_outa
         (Error::temporary("gone"), true),
         (Error::failure("no JSON"), false),
     ] {
-        let gather = Gather::new(KEYS_MAX);
+        let batcher = ReadBatcher::new(KEYS_MAX);
         thread::scope(|scope| {
-            let reading = Reading::new(&gather, scope);
+            let reading = Reading::new(&batcher, scope);
             let mut first = reading.take_places();
             let waiting = reading.wait(&[KEYS_MAX; 3]);
             let (failed, (_, answers)) = first.remove(0);
