@@ -83,9 +83,9 @@ pub enum Allowed {
 impl Allowed {
     /// The word in logs.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Accepted(kind) => kind.word(),
+            Self::Accepted(kind) => kind.as_str(),
             Self::Readmitted => "readmitted",
         }
     }
@@ -104,7 +104,7 @@ impl Exception {
     /// What is measured of it.
     #[must_use]
     pub fn event(&self) -> String {
-        format!("nightlatch:accept:{}:{}", self.kind.word(), self.volume)
+        format!("nightlatch:accept:{}:{}", self.kind.as_str(), self.volume)
     }
 }
 
@@ -310,7 +310,7 @@ impl Anchor {
 }
 
 fn exception(volume: &Volume, kind: Allowed) -> Exception {
-    warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.word());
+    warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.as_str());
     Exception {
         volume: volume.name.clone(),
         kind,

@@ -240,7 +240,7 @@ fn describe(
         keyslot: keyed.keyslot,
         file_system: volume.file_system,
         anchor: volume.level(),
-        accepted: accepted.map(|kind| kind.word().into()),
+        accepted: accepted.map(|kind| kind.as_str().into()),
         own_secret: keyed.has_own_secret(),
         enrolled: keyed.enrolled,
         enroll: crate::sources::enroll::consent(config, volume, keyed),

@@ -37,7 +37,7 @@ use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 use crate::logging;
 use crate::protocol::{RECORD_PATH, VolumeClaim, VolumeRecord};
-use crate::tpm::{AkKind, Identity, Tpm};
+use crate::tpm::{AkKind, Tpm, TpmIdentity};
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
@@ -175,13 +175,13 @@ pub struct Client {
     protocol: ServiceProtocol,
     deadline: Duration,
     ek_certificate: Option<Vec<u8>>,
-    identity: Option<Identity>,
+    identity: Option<TpmIdentity>,
     timeouts: Timeouts,
 }
 
 impl Client {
     /// The service of the configuration, with certificates read below `top`.
-    pub fn new(service: &config::Service, top: &Path) -> Result<Self> {
+    pub fn new(service: &config::KeyService, top: &Path) -> Result<Self> {
         let trust = match (&service.ca, &service.pin) {
             (Some(ca), None) => Trust::Ca(ca.read(top).doing("service.ca")?),
             (None, Some(pin)) => Trust::Pin(*pin.digest()),

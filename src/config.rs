@@ -16,7 +16,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use service::{Enroll, FilePath, Pin, Service, ServiceProtocol, ServiceUrl};
+pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{
     FileSystem, Format, Kdf, Level, NO_LOG, Profile, Role, RootMode, Source, Volume, Wipe,
@@ -45,7 +45,7 @@ pub struct Config {
     #[serde(default)]
     pub anchor: Anchor,
     /// Where the key service is.
-    pub service: Option<Service>,
+    pub service: Option<KeyService>,
     /// How long systemd waits for each volume's device, in seconds.
     #[serde(default = "default_device_timeout_s")]
     pub device_timeout_s: u32,

@@ -160,10 +160,10 @@ fn check_header(profile: Option<Profile>, path: &Path) -> Result<Answer> {
 }
 
 fn profile(name: &str) -> Result<Profile> {
-    let known = Profile::ALL.map(Profile::name).join(", ");
+    let known = Profile::ALL.map(Profile::as_str).join(", ");
     Profile::ALL
         .into_iter()
-        .find(|profile| profile.name() == name)
+        .find(|profile| profile.as_str() == name)
         .ok_or_else(|| usage(&format!("expected a profile of {known}, found {name:?}")))
 }
 
@@ -177,7 +177,7 @@ fn usage(message: &str) -> Error {
 /// An error for machines: the same fields as in the boot record.
 fn complaint(error: &Error) -> Value {
     json!({
-        "result": error.exit().word(),
+        "result": error.exit().as_str(),
         "exit": error.exit().code(),
         "error": error.to_string(),
     })

@@ -30,7 +30,7 @@ impl Exit {
 
     /// The verdict in one word, for the journal and `--json`.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Failure => "failure",
             Self::Usage => "usage",

@@ -81,7 +81,7 @@ pub enum Check {
 impl Check {
     /// The check in one word.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Encoding => "encoding",
             Self::Magic => "magic",
@@ -109,7 +109,7 @@ impl Check {
 
 impl fmt::Display for Check {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_str())
     }
 }
 

@@ -175,7 +175,7 @@ fn uuid(text: &str) -> Option<String> {
 fn role(word: &str) -> Option<Role> {
     [Role::State, Role::Root]
         .into_iter()
-        .find(|role| role.word() == word)
+        .find(|role| role.as_str() == word)
 }
 
 #[cfg(test)]

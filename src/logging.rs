@@ -51,7 +51,7 @@ pub fn progress(what: &str) {
 
 /// The one line that ends a boot that failed, with its verdict for machines.
 pub fn last_word(error: &Error) {
-    let verdict = error.exit().word();
+    let verdict = error.exit().as_str();
     error!(exit = error.exit().code(), verdict = verdict; "{verdict}: {error}");
     progress(&format!("{verdict}: {error}"));
 }

@@ -20,7 +20,7 @@ pub const FAILED: &str = "nightlatch:failed";
 
 /// Which volume this is: systemd's `tpm2-measure-pcr=`.
 #[derive(Clone, Copy, Debug)]
-pub struct Identity<'a> {
+pub struct VolumeIdentity<'a> {
     /// The mapping's name.
     pub name: &'a str,
     /// The LUKS2 UUID, in lower case.
@@ -29,7 +29,7 @@ pub struct Identity<'a> {
     pub volume_key: &'a Secret,
 }
 
-impl Identity<'_> {
+impl VolumeIdentity<'_> {
     /// The string that is measured (systemd, cryptsetup-util.c, `cryptsetup_get_volume_key_prefix`).
     fn string(&self) -> String {
         format!("cryptsetup:{}:{}", escaped(self.name), self.uuid)
@@ -58,7 +58,7 @@ pub fn cluster_id(
 pub fn volume_identity(
     log: &EventLog,
     pcr: Pcr,
-    identity: &Identity<'_>,
+    identity: &VolumeIdentity<'_>,
     banks: &[Bank],
     extend: impl FnOnce(&Digests) -> Result<()>,
 ) -> Result<()> {

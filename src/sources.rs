@@ -138,7 +138,7 @@ impl Sources<'_> {
                             });
                         }
                         Err(error) => {
-                            warn!(volume = volume.name.as_str(); "source {}: {error}", source.word());
+                            warn!(volume = volume.name.as_str(); "source {}: {error}", source.as_str());
                             last = error;
                         }
                     }

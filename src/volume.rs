@@ -87,7 +87,7 @@ pub enum How {
 impl How {
     /// The word the record uses.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Formatted => "formatted",
             Self::Unlocked => "unlocked",
@@ -219,8 +219,8 @@ pub fn examine(volume: &config::Volume) -> Result<Found> {
         }
         Content::Interrupted(marker) => Err(Error::refused(format_args!(
             "rule F23: an interrupted first boot of a volume of role {}, expected {}; is it the right disk?",
-            marker.role.word(),
-            volume.role.word()
+            marker.role.as_str(),
+            volume.role.as_str()
         ))),
         Content::Luks(copies) => {
             let expect = Expect {
@@ -254,7 +254,7 @@ fn may_format(volume: &config::Volume, device: &Device, why: &str) -> Result<()>
         return Err(Error::refused(format_args!(
             "the device has {} bytes, {} needs at least {min_len}",
             device.len_bytes(),
-            volume.file_system.name()
+            volume.file_system.as_str()
         )));
     }
     match volume.format {

@@ -90,7 +90,7 @@ pub enum Accepted {
 impl Accepted {
     /// The word in command lines and logs.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Rollback => "rollback",
             Self::New => "new",

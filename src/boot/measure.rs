@@ -8,7 +8,7 @@ use log::warn;
 use crate::config::{ClusterFrom, Config, Volume};
 use crate::error::{Error, Result};
 use crate::key;
-use crate::measure::{self, EventLog, Identity};
+use crate::measure::{self, EventLog, VolumeIdentity};
 use crate::pcr::Digests;
 use crate::sources::service::ServiceSession;
 use crate::sources::tpm::{NodeTpm, lock};
@@ -51,7 +51,7 @@ pub(super) fn measure_all(
     let banks = tpm.banks()?;
     for (volume, keyed) in keyed {
         if let Some(pcr) = volume.identity_pcr {
-            let identity = Identity {
+            let identity = VolumeIdentity {
                 name: volume.name.as_str(),
                 uuid: &keyed.uuid,
                 volume_key: keyed.volume_key(),

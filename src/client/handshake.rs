@@ -14,7 +14,7 @@ use crate::protocol::{
     RESOURCE_PATH, Remembered, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote, VERSION,
     VOLUME_TYPE,
 };
-use crate::tpm::{AkKind, Evidence, Identity, Tpm};
+use crate::tpm::{AkKind, Evidence, Tpm, TpmIdentity};
 
 type Answered<T> = std::result::Result<T, Failure>;
 
@@ -39,7 +39,7 @@ pub(super) struct Collected {
 pub(super) struct Handshake<'a> {
     pub(super) tpm: &'a mut Tpm,
     pub(super) kind: AkKind,
-    pub(super) identity: &'a Identity,
+    pub(super) identity: &'a TpmIdentity,
     /// Whether the extension is spoken: a server that does not know it is another one than was meant.
     pub(super) extended: bool,
 }
@@ -122,7 +122,7 @@ impl Handshake<'_> {
     }
 }
 
-fn primary(evidence: Evidence, identity: &Identity) -> TpmEvidence {
+fn primary(evidence: Evidence, identity: &TpmIdentity) -> TpmEvidence {
     TpmEvidence {
         tpm_quote: TpmQuote {
             signature: Bytes(evidence.quote.signature),

@@ -118,13 +118,13 @@ fn level(volume: &Volume) -> Result<(), String> {
     if volume.level() != Level::Off && volume.profile != Profile::Nightlatch1 {
         return Err(format!(
             "anchor: expected \"off\" for a volume of profile {}, which has no place for an epoch",
-            volume.profile.name()
+            volume.profile.as_str()
         ));
     }
     if volume.level() == Level::Checkpoint && volume.file_system != FileSystem::Btrfs {
         return Err(format!(
             "anchor = \"checkpoint\" needs file-system = \"btrfs\", found {}",
-            volume.file_system.name()
+            volume.file_system.as_str()
         ));
     }
     Ok(())
@@ -144,7 +144,7 @@ fn sources(volume: &Volume) -> Result<(), String> {
             .take(index)
             .any(|other| other == source)
         {
-            return Err(format!("sources: {:?} is there twice", source.word()));
+            return Err(format!("sources: {:?} is there twice", source.as_str()));
         }
     }
     if volume.format == Format::IfBlank && generate.is_none() && service.is_none() {
@@ -173,7 +173,7 @@ fn one(volume: &Volume) -> Result<(), String> {
     if volume.profile != Profile::Nightlatch1 && volume.format == Format::IfBlank {
         return Err(format!(
             "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {}",
-            volume.profile.name()
+            volume.profile.as_str()
         ));
     }
     level(volume)?;
@@ -181,7 +181,7 @@ fn one(volume: &Volume) -> Result<(), String> {
     if volume.name.as_str().len() > max_len {
         return Err(format!(
             "name: {} is labelled with it and takes at most {max_len} characters",
-            volume.file_system.name()
+            volume.file_system.as_str()
         ));
     }
     match (volume.role, volume.mode, &volume.mount, &volume.lower) {

@@ -20,7 +20,7 @@ const CERTIFICATES_LEN_MAX: u64 = 64 * 1024;
 /// The key service.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Service {
+pub struct KeyService {
     /// Its addresses, in the order to try.
     pub urls: Vec<ServiceUrl>,
     /// A file in the initrd with the certificates, in PEM, that one of has to vouch for the service.
@@ -45,7 +45,7 @@ fn default_deadline_s() -> u32 {
     120
 }
 
-impl Service {
+impl KeyService {
     /// How long the service is tried before the next source is.
     #[must_use]
     pub fn deadline(&self) -> Duration {

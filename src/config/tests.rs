@@ -180,7 +180,7 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
         .replace(", \"generate\"", "")
         .replace("\"if-blank\"", "\"never\"");
     for profile in [Profile::Luks2Strict, Profile::Constellation] {
-        let name = profile.name();
+        let name = profile.as_str();
         let foreign = format!("{second}profile = \"{name}\"\n");
         let config = Config::parse(&format!("{STATE}{foreign}")).unwrap();
         let volume = config.volumes().nth(1).unwrap();

@@ -77,7 +77,7 @@ pub enum Level {
 impl Level {
     /// The word used in configuration, record and log.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Off => "off",
             Self::Identity => "identity",
@@ -100,7 +100,7 @@ pub enum Role {
 impl Role {
     /// The word used in configuration, header and log.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::State => "state",
             Self::Root => "root",
@@ -126,7 +126,7 @@ pub enum Profile {
 impl Profile {
     /// The profile's name.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Nightlatch1 => "nightlatch-1",
             Self::Luks2Strict => "luks2-strict",
@@ -164,7 +164,7 @@ pub enum Source {
 impl Source {
     /// The word used in configuration and record.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Tpm => "tpm",
             Self::Service => "service",
@@ -209,7 +209,7 @@ impl FileSystem {
 
     /// The name `mount -t` takes.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Btrfs => "btrfs",
             Self::Xfs => "xfs",

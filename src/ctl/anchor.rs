@@ -47,7 +47,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
 pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
     let kind = [Accepted::Rollback, Accepted::New]
         .into_iter()
-        .find(|known| known.word() == kind)
+        .find(|known| known.as_str() == kind)
         .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
     let name = name(volume)?;
     RuntimeAnchor::take(root)?.change(|record| {
@@ -55,7 +55,7 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
         if kind == Accepted::Rollback && entry.level < Level::Epoch {
             return Err(usage(&format!(
                 "volume {name} is anchored at level {}, where an older disk passes anyway",
-                entry.level.word()
+                entry.level.as_str()
             )));
         }
         record.set(Entry {
@@ -63,7 +63,7 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
             ..entry.clone()
         })
     })?;
-    info!(volume = name.as_str(), accepted = kind.word(); "the operator accepts for one boot: {}", kind.word());
+    info!(volume = name.as_str(), accepted = kind.as_str(); "the operator accepts for one boot: {}", kind.as_str());
     let what = match kind {
         Accepted::Rollback => "an older state of its disk",
         Accepted::New => "a blank disk in its place, which will be formatted",
@@ -71,7 +71,7 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
     let text = format!("volume {name}: the next boot accepts {what}\n");
     Ok(Answer::new(
         text,
-        json!({"volume": volume, "accepts": kind.word()}),
+        json!({"volume": volume, "accepts": kind.as_str()}),
     ))
 }
 
@@ -148,7 +148,7 @@ fn row(entry: &Entry) -> Vec<String> {
     vec![
         entry.name.to_string(),
         state(entry).into(),
-        entry.level.word().into(),
+        entry.level.as_str().into(),
         entry.uuid.to_string(),
         hex::encode(entry.key_id.get(..8).unwrap_or_default()),
         generation.unwrap_or_else(|| "-".into()),
@@ -172,7 +172,7 @@ fn object(entry: &Entry) -> Value {
 
 /// What the next boot accepts.
 fn accepts(entry: &Entry) -> Option<&'static str> {
-    entry.acceptance.map(Accepted::word)
+    entry.acceptance.map(Accepted::as_str)
 }
 
 fn state(entry: &Entry) -> &'static str {

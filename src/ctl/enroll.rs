@@ -21,7 +21,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
     let rows = status.volumes.iter().map(|volume| {
         vec![
             volume.name.clone(),
-            volume.source.word().into(),
+            volume.source.as_str().into(),
             whose(volume).into(),
             next(volume).into(),
         ]
@@ -48,7 +48,7 @@ pub(super) fn ask(root: &Path, volume: &str) -> Result<Answer> {
         return Err(Error::refused(format_args!(
             "the configuration does not name \"service\" before \"{}\" among the sources of volume {volume}: \
              the service would not be asked; change it in the image",
-            found.source.word()
+            found.source.as_str()
         )));
     }
     RuntimeAnchor::take(root)?.change(|record| {

@@ -103,7 +103,7 @@ fn read(profile: Option<Profile>, path: &Path) -> Result<(Candidate, Superblock)
         Content::Interrupted(marker) => {
             return Err(Error::refused(format_args!(
                 "provisioning of {} volume {} did not finish; the next boot starts it over",
-                marker.role.word(),
+                marker.role.as_str(),
                 marker.uuid
             )));
         }
@@ -134,9 +134,9 @@ impl Report {
         let checked = candidate.checked;
         Self {
             path: path.display().to_string(),
-            profile: checked.profile.name(),
+            profile: checked.profile.as_str(),
             uuid: checked.uuid,
-            role: checked.nightlatch.map(|token| token.role.word()),
+            role: checked.nightlatch.map(|token| token.role.as_str()),
             seqid,
             initialized: checked.initialized,
             keyslots: checked.keyslots,

@@ -113,7 +113,7 @@ fn volumes(volumes: &[Volume]) -> String {
     let rows = volumes.iter().map(|volume| {
         vec![
             volume.uuid.clone(),
-            volume.role.word().into(),
+            volume.role.as_str().into(),
             volume.record.epoch.to_string(),
             utc(volume.registered_s),
             volume.record.key_id.clone().unwrap_or_else(|| "-".into()),

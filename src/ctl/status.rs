@@ -46,12 +46,12 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
     let rows = status.volumes.iter().map(|volume| {
         vec![
             volume.name.clone(),
-            volume.role.word().into(),
-            volume.how.word().into(),
-            volume.source.word().into(),
+            volume.role.as_str().into(),
+            volume.how.as_str().into(),
+            volume.source.as_str().into(),
             volume.keyslot.to_string(),
-            volume.file_system.name().into(),
-            volume.anchor.word().into(),
+            volume.file_system.as_str().into(),
+            volume.anchor.as_str().into(),
             volume.mount.clone().unwrap_or_else(|| "-".into()),
             volume.uuid.clone(),
         ]

@@ -199,7 +199,7 @@ impl Policy {
         if !known.volumes.contains(&volume) {
             return Err(Explanation::of_role(format!(
                 "role {role:?} may not ask for a {} volume",
-                volume.word()
+                volume.as_str()
             )));
         }
         self.nearest(verified, |image| known.images.contains(&image.name))

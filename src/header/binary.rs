@@ -84,7 +84,7 @@ impl Side {
         }
     }
 
-    fn name(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary header",
             Self::Secondary => "secondary header",
@@ -104,8 +104,9 @@ pub(super) fn parse(area: &[u8], side: Side) -> Result<Binary<'_>> {
     let bytes = area
         .get(side.offset()..)
         .and_then(|rest| rest.get(..COPY_LEN));
-    let bytes = bytes.ok_or_else(|| violation("B5", side.name(), "expected 16 KiB, found less"))?;
-    copy(side.name(), side.magic(), side.offset(), bytes)
+    let bytes =
+        bytes.ok_or_else(|| violation("B5", side.as_str(), "expected 16 KiB, found less"))?;
+    copy(side.as_str(), side.magic(), side.offset(), bytes)
 }
 
 /// Compares the copies, both valid by themselves (rule B6).

@@ -45,7 +45,7 @@ impl Marker {
     /// The block to write.
     #[must_use]
     pub fn encode(&self) -> [u8; MARKER_LEN] {
-        let text = [MAGIC, self.uuid.as_bytes(), self.role.word().as_bytes()].concat();
+        let text = [MAGIC, self.uuid.as_bytes(), self.role.as_str().as_bytes()].concat();
         let mut summed = [0; SUMMED_LEN];
         for (to, from) in summed.iter_mut().zip(text) {
             *to = from;

@@ -91,11 +91,11 @@ impl Header {
             "B7",
             "subsystem",
             self.subsystem.as_str(),
-            token.role.word(),
+            token.role.as_str(),
         )?;
         if let Some(role) = expect.role {
             let field = "token nightlatch: role";
-            equal("C13", field, token.role.word(), role.word())?;
+            equal("C13", field, token.role.as_str(), role.as_str())?;
         }
         if let Some(volume) = &expect.volume {
             let field = "token nightlatch: volume";

@@ -80,7 +80,7 @@ impl Evidence {
     #[must_use]
     pub fn qualifying(profile: Profile, uuid: &str, key_id: &[u8; 32], epoch: u64) -> [u8; 32] {
         Sha256::new()
-            .chain_update(profile.name())
+            .chain_update(profile.as_str())
             .chain_update(uuid)
             .chain_update(key_id)
             .chain_update(epoch.to_be_bytes())
@@ -158,8 +158,8 @@ impl NightlatchToken {
         let mut token = json!({
             "type": NIGHTLATCH_TOKEN,
             "keyslots": [],
-            "profile": self.profile.name(),
-            "role": self.role.word(),
+            "profile": self.profile.as_str(),
+            "role": self.role.as_str(),
             "volume": self.volume.as_str(),
             "measurement-salt": Base64::encode_string(&self.salt),
             "epoch": self.epoch.to_string(),
@@ -185,7 +185,7 @@ impl NightlatchToken {
         no_keyslots(fields)?;
         fields
             .take("profile")?
-            .literal(Profile::Nightlatch1.name())?;
+            .literal(Profile::Nightlatch1.as_str())?;
         Ok(Self {
             profile: Profile::Nightlatch1,
             role: the_role(&fields.take("role")?)?,
@@ -225,7 +225,7 @@ impl Tpm2Token {
             "keyslots": [self.keyslot.to_string()],
             "tpm2-blob": Base64::encode_string(&blob),
             "tpm2-pcrs": self.pcrs,
-            "tpm2-pcr-bank": self.bank.name(),
+            "tpm2-pcr-bank": self.bank.as_str(),
             // Of no effect beside tpm2_srk; systemd 254 writes it, older ones need it.
             "tpm2-primary-alg": "ecc",
             "tpm2-policy-hash": hex::encode(self.policy_hash),

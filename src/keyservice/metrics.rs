@@ -102,7 +102,7 @@ fn histogram() -> Histogram {
 impl Metrics {
     /// Counts a request. The reason is empty where it went well.
     pub fn request(&self, step: Step, outcome: &'static str, reason: &'static str, took: Duration) {
-        let step = step.word();
+        let step = step.as_str();
         let ended = Ended {
             step,
             outcome,

@@ -31,7 +31,7 @@ pub enum Step {
 impl Step {
     /// The word in logs and counters.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Auth => "auth",
             Self::Attest => "attest",
@@ -173,7 +173,7 @@ impl Rejection {
 /// Evidence that was not accepted.
 impl From<Refusal> for Rejection {
     fn from(refusal: Refusal) -> Self {
-        Self::denied(refusal.check.word(), refusal.why)
+        Self::denied(refusal.check.as_str(), refusal.why)
     }
 }
 

@@ -221,10 +221,15 @@ impl Service {
             return;
         }
         if rejection.fault == Fault::Local {
-            error!("{}: {}", step.word(), rejection.why);
+            error!("{}: {}", step.as_str(), rejection.why);
         }
         if let Err(error) = self.record_audit(request, trail, event, Some(rejection)) {
-            error!("{}: denied by {}: {}", step.word(), rejection.check, error);
+            error!(
+                "{}: denied by {}: {}",
+                step.as_str(),
+                rejection.check,
+                error
+            );
         }
         if let (Some(ek), true, Fault::Denied) = (&trail.ek, trail.is_proven, rejection.fault) {
             let denial = Denial {
@@ -243,7 +248,7 @@ impl Service {
             let line = Line {
                 time: audit::time(audit::now_s()),
                 event: "denial",
-                step: Step::Unknown.word(),
+                step: Step::Unknown.as_str(),
                 peer: peer.map_or_else(|| "others".to_owned(), |peer| peer.to_string()),
                 check: Some("line-rate"),
                 why: Some(&why),
@@ -266,7 +271,7 @@ impl Service {
         self.audit.add(&Line {
             time: audit::time(audit::now_s()),
             event,
-            step: request.operation.step().word(),
+            step: request.operation.step().as_str(),
             peer: request.from.to_canonical().to_string(),
             ek: trail.ek.as_deref(),
             volumes: &trail.volumes,

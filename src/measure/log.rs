@@ -137,7 +137,7 @@ impl EventLog {
             digests: digests
                 .iter()
                 .map(|(bank, digest)| Digest {
-                    hash_alg: bank.name(),
+                    hash_alg: bank.as_str(),
                     digest: hex::encode(digest),
                 })
                 .collect(),

@@ -61,7 +61,7 @@ fn range(to: u8) -> Secret {
 /// The vectors of the issue; the recipe is that of systemd's TEST-70-TPM2.cryptsetup-measure.sh.
 #[test]
 fn a_volumes_identity_is_measured_with_systemds_exact_bytes() {
-    let identity = |key| Identity {
+    let identity = |key| VolumeIdentity {
         name: "state",
         uuid: "01234567-89ab-4cde-8f01-23456789abcd",
         volume_key: key,
@@ -107,7 +107,7 @@ fn records_have_the_fields_systemd_writes_and_no_others() {
     })
     .unwrap();
     let key = range(0x5f);
-    let identity = Identity {
+    let identity = VolumeIdentity {
         name: "state",
         uuid: "01234567-89ab-4cde-8f01-23456789abcd",
         volume_key: &key,
@@ -125,7 +125,7 @@ fn records_have_the_fields_systemd_writes_and_no_others() {
         );
     }
     let digests = |digests: &Digests| {
-        let entry = |(bank, digest): &(Bank, Vec<u8>)| serde_json::json!({"hashAlg": bank.name(), "digest": hex::encode(digest)});
+        let entry = |(bank, digest): &(Bank, Vec<u8>)| serde_json::json!({"hashAlg": bank.as_str(), "digest": hex::encode(digest)});
         digests.iter().map(entry).collect::<Vec<_>>()
     };
     assert_eq!(

@@ -119,7 +119,7 @@ impl Recorder {
         match result {
             Ok(()) => "done".clone_into(&mut status.result),
             Err(error) => {
-                error.exit().word().clone_into(&mut status.result);
+                error.exit().as_str().clone_into(&mut status.result);
                 status.exit = error.exit().code();
                 status.error = Some(error.to_string());
             }

@@ -104,7 +104,7 @@ fn class(status: &Status, volume: Option<&str>) -> &'static str {
         .volumes
         .iter()
         .find(|known| Some(known.name.as_str()) == volume);
-    known.map_or("all", |known| known.how.word())
+    known.map_or("all", |known| known.how.as_str())
 }
 
 /// A step with its place in the lane and its label.
@@ -168,7 +168,7 @@ fn heading(out: &mut Vec<String>, status: &Status, total_us: u64) {
     text(out, (MARGIN, 36.0), "title", &title);
     let opened = || {
         let volumes = status.volumes.iter();
-        let words = volumes.map(|volume| format!("{} {}", volume.name, volume.how.word()));
+        let words = volumes.map(|volume| format!("{} {}", volume.name, volume.how.as_str()));
         words.collect::<Vec<_>>().join(", ")
     };
     let below = status.error.clone().unwrap_or_else(opened);

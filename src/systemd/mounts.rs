@@ -32,7 +32,7 @@ pub(crate) fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
             order: vec!["Before=initrd-root-fs.target".into()],
             what: volume.name.mapping(),
             at: "/sysroot".into(),
-            file_system: Some(volume.file_system.name().into()),
+            file_system: Some(volume.file_system.as_str().into()),
             options: options(volume, "rw"),
         }],
         (None, _, Some(mount)) => vec![MountUnit {
@@ -74,7 +74,7 @@ fn data(volume: &Volume, at: &str) -> MountUnit {
         order: Vec::new(),
         what: volume.name.mapping(),
         at: at.into(),
-        file_system: Some(volume.file_system.name().into()),
+        file_system: Some(volume.file_system.as_str().into()),
         options: options(volume, DATA_OPTIONS),
     }
 }

@@ -24,7 +24,7 @@ const DER_START_LEN: usize = 4;
 
 /// What a TPM is known by, in the TPM's own encodings (TPM 2.0 part 2).
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Identity {
+pub struct TpmIdentity {
     /// The endorsement key, a `TPMT_PUBLIC`.
     pub ek_public: Vec<u8>,
     /// Its certificate, X.509 in DER, where there is one.
@@ -104,7 +104,7 @@ impl Tpm {
     ///
     /// Commands: `ReadPublic` twice for a key at the first handle, `CreatePrimary` for the attestation key; for a
     /// certificate in the TPM `NV_ReadPublic` twice and `NV_Read`, twice above 1024 bytes.
-    pub fn identity(&mut self, kind: AkKind, certificate: Option<&[u8]>) -> Result<Identity> {
+    pub fn identity(&mut self, kind: AkKind, certificate: Option<&[u8]>) -> Result<TpmIdentity> {
         let ek = self.ek().doing("looking for the endorsement key")?;
         let ek_certificate = match certificate {
             Some(certificate) => Some(certificate.to_vec()),
@@ -113,7 +113,7 @@ impl Tpm {
                 .doing("reading the endorsement key's certificate")?,
         };
         let ak = self.ak(kind)?;
-        Ok(Identity {
+        Ok(TpmIdentity {
             ek_public: ek.public,
             ek_certificate,
             ak_public: ak.public,

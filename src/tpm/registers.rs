@@ -204,7 +204,7 @@ impl Tpm {
             if got.is_empty() || got.len() != digests.len() {
                 let (bank, pcr) = wanted
                     .first()
-                    .map_or(("", 0), |(bank, pcr)| (bank.name(), pcr.index()));
+                    .map_or(("", 0), |(bank, pcr)| (bank.as_str(), pcr.index()));
                 return Err(Error::unavailable(format_args!(
                     "the TPM has no PCR {pcr} in bank {bank}: activate the bank or configure another"
                 )));

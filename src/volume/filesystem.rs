@@ -65,7 +65,7 @@ fn zero(file: &mut File, start: u64, len: u64, done: &mut dyn FnMut(u64)) -> Res
 
 /// Makes a file system on `mapping`, labelled with the volume's name.
 pub(super) fn make(mapping: &Path, kind: FileSystem, label: &str) -> Result<()> {
-    let program = format!("mkfs.{}", kind.name());
+    let program = format!("mkfs.{}", kind.as_str());
     let output = Command::new(&program)
         .args(options(kind))
         .args(inodes(kind, mapping)?)
@@ -148,7 +148,7 @@ pub(super) fn populate(
 ) -> Result<()> {
     fs::create_dir_all(scratch)?;
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    let kind = Some(kind.name());
+    let kind = Some(kind.as_str());
     mount(Some(mapping), scratch, kind, flags, None::<&str>)
         .doing("mounting the new file system")?;
     let created = create(scratch, dirs);

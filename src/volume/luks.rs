@@ -89,7 +89,7 @@ impl HeaderFile {
 
 /// What distinguishes one new volume from another.
 #[derive(Debug)]
-pub(super) struct Identity<'a> {
+pub(super) struct LuksLabels<'a> {
     /// The LUKS label.
     pub(super) label: &'a str,
     /// The LUKS subsystem.
@@ -137,7 +137,7 @@ impl Luks {
     pub(super) fn format(
         header: &HeaderFile,
         disk: &Path,
-        identity: &Identity<'_>,
+        labels: &LuksLabels<'_>,
         volume_key: &Secret,
     ) -> Result<Self> {
         let mut device = CryptInit::init(&header.path()).doing("preparing libcryptsetup")?;
@@ -155,8 +155,8 @@ impl Luks {
             data_alignment: 0,
             data_device: Some(disk.to_owned()),
             sector_size: 4096,
-            label: Some(identity.label.into()),
-            subsystem: Some(identity.subsystem.into()),
+            label: Some(labels.label.into()),
+            subsystem: Some(labels.subsystem.into()),
         };
         let mut params: CryptParamsLuks2Ref<'_> = (&params).try_into()?;
         device
@@ -164,7 +164,7 @@ impl Luks {
             .format(
                 EncryptionFormat::Luks2,
                 ("aes", "xts-plain64"),
-                Some(identity.uuid),
+                Some(labels.uuid),
                 Either::Left(volume_key.expose()),
                 Some(&mut params),
             )

@@ -13,7 +13,7 @@ use log::info;
 use uuid::Uuid;
 
 use super::filesystem::{self, OVERLAY_DIRS};
-use super::luks::{self, Identity, Journal};
+use super::luks::{self, Journal, LuksLabels};
 use super::unlock::Passphrase;
 use super::{Device, HeaderFile, How, Keyed, Luks, activate};
 use crate::anchor::judge::DeviceState;
@@ -168,13 +168,13 @@ impl New {
         mine.own_secret = source == Source::Generate;
         self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
-        let identity = Identity {
+        let labels = LuksLabels {
             label: LABEL,
-            subsystem: volume.role.word(),
+            subsystem: volume.role.as_str(),
             uuid,
         };
         self.device.require_same()?;
-        let mut luks = Luks::format(&header, self.device.path(), &identity, &volume_key)?;
+        let mut luks = Luks::format(&header, self.device.path(), &labels, &volume_key)?;
         let passphrase = Passphrase::Raw.of(&secret);
         luks.add_keyslot(PAIR.secret(), volume.kdf, &passphrase, &volume_key)?;
         luks.add_token(&mine.to_json())?;
@@ -289,7 +289,7 @@ pub(super) fn finish(volume: &config::Volume, luks: &mut Luks, keyed: &Keyed) ->
     }
     filesystem::flush(mapping).doing("flushing the file system")?;
     commit(keyed).doing("committing the header")?;
-    info!(volume = name; "formatted {} with {}", keyed.device.path().display(), volume.file_system.name());
+    info!(volume = name; "formatted {} with {}", keyed.device.path().display(), volume.file_system.as_str());
     Ok(())
 }
 

@@ -125,7 +125,7 @@ impl Existing {
             match proven {
                 Ok(proven) => return self.keyed(*source, proven),
                 Err(error) => {
-                    warn!(volume = volume.name.as_str(); "source {}: {error}", source.word());
+                    warn!(volume = volume.name.as_str(); "source {}: {error}", source.as_str());
                     // What may pass is worth another try of the whole boot.
                     if last.exit() != Exit::Temporary || error.exit() == Exit::Temporary {
                         last = error;

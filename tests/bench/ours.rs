@@ -32,7 +32,7 @@ pub(crate) fn provision(path: &Path) -> Value {
             let target = Path::new("/mnt").join(volume.name.as_str());
             fs::create_dir_all(&target).unwrap();
             let mapping = volume.name.mapping();
-            let kind = Some(volume.file_system.name());
+            let kind = Some(volume.file_system.as_str());
             let source = Some(Path::new(&mapping));
             mount(source, &target, kind, MsFlags::empty(), None::<&str>).unwrap();
         }

@@ -52,7 +52,7 @@ fn variants(list: &mut List, profile: Profile, pointer: &str, value: &Value) {
             wrong.push(("another value", other_value(value)));
         }
     }
-    let whose = profile.name();
+    let whose = profile.as_str();
     for (how, wrong) in wrong {
         let pointer = pointer.to_owned();
         let name = format!("{whose} {pointer} {how}");

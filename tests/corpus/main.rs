@@ -178,7 +178,10 @@ fn distinct(corpus: &[Mutation], bases: &Bases) {
     let mut seen: HashMap<Vec<u8>, String> = HashMap::new();
     for profile in Profile::ALL {
         let image = bases.get(profile).clone().finish();
-        seen.insert(sha256(&image), format!("the control of {}", profile.name()));
+        seen.insert(
+            sha256(&image),
+            format!("the control of {}", profile.as_str()),
+        );
     }
     let mut names = HashSet::new();
     let mut twice = Vec::new();

@@ -49,7 +49,7 @@ fn userspace() -> Vec<u8> {
     let cluster = [7; 32];
     let record = |measured: &[u8], content: serde_json::Value| {
         let digests = [Bank::Sha1, Bank::Sha256].map(
-            |bank| json!({"hashAlg": bank.name(), "digest": hex::encode(bank.hash(measured))}),
+            |bank| json!({"hashAlg": bank.as_str(), "digest": hex::encode(bank.hash(measured))}),
         );
         let record = json!({
             "pcr": 15, "digests": digests, "content_type": "systemd", "content": content,

@@ -97,7 +97,7 @@ fn the_table_of_exit_codes_is_that_of_the_verdicts() {
         .collect();
     let mut real = vec![("0".to_owned(), "`done`".to_owned())];
     real.extend(exits().iter().map(|exit| {
-        let word = format!("`{}`", exit.word());
+        let word = format!("`{}`", exit.as_str());
         (exit.code().to_string(), word)
     }));
     assert_eq!(documented, real);

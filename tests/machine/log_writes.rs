@@ -259,7 +259,7 @@ fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
         }
         println!("{} of {} entries, {}", written, entries.len(), point.phase);
         let how = survive(&alone(&disk, tpm.port()), &point.owed).how;
-        *counts.entry((point.phase, how.word())).or_default() += 1;
+        *counts.entry((point.phase, how.as_str())).or_default() += 1;
         if [ENROLLING, ENROLLED].contains(&point.phase) {
             let came_of_it = enroll(&disk, &mut tpm, &point.owed);
             *enrolments.entry((point.phase, came_of_it)).or_default() += 1;

@@ -75,7 +75,7 @@ impl Node {
     pub(crate) fn boot(&mut self, work: impl FnOnce(&Self)) -> Result<VolumeStatus, Error> {
         self.tpm.reset();
         let volume = boots::boot(&self.config(), || work(self))?;
-        assert_eq!(volume.anchor.word(), self.level);
+        assert_eq!(volume.anchor.as_str(), self.level);
         Ok(volume)
     }
 

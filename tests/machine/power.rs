@@ -38,7 +38,7 @@ fn one_boot() {
         println!("failed {error}");
         panic!("{error}");
     }
-    println!("opened {}", status.volumes[0].how.word());
+    println!("opened {}", status.volumes[0].how.as_str());
     let mut found: Vec<u32> = fs::read_dir("/mnt")
         .unwrap()
         .map(|file| file.unwrap().file_name().to_str().unwrap().parse().unwrap())

@@ -102,7 +102,7 @@ impl<'a> Options<'a> {
 fn selected(text: &str) -> Option<(Bank, Registers)> {
     let (name, list) = text.split_once(':')?;
     let banks = [Bank::Sha256, Bank::Sha384, Bank::Sha512];
-    let bank = banks.into_iter().find(|bank| bank.name() == name)?;
+    let bank = banks.into_iter().find(|bank| bank.as_str() == name)?;
     let pcrs: Vec<u8> = list
         .split(',')
         .map(|pcr| pcr.parse().ok())

@@ -52,7 +52,7 @@ impl Report {
         Ok(Self {
             path: path.display().to_string(),
             volume: creation.token.volume.to_string(),
-            role: creation.token.role.word(),
+            role: creation.token.role.as_str(),
             uuid: creation.uuid.clone(),
             volume_key_id: hex::encode(creation.token.key_id),
             creation_epoch: creation.evidence.epoch,

@@ -85,7 +85,7 @@ fn digests(written: &[Digest]) -> Result<Vec<(Bank, Vec<u8>)>, String> {
     let mut digests: Vec<(Bank, Vec<u8>)> = Vec::new();
     for Digest { hash_alg, digest } in written {
         let banks = [Bank::Sha1, Bank::Sha256, Bank::Sha384, Bank::Sha512];
-        let Some(bank) = banks.into_iter().find(|bank| bank.name() == hash_alg) else {
+        let Some(bank) = banks.into_iter().find(|bank| bank.as_str() == hash_alg) else {
             continue;
         };
         let bytes = hex::decode(digest).map_err(|error| format!("digest: {error}"))?;

@@ -336,7 +336,7 @@ fn the_words_of_the_checks_are_all_different() {
         Check::Role,
         Check::Image,
     ]
-    .map(Check::word);
+    .map(Check::as_str);
     let different: std::collections::BTreeSet<_> = words.iter().collect();
     assert_eq!(different.len(), words.len());
 }

@@ -183,7 +183,7 @@ fn row(now_s: u64, node: &Node) -> Markup {
                 @if node.volumes.is_empty() { "none" }
                 @for volume in &node.volumes {
                     div {
-                        (volume.role.word()) ", epoch " (volume.record.epoch)
+                        (volume.role.as_str()) ", epoch " (volume.record.epoch)
                         small { code { (volume.uuid) } }
                         @if let Some(word) = &volume.readmission { (readmission(now_s, word)) }
                     }

@@ -231,7 +231,7 @@ fn admit(
                 Check::Role,
                 format_args!(
                     "volume {id}: no role of the policy lets image {image} have a {} volume",
-                    kind.word()
+                    kind.as_str()
                 ),
             )
             .into());
@@ -283,7 +283,7 @@ fn readmit(
     service.audit.add(&Line {
         time: audit::time(now_s()),
         event: "readmission",
-        step: Step::Attest.word(),
+        step: Step::Attest.as_str(),
         peer: node.address.clone(),
         ek: Some(ek),
         volumes: &[id.to_string()],
@@ -307,8 +307,8 @@ fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Rejection> {
             format_args!(
                 "volume {} is a {} volume, and was asked for as a {} volume",
                 claim.uuid,
-                entry.role.word(),
-                claim.role.word()
+                entry.role.as_str(),
+                claim.role.as_str()
             ),
         ));
     }

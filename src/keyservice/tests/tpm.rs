@@ -2,7 +2,7 @@
 //! A node with a TPM that is none of ours: the client of the initrd's program and swtpm against the service.
 
 use crate::client::{Client, KeyRequest};
-use crate::config::{Role, Service, Tcti};
+use crate::config::{KeyService, Role, Tcti};
 use crate::error::Exit;
 use crate::key::cluster_id;
 use crate::keyservice::registry;
@@ -22,7 +22,7 @@ fn client(rig: &Rig) -> Client {
     let port = rig.caller.at.port();
     let text =
         format!("urls = [\"https://localhost:{port}\"]\nca = \"/cert.pem\"\ndeadline-s = 20\n");
-    let service: Service = toml::from_str(&text).unwrap();
+    let service: KeyService = toml::from_str(&text).unwrap();
     let top = rig.path("cert.pem");
     Client::new(&service, top.parent().unwrap()).unwrap()
 }

@@ -15,7 +15,7 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 }
 
 /// Makes a credential with `tpm2_makecredential`, which needs no TPM for it.
-pub(super) fn credential(swtpm: &Swtpm, identity: &Identity) -> (Vec<u8>, Vec<u8>) {
+pub(super) fn credential(swtpm: &Swtpm, identity: &TpmIdentity) -> (Vec<u8>, Vec<u8>) {
     let write = |name: &str, bytes: &[u8]| {
         std::fs::write(swtpm.dir().join(name), bytes).unwrap();
     };
