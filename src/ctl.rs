@@ -9,6 +9,7 @@ pub mod header;
 mod nodes;
 mod policy;
 mod status;
+mod table;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};

@@ -11,7 +11,7 @@ use crate::anchor::RuntimeAnchor;
 use crate::anchor::checkpoint::durable;
 use crate::anchor::record::{Accepted, Entry, State};
 use crate::config::{Level, VolumeName};
-use crate::ctl::status::{section, table};
+use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 

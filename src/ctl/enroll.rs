@@ -10,7 +10,7 @@ use crate::anchor::RuntimeAnchor;
 use crate::anchor::record::Entry;
 use crate::config::{Enroll, Source};
 use crate::ctl::anchor::name;
-use crate::ctl::status::{section, table};
+use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Error, Result};
 use crate::status::{Status, VolumeStatus};

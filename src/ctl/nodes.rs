@@ -11,7 +11,7 @@ use ureq::Agent;
 use ureq::http::Uri;
 
 use crate::clock::utc;
-use crate::ctl::status::{section, table};
+use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 use crate::https;

@@ -178,7 +178,7 @@ impl Server {
         let (config, files) = (self.config, self.files);
         let service = Arc::clone(&self.service);
         upkeep.spawn(run_every(POLL_EVERY, move || {
-            poll(&config, &service, &files)
+            poll(&config, &service, &files);
         }));
         while listening.join_next().await.is_some() {}
         upkeep.shutdown().await;
