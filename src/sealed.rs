@@ -141,8 +141,8 @@ fn sized(bytes: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::error::Exit;
-    use crate::sealed::*;
 
     fn sealed() -> Sealed {
         let mut public = hex::decode("0008000b000004120020").unwrap();

@@ -145,7 +145,7 @@ fn plain(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::client::answer::*;
+    use super::*;
 
     #[test]
     fn only_the_sessions_cookie_is_kept() {

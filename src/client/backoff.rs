@@ -40,7 +40,7 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use crate::client::backoff::*;
+    use super::*;
     use crate::client::later;
 
     const TIMEOUTS: Timeouts = Timeouts {

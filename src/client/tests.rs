@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use crate::client::tests::mock::{Mock, Script, Twist};
 use serde_json::json;
 
-use crate::client::*;
+use super::*;
 use crate::config::{Role, Tcti};
 use crate::error::Exit;
 use crate::tpm::swtpm::{Swtpm, alone};

@@ -194,7 +194,7 @@ mod tests {
     use std::fs;
     use std::path::PathBuf;
 
-    use crate::ctl::header::*;
+    use super::*;
     use crate::error::Exit;
     use crate::header::fixture::{Fixture, UUID};
 

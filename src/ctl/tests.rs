@@ -4,8 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use super::*;
 use crate::config::{Enroll, Source};
-use crate::ctl::*;
 use crate::status::Status;
 
 const BOOT: &str = include_str!("../../tests/fixtures/status/boot.json");

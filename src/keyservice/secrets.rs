@@ -166,7 +166,7 @@ fn measurement_salt(text: &str) -> Result<[u8; KEY_LEN]> {
 
 #[cfg(test)]
 mod tests {
-    use crate::keyservice::secrets::*;
+    use super::*;
 
     fn range(from: u8, to: u8) -> Vec<u8> {
         (from..=to).collect()

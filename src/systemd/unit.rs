@@ -93,7 +93,7 @@ pub fn drop_in(lines: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::systemd::unit::*;
+    use super::*;
 
     /// Each pair as `systemd-escape --path --suffix=device PATH` of systemd 254 prints it.
     #[test]

@@ -101,7 +101,7 @@ fn digits(text: &str) -> Option<(u32, &str)> {
 
 #[cfg(test)]
 mod tests {
-    use crate::boot::requirements::kernel::*;
+    use super::*;
 
     fn count(text: &str) -> usize {
         Release::parse(text).unwrap().defects().count()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What one volume is denied is not the others' trouble.
 
-use crate::client::tests::*;
+use super::*;
 
 #[test]
 fn what_is_wrong_with_one_key_is_that_volumes_failure() {

@@ -5,7 +5,7 @@ use std::io;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
-use crate::client::tests::*;
+use super::*;
 
 /// An address where nobody listens.
 fn dead() -> String {

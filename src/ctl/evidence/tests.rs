@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use base64ct::{Base64, Encoding};
 use serde_json::json;
 
+use super::*;
 use crate::config::{Profile, Tcti};
-use crate::ctl::evidence::*;
 use crate::error::Exit;
 use crate::evidence::Ak;
 use crate::evidence::eventlog::LOG_LEN_MAX;

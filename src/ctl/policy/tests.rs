@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::path::PathBuf;
 
-use crate::ctl::policy::*;
+use super::*;
 use crate::error::Exit;
 use crate::evidence::bundle::tests::bundle;
 use crate::pcr::Bank;

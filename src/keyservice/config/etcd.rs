@@ -153,7 +153,7 @@ impl TryFrom<String> for Prefix {
 
 #[cfg(test)]
 mod tests {
-    use crate::keyservice::config::etcd::*;
+    use super::*;
 
     fn parse(text: &str) -> std::result::Result<Etcd, String> {
         toml::from_str(text).map_err(|error| error.message().to_owned())

@@ -46,7 +46,7 @@ fn parse(tail: &[u8]) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
-    use crate::keyservice::fleet::recent::*;
+    use super::*;
 
     #[test]
     fn a_line_that_is_cut_is_left_out_and_the_latest_comes_first() {

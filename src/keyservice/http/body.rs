@@ -173,7 +173,7 @@ mod tests {
     use axum::body::{Bytes, HttpBody};
     use hyper::body::Frame;
 
-    use crate::keyservice::http::body::*;
+    use super::*;
 
     fn budget(body_bytes: u32, bodies_bytes: u32) -> BodyBudget {
         let count = |value| std::num::NonZeroU32::new(value).unwrap();

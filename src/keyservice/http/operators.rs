@@ -234,7 +234,7 @@ fn error_body(status: StatusCode, error: &str) -> Response<Body> {
 
 #[cfg(test)]
 mod tests {
-    use crate::keyservice::http::operators::*;
+    use super::*;
 
     #[test]
     fn a_query_is_a_part_of_a_list() {

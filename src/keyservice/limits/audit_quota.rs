@@ -58,7 +58,7 @@ impl AuditQuota {
 
 #[cfg(test)]
 mod tests {
-    use crate::keyservice::limits::audit_quota::*;
+    use super::*;
 
     fn peer(number: u32) -> IpAddr {
         IpAddr::V4(number.into())

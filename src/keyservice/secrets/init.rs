@@ -68,7 +68,7 @@ fn create(path: &Path, text: &str) -> Result<()> {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
-    use crate::keyservice::secrets::init::*;
+    use super::*;
 
     #[test]
     fn secrets_are_made_once_and_are_private() {

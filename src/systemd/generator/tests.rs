@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::systemd::generator::*;
+use super::*;
 
 /// A directory that is gone after the test.
 struct Scratch(PathBuf);

@@ -11,8 +11,8 @@ use futures_core::Stream as _;
 use zbus::message::Type;
 use zbus::{Connection, MessageStream, ObjectPath, Variant};
 
+use super::*;
 use crate::error::Exit;
-use crate::systemd::handoff::*;
 use crate::systemd::relay;
 
 const CONFIG: &str =

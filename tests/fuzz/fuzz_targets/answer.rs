@@ -7,11 +7,11 @@
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
+use nightlatch::client::{Failure, answer};
 use nightlatch::error::Exit;
 use nightlatch::key::Secret;
 use nightlatch::protocol::Jwe;
 use nightlatch::protocol::jwe::EphemeralKeyPair;
-use nightlatch::client::{Failure, answer};
 
 /// What only this run has: a node's key, and what was encrypted to it.
 struct Handshake {
