@@ -28,7 +28,7 @@ use nightlatch::key::{Secret, fill_random};
 use nightlatch::protocol::jwe::EphemeralKeyPair;
 use nightlatch::protocol::{EphemeralKey, Jwe};
 
-use crate::client::tests::mock::judge::{base64, certificates, check_evidence, credential};
+use self::judge::{base64, certificates, check_evidence, credential};
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]

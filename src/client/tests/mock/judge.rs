@@ -11,8 +11,8 @@ use rustls::{ServerConfig, SignatureScheme};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha384};
 
-use crate::client::tests::alone;
-use crate::client::tests::mock::Session;
+use super::super::alone;
+use super::Session;
 
 pub(super) fn base64(bytes: &[u8]) -> String {
     use base64ct::{Base64, Encoding as _};
