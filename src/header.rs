@@ -42,6 +42,7 @@ mod slot_pair;
 pub mod superblock;
 mod template;
 mod token;
+mod unused;
 mod violation;
 
 pub use area::Area;

@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The two pairs of keyslots that profile `nightlatch-1` has room for, and what of the keyslots area is used.
+//! The two pairs of keyslots that profile `nightlatch-1` has room for.
 //!
 //! A header uses one pair. A volume whose secret is changed gets the other one, whole, before the first one is let go of:
 //! each keyslot has a place of its own, so the old header stays good until the new one is complete.
 
 use std::ops::Range;
 
+use super::KEYSLOTS_OFFSET;
 use super::layout::KEYSLOT_AREA_LEN;
-use super::reader::first_nonzero;
-use super::{AREA_LEN, Area, Header, KEYSLOTS_OFFSET};
 
 #[expect(clippy::cast_possible_truncation, reason = "a constant of 385,024")]
 const SLOT_LEN: usize = KEYSLOT_AREA_LEN as usize;
@@ -78,71 +77,6 @@ impl SlotPair {
             .saturating_mul(KEYSLOT_AREA_LEN)
             .saturating_add(KEYSLOTS_OFFSET as u64)
     }
-}
-
-impl Header {
-    /// The pair of keyslots the header uses, if it uses just one.
-    pub(super) fn pair(&self) -> Option<SlotPair> {
-        let ids: Vec<u8> = self.metadata.keyslots.keys().copied().collect();
-        SlotPair::of(&ids)
-    }
-
-    /// Where the last keyslot ends, in bytes from the start of the header area.
-    pub(super) fn used_len(&self) -> usize {
-        self.unused().last().map_or(AREA_LEN, |range| range.start)
-    }
-
-    /// The parts of the keyslots area that no keyslot covers.
-    pub(super) fn unused(&self) -> Vec<Range<usize>> {
-        let mut areas: Vec<(u64, u64)> = self
-            .metadata
-            .keyslots
-            .values()
-            .map(|slot| {
-                (
-                    slot.area_offset,
-                    slot.area_offset.saturating_add(slot.area_size),
-                )
-            })
-            .collect();
-        areas.sort_unstable();
-        let clamp = |at: u64| usize::try_from(at).unwrap_or(AREA_LEN).min(AREA_LEN);
-        let mut ranges = Vec::new();
-        let mut from = KEYSLOTS_OFFSET;
-        for (start, end) in areas {
-            ranges.push(from..clamp(start).max(from));
-            from = clamp(end).max(from);
-        }
-        ranges.push(from..AREA_LEN);
-        ranges
-    }
-
-    /// The first byte of `area` that is not zero where no keyslot is and none has ever been, which is all of what is unused
-    /// but the other pair's place.
-    pub(super) fn find_stray(&self, area: &Area) -> Option<usize> {
-        let idle = self.pair().map_or(0..0, |pair| pair.other().area());
-        // A range that ends before it starts has nothing in it.
-        let around = |range: Range<usize>| {
-            [
-                range.start..range.end.min(idle.start),
-                range.start.max(idle.end)..range.end,
-            ]
-        };
-        let mut ranges = self.unused().into_iter().flat_map(around);
-        ranges.find_map(|range| first_nonzero_in(area, range))
-    }
-}
-
-impl Area {
-    /// Whether the place of `pair` has something in it.
-    pub(super) fn has_material_of(&self, pair: SlotPair) -> bool {
-        first_nonzero_in(self, pair.area()).is_some()
-    }
-}
-
-fn first_nonzero_in(area: &Area, range: Range<usize>) -> Option<usize> {
-    let start = range.start;
-    first_nonzero(area.part(range))?.checked_add(start)
 }
 
 #[cfg(test)]
