@@ -24,15 +24,16 @@ import cases
 import root
 import sizes
 import tables
+from calibration import limit
 from machine import Disk, Kernel, Machine
 from tpm import command_names
 
 WORK = root.CACHE / "bench"
 GIB = 1 << 30
 DISKS = {"blank1g": 1, "blank4g": 4, "blank4g2": 4, "blank64g": 64, "blank1t": 1024}
-TIMEOUT_SECONDS = 1500
+TIMEOUT_SECONDS = limit(1500)
 # The full wipe says nothing for as long as it takes.
-SILENCE_SECONDS = 600
+SILENCE_TIMEOUT_SECONDS = limit(600)
 
 
 def main() -> int:
@@ -96,7 +97,7 @@ def measure(
         ports=("nightlatch.result", cases.OUTPUT_PORT),
     ) as machine:
         ended = machine.wait(
-            timeout_seconds, progress, port=cases.OUTPUT_PORT, silence_seconds=SILENCE_SECONDS
+            timeout_seconds, progress, port=cases.OUTPUT_PORT, silence_seconds=SILENCE_TIMEOUT_SECONDS
         )
     if ended.how != "guest-shutdown" or ended.results != ["exit 0"]:
         result = ended.results[-1] if ended.results else "no verdict"

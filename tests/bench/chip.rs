@@ -123,10 +123,11 @@ fn wait_for(done: impl Fn() -> bool) {
     let started = Instant::now();
     while !done() {
         assert!(
+            // wait: limit
             started.elapsed() < START_MAX,
             "the vtpm proxy does not answer"
         );
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(5)); // wait: event
     }
 }
 

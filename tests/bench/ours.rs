@@ -79,6 +79,7 @@ fn boot_with(path: &Path, hand_over: impl FnOnce(&Config)) -> Value {
             let mut most = 0;
             while !done.load(Ordering::Relaxed) {
                 most = header_copies_bytes().max(most);
+                // wait: part of the test, which takes samples
                 thread::sleep(Duration::from_millis(20));
             }
             most

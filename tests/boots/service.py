@@ -18,7 +18,8 @@ from keyservice import KeyService
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node, content_digest
 from outcome import Outcome, check, equal, note
 
-DOWN_SECONDS = 30
+# Several of the node's tries.
+DOWN_SECONDS = 10
 
 
 def run(outcome: Outcome, image: Image, work: Path) -> None:
@@ -88,6 +89,7 @@ def down_for_a_while(node: Node, foreign: KeyService, service: KeyService) -> Bo
     def listen(line: str) -> None:
         """Counts the time from the first sign that the node has noticed."""
         if "10.0.2.101" in line and not starting:
+            # wait: part of the test
             starting.append(threading.Timer(DOWN_SECONDS, service.start))
             starting[0].start()
 

@@ -64,7 +64,7 @@ fn end(mut child: Child) -> Option<ExitStatus> {
             child.wait().unwrap();
             return None;
         }
-        thread::sleep(Duration::from_millis(3));
+        thread::sleep(Duration::from_millis(3)); // wait: event
     }
 }
 

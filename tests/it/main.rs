@@ -20,4 +20,5 @@ mod markdown;
 mod modules;
 mod operators;
 mod replicas;
+mod scenarios;
 mod sources;

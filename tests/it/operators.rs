@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use crate::daemon::caller::Caller;
 use crate::daemon::machine::Machine;
-use crate::daemon::{Daemon, PATIENCE, is_admitted, uuid};
+use crate::daemon::{Daemon, POLL, is_admitted, patience, uuid};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 
@@ -310,14 +310,14 @@ fn a_new_authority_of_operators_is_in_force_soon() {
     let both = ["ours.pem", "theirs.pem"].map(|name| fs::read_to_string(top.join(name)).unwrap());
     // The service's own certificate is still vouched for by the first.
     fs::write(top.join("ours.pem"), both.concat()).unwrap();
-    let deadline = std::time::Instant::now() + PATIENCE;
+    let deadline = std::time::Instant::now() + patience();
     while !admin
         .nodes_as("mallory", "ours", &["list"])
         .status
         .success()
     {
         assert!(std::time::Instant::now() < deadline, "the new authority");
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(POLL);
     }
     assert!(admin.nodes(&["list"]).status.success());
 }

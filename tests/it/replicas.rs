@@ -17,7 +17,7 @@ use nightlatch::config::Role;
 
 use crate::daemon::caller::Caller;
 use crate::daemon::machine::{Machine, volume};
-use crate::daemon::{Daemon, MACHINES, PATIENCE, is_admitted, nightlatch, uuid};
+use crate::daemon::{Daemon, MACHINES, is_admitted, nightlatch, patience, uuid};
 
 /// How many boots there are in all, and before one replica is killed.
 const BOOTS: u32 = 120;
@@ -133,7 +133,7 @@ fn two_replicas_with_one_killed_in_the_storm_lose_nothing() {
                 }
             });
         }
-        let deadline = Instant::now() + 4 * PATIENCE;
+        let deadline = Instant::now() + 4 * patience();
         while owners.lock().unwrap().len() < BOOTS_BEFORE {
             assert!(Instant::now() < deadline, "the storm does not get on");
             thread::yield_now();
@@ -155,7 +155,7 @@ fn two_replicas_with_one_killed_in_the_storm_lose_nothing() {
 fn boot(caller: &Caller, number: u32) -> u32 {
     let machines = [number % MACHINES, (number + 7) % MACHINES];
     let ask = |machine: u32| {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience();
         loop {
             if let Some(is_admitted) = is_admitted(caller, machine, number) {
                 return is_admitted;

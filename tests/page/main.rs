@@ -27,7 +27,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
@@ -58,7 +58,7 @@ fn page_in_a_browser() {
     }
     boot(&admin, 8, &uuid(5), USUAL, Ends::Admitted(5));
     // What is known of nodes is written down now and then, and the page shows it a little later.
-    let deadline = Instant::now() + daemon::PATIENCE;
+    let deadline = Instant::now() + daemon::patience();
     let page = loop {
         let page = fetch(&admin);
         if String::from_utf8_lossy(&page).contains("denied</span><small>image at ") {
@@ -68,7 +68,7 @@ fn page_in_a_browser() {
             Instant::now() < deadline,
             "the denied node is not shown as such"
         );
-        thread::sleep(Duration::from_millis(200));
+        thread::sleep(10 * daemon::POLL);
     };
     let at = serve(page);
     let html = chromium(&["--dump-dom", &format!("http://{at}/")]);
@@ -166,7 +166,7 @@ fn boot(admin: &Admin, number: u32, uuid: &str, command_line: &str, ends: Ends) 
     machine.pcrs[12] = Sha256::digest([[0; 32], Sha256::digest(&event).into()].concat()).into();
     let volumes = [volume(uuid, Role::State, ends.epoch())];
     let expected = if ends.epoch().is_some() { 200 } else { 401 };
-    let deadline = Instant::now() + daemon::PATIENCE;
+    let deadline = Instant::now() + daemon::patience();
     let (heard, draft) = loop {
         let (heard, draft) = caller.attest(&machine, &volumes, |draft| {
             draft.claims.firmware_log = Some(Bytes(log(&event)));

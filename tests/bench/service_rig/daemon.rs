@@ -95,10 +95,10 @@ impl Daemon {
             .spawn()
             .unwrap();
         let caller = Caller::new(at, &certificate);
-        let deadline = Instant::now() + START_MAX;
+        let deadline = Instant::now() + START_MAX; // wait: limit
         while caller.send("GET", "/readyz", None, &[]).is_err() {
             assert!(Instant::now() < deadline, "the service does not start");
-            std::thread::sleep(Duration::from_millis(50));
+            std::thread::sleep(Duration::from_millis(50)); // wait: event
         }
         Self {
             directory,

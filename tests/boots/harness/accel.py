@@ -13,6 +13,7 @@ QEMU = "qemu-system-x86_64"
 # Without the promise that `rep movsb` is fast: where it is emulated byte by byte, it is what kernels should not copy with.
 TCG = ["-accel", "tcg,thread=multi", "-cpu", "max,erms=off,fsrm=off"]
 KVM = ["-accel", "kvm", "-cpu", "host"]
+# wait: limit, and reached where there is no KVM that works; before anything is known of the machine.
 PROBE_TIMEOUT_SECONDS = 5
 # A boot sector: finit; mov al, 0x21; mov dx, 0xf4; out dx, al; hlt; jmp to the hlt. The x87
 # instruction is where a KVM without hardware behind it, emulating all it is given, stops.

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer 2: one machine, many cases. Runs the Rust test `machine` as root on real device-mapper.
 
-    cases.py [--timeout SECONDS] [FILTER...]
+    cases.py NAME CASE...
+    cases.py --file FILE [FILTER...]
 
-Prints each case as it ends; the last line is `N passed, N failed`.
+The cases of that name, or of a file those whose names contain a filter; each of them has to run. NAME is the directory
+of the run. Prints each case as it ends; the last line is `N passed, N failed`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -18,11 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import accel
+import builds
+import paths
 import root
+from calibration import limit
 from libtest import CASE, Tally, seen, tally
 from machine import Disk, Ended, Kernel, Machine, Tpm
 
-PROJECT = Path(__file__).resolve().parent.parent.parent.parent
+PROJECT = builds.PROJECT
 WORK = root.CACHE / "layer2"
 # The cases find a disk by its serial: /dev/disk/by-id/virtio-SERIAL.
 BLANK_DISKS = {"blank4g": 4 << 30, "blank4g2": 4 << 30, "blank8g": 8 << 30, "blank1t": 1 << 40}
@@ -31,18 +35,24 @@ MEMORY_MIB = 3072
 OTHERS = ["--skip", "power::"]
 OUTPUT_PORT = "nightlatch.output"
 # A machine that says nothing for this long hangs: no case takes a third of it, alone on its processor. The other limit is
-# for one that goes on and on; how long all cases take depends on what else the computer does.
-SILENCE_SECONDS = 600
-TIMEOUT_SECONDS = 3600
+# for one that goes on and on.
+SILENCE_TIMEOUT_SECONDS = limit(600)
+TIMEOUT_SECONDS = limit(3600)
 
 
 def main() -> int:
-    """Builds, boots, reports."""
+    """Boots, reports."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--timeout", type=float, default=TIMEOUT_SECONDS, metavar="SECONDS")
-    parser.add_argument("filter", nargs="*", help="run only the cases whose name contains it")
+    parser.add_argument("--file", action="store_true", help="NAME is a file, and words are parts of its cases' names")
+    parser.add_argument("name", help="what the run is called")
+    parser.add_argument("word", nargs="*", help="a case, or with --file a part of its name")
     options = parser.parse_args()
-    total = verdict(run(WORK, build(), options.filter, options.timeout))
+    chosen = options.word
+    if options.file:
+        there, words = paths.cases_of(options.name), options.word or [""]
+        chosen = [case for case in there if any(word in case for word in words)]
+    ended = run(WORK / options.name, build(), ["--exact", *chosen], TIMEOUT_SECONDS)
+    total = verdict(ended, len(chosen))
     print(total)
     return 0 if total.failed == 0 else 1
 
@@ -56,15 +66,10 @@ class Build:
 
 
 def build() -> Build:
-    """The test program and, because it is an integration test, the programs it is about."""
-    command = ["cargo", "test", "--locked", "--no-run", "--test", "machine", "--features=software-tpm"]
-    command.append("--message-format=json")
-    ended = subprocess.run(command, cwd=PROJECT, stdout=subprocess.PIPE, check=False)
-    if ended.returncode != 0:
-        raise SystemExit(f"building the cases: cargo ended with {ended.returncode}")
-    messages = [json.loads(line) for line in ended.stdout.splitlines() if line.startswith(b"{")]
-    made = {m["target"]["name"]: Path(m["executable"]) for m in messages if m.get("executable")}
-    return Build(made.pop("machine"), tuple(made.values()))
+    """The test program and the programs it is about."""
+    made = builds.built()
+    programs = [path for name, path in made.items() if name.startswith("bin/")]
+    return Build(made["machine"], tuple(programs))
 
 
 def pack(work: Path, build: Build, arguments: list[str]) -> Path:
@@ -111,21 +116,23 @@ def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) ->
         ports=("nightlatch.result", OUTPUT_PORT),
     ) as machine:
         ended = machine.wait(
-            timeout_seconds, show, port=OUTPUT_PORT, silence_seconds=SILENCE_SECONDS
+            timeout_seconds, show, port=OUTPUT_PORT, silence_seconds=SILENCE_TIMEOUT_SECONDS
         )
     for disk in blank:
         disk.path.unlink()
     return ended
 
 
-def verdict(ended: Ended) -> Tally:
-    """The counts, if the machine, the test program and its summary agree; else a failure more."""
+def verdict(ended: Ended, expected: int | None = None) -> Tally:
+    """The counts, if the machine, the test program and its summary agree, and are of as many cases as `expected`; else a
+    failure more."""
     output = ended.ports[OUTPUT_PORT]
     total = tally(output)
     finished = ended.how == "guest-shutdown" and total is not None
     if finished and total is not None:
         agreed = ended.results == [f"exit {0 if total.failed == 0 else 101}"]
-        if agreed and total != Tally():
+        complete = expected is None or total.passed + total.failed == expected
+        if agreed and complete and total != Tally():
             return total.strict()
     result = ended.results[-1] if ended.results else "no verdict"
     print(f"machine: ended by {ended.how} after {ended.seconds:.0f} s with {result}")

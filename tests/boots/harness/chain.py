@@ -1,86 +1,54 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layer 3: whole boots of real images, across several boots with the same disks and TPM.
+"""Layer 3: a whole boot of a real image, or several with the same disks and TPM.
 
-    chain.py [SCENARIO...]
+    chain.py SCENARIO
 
-Without arguments every scenario runs. The last line is `N passed, N failed`.
+SCENARIO is a module of tests/boots; its image has to be there, see builds.py. The last line is `N passed, N failed`.
 """
 
 from __future__ import annotations
 
+import importlib
 import sys
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import accel
-import boots.dracut
-import boots.enrolment
-import boots.firmware
-import boots.power
-import boots.refusals
-import boots.secrets
-import boots.service
+import builds
 import image
-import keyservice
+import uki
 from outcome import Outcome
 
 WORK = image.CACHE.parent / "chain"
-Scenario = Callable[[Outcome, image.Image, Path], None]
-# The longest first.
-SCENARIOS: dict[str, Scenario] = {
-    "refusals": boots.refusals.run,
-    "service": boots.service.run,
-    "service-enrolment": boots.enrolment.run,
-    "power": boots.power.run,
-    "firmware": boots.firmware.run,
-    "secrets": boots.secrets.run,
-    "dracut": boots.dracut.run,
+
+
+def demo() -> image.Image:
+    """The demo image."""
+    return image.demo(builds.say)
+
+
+# The others boot the demo image.
+IMAGES: dict[str, Callable[[], image.Image]] = {
+    "dracut": lambda: image.dracut(builds.say),
+    "enrolment": lambda: uki.beside(demo(), "enrolling"),
+    "service": lambda: uki.beside(demo(), "service"),
 }
-# More would only wait for each other, and for the machines of other layers: see slots.py.
-AT_ONCE = 2
 
 
-def main(filters: list[str]) -> int:
-    """Runs the scenarios with one of the filters in their name."""
-    chosen = [n for n in SCENARIOS if not filters or any(f in n for f in filters)]
-    if not chosen:
-        print(f"no scenario is called that; there are: {', '.join(SCENARIOS)}")
-        return 2
-    print(f"machines run under {accel.name()}; their logs stay in {WORK}", flush=True)
+def main(name: str) -> int:
+    """Runs the scenario."""
+    print(f"machines run under {accel.name()}; their logs stay in {WORK / name}", flush=True)
+    run = importlib.import_module(f"boots.{name}").run
+    used = IMAGES.get(name, demo)()
     outcome = Outcome()
-    images: dict[str, image.Image] = {}
-    with outcome.case("images::they_are_built"):
-        image.programs(print)
-        images["demo"] = image.demo(print)
-        if "dracut" in chosen:
-            images["dracut"] = image.dracut(print)
-        if "service" in chosen:
-            images["service"] = keyservice.service_image(images["demo"], print)
-        if "service-enrolment" in chosen:
-            images["service-enrolment"] = keyservice.enrolling_image(images["demo"], print)
-
-    def run(name: str) -> None:
-        started = time.monotonic()
-        used = images.get(name, images["demo"])
-        # Counted as well, so that a scenario that ends early shows.
-        failed = False
-        try:
-            SCENARIOS[name](outcome, used, WORK / name)
-        except Exception as error:  # noqa: BLE001 - it is raised again, where it is counted
-            failed = True
-            with outcome.case(f"{name}::runs_to_its_end"):
-                raise error
-        seconds = time.monotonic() - started
-        print(f"scenario {name}: {'cut short, ' if failed else ''}{seconds:.0f} s", flush=True)
-
-    if outcome.failed == 0:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            list(pool.map(run, chosen))
+    # Counted as well, so that a scenario that ends early shows.
+    try:
+        run(outcome, used, WORK / name)
+    except Exception as error:  # noqa: BLE001 - it is raised again, where it is counted
+        with outcome.case(f"{name}::runs_to_its_end"):
+            raise error
     print(outcome)
     return 0 if outcome.failed == 0 else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1]))

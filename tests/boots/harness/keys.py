@@ -23,7 +23,7 @@ from typing import Any
 
 from node import Boot, Node
 from outcome import check
-from tpm import STATE_FILE
+from tpm import POLL_SECONDS, START_TIMEOUT_SECONDS, STATE_FILE
 
 SRK_HANDLE = "0x81000001"
 ZERO = bytes(32)
@@ -160,10 +160,10 @@ def _free_port() -> int:
 def _wait_for(port: int) -> None:
     """Until something listens; connecting would end swtpm, so the kernel's table is read."""
     line = f":{port:04X} 00000000:0000 0A"
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + START_TIMEOUT_SECONDS
     while line not in Path("/proc/net/tcp").read_text(encoding="ascii"):
         if time.monotonic() > deadline:
             raise RuntimeError(f"starting swtpm: nothing listens on port {port}")
-        time.sleep(0.05)
+        time.sleep(POLL_SECONDS)
 
 

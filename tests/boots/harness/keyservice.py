@@ -17,6 +17,7 @@ from typing import Any
 import image
 import uki
 from authority import Authority, Identity
+from calibration import limit
 from image import PROGRAMS, PROJECT, Image, Say
 
 # Where a node finds a service: the addresses in mkosi/demo/service, and what certificates of the tests are for.
@@ -24,16 +25,18 @@ ADDRESSES = ("10.0.2.100", "10.0.2.101")
 LOOPBACK = "127.0.0.1"
 DAEMON = PROGRAMS / "nightlatchd"
 CONTROL = PROGRAMS / "nightlatchctl"
-START_TIMEOUT_SECONDS = 30
-STOP_TIMEOUT_SECONDS = 30
+START_TIMEOUT_SECONDS = limit(30)
+STOP_TIMEOUT_SECONDS = limit(30)
+ANSWER_TIMEOUT_SECONDS = limit(5)
+POLL_SECONDS = 0.05
 CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
-# For nodes that come up without the service: ten seconds are many times what it takes to answer one on a busy machine, and
-# all that a boot without it waits.
-SERVICE_TABLE = """
+# For nodes that come up without the service: many times what it takes to answer one, and all that a boot without it waits.
+ASKED_LIMIT_SECONDS = limit(10)
+SERVICE_TABLE = f"""
 [service]
 urls = ["https://10.0.2.100", "https://10.0.2.101"]
 ca = "/etc/nightlatch/service-ca.pem"
-deadline-s = 10
+deadline-s = {ASKED_LIMIT_SECONDS:.0f}
 """
 CONFIG = """\
 listen = "127.0.0.1:{port}"
@@ -132,7 +135,7 @@ class KeyService:
                 said = (self.directory / "nightlatchd.log").read_text(errors="replace")
                 self.stop()
                 raise RuntimeError(f"starting nightlatchd: it is not ready:\n{said}")
-            time.sleep(0.05)
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
         """Asks the service to end, and waits for it."""
@@ -163,7 +166,7 @@ class KeyService:
     def _ready(self) -> bool:
         url = f"http://127.0.0.1:{self._operations_port}/readyz"
         try:
-            with urllib.request.urlopen(url, timeout=5) as answer:
+            with urllib.request.urlopen(url, timeout=ANSWER_TIMEOUT_SECONDS) as answer:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False

@@ -5,7 +5,7 @@
     disk = Disk.blank(work / "disk.img", 4 << 30, serial="state")
     boot = Uefi(vars_file=work / "vars.fd")            # or Kernel(kernel, initrd, append)
     with Machine(work / "boot1", boot, disks=[disk], tpm=tpm) as machine:
-        ended = machine.wait(timeout_seconds=300, on_line=print)
+        ended = machine.wait(BOOT_TIMEOUT_SECONDS, on_line=print)
     assert ended.how == "guest-shutdown" and ended.results == ["passed"]
 
 The guest writes its results to `/dev/virtio-ports/nightlatch.result`. What it prints on its
@@ -33,6 +33,8 @@ __all__ = ["Disk", "Ended", "Kernel", "Machine", "Tpm", "Uefi"]
 RESULT_PORT = "nightlatch.result"
 OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+# A file in the machine's directory: see phases.py.
+TIMES = "times"
 POLL_SECONDS = 0.1
 # virtio-blk has 20 bytes for it; QEMU cuts without a word.
 SERIAL_MAX_BYTES = 20
@@ -147,6 +149,7 @@ class Machine:
         self._sockets = tempfile.TemporaryDirectory(prefix="nightlatch-vm-")
         for path in (self.console, *self._ports.values()):
             path.write_bytes(b"")
+        (self.directory / TIMES).unlink(missing_ok=True)
         command = [accel.QEMU, "-machine", "q35,smm=off", *accel.arguments(), "-S", "-nodefaults"]
         command += ["-m", str(memory_mib), "-smp", str(cpus), "-display", "none"]
         command += network(forwards) if forwards else ["-nic", "none"]
@@ -182,6 +185,7 @@ class Machine:
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
         self._started = time.monotonic()
+        self._began = time.time()
         try:
             self.monitor = Monitor(Path(self._sockets.name) / "qmp", self._process)
             self.monitor.send("cont")
@@ -219,6 +223,13 @@ class Machine:
             self._tpm.stop()
         self._place.close()
         self._sockets.cleanup()
+        self._write_down()
+
+    def _write_down(self) -> None:
+        """When the machine began and ended, in seconds since 1970, for phases.py."""
+        path = self.directory / TIMES
+        if not path.exists():
+            path.write_text(f"{self._began:.2f} {time.time():.2f}\n", encoding="ascii")
 
     def wait(
         self,

@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from calibration import limit
 from image import Image
 from machine import Disk, Ended, Kernel, Machine, Tpm, Uefi
 
@@ -22,8 +23,8 @@ PROGRESS_PORT = "nightlatch.progress"
 RESULT_PORT = "nightlatch.result"
 VOLUMES = ("state", "system")
 DISK_BYTES = 4 << 30
-# A boot takes some 40 s under software emulation, and several times that on a busy machine.
-BOOT_TIMEOUT_SECONDS = 400
+# A boot takes some 40 s under software emulation.
+BOOT_TIMEOUT_SECONDS = limit(400)
 BLOCK_BYTES = 1 << 16
 # What a failed check shows of a verdict; all of it is in the machine's directory.
 TOLD = ("kind", "exit", "result", "state", "boots", "failed", "line")

@@ -11,7 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-CONNECT_TIMEOUT_SECONDS = 10
+from calibration import limit
+
+CONNECT_TIMEOUT_SECONDS = limit(30)
+POLL_SECONDS = 0.02
 
 
 class Monitor:
@@ -64,4 +67,4 @@ def _connect(path: Path, qemu: subprocess.Popen[bytes]) -> socket.socket:
             client.close()
             if qemu.poll() is not None or time.monotonic() > deadline:
                 raise
-            time.sleep(0.02)
+            time.sleep(POLL_SECONDS)

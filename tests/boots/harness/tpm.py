@@ -11,11 +11,16 @@ from collections import Counter
 from functools import cache
 from pathlib import Path
 
+from calibration import limit
+
 # The command codes of TPM 2.0 Library, part 2, table 12, as the TSS headers spell them.
 TSS_HEADER = Path("/usr/include/tss2/tss2_tpm2_types.h")
 # swtpm keeps the permanent state in this one file; the volatile one belongs to a running TPM.
 STATE_FILE = "tpm2-00.permall"
-START_TIMEOUT_SECONDS = 10
+START_TIMEOUT_SECONDS = limit(30)
+# It ends with its machine, unless it is writing down what it keeps.
+STOP_TIMEOUT_SECONDS = limit(30)
+POLL_SECONDS = 0.02
 # swtpm_setup writes these names into its certificates; nobody checks them.
 LOCAL_CA_OPTIONS = """\
 --platform-manufacturer Nightlatch
@@ -83,14 +88,14 @@ class Tpm:
         while not self.socket.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"starting swtpm: no socket, see {self.state}/swtpm.log")
-            time.sleep(0.02)
+            time.sleep(POLL_SECONDS)
 
     def stop(self) -> None:
         """Ends the process, which `--terminate` has usually done already."""
         if self._process is None:
             return
         try:
-            self._process.wait(timeout=2)
+            self._process.wait(timeout=STOP_TIMEOUT_SECONDS)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()

@@ -20,16 +20,24 @@ PYTHON = "/usr/bin/python3"
 
 def with_initrd_files(base: Image, files: dict[str, str], name: str) -> Image:
     """The image with files added to its initrd, or replaced there: a disk called `name` beside the old one."""
-    disk = base.disk.with_name(f"{name}.raw")
+    made = beside(base, name)
+    disk = made.disk
     work = disk.with_suffix(".parts")
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    initrd = with_files(base.packed, files, disk.with_suffix(".initrd"))
+    initrd = with_files(base.packed, files, made.initrd)
     unified = work / "unified.efi"
     _unify(base, initrd, work, unified)
     _run(["cp", "--sparse=always", "--reflink=auto", str(base.disk), str(disk)])
     _put(unified, disk)
     shutil.rmtree(work)
+    return made
+
+
+def beside(base: Image, name: str) -> Image:
+    """What `with_initrd_files` makes, or has made."""
+    disk = base.disk.with_name(f"{name}.raw")
+    initrd = disk.with_suffix(".initrd")
     return replace(base, disk=disk, initrd=initrd, packed=initrd)
 
 
