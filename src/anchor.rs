@@ -13,6 +13,8 @@
 //! 2. When every volume has shown that it is as new as it must be, existing ones get headers of the next epoch, both copies,
 //!    one after the other; then the counter goes up to it. In between, headers of both epochs are accepted.
 //! 3. Entries say `ready`, and what the operator accepted is used up.
+//!
+//! **Never:** a secret of a volume, or anything that is taken from the disk and believed.
 
 pub mod checkpoint;
 pub mod judge;

@@ -1,5 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The boot, from start to end.
+//! The boot, from start to end: `nightlatch`.
+//!
+//! It alone knows the order of its steps, and the order is its promise: [`run`] says which. Each step takes values and
+//! returns values; only here is the configuration read and decided what comes next. Start reading at [`run`].
+//!
+//! **Never:** a mapping before everything is measured, a format because of an error, a question at the console.
+//!
+//! # A boot
+//!
+//! 1. [`cli::main`] reads the command line, [`run`] the [`Config`], and [`with_volumes_open`] goes on with it.
+//! 2. `prepare`: [`requirements`] say whether this boot may have keys; [`ServiceSession::open`] reads what it needs.
+//! 3. [`NodeTpm::open`] takes the TPM; [`NodeTpm::locate_anchor`] finds the anchor while [`volume::examine`] reads.
+//! 4. [`ServiceSession::ask_early`] asks the key service, where a volume that was found needs it for certain.
+//! 5. [`Sources::key_of`] makes of each [`Found`](volume::Found) a [`Keyed`]: compared with anchor and service.
+//! 6. `measure_all` measures the clusterID, what an operator accepted, and the volumes that nothing else measures.
+//! 7. [`volume::open`] maps each [`Keyed`]: an [`Opened`](volume::Opened), whose live table is the one that was meant.
+//! 8. `verify_freshness` pins file systems that are new enough; `count` moves headers, then the counter, on.
+//! 9. [`root::check`] looks at the image below the root, and [`handoff::hand_over`] has systemd mount what is open.
+//! 10. `commit` has the anchor and the service remember it, `fence` closes what was sealed, and [`main`] leaves the record.
 
 mod anchor;
 pub mod cli;

@@ -8,6 +8,8 @@
 //! the way leads to the next address, and to all of them again after pauses that grow. So does a server that is not the
 //! one the configuration describes: it may be somebody on the way, and he does not make a node give up before the deadline.
 //! If nobody else answered until then it is refused, since it looks like a wrong `ca` or `pin`; silence is tried again.
+//!
+//! **Never:** a redirect, a proxy, the system's list of authorities, or the name of an address as proof of who it is.
 
 pub mod answer;
 mod backoff;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The clock that systemd's event log and the boot record share, and dates for people.
+//!
+//! **Never:** asked whether a key may be given: on a node the clock is the host's to set.
 
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 //!
 //! Parsing yields a [`Config`] whose every combination of values is possible; there is no later validation.
 //! `README.md` documents each key; a test compares that table with these types.
+//!
+//! **Never:** a key that is ignored, or a default that depends on the machine.
 
 mod rules;
 mod service;

@@ -1,5 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nightlatchctl`: what a boot did, and what one would do, told on a node or on an operator's machine.
+//!
+//! A verb is a file, and answers with an [`Answer`]: a text for people and the same as JSON for machines. Start reading
+//! at [`run`], which lists the verbs.
+//!
+//! **Never:** a volume opened, a disk written to, or a key asked for: it shows, and changes what is remembered.
+//!
+//! # A status read
+//!
+//! 1. [`main`] takes the program's name and `--json` off the words and gives the rest to [`run`], with `/` as the root.
+//! 2. [`run`] finds the verb: `status` is [`status::show`].
+//! 3. [`Status::load`](crate::status::Status::load) reads `/run/nightlatch/status.json`, which the boot left there.
+//! 4. [`Status::parse`](crate::status::Status::parse) refuses another schema, and leaves out fields it does not know.
+//! 5. [`status::show`] makes JSON of it as it is; what people read is made from the same value.
+//! 6. Its first line is the verdict, the exit code's word and number; the error comes below, where there is one.
+//! 7. The volumes, what was measured, and the steps with their times are each rows of a [`table::table`].
+//! 8. [`table::section`] aligns the columns; a table without rows is left out.
+//! 9. With `--svg` the same record is drawn as a timeline instead: [`crate::status::svg()`].
+//! 10. [`main`] prints one of the two; an error goes to standard error, or is JSON as well, and is the exit code.
 
 mod anchor;
 mod derive;

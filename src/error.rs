@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! One error type: a verdict that becomes the exit code, and one sentence.
+//!
+//! **Never:** a type of another library: an error is judged where it comes up, and is a sentence from there on.
 
 use std::fmt;
 

@@ -6,6 +6,8 @@
 //! names the [`Check`] that failed.
 //!
 //! Encodings are those of the TPM 2.0 library specification, part 2, unless said otherwise.
+//!
+//! **Never:** a TPM, a disk, the network, or a clock of its own: bytes and the time come in, a verdict goes out.
 
 mod bytes;
 

@@ -22,6 +22,8 @@
 //! | F23 | only a device proven blank, or marked as interrupted while it was being provisioned, may be formatted |
 //!
 //! Everything here is a pure function of bytes, except [`Area::read`].
+//!
+//! **Never:** a TPM, a key service, or a field that is let through because nobody knows it.
 
 mod area;
 mod binary;

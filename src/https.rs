@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! HTTP with a peer of the operator's own: etcd, and the admin listener of a key service. Both sides show certificates.
+//!
+//! TLS and HTTP as everybody here speaks them: [`agent`] for requests, [`tls::TlsConnector`] below it.
+//!
+//! **Never:** the system's list of authorities: who is trusted is named in a configuration.
 
 pub(crate) mod tls;
 

@@ -2,6 +2,8 @@
 //! Secrets, and the keys derived from them.
 //!
 //! Derivations are byte-compatible with Constellation: HKDF-SHA256 (RFC 5869) with the info string `key-` + id, 32 bytes.
+//!
+//! **Never:** a secret printed or cloned: its bytes have one door, [`Secret::expose`].
 
 pub(crate) mod ecdh;
 
@@ -109,7 +111,7 @@ pub fn stand_alone_cluster_id(volume_secret: &Secret, salt: &[u8; KEY_LEN]) -> R
     cluster_id(&measurement_secret, salt)
 }
 
-/// The clusterID for a measurement secret: HKDF(measurementSecret, measurement salt, `key-clusterID`).
+/// The clusterID: what the nodes of a cluster are known by. For a measurement secret it is HKDF(measurementSecret, measurement salt, `key-clusterID`).
 pub fn cluster_id(measurement_secret: &Secret, salt: &[u8; KEY_LEN]) -> Result<Vec<u8>> {
     Ok(measurement_secret
         .derive(salt, CLUSTER_ID)?

@@ -1,9 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nightlatchd`: gives keys to machines that prove what they booted.
 //!
-//! A request comes in through [`http`], and is answered by one of the `steps` of the protocol or, from an operator, by the
-//! `fleet`. What these share is a [`state::Service`]: the secret, the policy, the registry, the audit log. [`run`] starts it,
-//! [`reload`] watches its files.
+//! What steps share is a [`state::Service`]: the secret, the policy, the registry, the audit log. Replicas share the
+//! store and the master secret, and nothing else. [`run`] starts it, [`reload`] watches its files; operators come in by
+//! [`http::operators`].
+//!
+//! **Never:** a TPM, a disk, another program started, or a machine trusted for where it is.
+//!
+//! # A request
+//!
+//! 1. [`run::bind`] opens everything; [`http::listener`] accepts a connection, counts its peer and shakes hands.
+//! 2. [`http::nodes`] makes an [`Operation`](state::Operation) of the path, and finds the session in token or cookie.
+//! 3. The peer is counted, and [`before_body`](state::Service::before_body) opens the session: who has none sends no body.
+//! 4. [`BodyBudget::read`](http::body::BodyBudget::read) reads the body, within the time and the memory there is for it.
+//! 5. [`answer`](state::Service::answer) takes it to its step, on a thread that may block, and times what comes of it.
+//! 6. `/auth`, [`steps::auth`]: a nonce, a credential for the TPM that it says it is, and a session that holds both.
+//! 7. `/attest`, [`steps::attest`]: evidence is verified, the policy asked, the volumes registered: an admitted session.
+//! 8. `/resource`, [`steps::release`]: the key of one of its volumes, derived ([`secrets::Master`]) and sealed to it.
+//! 9. [`record_audit`](state::Service::record_audit) writes a line before anything leaves, of a denial as well.
+//! 10. [`http::nodes`] writes the [`Reply`](reply::Reply); of a [`Rejection`](reply::Rejection) the caller learns little.
 
 // From start to end.
 pub mod run;

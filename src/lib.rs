@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Opens the disks of a confidential VM from inside its initramfs.
 //!
-//! Three programs stand on top: [`boot`] opens a machine's volumes, `keyservice` gives keys to machines, [`ctl`] shows and
-//! changes what both remember. Each alone knows the order of its steps; what two of them need is a room below.
+//! Three programs stand on top: [`boot`] opens a machine's volumes, [`keyservice`] gives keys to machines, [`ctl`]
+//! shows and changes what both remember. Each alone knows the order of its steps; what two of them need is a room below.
+//!
+//! Three walks lead through it, ten lines each: [a boot](boot#a-boot), [a request](keyservice#a-request),
+//! [a status read](ctl#a-status-read). `units/doc/internals.md` says how the house is kept, and where coming work goes.
 //!
 //! The host, its disks, network and console are the attacker. So nothing read from a disk selects code, relaxes policy
 //! or is used before it is authenticated; configuration comes only from the measured initrd; an error is never a reason
@@ -21,6 +24,10 @@
         clippy::print_stderr,
         reason = "a test fails by panicking"
     )
+)]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the walks lead through what is private, and the documentation is made with it"
 )]
 
 // So that a fixture names things in the same way here and in the tests of a machine.

@@ -2,6 +2,8 @@
 //! Where words go: the journal, else standard error. Neither ever stops a boot.
 //!
 //! Machines read fields: `log`'s key-values become journal fields in upper case (`volume = %name` becomes `VOLUME=`).
+//!
+//! **Never:** a secret, or a boot that stops because nobody takes its words.
 
 use std::env;
 use std::io::{self, Write as _};

@@ -3,6 +3,10 @@
 //!
 //! The TPM itself comes in as a closure that extends: one that fails stops the boot, a log that cannot be written does
 //! not.
+//!
+//! [`cluster_id`] and [`volume_identity`] are where to start; [`EventLog`] is systemd's log.
+//!
+//! **Never:** a TPM: what extends is handed in, so that what is measured can be seen without one.
 
 mod log;
 
@@ -12,7 +16,7 @@ use crate::error::{Doing, Result};
 use crate::key::Secret;
 use crate::pcr::{Bank, Digests, Pcr};
 
-/// What is measured into the fence PCR. Its digest is that of the string, so `systemd-pcrlock log` can validate it.
+/// The fence: what is measured at the end of the initrd, so that nothing sealed for it can be unsealed later. Its digest is that of the string, so `systemd-pcrlock log` can validate it.
 pub const FENCE: &str = "nightlatch:fence";
 
 /// What is measured into the clusterID's PCR by a boot that ends without one. Its digest is that of the string as well.

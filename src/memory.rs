@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where this program's memory may not go.
+//!
+//! **Never:** a way back: what is kept from swap and core files stays so until the program ends.
 
 use log::warn;
 use nix::sys::mman::{MlockAllFlags, mlockall};

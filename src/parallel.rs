@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Work beside other work: volumes at once, and one thing while another goes on.
+//!
+//! [`each_volume`] is where to start. Results come in the configuration's order, however long each takes.
+//!
+//! **Never:** a thread that outlives the work it was started for.
 
 use std::thread::{self, Scope, ScopedJoinHandle};
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Platform configuration registers: their numbers, sets of them, and the banks they exist in.
+//!
+//! **Never:** a PCR that can be reset: 16 to 23 cannot be named.
 
 use std::fmt;
 

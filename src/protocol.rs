@@ -12,6 +12,8 @@
 //!
 //! Binary values are standard base64 in the extension. Source of the rest: confidential-containers/trustee, kbs/docs and
 //! kbs/src; confidential-containers/guest-components, attestation-agent/kbs_protocol.
+//!
+//! **Never:** a connection, a TPM or a decision: these are messages and their limits.
 
 pub mod admin;
 mod bounded;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Again, where that may help.
+//!
+//! Pauses grow, and come to an end: [`temporary`].
+//!
+//! **Never:** what was refused tried again: only what may pass by itself is.
 
 use std::thread;
 use std::time::Duration;

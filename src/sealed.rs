@@ -2,6 +2,8 @@
 //! The bytes of a sealed secret, which come back from a disk the host writes to, and the template they must match.
 //!
 //! Pure functions. The header's rule C13 and [`Tpm::unseal`](crate::tpm::Tpm::unseal) both ask here, so they cannot disagree.
+//!
+//! **Never:** a TPM: these are its bytes, and what they must be.
 
 use crate::error::{Error, Result};
 

@@ -3,6 +3,10 @@
 //!
 //! What the TPM remembers takes as long to read as a keyslot takes to open, so it is read beside that where nobody has to know
 //! it before: in a volume that the TPM alone opens. Nothing is done with the volume's key before the anchor has had its say.
+//!
+//! [`Sources::key_of`] is where to start: it tries the configured sources in their order, judges, enrols, readmits.
+//!
+//! **Never:** a key that is used before the anchor had its say, or a source passed over without a word.
 
 pub(crate) mod enroll;
 pub(crate) mod readmission;

@@ -2,6 +2,10 @@
 //! The boot record `/run/nightlatch/status.json`: what happened to each volume, what was measured, how long it took.
 //!
 //! It outlives the initrd, anybody may read it, and it contains no secret.
+//!
+//! [`Recorder`] notes things as they happen, [`Status`] is the record, [`svg()`] its picture.
+//!
+//! **Never:** a secret, or a field that a newer program may not add: whoever reads leaves out what it does not know.
 
 mod recorder;
 mod svg;

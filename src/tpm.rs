@@ -15,6 +15,8 @@
 //! [`Tpm::write_anchor`] five, [`Tpm::quote`] and [`Tpm::attest`] one and, once, two for their key, [`Tpm::activate`] two.
 //! Looking for a persistent endorsement key takes two, and two of the storage root key's are saved where nothing is sealed
 //! or unsealed; for its certificate in the TPM three or more.
+//!
+//! **Never:** `TPM2_Clear`, a hierarchy's authorisation changed, or a secret on the bus in the clear.
 
 mod attest;
 mod endorsement;

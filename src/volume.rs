@@ -3,6 +3,8 @@
 //!
 //! Each stage is a type, so no stage can be skipped: what is [`Found`] on the device becomes [`Keyed`] once its volume key
 //! is known, and [`Opened`] once it is mapped, compared with what was meant and, if it is new, committed to the disk.
+//!
+//! **Never:** libcryptsetup given the header on the disk: it sees the copy in memory that passed the rules.
 
 mod device;
 mod filesystem;

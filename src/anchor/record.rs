@@ -78,7 +78,7 @@ pub enum State {
     Ready,
 }
 
-/// What the operator can allow.
+/// What an operator can accept, for one boot: it is measured and shown, and used up once a boot has succeeded.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accepted {
     /// An older state of this very volume.

@@ -44,7 +44,7 @@ pub struct NightlatchToken {
     pub volume: VolumeName,
     /// The salt of the clusterID. It is not secret.
     pub salt: [u8; 32],
-    /// How often the node had booted when the header was last written, by its counter in the TPM.
+    /// The epoch: how often the node had booted when the header was last written, by its counter in the TPM.
     pub epoch: u64,
     /// What the volume key is recognised by.
     pub key_id: [u8; 32],

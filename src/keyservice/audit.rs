@@ -4,6 +4,8 @@
 //! A line is in the file before the answer leaves, or there is no answer: what the service gave away is known even if it
 //! is killed at that moment. Lines reach the disk within [`SYNC_EVERY`], so a machine that loses power forgets no more
 //! than that.
+//!
+//! **Never:** a line changed or taken away, or a secret.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read as _, Seek as _, SeekFrom, Write as _};

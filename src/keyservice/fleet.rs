@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is remembered of nodes and volumes, for operators, and what they make the service forget.
+//!
+//! Lists come in pages. What is forgotten belongs to the next node that asks for it: [`forget_node`], [`forget_volume`].
+//!
+//! **Never:** a change before its line is in the audit log.
 
 pub(crate) mod readmit;
 pub(crate) mod recent;

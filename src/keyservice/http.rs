@@ -1,5 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The service on the network: connections, bodies, and the paths of nodes and of operators.
+//!
+//! HTTP's statuses, headers and cookies are known here. [`listener`] is where a connection comes in, [`nodes`] and
+//! [`operators`] where a request does.
+//!
+//! **Never:** a rule of who may have what: a request is read, counted and handed on, and its reply written.
 
 pub mod body;
 pub mod listener;

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! How often somebody may ask.
+//!
+//! [`RateLimiter`] says when to come back, [`audit_quota`] how much of the log somebody may fill who has proven nothing.
+//!
+//! **Never:** memory that grows with those who ask.
 
 pub mod audit_quota;
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What `/metrics` tells: how much was asked for, what came of it and how long it took.
+//!
+//! **Never:** a node's, a volume's or an operator's name: labels are words of this program.
 
 use std::time::Duration;
 

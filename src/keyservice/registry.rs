@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What is remembered of volumes and nodes, and the rules by which it changes.
+//!
+//! A volume belongs to the first node that registered it ([`register`]), until an operator says otherwise.
+//!
+//! **Never:** a write over what somebody else wrote meanwhile: what changed is read and judged again.
 
 pub mod readmission;
 pub mod sightings;

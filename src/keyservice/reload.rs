@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The files that may change while the service runs: its policy and its certificates.
+//!
+//! [`Files::poll`] looks whether they changed; connections that come later use what is there then.
+//!
+//! **Never:** a file half in force: what cannot be used is said, and what there was stays.
 
 use std::fs;
 use std::path::Path;

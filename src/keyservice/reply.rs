@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What comes of a request: an answer, or a refusal that tells the caller little and the log everything.
+//!
+//! **Never:** the reason in what a caller reads: that is for the operator's log.
 
 use std::fmt::Display;
 

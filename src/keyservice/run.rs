@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The service from start to end.
+//!
+//! [`run`] is the program, [`bind`] all of it but the signals, which is what tests start.
+//!
+//! **Never:** a start without everything that the configuration names, or an end before the last lines are written.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The master secret, and all that follows from it.
+//!
+//! [`Master::load`] reads it, and [`init`] makes one for a new fleet.
+//!
+//! **Never:** the master secret in an answer: only what is derived from it leaves.
 
 pub mod init;
 

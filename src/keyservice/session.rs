@@ -4,6 +4,8 @@
 //! Any replica with the same master secret opens what another one sealed, so replicas share nothing else. Each session
 //! is sealed with a key of its own, HKDF-SHA256(session key, salt = 32 random bytes): no nonce of AES-256-GCM is ever
 //! used twice with one key, however many sessions there are.
+//!
+//! **Never:** kept here: the node holds it, so any replica may be asked next.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::{Aes256Gcm, Nonce};

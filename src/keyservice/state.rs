@@ -1,5 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the steps of the protocol share, and how a request is counted and written down.
+//!
+//! [`Service`] is what there is one of; a [`Request`] and its [`AuditTrail`] are one for each that is answered.
+//!
+//! **Never:** anything that another replica has to know: that is in the store, or in a session.
 
 use std::net::IpAddr;
 use std::path::Path;

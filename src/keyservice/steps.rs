@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A request's way to its step of the protocol, and what happens around each: it is counted, timed and written down.
+//!
+//! **Never:** a header, a cookie or a path: that is what `http` is for.
 
 pub(crate) mod attest;
 pub(crate) mod auth;

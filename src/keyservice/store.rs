@@ -3,6 +3,8 @@
 //!
 //! A key that is absent can be created, and a value that was read can be swapped or removed as long as nobody changed it
 //! since. There is no other write. Calls block; they belong on threads that may.
+//!
+//! **Never:** a blind write, or a lock that a replica could die with.
 
 pub(crate) mod batch;
 pub mod etcd;

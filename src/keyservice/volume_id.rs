@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a volume is called: its LUKS UUID, written in one way only.
+//!
+//! **Never:** a second spelling, or the id of a secret that is no volume's.
 
 use std::fmt;
 
