@@ -21,6 +21,14 @@ pub fn boottime_us() -> u64 {
         .unwrap_or_default()
 }
 
+/// A time limit of a test that is so long on a quiet machine: longer where tests/boots/harness/calibration.py has found a
+/// slower one, never shorter.
+#[cfg(test)]
+pub(crate) fn limit(quiet: Duration) -> Duration {
+    let figure = std::env::var("NIGHTLATCH_PACE").map_or(1.0, |text| text.parse().unwrap());
+    quiet.mul_f64(f64::max(1.0, figure))
+}
+
 /// A time in seconds since 1970 as RFC 3339 writes it.
 #[must_use]
 pub fn utc(at_s: u64) -> String {

@@ -9,6 +9,7 @@ use crate::client::tests::mock::{Mock, Script, Twist};
 use serde_json::json;
 
 use super::*;
+use crate::clock::limit;
 use crate::config::{Role, Tcti};
 use crate::error::Exit;
 use crate::tpm::swtpm::{Swtpm, alone};
@@ -50,7 +51,7 @@ fn client(trust: Trust, urls: &[&str]) -> Client {
         endpoints: urls.iter().map(|url| Endpoint::new(url)).collect(),
         trust,
         protocol: ServiceProtocol::Nightlatch,
-        deadline: Duration::from_secs(20),
+        deadline: limit(Duration::from_secs(20)),
         ek_certificate: None,
         identity: None,
         timeouts: FAST,
@@ -61,12 +62,17 @@ fn to(mock: &Mock) -> Client {
     client(Trust::Ca(mock.ca.clone().into_bytes()), &[&mock.url])
 }
 
+/// How long a hasty client waits.
+fn haste() -> Duration {
+    limit(Duration::from_secs(2))
+}
+
 /// Waits no longer than a test may take.
 fn hasty(client: Client) -> Client {
     Client {
-        deadline: Duration::from_secs(1),
+        deadline: haste(),
         timeouts: Timeouts {
-            answer: Duration::from_millis(300),
+            answer: limit(Duration::from_secs(1)),
             ..FAST
         },
         ..client
@@ -221,7 +227,7 @@ fn a_pin_is_enough_and_another_one_is_refused_before_anything_is_said() {
     ] {
         // Long enough for a handshake on a busy machine: what never ended says nothing of the certificate.
         let mut suspicious = Client {
-            deadline: Duration::from_secs(4),
+            deadline: limit(Duration::from_secs(4)),
             ..client(trust, &[&mock.url])
         };
         let error = suspicious.ask(&mut tpm, &wanted()).unwrap_err();

@@ -20,7 +20,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long swtpm may take to listen on a busy machine.
-const START_MAX: Duration = Duration::from_secs(20);
+const START_MAX: Duration = Duration::from_secs(60);
 
 /// How often a pair of ports is tried: another process may take one between choosing and binding.
 const PORT_TRIES: usize = 20;

@@ -260,7 +260,8 @@ impl Shared {
                 for byte in body.bytes() {
                     out.write_all(&[byte]).ok()?;
                     out.flush().ok()?;
-                    thread::sleep(Duration::from_millis(50));
+                    // Longer in all than any test waits.
+                    thread::sleep(Duration::from_millis(500));
                 }
                 Some(())
             }

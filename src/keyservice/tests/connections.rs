@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use crate::clock::limit;
 use crate::config::Role;
 use crate::keyservice::limits::audit_quota::{LINES_MAX, PERIOD};
 use crate::keyservice::tests::UUID;
@@ -13,8 +14,18 @@ use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
 use crate::protocol::AUTH_PATH;
 
-/// Longer than the limits of the tests by far, shorter than the caller's patience.
-const SOON: Duration = Duration::from_secs(15);
+/// Longer than the limits of the tests by far, shorter than the caller's patience on a quiet machine.
+fn soon() -> Duration {
+    limit(Duration::from_secs(15))
+}
+
+/// A configuration whose limit for a request is short, and still enough for one that is served at once.
+fn short() -> String {
+    format!(
+        "request-s = {}\n",
+        limit(Duration::from_secs(1)).as_secs() + 1
+    )
+}
 
 #[test]
 fn a_peer_has_so_many_connections_and_no_more() {
@@ -29,7 +40,7 @@ fn a_peer_has_so_many_connections_and_no_more() {
     assert!(open().is_none());
     assert_eq!(rig.service.metrics.refused_connections.get(), 1);
     drop(one);
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + soon();
     while open().is_none() {
         assert!(Instant::now() < deadline);
     }
@@ -81,11 +92,11 @@ fn a_head_that_is_too_long_is_refused() {
 
 #[test]
 fn whoever_is_slow_is_cut_off_and_others_are_served_meanwhile() {
-    let rig = Rig::with("request-s = 1\n");
+    let rig = Rig::with(&short());
     let start = Instant::now();
     // No handshake; a handshake and nothing else; half a head; half a body.
     let mut silent = TcpStream::connect(rig.caller.at).unwrap();
-    silent.set_read_timeout(Some(SOON)).unwrap();
+    silent.set_read_timeout(Some(soon())).unwrap();
     let mut idle = rig.caller.connect().unwrap();
     idle.conn.complete_io(&mut idle.sock).unwrap();
     let mut half_head = rig.caller.connect().unwrap();
@@ -106,12 +117,12 @@ fn whoever_is_slow_is_cut_off_and_others_are_served_meanwhile() {
     assert!(answer.is_err() || answer.unwrap().status == 408);
     hear(&mut idle).unwrap_err();
     assert!(matches!(silent.read(&mut [0; 1]), Ok(0)));
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(start.elapsed() < soon(), "{:?}", start.elapsed());
 }
 
 #[test]
 fn a_request_that_drips_is_cut_off_however_steadily() {
-    let rig = Rig::with("request-s = 1\n");
+    let rig = Rig::with(&short());
     let introduction = serde_json::to_vec(&Machine::new(1).introduction()).unwrap();
     let whole = request("POST", AUTH_PATH, None, &introduction);
     let head_len = whole.len() - introduction.len();
@@ -123,12 +134,12 @@ fn a_request_that_drips_is_cut_off_however_steadily() {
         let start = Instant::now();
         for byte in &whole[from..] {
             let sent = stream.write_all(&[*byte]).and_then(|()| stream.flush());
-            if sent.is_err() || start.elapsed() > SOON {
+            if sent.is_err() || start.elapsed() > soon() {
                 break;
             }
             std::thread::sleep(Duration::from_millis(250));
         }
-        assert!(start.elapsed() < SOON, "{from}: {:?}", start.elapsed());
+        assert!(start.elapsed() < soon(), "{from}: {:?}", start.elapsed());
     };
     std::thread::scope(|scope| {
         // The head, the body, and the body's last bytes.
@@ -166,7 +177,7 @@ fn a_peer_that_asks_too_often_is_told_when_to_come_back() {
     // These are counted and not written down.
     assert!(rig.audit().iter().all(|line| line["check"] == "session"));
     // It may go on after a while.
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + soon();
     while rig
         .caller
         .send("GET", "/healthz", None, &[])
@@ -188,7 +199,7 @@ fn to_be_asked_how_it_is_counts_as_well() {
             "{}{ask}Connection: close\r\n\r\n",
             format!("{ask}\r\n").repeat(20)
         );
-        let deadline = Instant::now() + SOON;
+        let deadline = Instant::now() + soon();
         let heard = loop {
             // The connection itself may be too much.
             if let Ok(heard) = rig.caller.raw(all.as_bytes()) {
@@ -242,5 +253,5 @@ fn a_service_whose_places_are_all_taken_stops_all_the_same() {
     open.conn.complete_io(&mut open.sock).unwrap();
     let start = Instant::now();
     drop(rig);
-    assert!(start.elapsed() < SOON, "{:?}", start.elapsed());
+    assert!(start.elapsed() < soon(), "{:?}", start.elapsed());
 }

@@ -10,10 +10,13 @@ use super::UUID;
 use super::caller::{Caller, certificate};
 use super::machine::{Machine, USUAL, volume};
 use super::rig::{Rig, policy};
+use crate::clock::limit;
 use crate::config::Role;
 
 /// Longer than the service takes to notice a change by far.
-const SOON: Duration = Duration::from_secs(30);
+fn soon() -> Duration {
+    limit(Duration::from_secs(30))
+}
 
 fn plain(rig: &Rig, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(rig.operations.unwrap()).unwrap();
@@ -27,7 +30,7 @@ fn plain(rig: &Rig, path: &str) -> (u16, String) {
 
 /// Waits for something that the service does by itself.
 fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + SOON;
+    let deadline = Instant::now() + soon();
     while !is_so() {
         assert!(Instant::now() < deadline, "{what}");
         std::thread::sleep(Duration::from_millis(50));

@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::clock::limit;
 
 const KEYS_MAX: usize = 4;
 
@@ -76,12 +77,14 @@ impl<'scope, 'env> Reading<'scope, 'env> {
     }
 
     fn next(&self) -> Question {
-        self.asked.recv_timeout(Duration::from_secs(20)).unwrap()
+        self.asked
+            .recv_timeout(limit(Duration::from_secs(20)))
+            .unwrap()
     }
 
     /// Until so many reads wait.
     fn until_waiting(&self, count: usize) {
-        let deadline = Instant::now() + Duration::from_secs(20);
+        let deadline = Instant::now() + limit(Duration::from_secs(20));
         while self.batcher.lock().reads.len() != count {
             assert!(Instant::now() < deadline, "{:?}", self.batcher);
             thread::yield_now();
