@@ -11,19 +11,19 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
+from admission import Fleet, forwards, programs_denied
 from boots.firmware import FIRST, LATER, ZERO_PCR, booted, refused
 from image import Image
 from keyservice import KeyService
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node, content_digest
-from outcome import Outcome, check, equal, note
+from outcome import Outcome, check, equal
 
 # Several of the node's tries.
 DOWN_SECONDS = 10
 
 
 def run(outcome: Outcome, image: Image, work: Path) -> None:
-    """Not admitted, admitted, back again; and what must not get a key."""
+    """Not admitted, admitted, back again."""
     fleet = Fleet(work, image)
     node = fleet.node(work / "node")
     with fleet.service as service:
@@ -38,24 +38,6 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
             equal(sources(first), {"service"}, "where the secrets came from")
             registered(service, first)
 
-        with outcome.case("service::another_command_line_is_denied_and_the_log_says_what_was_added"):
-            before = digests(node)
-            changed = node.boot(firmware=True, forwards=forwards(service), smbios=EXTRA)
-            denied(changed, node, before)
-            why = denials(service)[-1]["why"]
-            check("command line" in why and EXTRA_TEXT in why, f"{EXTRA_TEXT!r} in the log", why)
-            note(f"the log says: {why}")
-        with outcome.case("service::the_disks_of_another_node_are_denied_and_the_log_says_whose_they_are"):
-            thief = node.copy(work / "thief")
-            thief.tpm = fleet.tpm(work / "thief-tpm")
-            before = digests(thief)
-            stolen = thief.boot(firmware=True, forwards=forwards(service))
-            denied(stolen, thief, before)
-            owner = releases(service)[-1]["ek"]
-            denial = denials(service)[-1]
-            check(denial["ek"] != owner, "another endorsement key", denial)
-            check(owner in denial["why"], f"the owner {owner} in the log", denial)
-
     with outcome.case("service::a_foreign_certificate_is_refused_and_a_service_that_is_down_waited_for"):
         with fleet.another_service("foreign", "foreign") as foreign:
             second = down_for_a_while(node, foreign, service)
@@ -65,21 +47,6 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
     with outcome.case("service::the_cluster_measures_the_same_with_the_same_service"):
         check(first.pcrs["15"] != ZERO_PCR, "PCR 15 to be extended", first)
         equal(second.pcrs["15"], first.pcrs["15"], "PCR 15")
-    with service:
-        with outcome.case("service::a_node_that_lost_its_tpm_comes_back_for_an_operators_word"):
-            lost = node.copy(work / "lost")
-            lost.tpm = fleet.tpm(work / "lost-tpm")
-            for volume in volumes(second):
-                service.readmit(volume["uuid"])
-            third = lost.boot(firmware=True, forwards=forwards(service))
-            booted(third, LATER, count=3)
-            equal({volume["accepted"] for volume in volumes(third)}, {"readmitted"}, "the word")
-            equal(third.pcrs["15"], first.pcrs["15"], "PCR 15")
-        with outcome.case("service::the_machine_it_was_before_is_denied_from_then_on"):
-            before = digests(node)
-            denied(node.boot(firmware=True, forwards=forwards(service)), node, before)
-            now = releases(service)[-1]["ek"]
-            check(now in denials(service)[-1]["why"], f"the owner {now} in the log", denials(service))
 
 
 def down_for_a_while(node: Node, foreign: KeyService, service: KeyService) -> Boot:

@@ -41,12 +41,13 @@ OTHERS = ("power",)
 SERVED = ("enrolment", "key_service", "readmission")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "classes", "dracut")
-REST_BOOTS = ("refusals", "enrolment", "power", "secrets")
-SERVED_BOOTS = ("service", "enrolment")
+REST_BOOTS = ("refusals", "enrolment", "owners", "power", "secrets")
+SERVED_BOOTS = ("service", "enrolment", "owners")
 # What a scenario boots, if not the demo image.
 BOOT_NEEDS = {
     "dracut": "build/dracut",
     "enrolment": "build/service-image",
+    "owners": "build/service-image",
     "service": "build/service-image",
 }
 CHAINS = 2
