@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import io
 import unittest
+from functools import cache
 
 import paths
 import planner
@@ -20,6 +21,9 @@ LISTING = [
     "100644 cccc 0\tsrc/service/tests/c.rs",
     f"100644 dddd 0\t{planner.TABLE}",
 ]
+
+# The tree does not change while these tests run.
+listing = cache(tree.listing)
 
 
 def table(*lines: tuple[str, str, int, float]) -> dict[str, Line]:
@@ -150,17 +154,16 @@ class List(unittest.TestCase):
     def test_all_that_a_scenario_needs_exists_and_is_listed_before_it(self) -> None:
         """So that a run of any of them is whole; and each depends on something."""
         before: set[str] = set()
-        listing = tree.listing()
         for name, scenario in scenarios.every().items():
             self.assertLessEqual(set(scenario.job.needs), before, name)
             before.add(name)
             if scenario.kind in ("core", "rest"):
-                empty = planner.digest(listing, [])
-                self.assertNotEqual(planner.digest(listing, scenario.paths), empty, name)
+                empty = planner.digest(listing(), [])
+                self.assertNotEqual(planner.digest(listing(), scenario.paths), empty, name)
 
     def test_the_rest_fits_into_as_many_slices_as_are_allowed(self) -> None:
         """With the seconds that the table has for them."""
-        ordered = run.ordered(tree.kept(), tree.listing(), rotate=False)
+        ordered = run.ordered(tree.kept(), listing(), rotate=False)
         self.assertLessEqual(len(planner.slices(ordered)), SLICES_AT_MOST)
 
     def test_sources_are_followed_to_what_they_use(self) -> None:
@@ -193,7 +196,7 @@ class Choices(unittest.TestCase):
     def plan(self, *words: str) -> list[str]:
         """The names that a run with these words takes."""
         options = run.arguments(words)
-        return run.planned(options, tree.kept(), tree.listing(), rotate=False).names
+        return run.planned(options, tree.kept(), listing(), rotate=False).names
 
     def test_the_core_is_in_every_run_that_names_nothing(self) -> None:
         """Of the rest nothing, a slice, or all."""
