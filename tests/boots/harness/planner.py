@@ -70,18 +70,19 @@ def highest(table: Table) -> int:
 
 def belongs(path: str, paths: Iterable[str]) -> bool:
     """Whether a file is among `paths`: files, directories and patterns, those with a `-` in front taken out again."""
+    places = {".", path}
+    at = path.rfind("/")
+    while at > 0:
+        places.add(path[:at])
+        at = path.rfind("/", 0, at)
     inside = False
     for entry in paths:
-        if entry.startswith("-") and _covers(entry[1:], path):
-            return False
-        inside = inside or _covers(entry, path)
+        wanted = entry.removeprefix("-")
+        if wanted in places or ("*" in wanted and fnmatch.fnmatchcase(path, wanted)):
+            if wanted != entry:
+                return False
+            inside = True
     return inside and path != TABLE
-
-
-def _covers(entry: str, path: str) -> bool:
-    if entry == "." or path == entry or path.startswith(f"{entry}/"):
-        return True
-    return "*" in entry and fnmatch.fnmatchcase(path, entry)
 
 
 def digest(listing: Sequence[str], paths: Sequence[str]) -> str:
@@ -127,16 +128,26 @@ def order(scenarios: Sequence[Due], table: Table, tree: str = "") -> list[Due]:
 
     Among equals the longest; or, given the digest of a tree, in a circle that begins at a place drawn from that.
     """
-    top = highest(table)
     begin = int(tree, 16) % max(1, len(scenarios)) if tree else 0
     named = sorted(scenarios, key=lambda one: one.name)
     place = {one.name: (number - begin) % len(named) for number, one in enumerate(named)}
 
     def key(one: Due) -> tuple[bool, bool, int, float]:
-        overdue = one.line is not None and top + 1 - one.landing >= SLICES_AT_MOST
-        return (not overdue, not one.changed, one.landing, place[one.name] if tree else -one.seconds)
+        equal = place[one.name] if tree else -one.seconds
+        return (not overdue(one, table), not one.changed, one.landing, equal)
 
     return sorted(named, key=key)
+
+
+def starting(portion: Sequence[Due], table: Table) -> list[Due]:
+    """The order in which a portion starts: what would lie too far behind, then the longest, so that nothing long is begun
+    last."""
+    return sorted(portion, key=lambda one: (not overdue(one, table), -one.seconds, one.name))
+
+
+def overdue(one: Due, table: Table) -> bool:
+    """Whether a scenario would lie too far behind after another landing without it."""
+    return one.line is not None and highest(table) + 1 - one.landing >= SLICES_AT_MOST
 
 
 def slices(ordered: Sequence[Due], seconds: float = 2 * SLICE_SECONDS) -> list[list[Due]]:

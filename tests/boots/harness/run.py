@@ -87,9 +87,7 @@ def main(words: Sequence[str]) -> int:
     phases.keep(WORK, began_at, ended)
     if record:
         keep(ended, listing, figure, whole=not options.name)
-    else:
-        strangers(before, listing)
-    return told(ended, plan, budget)
+    return told(ended, plan, budget, [] if record else strangers(before, listing))
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -126,17 +124,23 @@ def planned(
     portions = planner.slices(ordered(table, listing, rotate))
     if options.name:
         return Plan([*lints, *scenarios.matching(options.name)], [], len(portions), [])
-    core = [*lints, *scenarios.of_kind("core")]
+    core = [*lints, *longest_first(scenarios.of_kind("core"), table)]
     if options.core:
         return Plan(core, [], len(portions), [])
     if options.all:
-        return Plan([*core, *scenarios.of_kind("rest")], [], len(portions), [])
+        return Plan([*core, *longest_first(scenarios.of_kind("rest"), table)], [], len(portions), [])
     number = options.slice if options.slice is not None else 1
     if not 1 <= number <= len(portions):
         raise LookupError(f"there is no slice {number}; the rest is cut into {len(portions)}")
-    due = portions[number - 1]
+    due = planner.starting(portions[number - 1], table)
     later = [one.name for some in portions for one in some if one.changed and one not in due]
     return Plan([*core, *(one.name for one in due)], due, len(portions), later)
+
+
+def longest_first(names: Sequence[str], table: planner.Table) -> list[str]:
+    """So that nothing long is begun last."""
+    seconds = {name: table[name].seconds if name in table else planner.UNKNOWN_SECONDS for name in names}
+    return sorted(names, key=lambda name: -seconds[name])
 
 
 def ordered(table: planner.Table, listing: Sequence[str], rotate: bool) -> list[planner.Due]:
@@ -176,22 +180,20 @@ def keep(ended: Sequence[Ended], listing: Sequence[str], figure: float, whole: b
     tree.keep(planner.with_passed(now, lines, scenarios.of_kind("core", "rest")))
 
 
-def strangers(table: planner.Table, listing: Sequence[str]) -> None:
-    """Says where the newest lines of the table are of another tree: they were not run again before they were committed."""
+def strangers(table: planner.Table, listing: Sequence[str]) -> list[str]:
+    """The newest lines of the table that are of another tree: they were not run again before they were committed."""
     top = planner.highest(table)
     every = scenarios.every()
-    found = [
+    return [
         name
         for name, line in sorted(table.items())
         if line.landing == top
         and name in every
         and line.digest != planner.digest(listing, every[name].paths)
     ]
-    if found:
-        print(f"{planner.TABLE}: landing {top} is of another tree than this one for: {' '.join(found)}")
 
 
-def told(ended: Sequence[Ended], plan: Plan, budget: Budget) -> int:
+def told(ended: Sequence[Ended], plan: Plan, budget: Budget, others: Sequence[str]) -> int:
     """The end of the run: what failed, how long each took, what was left, the result."""
     total = sum((one.result for one in ended), Tally())
     broken = [f"{one.name:>18} | {line}" for one in ended for line in one.failed]
@@ -206,6 +208,8 @@ def told(ended: Sequence[Ended], plan: Plan, budget: Budget) -> int:
     print(f"the rest is cut into {plan.portions} slices, {planner.SLICES_AT_MOST} at most")
     if plan.later:
         print(f"changed, and left for later landings: {' '.join(plan.later)}")
+    if others:
+        print(f"the newest lines of {planner.TABLE} are of another tree for: {' '.join(others)}")
     if left:
         print(f"no time was left for what this runs: tests/run {' '.join(left)}")
     print(total, flush=True)

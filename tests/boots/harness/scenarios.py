@@ -7,7 +7,7 @@ Each run has the whole core. Of the rest it takes what is due: see planner.py.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -155,7 +155,7 @@ def rest() -> Iterable[Scenario]:
 
 @cache
 def every() -> Mapping[str, Scenario]:
-    """All there is, by name, in the order in which they start: what is waited for longest first."""
+    """All there is, by name; what others need comes before them."""
     listed = [*builds(), *lints(), *layer1(), *boots(), *cases(), *rest()]
     return {scenario.name: scenario for scenario in listed}
 
@@ -176,8 +176,8 @@ def matching(words: Iterable[str]) -> list[str]:
     return found
 
 
-def with_needed(names: Iterable[str]) -> list[Job]:
-    """The jobs of these scenarios and of all that they need, in their order."""
+def with_needed(names: Sequence[str]) -> list[Job]:
+    """The jobs of these scenarios, in this order, behind those of all that they need."""
     wanted: set[str] = set()
     left = list(names)
     while left:
@@ -185,7 +185,8 @@ def with_needed(names: Iterable[str]) -> list[Job]:
         if name not in wanted:
             wanted.add(name)
             left += every()[name].job.needs
-    return [scenario.job for name, scenario in every().items() if name in wanted]
+    needed = [name for name in every() if name in wanted and name not in names]
+    return [every()[name].job for name in dict.fromkeys([*needed, *names])]
 
 
 __all__ = ["MACHINE", "Scenario", "every", "matching", "of_kind", "with_needed"]
