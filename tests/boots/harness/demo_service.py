@@ -10,7 +10,7 @@ from typing import Any
 
 import image
 from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
-from keyservice import KeyService, service_image
+from keyservice import KeyService, program, service_image
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
 from telling import Row, paint, say, speed, step, table
 
@@ -27,6 +27,7 @@ def main() -> int:
     what = ": a machine that gets its keys from a service, for what it booted, under "
     say(paint("nightlatch", "bold") + what + speed())
     image.programs(step)
+    program(step)
     fleet = Fleet(WORK, service_image(image.demo(step), step))
     node = fleet.node(WORK / "node")
     with fleet.service as service:

@@ -18,12 +18,13 @@ import image
 import uki
 from authority import Authority, Identity
 from calibration import limit
-from image import PROGRAMS, PROJECT, Image, Say
+from image import PROGRAMS, PROJECT, TARGET, Image, Say
 
 # Where a node finds a service: the addresses in mkosi/demo/service, and what certificates of the tests are for.
 ADDRESSES = ("10.0.2.100", "10.0.2.101")
 LOOPBACK = "127.0.0.1"
-DAEMON = PROGRAMS / "nightlatchd"
+# Of the tests' own build, where it is made anyway.
+DAEMON = TARGET / "debug" / "nightlatchd"
 CONTROL = PROGRAMS / "nightlatchctl"
 START_TIMEOUT_SECONDS = limit(30)
 STOP_TIMEOUT_SECONDS = limit(30)
@@ -170,6 +171,15 @@ class KeyService:
                 return bool(answer.status == 200)
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
+
+
+def program(say: Say) -> None:
+    """Builds the service."""
+    say("building the key service")
+    command = ["cargo", "build", "--locked", "--features", "software-tpm", "--bin", "nightlatchd"]
+    ended = subprocess.run(command, cwd=PROJECT, check=False, capture_output=True, text=True)
+    if ended.returncode != 0:
+        raise RuntimeError(f"building the key service: cargo ended with {ended.returncode}\n{ended.stderr}")
 
 
 def authority(name: str) -> Authority:

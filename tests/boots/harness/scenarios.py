@@ -97,7 +97,6 @@ def lints() -> Iterable[Scenario]:
         ("manuals", (check, "manuals"), ""),
         ("waits", (str(PROJECT / "tests/lint/waits"),), ""),
         ("clippy", (check, "clippy"), "debug"),
-        ("initrd", (check, "initrd"), "debug"),
         ("rustdoc", (check, "rustdoc"), "debug"),
     ):
         # Behind the tests' own build, which is waited for by more.
@@ -130,7 +129,9 @@ def boots() -> Iterable[Scenario]:
     """Layer 3."""
     for kind, names in (("core", CORE_BOOTS), ("rest", REST_BOOTS)):
         for name in names:
-            needs = (BOOT_NEEDS.get(name, "build/image"),)
+            # The key service that runs here is of the tests' build.
+            served = ("build/tests",) if name in SERVED_BOOTS else ()
+            needs = (BOOT_NEEDS.get(name, "build/image"), *served)
             job = Job(f"boots/{name}", python("chain", name), needs)
             yield Scenario(kind, job, paths.of_boots(name, name in SERVED_BOOTS))
 
