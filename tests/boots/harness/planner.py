@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 # So many landings run everything: a number that lies further behind the highest fails tests/it/scenarios.rs, which reads
 # this line.
-SLICES_AT_MOST = 6
+SLICES_AT_MOST = 10
 # How long a slice is, in seconds on two quiet processors: what is left of 25 minutes by building, lints and the core.
-SLICE_SECONDS = 420
+SLICE_SECONDS = 270
 # What a scenario takes of which nothing is known yet.
 UNKNOWN_SECONDS = 120.0
 TABLE = "tests/scenarios.tsv"
