@@ -16,7 +16,8 @@ from dataclasses import dataclass
 # So many landings run everything: a number that lies further behind the highest fails tests/it/scenarios.rs, which reads
 # this line.
 SLICES_AT_MOST = 10
-# How long a slice is, in seconds on two quiet processors: what is left of 25 minutes by building, lints and the core.
+# How long a slice is, in seconds on two quiet processors: what a run has left beside building, lints and the core, and
+# ten of them are everything.
 SLICE_SECONDS = 270
 # What a scenario takes of which nothing is known yet.
 UNKNOWN_SECONDS = 120.0
