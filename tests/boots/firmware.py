@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo image, from firmware: four boots, with a tampered header at the third."""
+"""The demo image, from firmware: four boots, with a tampered header at the third; and one refusal of each class.
+
+The classes are the disk, the policy, the TPM and the configuration. `refusals` has further ones.
+"""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
-from image import Image
+import image as images
+from image import Image, with_files
+from machine import Tpm
 from node import Boot, Node
 from outcome import Outcome, check, equal, note
 
@@ -14,6 +19,8 @@ ZERO_PCR = "0" * 64
 # Inside the JSON area of the first header copy (LUKS2 on-disk format: a binary header of 4 KiB, then JSON).
 # In keyslot 0, which the TPM's way does not read: only the header's MAC covers it.
 HEADER_OFFSET = 32768 + 100
+# No key is called that.
+UNKNOWN_KEY = "no-such-key"
 FIRST = {"state": "formatted", "system": "formatted"}
 LATER = {"state": "unlocked", "system": "unlocked"}
 
@@ -60,6 +67,27 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         before = other.digest("state")
         refused(other.boot(), 77)
         equal(other.digest("state"), before, "the refused disk")
+    with outcome.case("firmware::the_same_disks_with_another_tpm_stay_closed"):
+        other = node.copy(work / "other-tpm")
+        other.tpm = Tpm(work / "other-tpm" / "new")
+        before = other.digest("state")
+        refused(other.boot(firmware=True), 77)
+        equal(other.digest("state"), before, "the refused disk")
+    with outcome.case("firmware::a_configuration_with_an_unknown_key_stops_the_boot"):
+        other = node.copy(work / "other-configuration")
+        before = other.digest("state")
+        boot = other.boot(initrd=configured(other, f"{UNKNOWN_KEY} = 1", "unknown-key"))
+        refused(boot, 78)
+        check(UNKNOWN_KEY in boot.sentence, "the key to be named", boot)
+        equal(other.digest("state"), before, "the refused disk")
+
+
+def configured(node: Node, line: str, name: str) -> Path:
+    """An initrd called `name` whose configuration begins with this line."""
+    path = "etc/nightlatch/nightlatch.toml"
+    text = (images.PROJECT / "mkosi/demo/initrd/mkosi.extra" / path).read_text(encoding="utf-8")
+    files = {path: f"{line}\n{text}"}
+    return with_files(node.image.initrd, files, node.directory / f"{name}.initrd")
 
 
 def booted(boot: Boot, opened: dict[str, str], count: int) -> None:

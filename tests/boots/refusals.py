@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Further reasons to stop a boot, each against a machine that was fine just before. `classes` has one of each kind.
+"""Further reasons to stop a boot, each against a machine that was fine just before. `firmware` has one of each class.
 
 Firmware does not matter here, so these machines start from the image's kernel and initrd.
 """
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
-import image as images
-from boots.firmware import FIRST, LATER, booted, refused
+from boots.firmware import FIRST, LATER, booted, configured, refused
 from calibration import limit
 from image import Image, with_files
 from machine import Disk
@@ -23,7 +23,7 @@ STOPPED_LIMIT_SECONDS = limit(120)
 
 
 def run(outcome: Outcome, image: Image, work: Path) -> None:
-    """Other PCRs, no TPM, other disks: refused, and left as they are."""
+    """Other PCRs, no TPM, no disk, other disks: refused, and left as they are."""
     node = Node(work / "node", image)
     earlier = work / "earlier.img"
     with outcome.case("refusals::the_control_formats_and_then_unlocks"):
@@ -32,6 +32,8 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         booted(node.boot(), LATER, count=2)
 
     before = digests(node)
+    with outcome.case("refusals::another_value_in_a_policy_pcr"):
+        stopped(node.boot(initrd=extending(node, 12)), 77, node, before)
     with outcome.case("refusals::a_cluster_pcr_that_was_extended_before"):
         stopped(node.boot(initrd=extending(node, 15)), 77, node, before)
     with outcome.case("refusals::no_tpm"):
@@ -40,6 +42,13 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         boot = node.boot(initrd=impatient(node), without="state")
         stopped(boot, 69, node, before)
         check(boot.seconds() < STOPPED_LIMIT_SECONDS, "the time limit", f"{boot.seconds():.0f} s")
+    with outcome.case("refusals::a_foreign_file_system"):
+        other = node.copy(work / "foreign")
+        Disk.blank(other.paths["state"], DISK_BYTES, "state")
+        command = ["mkfs.ext4", "-q", "-F", str(other.paths["state"])]
+        subprocess.run(command, check=True)
+        before = digests(other)
+        stopped(other.boot(), 77, other, before)
     with outcome.case("refusals::a_blank_disk_in_the_place_of_one_the_tpm_remembers"):
         other = node.copy(work / "blank")
         Disk.blank(other.paths["state"], DISK_BYTES, "state")
@@ -82,13 +91,6 @@ def impatient(node: Node) -> Path:
     """An initrd whose configuration waits for devices only shortly."""
     return configured(node, f"device-timeout-s = {DEVICE_TIMEOUT_SECONDS:.0f}", "impatient")
 
-
-def configured(node: Node, line: str, name: str) -> Path:
-    """An initrd called `name` whose configuration begins with this line."""
-    path = "etc/nightlatch/nightlatch.toml"
-    text = (images.PROJECT / "mkosi/demo/initrd/mkosi.extra" / path).read_text(encoding="utf-8")
-    files = {path: f"{line}\n{text}"}
-    return with_files(node.image.initrd, files, node.directory / f"{name}.initrd")
 
 
 # TPM2_PCR_Extend with an empty password session and a digest for the SHA-256 bank: TPM 2.0 Library, part 3, 22.2. The
