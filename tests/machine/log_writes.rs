@@ -9,7 +9,7 @@
 
 mod log;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use nightlatch::config::{Config, Source};
 use nightlatch::header;
@@ -216,34 +216,36 @@ fn enroll(disk: &Disk, tpm: &mut Private, owed: &Owed) -> &'static str {
     }
 }
 
-#[test]
-fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
-    let Story { log, states } = record();
-    let entries = entries(&log);
-    let points = points(&entries);
-    for phase in [PROVISIONING, WORK, RENEWING, MORE_WORK, ENROLLING, ENROLLED] {
-        let count = points.iter().filter(|point| point.phase == phase).count();
-        println!("{phase}: {count} points of time");
-        assert!(count > 0);
-    }
-    println!("{} states of the TPM", states.len());
-    assert!(points.len() > 20);
+/// How often each phase came to which end.
+type Counts<'a> = BTreeMap<(&'a str, &'static str), u32>;
 
+const PHASES: [&str; 6] = [PROVISIONING, WORK, RENEWING, MORE_WORK, ENROLLING, ENROLLED];
+
+/// The power goes at the points of `chosen`: what the next boot made of it, and the one after that, with the key service.
+fn crash<'a>(
+    story: &Story,
+    entries: &[Entry<'_>],
+    points: &[Point<'a>],
+    chosen: &BTreeSet<usize>,
+) -> (Counts<'a>, Counts<'a>) {
     // What the crashes leave, and a copy of it for a boot.
     let (left, disk) = (Disk::in_memory(DISK_MIB), Disk::in_memory(DISK_MIB));
     let mut tpm = Private::start();
-    let mut counts: BTreeMap<(&str, &str), u32> = BTreeMap::new();
-    let mut enrolments: BTreeMap<(&str, &str), u32> = BTreeMap::new();
+    let (mut counts, mut enrolments) = (Counts::new(), Counts::new());
     let mut written = 0;
     for (index, point) in points.iter().enumerate() {
         for entry in &entries[written..point.entries] {
             left.write_behind(entry.at, entry.data);
         }
         written = point.entries;
+        if !chosen.contains(&index) {
+            continue;
+        }
         left.forget_reads();
         // Of those that a first boot starts again from, and that it cannot tell apart, the last one is booted.
         let next = points.get(index + 1);
-        if next.is_some_and(|next| next.starts_like(point)) {
+        let has_next = chosen.contains(&(index + 1));
+        if has_next && next.is_some_and(|next| next.starts_like(point)) {
             let config = alone(&left, tpm.port());
             if let Ok(Found::New(_)) = volume::examine(disk::volume(&config)) {
                 *counts
@@ -254,7 +256,7 @@ fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
         }
         disk.load_from(&left);
         match point.owed.state {
-            Some(state) => tpm.restore(&states[state]),
+            Some(state) => tpm.restore(&story.states[state]),
             None => tpm = Private::start(),
         }
         println!("{} of {} entries, {}", written, entries.len(), point.phase);
@@ -266,14 +268,13 @@ fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
         }
     }
     println!("what the next boot made of them: {counts:?}");
-    assert_eq!(counts.values().sum::<u32>() as usize, points.len());
-    assert!(counts.contains_key(&(PROVISIONING, "formatted")));
-    assert!(counts.contains_key(&(PROVISIONING, "unlocked")));
     println!("and the one after it, with the key service: {enrolments:?}");
-    assert!(enrolments.contains_key(&(ENROLLING, "enrolled again")));
-    assert!(enrolments.contains_key(&(ENROLLING, "enrolled")));
+    assert_eq!(counts.values().sum::<u32>() as usize, chosen.len());
+    (counts, enrolments)
+}
 
-    // The control: a disk that lost writes which were durable, beside the last state of the TPM, is one that is refused.
+/// The control of all crashes: a disk that lost writes which were durable, beside the last state of the TPM, is refused.
+fn lose_what_was_durable(story: &Story, entries: &[Entry<'_>]) {
     let lost = entries
         .iter()
         .position(|entry| entry.mark == "phase:renewing");
@@ -282,7 +283,45 @@ fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
         short.write_behind(entry.at, entry.data);
     }
     short.forget_reads();
-    tpm.restore(states.last().unwrap());
+    let mut tpm = Private::start();
+    tpm.restore(story.states.last().unwrap());
     let error = boots::boot(&alone(&short, tpm.port()), || {}).unwrap_err();
     assert!(error.to_string().contains("rule G26"), "{error}");
+}
+
+#[test]
+fn a_crash_in_the_middle_of_each_phase_leads_to_the_same_end() {
+    let story = record();
+    let entries = entries(&story.log);
+    let points = points(&entries);
+    let middle = |phase| {
+        let those = |index: &usize| points[*index].phase == phase;
+        let those: Vec<usize> = (0..points.len()).filter(those).collect();
+        those[those.len() / 2]
+    };
+    let chosen = BTreeSet::from(PHASES.map(middle));
+    let (_, enrolments) = crash(&story, &entries, &points, &chosen);
+    assert_eq!(enrolments.values().sum::<u32>(), 2, "{enrolments:?}");
+    lose_what_was_durable(&story, &entries);
+}
+
+#[test]
+fn a_crash_at_every_flush_of_three_boots_leads_to_the_same_end() {
+    let story = record();
+    let entries = entries(&story.log);
+    let points = points(&entries);
+    for phase in PHASES {
+        let count = points.iter().filter(|point| point.phase == phase).count();
+        println!("{phase}: {count} points of time");
+        assert!(count > 0);
+    }
+    println!("{} states of the TPM", story.states.len());
+    assert!(points.len() > 20);
+    let chosen = (0..points.len()).collect();
+    let (counts, enrolments) = crash(&story, &entries, &points, &chosen);
+    assert!(counts.contains_key(&(PROVISIONING, "formatted")));
+    assert!(counts.contains_key(&(PROVISIONING, "unlocked")));
+    assert!(enrolments.contains_key(&(ENROLLING, "enrolled again")));
+    assert!(enrolments.contains_key(&(ENROLLING, "enrolled")));
+    lose_what_was_durable(&story, &entries);
 }

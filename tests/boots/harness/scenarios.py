@@ -22,7 +22,7 @@ CORE_CASES = (
     "enrolment::a_key_that_is_not_the_volumes_any_more_takes_the_operator",
     "interrupted::a_first_boot_interrupted_before_the_header_is_committed_starts_again",
     "key_service::a_wrong_key_and_a_denial_lead_to_the_next_source",
-    "log_writes::a_crash_at_every_flush_of_three_boots_leads_to_the_same_end",
+    "log_writes::a_crash_in_the_middle_of_each_phase_leads_to_the_same_end",
     "lower::only_a_mapping_of_dm_verity_may_be_below_an_overlay",
     "readmission::a_readmitted_node_that_is_interrupted_is_readmitted_again",
     "refusals::a_blank_device_is_formatted_only_where_the_configuration_says_so",
