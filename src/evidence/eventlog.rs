@@ -74,8 +74,17 @@ pub enum What {
         /// The device path's file, or what else the firmware said.
         path: String,
     },
+    /// A driver that the firmware loaded, such as a card's option ROM; the digest is its Authenticode hash. With Secure Boot it
+    /// is measured even where it was not allowed to run.
+    Driver {
+        /// The device path's file, or what else the firmware said.
+        path: String,
+    },
     /// Whether Secure Boot was on. The digest proves it.
     SecureBoot(bool),
+    /// What let a program run under Secure Boot: an entry of the firmware's `db`, without its owner. Where a certificate
+    /// vouched that is its DER; it may be the issuer's of the signer's. The digest proves it.
+    Authority(Vec<u8>),
     /// Another variable of the firmware, with its name. The digest proves the name.
     Variable(String),
     /// The kernel's command line, or a part added to it. The digest proves the text.
@@ -93,6 +102,14 @@ pub enum What {
     ClusterId(String),
     /// The end of a phase of the firmware.
     Separator,
+    /// What a program of the firmware's time measured under a number of its own: the kernel's stub its options and initrd. Nothing
+    /// proves the number or the text.
+    Tagged {
+        /// The number.
+        tag: u32,
+        /// What the log says.
+        text: String,
+    },
     /// Something else, with what the log says about it and nothing proves.
     Said {
         /// The event's type.
@@ -244,27 +261,39 @@ fn bounded(bytes: &[u8], check: Check) -> Result<(), Refusal> {
 impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            // Backslashes are what such a path is made of.
-            Self::Program { path } => {
-                write!(f, "program \"")?;
-                for part in path.split_inclusive('\\') {
-                    let name = part.trim_end_matches('\\');
-                    let end = part.get(name.len()..).unwrap_or_default();
-                    write!(f, "{}{end}", name.escape_debug())?;
-                }
-                f.write_str("\"")
-            }
+            Self::Program { path } => write!(f, "program {}", Path(path)),
+            Self::Driver { path } => write!(f, "driver {}", Path(path)),
             Self::SecureBoot(true) => f.write_str("Secure Boot on"),
             Self::SecureBoot(false) => f.write_str("Secure Boot off"),
+            Self::Authority(entry) => {
+                let id = hex::encode(Bank::Sha256.hash(entry));
+                write!(f, "authority of db with SHA-256 {id}")
+            }
             Self::Variable(name) => write!(f, "variable {name:?}"),
             Self::CommandLine(text) => write!(f, "command line {text:?}"),
             Self::Section(name) => write!(f, "section {}", name.escape_debug()),
             Self::Text { kind, text } => write!(f, "{kind} {text:?}"),
             Self::ClusterId(id) => write!(f, "clusterID {}", id.escape_debug()),
             Self::Separator => f.write_str("separator"),
+            Self::Tagged { tag, text } => write!(f, "tag {tag:#010x}, said to be {text:?}"),
             Self::Said { kind, text } if text.is_empty() => f.write_str(kind),
             Self::Said { kind, text } => write!(f, "{kind}, said to be {text:?}"),
         }
+    }
+}
+
+/// A path of the firmware's between quotes. Backslashes are what it is made of.
+struct Path<'a>(&'a str);
+
+impl fmt::Display for Path<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("\"")?;
+        for part in self.0.split_inclusive('\\') {
+            let name = part.trim_end_matches('\\');
+            let end = part.get(name.len()..).unwrap_or_default();
+            write!(f, "{}{end}", name.escape_debug())?;
+        }
+        f.write_str("\"")
     }
 }
 

@@ -227,6 +227,30 @@ impl FirmwareLog {
         self.event(4, 0x8000_0003, program, &data)
     }
 
+    /// A driver that a card brings along, whose hash is that of `driver`.
+    pub(super) fn driver(&mut self, driver: &[u8]) -> &mut Self {
+        let nodes = [0x7f, 0xff, 4, 0];
+        let data = [&[0; 24][..], &4_u64.to_le_bytes(), &nodes].concat();
+        self.event(2, 0x8000_0004, driver, &data)
+    }
+
+    /// An entry of `db` that vouched for a program.
+    pub(super) fn authority(&mut self, entry: &[u8]) -> &mut Self {
+        let data = [
+            &[
+                0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67,
+                0x65, 0x6f,
+            ][..],
+            &2_u64.to_le_bytes(),
+            &u64::try_from(16 + entry.len()).unwrap().to_le_bytes(),
+            &utf16("db")[..4],
+            &[0x0e; 16],
+            entry,
+        ]
+        .concat();
+        self.event(7, 0x8000_00e0, &data, &data)
+    }
+
     /// A section of a unified kernel image, as systemd-stub measures it.
     pub(super) fn section(&mut self, name: &str, contents: &[u8]) -> &mut Self {
         let said = utf16(name);

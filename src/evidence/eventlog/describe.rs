@@ -13,6 +13,8 @@ const EV_EVENT_TAG: u32 = 0x0000_0006;
 const EV_IPL: u32 = 0x0000_000d;
 const EV_EFI_VARIABLE_DRIVER_CONFIG: u32 = 0x8000_0001;
 const EV_EFI_BOOT_SERVICES_APPLICATION: u32 = 0x8000_0003;
+const EV_EFI_BOOT_SERVICES_DRIVER: u32 = 0x8000_0004;
+const EV_EFI_RUNTIME_SERVICES_DRIVER: u32 = 0x8000_0005;
 const EV_EFI_ACTION: u32 = 0x8000_0007;
 const EV_EFI_VARIABLE_AUTHORITY: u32 = 0x8000_00e0;
 /// The names of these and of the others.
@@ -34,8 +36,11 @@ const NAMES: [(u32, &str); 22] = [
         EV_EFI_BOOT_SERVICES_APPLICATION,
         "EV_EFI_BOOT_SERVICES_APPLICATION",
     ),
-    (0x8000_0004, "EV_EFI_BOOT_SERVICES_DRIVER"),
-    (0x8000_0005, "EV_EFI_RUNTIME_SERVICES_DRIVER"),
+    (EV_EFI_BOOT_SERVICES_DRIVER, "EV_EFI_BOOT_SERVICES_DRIVER"),
+    (
+        EV_EFI_RUNTIME_SERVICES_DRIVER,
+        "EV_EFI_RUNTIME_SERVICES_DRIVER",
+    ),
     (0x8000_0006, "EV_EFI_GPT_EVENT"),
     (EV_EFI_ACTION, "EV_EFI_ACTION"),
     (0x8000_0008, "EV_EFI_PLATFORM_FIRMWARE_BLOB"),
@@ -50,6 +55,12 @@ const NAMES: [(u32, &str); 22] = [
 const GLOBAL_VARIABLE: [u8; 16] = [
     0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11, 0xaa, 0x0d, 0x00, 0xe0, 0x98, 0x03, 0x2b, 0x8c,
 ];
+/// `EFI_IMAGE_SECURITY_DATABASE_GUID`, d719b2cb-3d3a-4596-a3bc-dad00e67656f, as it is stored (UEFI, section 32.6.1).
+const IMAGE_SECURITY_DATABASE: [u8; 16] = [
+    0xcb, 0xb2, 0x19, 0xd7, 0x3a, 0x3d, 0x96, 0x45, 0xa3, 0xbc, 0xda, 0xd0, 0x0e, 0x67, 0x65, 0x6f,
+];
+/// Bytes of the owner that an entry of such a list starts with (`EFI_SIGNATURE_DATA`; UEFI, section 32.4.1).
+const OWNER_LEN: usize = 16;
 /// A separator where the firmware saw no error (section 10.4.1).
 const SEPARATORS: [[u8; 4]; 2] = [[0; 4], [0xff; 4]];
 /// The type of the event that nightlatch's clusterID is, with its bytes in hexadecimal digits.
@@ -100,16 +111,25 @@ fn firmware(pcr: u8, kind: u32, data: &[u8], proves: &impl Fn(&[u8]) -> bool) ->
         EV_EFI_BOOT_SERVICES_APPLICATION => What::Program {
             path: image_path(data).unwrap_or_else(|_| "?".into()),
         },
-        EV_EFI_VARIABLE_DRIVER_CONFIG | EV_EFI_VARIABLE_AUTHORITY if proves(data) => {
-            variable(data).unwrap_or_else(|_| said())
-        }
+        EV_EFI_BOOT_SERVICES_DRIVER | EV_EFI_RUNTIME_SERVICES_DRIVER => What::Driver {
+            path: image_path(data).unwrap_or_else(|_| "?".into()),
+        },
+        EV_EFI_VARIABLE_DRIVER_CONFIG if proves(data) => variable(data).unwrap_or_else(|_| said()),
+        EV_EFI_VARIABLE_AUTHORITY if proves(data) => authority(data).unwrap_or_else(|_| said()),
         EV_IPL if pcr == Pcr::KERNEL_CONFIG.index() && proves(data) => {
             whole_text(data).map_or_else(said, What::CommandLine)
         }
         EV_EVENT_TAG if pcr == Pcr::KERNEL_CONFIG.index() => match tagged(data) {
-            Ok(text) if proves(text) => whole_text(text).map_or_else(said, What::CommandLine),
+            Ok((_, text)) if proves(text) => whole_text(text).map_or_else(said, What::CommandLine),
             _ => said(),
         },
+        EV_EVENT_TAG => tagged(data).map_or_else(
+            |_| said(),
+            |(tag, text)| What::Tagged {
+                tag,
+                text: printable(text),
+            },
+        ),
         EV_ACTION | EV_EFI_ACTION if proves(data) && is_plain(data) => What::Text {
             kind: kind_name(kind),
             text: printable(data),
@@ -150,20 +170,51 @@ fn section_name(data: &[u8], proves: &impl Fn(&[u8]) -> bool) -> Option<String> 
 }
 
 /// `UEFI_VARIABLE_DATA` (section 10.2.6).
+struct Variable<'a> {
+    vendor: [u8; 16],
+    name: String,
+    value: &'a [u8],
+}
+
+impl<'a> Variable<'a> {
+    fn parse(data: &'a [u8]) -> Result<Self, Refusal> {
+        let mut data = Bytes::new(data, "variable", Check::FirmwareLog);
+        let vendor: [u8; 16] = data.array()?;
+        let (name_len, len) = (data.le64()?, data.le64()?);
+        let name_len = usize::try_from(name_len).unwrap_or(usize::MAX);
+        let name = whole_text(data.take(name_len.saturating_mul(2))?)
+            .ok_or_else(|| data.refusal("its name is no text"))?;
+        let value = data.take(usize::try_from(len).unwrap_or(usize::MAX))?;
+        data.finish()?;
+        Ok(Self {
+            vendor,
+            name,
+            value,
+        })
+    }
+}
+
 fn variable(data: &[u8]) -> Result<What, Refusal> {
-    let mut data = Bytes::new(data, "variable", Check::FirmwareLog);
-    let vendor: [u8; 16] = data.array()?;
-    let (name_len, len) = (data.le64()?, data.le64()?);
-    let name_len = usize::try_from(name_len).unwrap_or(usize::MAX);
-    let name = whole_text(data.take(name_len.saturating_mul(2))?)
-        .ok_or_else(|| data.refusal("its name is no text"))?;
-    let value = data.take(usize::try_from(len).unwrap_or(usize::MAX))?;
-    data.finish()?;
+    let Variable {
+        vendor,
+        name,
+        value,
+    } = Variable::parse(data)?;
     Ok(match (vendor, name.as_str(), value) {
         (GLOBAL_VARIABLE, "SecureBoot", [1]) => What::SecureBoot(true),
         // The variable is empty where the firmware has none.
         (GLOBAL_VARIABLE, "SecureBoot", _) => What::SecureBoot(false),
         _ => What::Variable(name),
+    })
+}
+
+/// The entry that vouched, where it is one of `db` (section 3.3.4.8); shim's lists have other names.
+fn authority(data: &[u8]) -> Result<What, Refusal> {
+    let variable = Variable::parse(data)?;
+    let is_db = variable.vendor == IMAGE_SECURITY_DATABASE && variable.name == "db";
+    Ok(match variable.value.get(OWNER_LEN..) {
+        Some(entry) if is_db => What::Authority(entry.to_vec()),
+        _ => What::Variable(variable.name),
     })
 }
 
@@ -190,14 +241,14 @@ fn image_path(data: &[u8]) -> Result<String, Refusal> {
     Ok(path)
 }
 
-/// The text of a tagged event: its identifier, its length, itself (section 10.4.2.1).
-fn tagged(data: &[u8]) -> Result<&[u8], Refusal> {
+/// The identifier and the text of a tagged event, with the text's length between them (section 10.4.2.1).
+fn tagged(data: &[u8]) -> Result<(u32, &[u8]), Refusal> {
     let mut data = Bytes::new(data, "tagged event", Check::FirmwareLog);
-    data.le32()?;
+    let tag = data.le32()?;
     let len = data.le32()?;
     let text = data.take(usize::try_from(len).unwrap_or(usize::MAX))?;
     data.finish()?;
-    Ok(text)
+    Ok((tag, text))
 }
 
 /// UTF-16, little-endian, up to its zero.

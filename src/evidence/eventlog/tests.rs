@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two logs that OVMF, systemd-boot, systemd-stub and Linux wrote, with the values their TPM had; and logs that lie.
 
+mod firmware_time;
+
 use super::*;
 use crate::evidence::fixture::{FirmwareLog, record, utf16};
 use crate::measure::{self, EventLog};

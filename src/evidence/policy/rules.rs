@@ -126,11 +126,14 @@ fn command_line_differs(expected: &[String], verified: &Verified) -> Vec<Differe
             What::Section(_) if in_image => {}
             What::Text { .. } | What::Separator => {}
             What::Program { .. }
+            | What::Driver { .. }
             | What::SecureBoot(_)
+            | What::Authority(_)
             | What::Variable(_)
             | What::CommandLine(_)
             | What::Section(_)
             | What::ClusterId(_)
+            | What::Tagged { .. }
             | What::Said { .. } => {
                 differs(format!("what may be a part of one: {}", event.what));
             }

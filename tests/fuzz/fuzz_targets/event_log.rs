@@ -64,8 +64,9 @@ fn proves(bank: Bank, Event { digest, what, .. }: &Event) -> bool {
         What::ClusterId(digits) => hex(digits).is_some_and(|id| is_of(&id)),
         What::Separator => is_of(&[0; 4]) || is_of(&[0xff; 4]),
         // Of these the digest is over more than what is shown.
-        What::SecureBoot(_) | What::Variable(_) => true,
-        What::Program { .. } | What::Section(_) | What::Said { .. } => true,
+        What::SecureBoot(_) | What::Variable(_) | What::Authority(_) => true,
+        What::Program { .. } | What::Driver { .. } | What::Section(_) => true,
+        What::Tagged { .. } | What::Said { .. } => true,
     }
 }
 
