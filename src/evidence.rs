@@ -21,6 +21,7 @@ mod fixture;
 pub mod key;
 pub mod policy;
 pub mod registers;
+pub mod secure_boot;
 pub mod verify;
 
 use std::fmt;
@@ -31,6 +32,7 @@ pub use chain::Authorities;
 pub use key::{Ak, Ek, Name};
 pub use policy::Policy;
 pub use registers::{Registers, Values};
+pub use secure_boot::SecureBoot;
 pub use verify::{Expected, Presented, Verified, verify};
 
 use crate::error::Error;
