@@ -6,6 +6,7 @@
 //!
 //! **Never:** a key that is ignored, or a default that depends on the machine.
 
+mod boot;
 mod rules;
 mod service;
 mod value;
@@ -18,6 +19,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
+pub use boot::{Boot, FirstBoot, Loader, PcrValue, SecureBoot};
 pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{
@@ -37,6 +39,9 @@ pub const ANCHORED_MAX: usize = 8;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
+    /// What a boot must be before a secret is sealed, unsealed or asked for.
+    #[serde(default)]
+    pub boot: Boot,
     /// The TPM and the policy secrets are sealed under.
     #[serde(default)]
     pub tpm: Tpm,

@@ -28,6 +28,8 @@ impl Pcr {
     pub const KERNEL_IMAGE: Self = Self(11);
     /// What systemd-stub was handed beside the image: command line, credentials (same registry).
     pub const KERNEL_CONFIG: Self = Self(12);
+    /// System extensions that systemd-stub was handed beside the image (same registry).
+    pub const SYSTEM_EXTENSIONS: Self = Self(13);
     /// The identity of the system (same registry); the register Constellation keeps the clusterID in.
     pub const SYSTEM_IDENTITY: Self = Self(15);
 

@@ -36,6 +36,34 @@ fn a_short_configuration_gets_the_documented_defaults() {
 }
 
 #[test]
+fn what_a_boot_must_be_has_the_documented_defaults_and_spellings() {
+    let boot = Config::parse(STATE).unwrap().boot;
+    assert_eq!(boot.secure_boot, SecureBoot::Required);
+    assert!(boot.authorities.is_empty() && !boot.other_volumes);
+    assert_eq!((boot.loader, boot.first_boot), (None, None));
+    assert_eq!(boot.added(Pcr::KERNEL_CONFIG), None);
+
+    let value = "b0".repeat(32);
+    let all = format!(
+        "[boot]\nsecure-boot = \"required\"\nauthorities = [\"/etc/nightlatch/authority.pem\"]\n\
+         loader = \"systemd-boot\"\nfirst-boot = \"trusted\"\nother-volumes = true\npcr-13 = \"{value}\"\n{STATE}"
+    );
+    let boot = Config::parse(&all).unwrap().boot;
+    assert_eq!(boot.loader, Some(Loader::SystemdBoot));
+    assert_eq!(boot.first_boot, Some(FirstBoot::Trusted));
+    let added = boot.added(Pcr::SYSTEM_EXTENSIONS).unwrap();
+    assert!(added.as_bytes() == [0xb0; 32] && added.is_of(Bank::Sha256));
+    assert!(!added.is_of(Bank::Sha384));
+    for wrong in ["b0".repeat(31), "x0".repeat(32), String::new()] {
+        let text = all.replace(&value, &wrong);
+        assert!(
+            refusal(&text).contains("expected the value of a PCR, 64 or 96 hexadecimal digits"),
+            "{wrong}"
+        );
+    }
+}
+
+#[test]
 fn an_error_names_line_key_and_what_was_expected() {
     let cases = [
         (

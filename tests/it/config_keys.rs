@@ -6,7 +6,10 @@ use nightlatch::config::Config;
 use crate::markdown::quoted;
 
 /// The least a volume needs. Every other key may be added to it.
-const LEAST: &str = r#"[[volume]]
+const LEAST: &str = r#"[boot]
+authorities = ["/etc/nightlatch/authority.pem"]
+
+[[volume]]
 name = "state"
 device = "/dev/disk/by-id/virtio-state"
 role = "state"
@@ -21,7 +24,7 @@ pin = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 "#;
 
 /// The tables keys may be in; the empty one is the top level.
-pub(crate) const TABLES: [&str; 6] = ["", "tpm", "measure", "anchor", "service", "volume"];
+pub(crate) const TABLES: [&str; 7] = ["", "boot", "tpm", "measure", "anchor", "service", "volume"];
 
 /// The full names of all keys: serde lists them when it meets one it does not know.
 pub(crate) fn all() -> Vec<String> {
@@ -71,9 +74,10 @@ pub(crate) fn is_default(key: &str, value: &str) -> bool {
 fn seen(text: &str) -> String {
     let config = Config::parse(text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
     let volumes: Vec<_> = config.volumes().collect();
-    let (tpm, measure, service) = (&config.tpm, &config.measure, &config.service);
+    let (boot, tpm, measure, service) =
+        (&config.boot, &config.tpm, &config.measure, &config.service);
     format!(
-        "{tpm:?} {measure:?} {service:?} {} {volumes:?}",
+        "{boot:?} {tpm:?} {measure:?} {service:?} {} {volumes:?}",
         config.device_timeout_s
     )
 }
@@ -90,7 +94,10 @@ fn set(key: &str, value: &str) -> String {
     let line = format!("{short} = {value}");
     match table {
         "volume" => format!("{}{line}\n", without(key)),
-        "service" => without(key).replacen("[service]\n", &format!("[service]\n{line}\n"), 1),
+        "service" | "boot" => {
+            let heading = format!("[{table}]\n");
+            without(key).replacen(&heading, &format!("{heading}{line}\n"), 1)
+        }
         _ => with(table, &line),
     }
 }
@@ -113,6 +120,7 @@ fn with(table: &str, line: &str) -> String {
     match table {
         "" => format!("{line}\n{LEAST}"),
         "volume" => format!("{LEAST}{line}\n"),
+        "boot" => LEAST.replacen("[boot]\n", &format!("[boot]\n{line}\n"), 1),
         _ => format!("[{table}]\n{line}\n{LEAST}"),
     }
 }
