@@ -156,7 +156,13 @@ impl Default for Tpm {
     fn default() -> Self {
         Self {
             tcti: Tcti::default(),
-            pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
+            pcrs: PcrSet::of(&[
+                Pcr::BOOT_PROGRAMS,
+                Pcr::SECURE_BOOT,
+                Pcr::KERNEL_IMAGE,
+                Pcr::KERNEL_CONFIG,
+                Pcr::SYSTEM_EXTENSIONS,
+            ]),
             bank: PolicyBank::default(),
             fence_pcr: Pcr::KERNEL_CONFIG,
         }
@@ -225,13 +231,14 @@ impl Config {
     }
 }
 
-/// A message with the line it is about and, where the line sets one, the key.
+/// A message with the line it is about and, where the line sets one, the key. What is about no line in particular, with an
+/// empty span, has no key either.
 pub(crate) fn at(text: &str, span: &Range<usize>, message: &str) -> Error {
     let before = text.get(..span.start).unwrap_or(text);
     let number = before.matches('\n').count().saturating_add(1);
     let line = text.lines().nth(number.saturating_sub(1)).unwrap_or("");
     let key = match line.split_once('=') {
-        Some((key, _)) if !message.contains(&format!("`{}`", key.trim())) => {
+        Some((key, _)) if !span.is_empty() && !message.contains(&format!("`{}`", key.trim())) => {
             format!("{}: ", key.trim())
         }
         _ => String::new(),

@@ -87,6 +87,7 @@ mod tests {
     use crate::config::Config;
 
     const TWO: &str = r#"
+        boot.authorities = ["/etc/nightlatch/authority.pem"]
         [[volume]]
         name = "a"
         device = "/dev/a"

@@ -22,6 +22,11 @@ pub const PCR_COUNT: usize = 24;
 pub struct Pcr(u8);
 
 impl Pcr {
+    /// Drivers that the firmware loads from outside of itself, such as option ROMs (TCG PC Client Platform Firmware Profile,
+    /// section 3.3.4).
+    pub const DRIVERS: Self = Self(2);
+    /// The programs that the firmware starts (same section).
+    pub const BOOT_PROGRAMS: Self = Self(4);
     /// The Secure Boot policy (TCG PC Client Platform Firmware Profile, section 3.3.4).
     pub const SECURE_BOOT: Self = Self(7);
     /// The unified kernel image and the boot phases (UAPI group, Linux TPM PCR registry).

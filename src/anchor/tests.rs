@@ -48,7 +48,9 @@ impl Node {
             )
         };
         let port = self.swtpm.port();
-        let tpm = format!("[tpm]\ntcti = \"swtpm:port={port}\"\n");
+        let tpm = format!(
+            "boot.authorities = [\"/etc/nightlatch/authority.pem\"]\n[tpm]\ntcti = \"swtpm:port={port}\"\n"
+        );
         Config::parse(&[tpm, volume("state"), volume("data")].concat()).unwrap()
     }
 

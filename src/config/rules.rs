@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Combinations of values that cannot be meant.
 
+mod boot;
+
 use std::ops::Range;
 
 use toml::Spanned;
@@ -23,15 +25,17 @@ pub(super) fn check(config: &Config) -> Result<(), Broken> {
         message,
     };
     if config.volumes.is_empty() {
-        return Err(top("expected at least one [[volume]]".into()));
+        return Err(top("volume: expected at least one [[volume]]".into()));
     }
     tpm(config).map_err(top)?;
+    boot::check(config).map_err(top)?;
     cluster(config).map_err(top)?;
     anchor(config).map_err(top)?;
     service(config).map_err(top)?;
     for (index, volume) in config.volumes.iter().enumerate() {
         let before = config.volumes.get(..index).unwrap_or_default();
         one(volume.get_ref())
+            .and_then(|()| boot::first_secret(&config.boot, volume.get_ref()))
             .and_then(|()| beside(volume.get_ref(), before))
             .map_err(|message| Broken {
                 span: volume.span(),

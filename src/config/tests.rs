@@ -4,8 +4,10 @@
 use super::*;
 use crate::error::Exit;
 
-const STATE: &str = r#"
-[[volume]]
+/// What a configuration needs besides a volume.
+const BOOT: &str = "boot.authorities = [\"/etc/nightlatch/authority.pem\"]";
+
+const STATE: &str = r#"[[volume]]
 name = "state"
 device = "/dev/disk/by-id/virtio-state"
 role = "state"
@@ -14,15 +16,19 @@ sources = ["tpm", "generate"]
 mount = "/var/lib/state"
 "#;
 
+fn parse(text: &str) -> Result<Config> {
+    Config::parse(&format!("{BOOT}\n{text}"))
+}
+
 fn refusal(text: &str) -> String {
-    let error = Config::parse(text).unwrap_err();
+    let error = parse(text).unwrap_err();
     assert_eq!(error.exit(), Exit::Config);
     error.to_string()
 }
 
 #[test]
 fn a_short_configuration_gets_the_documented_defaults() {
-    let config = Config::parse(STATE).unwrap();
+    let config = parse(STATE).unwrap();
     let volume = config.volumes().next().unwrap();
     assert_eq!(volume.profile, Profile::Nightlatch1);
     assert_eq!(volume.file_system, FileSystem::Btrfs);
@@ -37,30 +43,157 @@ fn a_short_configuration_gets_the_documented_defaults() {
 
 #[test]
 fn what_a_boot_must_be_has_the_documented_defaults_and_spellings() {
-    let boot = Config::parse(STATE).unwrap().boot;
+    let config = parse(STATE).unwrap();
+    assert_eq!(config.tpm.pcrs.to_string(), "4+7+11+12+13");
+    let boot = config.boot;
     assert_eq!(boot.secure_boot, SecureBoot::Required);
-    assert!(boot.authorities.is_empty() && !boot.other_volumes);
+    assert_eq!(
+        boot.authorities[0].as_str(),
+        "/etc/nightlatch/authority.pem"
+    );
+    assert!(!boot.other_volumes && boot.added(Pcr::KERNEL_CONFIG).is_none());
     assert_eq!((boot.loader, boot.first_boot), (None, None));
-    assert_eq!(boot.added(Pcr::KERNEL_CONFIG), None);
 
     let value = "b0".repeat(32);
-    let all = format!(
-        "[boot]\nsecure-boot = \"required\"\nauthorities = [\"/etc/nightlatch/authority.pem\"]\n\
-         loader = \"systemd-boot\"\nfirst-boot = \"trusted\"\nother-volumes = true\npcr-13 = \"{value}\"\n{STATE}"
-    );
-    let boot = Config::parse(&all).unwrap().boot;
+    let all = [
+        "boot.secure-boot = \"required\"\nboot.loader = \"systemd-boot\"\n",
+        "boot.first-boot = \"trusted\"\nboot.other-volumes = true\n",
+        &format!("boot.pcr-13 = \"{value}\"\n{STATE}"),
+    ]
+    .concat();
+    let boot = parse(&all).unwrap().boot;
     assert_eq!(boot.loader, Some(Loader::SystemdBoot));
     assert_eq!(boot.first_boot, Some(FirstBoot::Trusted));
     let added = boot.added(Pcr::SYSTEM_EXTENSIONS).unwrap();
     assert!(added.as_bytes() == [0xb0; 32] && added.is_of(Bank::Sha256));
-    assert!(!added.is_of(Bank::Sha384));
     for wrong in ["b0".repeat(31), "x0".repeat(32), String::new()] {
-        let text = all.replace(&value, &wrong);
+        let message = refusal(&all.replace(&value, &wrong));
         assert!(
-            refusal(&text).contains("expected the value of a PCR, 64 or 96 hexadecimal digits"),
-            "{wrong}"
+            message.contains("expected the value of a PCR, 64 or 96 hexadecimal digits"),
+            "{message}"
         );
     }
+}
+
+#[test]
+fn secure_boot_is_required_with_the_authorities_that_count() {
+    let error = Config::parse(STATE).unwrap_err().to_string();
+    assert!(
+        error.contains("boot.authorities: expected the certificates"),
+        "{error}"
+    );
+    let with = |head: &str| format!("{head}\n{STATE}");
+    parse(&with("tpm.pcrs = [7, 12]")).unwrap();
+    parse(&with("tpm.pcrs = [4, 7, 11, 12]")).unwrap();
+    for (head, message) in [
+        (
+            "tpm.pcrs = [4, 11, 12]",
+            "line 1: tpm.pcrs: expected 7 among them with boot.secure-boot = \"required\", or a boot without it could unseal",
+        ),
+        (
+            "tpm.pcrs = [7, 11, 12]",
+            "line 1: tpm.pcrs: expected 4 beside 11, which is extended by the program that was booted, whichever that is",
+        ),
+        (
+            "tpm = { pcrs = [4, 7], fence-pcr = 4 }",
+            "line 1: tpm.pcrs: expected 12 among them, or the host could add to the image once a secret is sealed",
+        ),
+        (
+            "boot.first-boot = \"trusted\"",
+            "line 1: boot.first-boot means nothing with secure-boot = \"required\" and no loader",
+        ),
+        (
+            "tpm.pcrs = [7, 12]\nboot.pcr-13 = \"c0ffee\"",
+            "line 3: boot.pcr-13: expected the value of a PCR, 64 or 96 hexadecimal digits, found \"c0ffee\"",
+        ),
+    ] {
+        assert_eq!(refusal(&with(head)), message);
+    }
+    let twice = format!(
+        "{}\n{STATE}",
+        BOOT.replace(']', ", \"/etc/nightlatch/authority.pem\"]")
+    );
+    let error = Config::parse(&twice).unwrap_err().to_string();
+    assert!(error.ends_with("authority.pem is there twice"), "{error}");
+}
+
+#[test]
+fn a_value_that_a_pcr_is_to_have_fits_its_bank_and_is_sealed_to() {
+    let with = |tpm: &str, digits: usize| {
+        let value = "a".repeat(digits);
+        format!("{tpm}\nboot.pcr-13 = \"{value}\"\n{STATE}")
+    };
+    parse(&with("tpm.bank = \"sha256\"", 64)).unwrap();
+    parse(&with("tpm.bank = \"sha384\"", 96)).unwrap();
+    let message = refusal(&with("tpm.bank = \"sha384\"", 64));
+    assert_eq!(
+        message,
+        "line 1: boot.pcr-13: expected 96 digits, for tpm.bank is sha384"
+    );
+    let message = refusal(&with("tpm.pcrs = [7, 12]", 64));
+    assert_eq!(
+        message,
+        "line 1: boot.pcr-13: expected 13 among tpm.pcrs, found 7+12"
+    );
+}
+
+#[test]
+fn without_secure_boot_the_programs_and_a_trusted_first_boot_stand_in() {
+    let boot = |pcrs: &str, first: &str, volume: &str| {
+        let table = format!("[boot]\nsecure-boot = \"not-required\"\n{first}\n");
+        Config::parse(&format!("{table}[tpm]\npcrs = {pcrs}\n{volume}"))
+            .map_err(|error| error.to_string())
+    };
+    let trusted = "first-boot = \"trusted\"";
+    boot("[2, 4, 12]", trusted, STATE).unwrap();
+    // The control for what follows: a volume that is there already, and one that the service gives the first secret to.
+    let existing = STATE
+        .replace("if-blank", "never")
+        .replace(", \"generate\"", "");
+    boot("[2, 4, 12]", "", &existing).unwrap();
+    let served = SERVICE.replace(", \"generate\"", "");
+    boot("[2, 4, 12]", "", &served).unwrap();
+
+    for pcrs in ["[4, 12]", "[2, 12]", "[7, 11, 12]"] {
+        let error = boot(pcrs, trusted, STATE).unwrap_err();
+        assert!(
+            error.contains(
+                "expected 2, 4 and 12 among them with boot.secure-boot = \"not-required\", found"
+            ),
+            "{error}"
+        );
+    }
+    for volume in [STATE, SERVICE] {
+        let error = boot("[2, 4, 12]", "", volume).unwrap_err();
+        assert!(
+            error.contains(
+                "sources: the host chooses what the first boot is with boot.secure-boot = \"not-required\", \
+                 so its secret has to come from the key service"
+            ),
+            "{error}"
+        );
+    }
+    let listed = "authorities = [\"/etc/nightlatch/authority.pem\"]";
+    let error = boot("[2, 4, 12]", listed, &existing).unwrap_err();
+    assert!(
+        error.ends_with("boot.authorities means nothing with secure-boot = \"not-required\""),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_loader_in_front_of_the_image_wants_a_first_secret_from_elsewhere() {
+    let loader = "boot.loader = \"systemd-boot\"";
+    let error = refusal(&format!("{loader}\n{STATE}"));
+    assert!(
+        error.contains(
+            "the host chooses what the first boot is with boot.loader = \"systemd-boot\", which takes an initrd from the ESP"
+        ),
+        "{error}"
+    );
+    parse(&format!("{loader}\nboot.first-boot = \"trusted\"\n{STATE}")).unwrap();
+    let served = SERVICE.replace(", \"generate\"", "");
+    parse(&format!("{loader}\n{served}")).unwrap();
 }
 
 #[test]
@@ -117,7 +250,7 @@ fn an_error_names_line_key_and_what_was_expected() {
             "line 2: volume state: role \"root\" takes mode = \"plain\" or mode = \"overlay\"",
         ),
     ];
-    assert!(Config::parse(STATE).is_ok());
+    assert!(parse(STATE).is_ok());
     for (from, to, message) in cases {
         assert!(STATE.contains(from), "{from}");
         assert_eq!(refusal(&STATE.replace(from, to)), message);
@@ -134,7 +267,7 @@ fn what_no_single_value_shows_is_refused() {
         ),
         (
             "[tpm]\npcrs = [16]",
-            "line 2: pcrs: expected a PCR from 0 to 15, found 16",
+            "line 3: pcrs: expected a PCR from 0 to 15, found 16",
         ),
         (
             "[tpm]\nfence-pcr = 8",
@@ -149,7 +282,7 @@ fn what_no_single_value_shows_is_refused() {
             "line 1: measure.cluster-volume: expected the name of a volume, found \"data\"",
         ),
     ];
-    assert!(Config::parse(&with("[tpm]\npcrs = [7, 12]")).is_ok());
+    assert!(parse(&with("[tpm]\npcrs = [7, 12]")).is_ok());
     for (head, message) in cases {
         assert_eq!(refusal(&with(head)), message);
     }
@@ -162,19 +295,19 @@ fn two_volumes_may_not_share_name_device_root_or_mount() {
         .replace("virtio-state", "virtio-data")
         .replace("/var/lib/state", "/srv");
     let both = |second: &str| format!("{STATE}{second}");
-    assert!(Config::parse(&both(&second)).is_ok());
+    assert!(parse(&both(&second)).is_ok());
     let cases = [
         (
             second.replace("\"data\"\n", "\"state\"\n"),
-            "line 10: volume state: name: expected a name no other volume has",
+            "line 9: volume state: name: expected a name no other volume has",
         ),
         (
             second.replace("virtio-data", "virtio-state"),
-            "line 10: volume data: device: volume state has it already",
+            "line 9: volume data: device: volume state has it already",
         ),
         (
             second.replace("/srv", "/var/lib/state"),
-            "line 10: volume data: mount: volume state is there already",
+            "line 9: volume data: mount: volume state is there already",
         ),
     ];
     for (second, message) in cases {
@@ -184,7 +317,7 @@ fn two_volumes_may_not_share_name_device_root_or_mount() {
 
 #[test]
 fn the_anchors_level_fits_its_volume() {
-    let level = |line: &str| Config::parse(&format!("{STATE}{line}"));
+    let level = |line: &str| parse(&format!("{STATE}{line}"));
     let default = level("").unwrap();
     assert_eq!(default.volumes().next().unwrap().level(), Level::Epoch);
     let off = level("anchor = \"off\"").unwrap();
@@ -210,7 +343,7 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
     for profile in [Profile::Luks2Strict, Profile::Constellation] {
         let name = profile.as_str();
         let foreign = format!("{second}profile = \"{name}\"\n");
-        let config = Config::parse(&format!("{STATE}{foreign}")).unwrap();
+        let config = parse(&format!("{STATE}{foreign}")).unwrap();
         let volume = config.volumes().nth(1).unwrap();
         assert_eq!((volume.profile, volume.level()), (profile, Level::Off));
         assert_eq!(
@@ -223,14 +356,14 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
         assert_eq!(
             refusal(&format!("{STATE}{blank}")),
             format!(
-                "line 10: volume data: format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {name}"
+                "line 9: volume data: format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {name}"
             )
         );
         let anchored = format!("{STATE}{foreign}anchor = \"epoch\"\n");
         assert_eq!(
             refusal(&anchored),
             format!(
-                "line 10: volume data: anchor: expected \"off\" for a volume of profile {name}, which has no place for an epoch"
+                "line 9: volume data: anchor: expected \"off\" for a volume of profile {name}, which has no place for an epoch"
             )
         );
     }
@@ -238,7 +371,7 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
 
 #[test]
 fn the_anchors_two_indices_are_the_owners_and_differ() {
-    let with = |line: &str| Config::parse(&format!("[anchor]\n{line}\n{STATE}"));
+    let with = |line: &str| parse(&format!("[anchor]\n{line}\n{STATE}"));
     assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());
     let error = with("counter = 0x01804e10").unwrap_err().to_string();
     assert!(
@@ -265,12 +398,12 @@ fn no_volume_at_all_is_refused() {
 
 #[test]
 fn the_tcti_is_one_of_three_kinds() {
-    let parse = |text: &str| Tcti::try_from(text.to_owned());
-    assert_eq!(parse("auto"), Ok(Tcti::Auto));
-    assert_eq!(parse("swtpm:port=2321"), Ok(Tcti::Swtpm { port: 2321 }));
-    assert!(matches!(parse("device:/dev/tpmrm0"), Ok(Tcti::Device(_))));
+    let tcti = |text: &str| Tcti::try_from(text.to_owned());
+    assert_eq!(tcti("auto"), Ok(Tcti::Auto));
+    assert_eq!(tcti("swtpm:port=2321"), Ok(Tcti::Swtpm { port: 2321 }));
+    assert!(matches!(tcti("device:/dev/tpmrm0"), Ok(Tcti::Device(_))));
     assert_eq!(
-        parse("tabrmd:"),
+        tcti("tabrmd:"),
         Err(
             "expected \"auto\", \"device:/dev/tpm0\" or \"swtpm:port=NUMBER\", found \"tabrmd:\""
                 .into()
@@ -278,8 +411,7 @@ fn the_tcti_is_one_of_three_kinds() {
     );
 }
 
-const SERVICE: &str = r#"
-[service]
+const SERVICE: &str = r#"[service]
 urls = ["https://keys.example.org:8080/", "https://[fd00::1]/kbs"]
 ca = "/etc/nightlatch/ca.pem"
 
@@ -294,7 +426,7 @@ mount = "/var/lib/state"
 
 #[test]
 fn a_service_gets_the_documented_defaults() {
-    let config = Config::parse(SERVICE).unwrap();
+    let config = parse(SERVICE).unwrap();
     assert!(config.needs_service());
     let service = config.service.unwrap();
     let urls: Vec<_> = service.urls.iter().map(ServiceUrl::as_str).collect();
@@ -305,7 +437,7 @@ fn a_service_gets_the_documented_defaults() {
     assert_eq!(service.protocol, ServiceProtocol::Nightlatch);
     assert_eq!(service.deadline_s, 120);
     assert_eq!(config.measure.cluster, ClusterFrom::Volume);
-    assert!(!Config::parse(STATE).unwrap().needs_service());
+    assert!(!parse(STATE).unwrap().needs_service());
 }
 
 #[test]
@@ -390,7 +522,7 @@ fn what_cannot_be_meant_of_a_service_is_an_error() {
     }
     let pinned = SERVICE.replace(ca, pin);
     assert_eq!(
-        Config::parse(&pinned)
+        parse(&pinned)
             .unwrap()
             .service
             .unwrap()
@@ -402,8 +534,8 @@ fn what_cannot_be_meant_of_a_service_is_an_error() {
     let without = STATE.replace("\"tpm\",", "\"service\",");
     assert!(refusal(&without).contains("expected a table [service]"));
     let only = SERVICE.replace(", \"tpm\", \"generate\"", "");
-    Config::parse(&only).unwrap();
+    parse(&only).unwrap();
     let cluster = SERVICE.replace("\"service\", \"tpm\"", "\"tpm\"");
-    let cluster = format!("[measure]\ncluster = \"service\"\n{cluster}");
-    assert!(Config::parse(&cluster).unwrap().needs_service());
+    let cluster = format!("measure.cluster = \"service\"\n{cluster}");
+    assert!(parse(&cluster).unwrap().needs_service());
 }

@@ -329,10 +329,7 @@ mod tests {
                 format!("{LEAST}[store]\nfile = \"/x\"\n"),
                 "line 5: unknown variant `file`",
             ),
-            (
-                "policy = \"/p\"\n".into(),
-                "line 1: policy: missing field `tls`",
-            ),
+            ("policy = \"/p\"\n".into(), "line 1: missing field `tls`"),
         ] {
             let error = Config::parse(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}\n{expected}");

@@ -135,8 +135,9 @@ pub(crate) fn ours(mode: &str, config: &Path) -> Value {
 pub(crate) fn config(chip: &Chip, disks: &[&Disk], level: &str, file_system: &str) -> PathBuf {
     let [_, fence] = POLICY;
     let node = chip.exclusive();
-    let mut text =
-        format!("[tpm]\ntcti = \"device:{node}\"\npcrs = {POLICY:?}\nfence-pcr = {fence}\n");
+    let mut text = format!(
+        "boot.authorities = [\"/tmp/authority.pem\"]\n[tpm]\ntcti = \"device:{node}\"\npcrs = {POLICY:?}\nfence-pcr = {fence}\n"
+    );
     for Disk { name, path } in disks {
         let device = path.display();
         write!(

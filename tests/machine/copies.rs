@@ -10,7 +10,7 @@ use nightlatch::error::{Error, Exit};
 use nightlatch::status::Recorder;
 use nightlatch::volume::{self, How};
 
-use crate::disk::{self, Disk, SECRET, close, run};
+use crate::disk::{self, BOOT, Disk, SECRET, close, run};
 use crate::stock::luks_format;
 use crate::tpm_private::Private;
 
@@ -28,7 +28,7 @@ fn boot(tpm: &mut Private, own: &Disk, others: &[(&str, &Disk)]) -> Result<Vec<H
     });
     let volumes: String = [disk::lines(own, &[])].into_iter().chain(others).collect();
     let port = tpm.port();
-    let config = format!("[tpm]\ntcti = \"swtpm:port={port}\"\n{volumes}");
+    let config = format!("{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{volumes}");
     let config = Config::parse(&config).unwrap();
     let record = Recorder::start();
     let result = with_volumes_open(Path::new("/"), &config, &record, || Ok(()));

@@ -16,6 +16,9 @@ use nightlatch::volume::{self, Found, Keyed, New, Opened, ProvisionHooks};
 /// The mapping every case uses.
 pub(crate) const NAME: &str = "case";
 
+/// What a configuration says of the boot.
+pub(crate) const BOOT: &str = "boot.authorities = [\"/tmp/authority.pem\"]\n";
+
 /// The secret the cases format with.
 pub(crate) const SECRET: [u8; 32] = [0x5a; 32];
 
@@ -229,7 +232,7 @@ pub(crate) fn try_run(program: &str, arguments: &[&str], input: &[u8]) -> Output
 
 /// A configuration with one volume `case` of role state on `disk`; `more` replaces or adds lines.
 pub(crate) fn config(disk: &Disk, more: &[&str]) -> Config {
-    Config::parse(&lines(disk, more)).unwrap()
+    Config::parse(&[BOOT, &lines(disk, more)].concat()).unwrap()
 }
 
 /// The text of such a configuration. Argon2id takes seconds in an emulated machine: only cases about it, or about who else
@@ -296,5 +299,5 @@ pub(crate) fn config_beside_ours(disk: &Disk, more: &[&str]) -> Config {
         disk.path.display(),
         more.join("\n")
     );
-    Config::parse(&format!("{ours}{theirs}")).unwrap()
+    Config::parse(&format!("{BOOT}{ours}{theirs}")).unwrap()
 }

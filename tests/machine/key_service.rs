@@ -17,7 +17,7 @@ use nightlatch::status::{Recorder, Status};
 use nightlatch::volume::How;
 use serde_json::json;
 
-use crate::disk::{self, Disk, close};
+use crate::disk::{self, BOOT, Disk, close};
 use crate::tpm_private::Private;
 use crate::tpm_private::swtpm::alone;
 use mock::Script;
@@ -85,7 +85,7 @@ impl Node {
 
     pub(crate) fn config(&self) -> Config {
         Config::parse(&format!(
-            "[tpm]\ntcti = \"swtpm:port={}\"\n{}\n{}{}\n{}",
+            "{BOOT}[tpm]\ntcti = \"swtpm:port={}\"\n{}\n{}{}\n{}",
             self.tpm.port(),
             self.measure,
             table(&self.service),

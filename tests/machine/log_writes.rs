@@ -17,7 +17,7 @@ use nightlatch::status::VolumeStatus;
 use nightlatch::volume::{self, Found, How};
 
 use crate::boots::{self, checkpoint, content, leave_file};
-use crate::disk::{self, Disk, close, run, try_run};
+use crate::disk::{self, BOOT, Disk, close, run, try_run};
 use crate::enrolment::{FIRST, SOURCES, is_zero, keyslots};
 use crate::key_service::{ENDORSEMENT_KEY, Mock, service, table};
 use crate::tpm_private::Private;
@@ -107,7 +107,10 @@ const LEVEL: &str = "anchor = \"checkpoint\"";
 /// A node that has its TPM and nobody else.
 fn alone(disk: &Disk, port: u16) -> Config {
     let volume = disk::lines(disk, &[LEVEL]);
-    Config::parse(&format!("[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}")).unwrap()
+    Config::parse(&format!(
+        "{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}"
+    ))
+    .unwrap()
 }
 
 /// The same with a key service.
@@ -115,7 +118,7 @@ fn with(service: &Mock, disk: &Disk, port: u16) -> Config {
     let volume = disk::lines(disk, &[LEVEL, SOURCES]);
     let service = table(service);
     Config::parse(&format!(
-        "[tpm]\ntcti = \"swtpm:port={port}\"\n{service}{volume}"
+        "{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{service}{volume}"
     ))
     .unwrap()
 }

@@ -11,7 +11,7 @@ use nightlatch::tpm::Policy;
 use nightlatch::volume::{self, Found, How, SecretProviders};
 
 use crate::boots;
-use crate::disk::{self, Disk, Saved, close, run};
+use crate::disk::{self, BOOT, Disk, Saved, close, run};
 use crate::tpm_private::Private;
 
 const DISK_MIB: u64 = 160;
@@ -65,7 +65,7 @@ impl Node {
             &["kdf = \"pbkdf2\"", &format!("anchor = \"{}\"", self.level)],
         );
         Config::parse(&format!(
-            "[tpm]\ntcti = \"swtpm:port={}\"\n{volume}",
+            "{BOOT}[tpm]\ntcti = \"swtpm:port={}\"\n{volume}",
             self.tpm.port()
         ))
         .unwrap()

@@ -14,6 +14,7 @@ use crate::boots::{checkpoint, content, leave_file, mount};
 const FILES: &str = "NIGHTLATCH_FILES";
 
 const CONFIG: &str = r#"
+    boot.authorities = ["/tmp/authority.pem"]
     [[volume]]
     name = "case"
     device = "/dev/disk/by-id/virtio-node"

@@ -151,10 +151,10 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
     assert_eq!(error.exit(), Exit::Refused);
     assert_eq!(
         error.to_string(),
-        "rule C13: the token is sealed to sha256 7, the configuration says sha256 7+11+12"
+        "rule C13: the token is sealed to sha256 7, the configuration says sha256 4+7+11+12+13"
     );
 
-    enroll("7+11+12");
+    enroll("4+7+11+12+13");
     let keyed = unlock().unwrap();
     assert_ne!(keyed.keyslot, 0);
     volume::open(volume, keyed, None).unwrap();

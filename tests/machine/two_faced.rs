@@ -13,7 +13,7 @@ use nix::libc;
 use sha2::{Digest, Sha256};
 
 use crate::boots::{self, checkpoint, content, leave_file};
-use crate::disk::{self, run};
+use crate::disk::{self, BOOT, run};
 use crate::nbd::{Lie, Lying, TwoFaced};
 use crate::tpm_private::Private;
 
@@ -71,7 +71,9 @@ impl Node {
         let more = ["anchor = \"checkpoint\""];
         let volume = disk::lines(&self.device.disk, &more);
         let port = self.tpm.port();
-        let config = Config::parse(&format!("[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}"));
+        let config = Config::parse(&format!(
+            "{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{volume}"
+        ));
         let (mut tables, mut file) = (String::new(), Ok(String::new()));
         let opened = boots::boot(&config.unwrap(), || {
             tables = run("dmsetup", &["table"], b"");

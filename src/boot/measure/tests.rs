@@ -44,7 +44,7 @@ impl Node {
 fn config(port: u16) -> Config {
     // A disk that no rule accepts, and nobody has to be root to read.
     let text = format!(
-        "[tpm]\ntcti = \"swtpm:port={port}\"\n[[volume]]\nname = \"state\"\ndevice = \"/dev/null\"\n\
+        "boot.authorities = [\"/etc/nightlatch/authority.pem\"]\n[tpm]\ntcti = \"swtpm:port={port}\"\n[[volume]]\nname = \"state\"\ndevice = \"/dev/null\"\n\
          role = \"state\"\nmount = \"/state\"\nsources = [\"tpm\"]\n"
     );
     Config::parse(&text).unwrap()

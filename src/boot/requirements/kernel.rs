@@ -132,7 +132,7 @@ mod tests {
         let root = std::env::temp_dir().join(format!("nightlatch-kernel-{}", std::process::id()));
         fs::create_dir_all(root.join("proc/sys/kernel")).unwrap();
         let config = |line: &str| {
-            let volume = "[[volume]]\nname = \"a\"\nrole = \"state\"\ndevice = \"/dev/a\"\nmount = \"/a\"\nsources = [\"tpm\"]\n";
+            let volume = "boot.authorities = [\"/etc/nightlatch/authority.pem\"]\n[[volume]]\nname = \"a\"\nrole = \"state\"\ndevice = \"/dev/a\"\nmount = \"/a\"\nsources = [\"tpm\"]\n";
             Config::parse(&format!("{line}\n{volume}")).unwrap()
         };
         let refuse = config("kernel-defects = \"refuse\"");

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What a boot must be, and what secrets are sealed to, have to fit each other.
+//!
+//! A policy is only good where the part that the booted program cannot make up is in it: whose signature counted, or which
+//! programs and drivers the firmware started.
+
+use crate::config::{
+    Boot, Config, FirstBoot, Format, Loader, PolicyBank, SecureBoot, Source, Tpm, Volume,
+};
+use crate::pcr::{Bank, Pcr, PcrSet};
+
+/// What has to be sealed to where no signature counts.
+const WITHOUT_SIGNATURES: [Pcr; 3] = [Pcr::DRIVERS, Pcr::BOOT_PROGRAMS, Pcr::KERNEL_CONFIG];
+
+/// Checks the table against itself and against `tpm.pcrs`.
+pub(super) fn check(config: &Config) -> Result<(), String> {
+    let Config { boot, tpm, .. } = config;
+    match boot.secure_boot {
+        SecureBoot::Required => signatures(boot, tpm.pcrs)?,
+        SecureBoot::NotRequired => without_signatures(boot, tpm.pcrs)?,
+    }
+    if tpm.pcrs.contains(Pcr::KERNEL_IMAGE) && !tpm.pcrs.contains(Pcr::BOOT_PROGRAMS) {
+        return Err(
+            "tpm.pcrs: expected 4 beside 11, which is extended by the program that was booted, whichever that is"
+                .into(),
+        );
+    }
+    if !tpm.pcrs.contains(Pcr::KERNEL_CONFIG) {
+        return Err(
+            "tpm.pcrs: expected 12 among them, or the host could add to the image once a secret is sealed".into(),
+        );
+    }
+    additions(boot, tpm)
+}
+
+fn signatures(boot: &Boot, pcrs: PcrSet) -> Result<(), String> {
+    if boot.authorities.is_empty() {
+        return Err(
+            "boot.authorities: expected the certificates that may vouch for what the firmware runs, \
+             or any key would do that the host puts there; or secure-boot = \"not-required\""
+                .into(),
+        );
+    }
+    for (index, file) in boot.authorities.iter().enumerate() {
+        if boot.authorities.iter().take(index).any(|it| it == file) {
+            return Err(format!(
+                "boot.authorities: {} is there twice",
+                file.as_str()
+            ));
+        }
+    }
+    if !pcrs.contains(Pcr::SECURE_BOOT) {
+        return Err(
+            "tpm.pcrs: expected 7 among them with boot.secure-boot = \"required\", \
+             or a boot without it could unseal"
+                .into(),
+        );
+    }
+    if boot.first_boot.is_some() && boot.loader.is_none() {
+        return Err(
+            "boot.first-boot means nothing with secure-boot = \"required\" and no loader".into(),
+        );
+    }
+    Ok(())
+}
+
+fn without_signatures(boot: &Boot, pcrs: PcrSet) -> Result<(), String> {
+    if !boot.authorities.is_empty() {
+        return Err("boot.authorities means nothing with secure-boot = \"not-required\"".into());
+    }
+    if WITHOUT_SIGNATURES.iter().all(|pcr| pcrs.contains(*pcr)) {
+        return Ok(());
+    }
+    Err(format!(
+        "tpm.pcrs: expected 2, 4 and 12 among them with boot.secure-boot = \"not-required\", found {pcrs}: \
+         nothing else says which drivers and programs ran"
+    ))
+}
+
+/// The values that PCRs are to have fit their bank and are sealed to.
+fn additions(boot: &Boot, tpm: &Tpm) -> Result<(), String> {
+    let bank = Bank::from(tpm.bank);
+    for pcr in [Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS] {
+        let Some(value) = boot.added(pcr) else {
+            continue;
+        };
+        if !value.is_of(bank) {
+            let digits = match tpm.bank {
+                PolicyBank::Sha256 => 64,
+                PolicyBank::Sha384 => 96,
+            };
+            return Err(format!(
+                "boot.pcr-{pcr}: expected {digits} digits, for tpm.bank is {bank}"
+            ));
+        }
+        if !tpm.pcrs.contains(pcr) {
+            return Err(format!(
+                "boot.pcr-{pcr}: expected {pcr} among tpm.pcrs, found {}",
+                tpm.pcrs
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Whoever can bring a boot about that measures as this one does may not have a volume made for it.
+pub(super) fn first_secret(boot: &Boot, volume: &Volume) -> Result<(), String> {
+    let makes_its_own =
+        volume.format == Format::IfBlank && volume.sources.contains(&Source::Generate);
+    if !makes_its_own || boot.first_boot == Some(FirstBoot::Trusted) {
+        return Ok(());
+    }
+    let because = match (boot.secure_boot, boot.loader) {
+        (SecureBoot::Required, None) => return Ok(()),
+        (SecureBoot::Required, Some(Loader::SystemdBoot)) => {
+            "boot.loader = \"systemd-boot\", which takes an initrd from the ESP"
+        }
+        (SecureBoot::NotRequired, _) => "boot.secure-boot = \"not-required\"",
+    };
+    Err(format!(
+        "sources: the host chooses what the first boot is with {because}, so its secret has to come from the \
+         key service and not from \"generate\"; or boot.first-boot = \"trusted\" says that volumes are made where \
+         the host is trusted"
+    ))
+}
