@@ -22,6 +22,7 @@ pub mod key;
 pub mod policy;
 pub mod registers;
 pub mod secure_boot;
+pub mod start;
 pub mod verify;
 
 use std::fmt;

@@ -29,6 +29,8 @@ impl Pcr {
     pub const BOOT_PROGRAMS: Self = Self(4);
     /// The Secure Boot policy (TCG PC Client Platform Firmware Profile, section 3.3.4).
     pub const SECURE_BOOT: Self = Self(7);
+    /// Files that the kernel and loaders were handed, such as an initrd from outside of the image (same registry as the next).
+    pub const LOADED_FILES: Self = Self(9);
     /// The unified kernel image and the boot phases (UAPI group, Linux TPM PCR registry).
     pub const KERNEL_IMAGE: Self = Self(11);
     /// What systemd-stub was handed beside the image: command line, credentials (same registry).
@@ -83,6 +85,9 @@ impl fmt::Display for Pcr {
 pub struct PcrSet(u16);
 
 impl PcrSet {
+    /// Those that say how a machine was started: the firmware's, and those of what is added to an image.
+    pub const STARTED: Self = Self(0b0011_0000_1111_1111);
+
     /// The set of these PCRs.
     #[must_use]
     pub const fn of(pcrs: &[Pcr]) -> Self {

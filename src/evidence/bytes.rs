@@ -75,6 +75,11 @@ impl<'a> Bytes<'a> {
         self.take(usize::from(len))
     }
 
+    /// All that is left.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.left
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.left.is_empty()
     }

@@ -119,6 +119,14 @@ fn since_epoch(now: SystemTime) -> Result<Duration, Refusal> {
 }
 
 fn certificates(text: &str) -> Result<Vec<Certificate>, Refusal> {
+    let blocks = pem_blocks(text)?;
+    blocks.iter().map(|der| Certificate::parse(der)).collect()
+}
+
+/// What is between the marks of PEM in a text, in DER. Text around them is ignored, as everywhere.
+///
+/// Fails [`Check::Encoding`].
+pub(super) fn pem_blocks(text: &str) -> Result<Vec<Vec<u8>>, Refusal> {
     let mut found = Vec::new();
     let mut rest = text;
     while let Some((_, after)) = rest.split_once(BEGIN) {
@@ -127,7 +135,7 @@ fn certificates(text: &str) -> Result<Vec<Certificate>, Refusal> {
         let block = format!("{BEGIN}{body}{END}\n");
         let (_, der) =
             pem::decode_vec(block.as_bytes()).map_err(|error| bad(&error.to_string()))?;
-        found.push(Certificate::parse(&der)?);
+        found.push(der);
         if found.len() > AUTHORITIES_MAX {
             return Err(bad(&format!("there are more than {AUTHORITIES_MAX}")));
         }

@@ -6,6 +6,7 @@
 //! as good as the PCR it was measured into, and only for the digest: [`Event::what`] goes beyond that where the digest
 //! proves the words, and says [`What::Said`] where it does not.
 
+mod boot_options;
 mod describe;
 mod firmware;
 mod userspace;

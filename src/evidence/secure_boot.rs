@@ -36,7 +36,16 @@ impl<'a> SecureBoot<'a> {
                 What::Variable(name) if !is_separated && names.insert(name) => {}
                 What::Separator if !is_separated => is_separated = true,
                 What::Authority(entry) => seen.authorities.push(entry),
-                _ => seen.others.push(event),
+                What::SecureBoot(_)
+                | What::Variable(_)
+                | What::Separator
+                | What::Program { .. }
+                | What::Driver { .. }
+                | What::CommandLine(_)
+                | What::Section(_)
+                | What::ClusterId(_)
+                | What::Tagged { .. }
+                | What::Said { .. } => seen.others.push(event),
             }
             is_first = false;
         }

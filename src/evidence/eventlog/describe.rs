@@ -194,6 +194,12 @@ impl<'a> Variable<'a> {
     }
 }
 
+/// The name and the value of a variable.
+pub(super) fn variable_of(data: &[u8]) -> Result<(String, &[u8]), Refusal> {
+    let Variable { name, value, .. } = Variable::parse(data)?;
+    Ok((name, value))
+}
+
 fn variable(data: &[u8]) -> Result<What, Refusal> {
     let Variable {
         vendor,
@@ -252,7 +258,7 @@ fn tagged(data: &[u8]) -> Result<(u32, &[u8]), Refusal> {
 }
 
 /// UTF-16, little-endian, up to its zero.
-fn utf16_text(bytes: &[u8]) -> String {
+pub(super) fn utf16_text(bytes: &[u8]) -> String {
     let (pairs, _) = bytes.as_chunks::<2>();
     let units: Vec<u16> = pairs
         .iter()
