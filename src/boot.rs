@@ -21,6 +21,11 @@
 
 mod anchor;
 pub mod cli;
+#[cfg(test)]
+#[path = "../tests/support/firmware.rs"]
+mod firmware;
+#[cfg(test)]
+mod fixture;
 mod measure;
 pub mod requirements;
 
@@ -110,10 +115,16 @@ struct Prepared<'a> {
 
 /// What can be tried again: nothing is measured yet.
 fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prepared<'a>> {
-    requirements::kernel::check(top, config)?;
+    requirements::check_kernel(top, config)?;
     let service = ServiceSession::open(top, config)?;
     let (node_tpm, keyed) = retry::temporary(|| {
-        let node_tpm = record.step("preparing TPM", None, || NodeTpm::open(config, record))?;
+        let mut node_tpm = record.step("preparing TPM", None, || NodeTpm::open(config, record))?;
+        let start = record.step("proving the boot", None, || {
+            requirements::check_start(top, config, &node_tpm.before, record)
+        })?;
+        node_tpm
+            .tpm
+            .explain_other_values(requirements::tried(config, &start));
         let node_tpm = Mutex::new(node_tpm);
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
         let find = || {

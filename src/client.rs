@@ -31,6 +31,7 @@ pub use crate::client::failure::Failure;
 use crate::client::failure::into_error;
 pub use crate::client::handshake::Cluster;
 use crate::client::http::Http;
+pub(crate) use crate::client::logs::FIRMWARE as FIRMWARE_LOG;
 pub use crate::client::logs::Logs;
 use crate::https::tls::Trust;
 

@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use recorder::Recorder;
 pub use svg::svg;
 
-use crate::config::{Enroll, FileSystem, Level, Profile, Role, Source};
+use crate::config::{Enroll, FileSystem, Level, Profile, Role, SecureBoot, Source};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Pcr};
 use crate::volume::How;
@@ -51,6 +51,9 @@ pub struct Status {
     /// What went wrong, in one line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// How the machine was started, once that was proven.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<StartStatus>,
     /// The volumes that were opened, in the order of the configuration.
     pub volumes: Vec<VolumeStatus>,
     /// What the PCRs held.
@@ -69,6 +72,21 @@ pub struct Status {
     pub fence_pcr: Option<Pcr>,
     /// What was done when, in the order it was begun.
     pub steps: Vec<Step>,
+}
+
+/// How the machine was started.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct StartStatus {
+    /// Whether Secure Boot has to be on; it is then, and what ran was vouched for by the listed authorities alone.
+    pub secure_boot: SecureBoot,
+    /// What the configuration does without, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gives_up: Vec<String>,
+    /// The programs that the firmware started: the Authenticode hash, and what the log says of it.
+    pub programs: Vec<String>,
+    /// Boot options that the firmware tried in vain before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tried_in_vain: Vec<String>,
 }
 
 /// One volume that was opened.

@@ -68,6 +68,8 @@ pub struct Tpm {
     ek: Option<endorsement::Ek>,
     /// What was last read of the bank sha256.
     seen: BTreeMap<u8, Vec<u8>>,
+    /// Why PCRs may have other values than at sealing time, where that is known.
+    why_others: Option<String>,
 }
 
 impl Tpm {
@@ -79,6 +81,19 @@ impl Tpm {
             Tcti::Swtpm { port } => open_software(*port),
         }
         .doing("opening the TPM")
+    }
+
+    /// Has refusals of what was sealed to other values say why the values may be others.
+    pub fn explain_other_values(&mut self, why: Option<String>) {
+        self.why_others = why;
+    }
+
+    /// A refusal of what was sealed to other values, and why they may be others.
+    fn sealed_to_others(&self, refusal: Error) -> Error {
+        match &self.why_others {
+            Some(why) => Error::new(refusal.exit(), format_args!("{refusal}; {why}")),
+            None => refusal,
+        }
     }
 }
 
@@ -152,6 +167,7 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
         ak: None,
         ek: None,
         seen: BTreeMap::new(),
+        why_others: None,
     })
 }
 

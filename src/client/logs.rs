@@ -9,7 +9,7 @@ use std::path::Path;
 use log::debug;
 
 /// The firmware's log, as the kernel shows it (Linux, drivers/char/tpm/eventlog).
-const FIRMWARE: &str = "sys/kernel/security/tpm0/binary_bios_measurements";
+pub(crate) const FIRMWARE: &str = "sys/kernel/security/tpm0/binary_bios_measurements";
 
 /// systemd's log of user-space measurements (systemd, `docs/TPM2_PCR_MEASUREMENTS.md`).
 const USER_SPACE: &str = "run/log/systemd/tpm2-measure.log";

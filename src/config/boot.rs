@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What a boot must be before a secret is sealed, unsealed or asked for.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::service::FilePath;
 use crate::pcr::{Bank, Pcr};
@@ -30,6 +30,24 @@ pub struct Boot {
 }
 
 impl Boot {
+    /// What a machine does without, where this asks for less than there is, in sentences.
+    #[must_use]
+    pub fn gives_up(&self) -> Vec<String> {
+        let secure_boot = (self.secure_boot == SecureBoot::NotRequired).then_some(
+            "boot.secure-boot = \"not-required\": nobody's signature counts, and which image runs is only said by PCRs 2 and 4",
+        );
+        let loader = self.loader.map(|Loader::SystemdBoot| {
+            "boot.loader = \"systemd-boot\": an entry on the ESP can give the image an initrd, which PCR 12 tells once a \
+             secret is sealed and nothing tells before"
+        });
+        let first_boot = self.first_boot.map(|FirstBoot::Trusted| {
+            "boot.first-boot = \"trusted\": secrets are sealed to what a first boot finds, and whoever has the host then \
+             chooses that"
+        });
+        let all = [secure_boot, loader, first_boot];
+        all.into_iter().flatten().map(str::to_owned).collect()
+    }
+
     /// The value that a PCR of those that take additions has to have, where it is another one than zero.
     #[must_use]
     pub fn added(&self, pcr: Pcr) -> Option<&PcrValue> {
@@ -42,7 +60,7 @@ impl Boot {
 }
 
 /// Whether the firmware has to have let nothing run without a signature.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SecureBoot {
     /// It has to, and what ran has to be vouched for by one of the listed authorities.

@@ -10,7 +10,9 @@ use crate::anchor::record::Checkpoint;
 use crate::anchor::{Allowed, Anchor, Exception, Located};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Error, Result};
+use crate::evidence::registers::Values;
 use crate::key::KEY_LEN;
+use crate::pcr::PcrSet;
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
 use crate::volume::Keyed;
@@ -19,6 +21,9 @@ use crate::volume::Keyed;
 #[derive(Debug)]
 pub(crate) struct NodeTpm {
     pub(crate) tpm: Tpm,
+    /// What the PCRs of the policy's bank held before this boot measured anything, those that say how it was started among
+    /// them.
+    pub(crate) before: Values,
     /// Where the anchor is, until it is read.
     located: Option<Located>,
     /// None where no volume wants one, and before it is read: see [`NodeTpm::anchor`].
@@ -37,13 +42,7 @@ impl NodeTpm {
         if config.volumes().any(attests) {
             tpm.prepare_to_attest()?;
         }
-        let uses_policy =
-            |volume: &Volume| volume.level() != Level::Off || volume.sources.contains(&Source::Tpm);
-        if config.volumes().any(uses_policy) {
-            tpm.require_zero_before(pcr, Policy::from(&config.tpm))?;
-        } else {
-            tpm.require_zero(pcr)?;
-        }
+        let before = tpm.require_zero_before(pcr, Policy::from(&config.tpm), PcrSet::STARTED)?;
         let zero = tpm
             .banks()?
             .into_iter()
@@ -52,6 +51,7 @@ impl NodeTpm {
         record.pcr_before(pcr, &zero);
         Ok(Self {
             tpm,
+            before,
             located: None,
             anchor: None,
             exceptions: Vec::new(),

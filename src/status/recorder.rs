@@ -4,7 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{PcrValues, Pcrs, SCHEMA, ServiceStatus, Status, Step, VolumeStatus};
+use super::{PcrValues, Pcrs, SCHEMA, ServiceStatus, StartStatus, Status, Step, VolumeStatus};
 use crate::clock::boottime_us;
 use crate::config::Volume;
 use crate::error::{Doing, Result};
@@ -29,6 +29,7 @@ impl Recorder {
             result: String::new(),
             exit: 0,
             error: None,
+            start: None,
             volumes: Vec::new(),
             pcrs: Pcrs::default(),
             cluster_id: None,
@@ -65,6 +66,11 @@ impl Recorder {
         };
         self.lock().steps.push(step);
         done.doing(name)
+    }
+
+    /// Notes how the machine was started.
+    pub fn start_of_machine(&self, start: StartStatus) {
+        self.lock().start = Some(start);
     }
 
     /// Adds a volume that was opened.

@@ -159,7 +159,7 @@ impl Tpm {
         let (area, found) = self.record_state(at, policy, len)?;
         let handle = match found {
             None | Some((_, State::Unwritten)) => return Ok(None),
-            Some((_, State::OtherPolicy)) => return Err(area.other_values()),
+            Some((_, State::OtherPolicy)) => return Err(self.sealed_to_others(area.other_values())),
             Some((handle, State::Written)) => handle,
         };
         match counter {
@@ -182,7 +182,7 @@ impl Tpm {
                     })
                 })
             })
-            .map_err(|denied| denied_as(denied, &area))
+            .map_err(|denied| self.denied_as(denied, &area))
             .doing("reading the record")?;
         Ok(Some(record.value().to_vec()))
     }
@@ -211,7 +211,7 @@ impl Tpm {
         let old = match found {
             None => None,
             Some((handle, State::Unwritten)) => Some(handle),
-            Some((_, State::OtherPolicy)) => return Err(area.other_values()),
+            Some((_, State::OtherPolicy)) => return Err(self.sealed_to_others(area.other_values())),
             Some((_, State::Written)) => {
                 return Err(Error::failure("there is a record already"));
             }
@@ -232,7 +232,7 @@ impl Tpm {
                 context.nv_write(NvAuth::NvIndex(handle), handle, data.clone(), 0)
             })
         })
-        .map_err(|denied| denied_as(denied, &area))
+        .map_err(|denied| self.denied_as(denied, &area))
         .doing("writing the record")?;
         self.remember(at.counter, counter);
         self.remember(at.record, handle);
@@ -346,6 +346,13 @@ impl Tpm {
             })
         })
     }
+
+    fn denied_as(&self, denied: Denied, area: &Area) -> Error {
+        match denied {
+            Denied::OtherValues => self.sealed_to_others(area.other_values()),
+            Denied::Trouble(error) => error,
+        }
+    }
 }
 
 /// The two branches of the record's policy.
@@ -354,13 +361,6 @@ fn branches(pcr_policy: [u8; 32]) -> Result<DigestList> {
     list.add(Digest::try_from(&pcr_policy[..])?)?;
     list.add(Digest::try_from(&policy::knowing_auth()[..])?)?;
     Ok(list)
-}
-
-fn denied_as(denied: Denied, area: &Area) -> Error {
-    match denied {
-        Denied::OtherValues => area.other_values(),
-        Denied::Trouble(error) => error,
-    }
 }
 
 fn no_counter(at: Handles) -> Error {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! PCRs read and extended, in every active bank.
 
+use std::collections::BTreeMap;
+
 use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::PcrHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
@@ -11,7 +13,7 @@ use tss_esapi::structures::{
 
 use super::{Policy, Tpm, policy, response};
 use crate::error::{Doing, Error, Result};
-use crate::pcr::{Bank, Digests, Pcr};
+use crate::pcr::{Bank, Digests, Pcr, PcrSet};
 
 /// How often a read of several parts is repeated because a PCR changed in between; systemd's number for the same.
 pub(super) const CHANGED_MAX: u32 = 30;
@@ -65,14 +67,21 @@ impl Tpm {
         require_zero(pcr, &self.read(pcr)?)
     }
 
-    /// The same, and reads the values for `policy` with it, for the unsealing and the reading to come.
-    pub fn require_zero_before(&mut self, pcr: Pcr, policy: Policy) -> Result<()> {
+    /// The same, and reads the values for `policy` with it, for the unsealing and the reading to come, and those of `others`
+    /// in the policy's bank. Gives what was read of that bank, all of one instant.
+    pub fn require_zero_before(
+        &mut self,
+        pcr: Pcr,
+        policy: Policy,
+        others: PcrSet,
+    ) -> Result<BTreeMap<u8, Vec<u8>>> {
         let banks = self.banks()?;
         let mut wanted: Vec<_> = banks.iter().map(|bank| (*bank, pcr)).collect();
         let of_policy: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
-        for pair in &of_policy {
-            if !wanted.contains(pair) {
-                wanted.push(*pair);
+        let of_others = others.iter().map(|pcr| (policy.bank, pcr));
+        for pair in of_policy.iter().copied().chain(of_others) {
+            if !wanted.contains(&pair) {
+                wanted.push(pair);
             }
         }
         // What has room in the same command costs nothing, and a quote may need it.
@@ -99,7 +108,10 @@ impl Tpm {
         if !of_policy.is_empty() {
             self.known = Some(policy::Known::new(policy, of_policy));
         }
-        Ok(())
+        let of_bank = values.into_iter().filter(|((of, _), _)| *of == policy.bank);
+        Ok(of_bank
+            .map(|((_, pcr), value)| (pcr.index(), value))
+            .collect())
     }
 
     /// Measures `data`: extends `pcr` with its digest in every active bank, as `TPM2_PCR_Event` would.

@@ -67,7 +67,7 @@ impl Tpm {
     fn unseal_now(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         sealed.check()?;
         if !self.policy_is(policy, &sealed.policy_hash)? {
-            return Err(other_values());
+            return Err(self.sealed_to_others(other_values()));
         }
         let srk = self.srk()?;
         let is_other = |key: &Vec<u8>| !key.starts_with(&srk.identity);
@@ -83,7 +83,7 @@ impl Tpm {
             });
             let flushed = tpm.context.flush_context(object);
             let data = data.map_err(|denied| match denied {
-                Denied::OtherValues => other_values(),
+                Denied::OtherValues => tpm.sealed_to_others(other_values()),
                 Denied::Trouble(error) => error,
             })?;
             flushed.doing("flushing the object")?;

@@ -17,7 +17,7 @@ use nightlatch::volume::{self, Found, Keyed, New, Opened, ProvisionHooks};
 pub(crate) const NAME: &str = "case";
 
 /// What a configuration says of the boot.
-pub(crate) const BOOT: &str = "boot.authorities = [\"/tmp/authority.pem\"]\n";
+pub(crate) const BOOT: &str = "boot.authorities = [\"/tmp/authority.der\"]\n";
 
 /// The secret the cases format with.
 pub(crate) const SECRET: [u8; 32] = [0x5a; 32];

@@ -16,6 +16,8 @@ mod checkpoint;
 mod copies;
 mod disk;
 mod enrolment;
+#[path = "../support/firmware.rs"]
+mod firmware;
 mod interrupted;
 mod key_service;
 mod log_writes;
@@ -27,6 +29,7 @@ mod readmission;
 mod refusals;
 mod rollback;
 mod round_trip;
+mod start;
 mod stock;
 mod surroundings;
 mod tpm_device;

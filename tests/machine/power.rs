@@ -7,14 +7,16 @@ use std::fs;
 use nightlatch::boot::with_volumes_open;
 use nightlatch::config::Config;
 use nightlatch::status::Recorder;
+use nightlatch::tpm::Tpm;
 
 use crate::boots::{checkpoint, content, leave_file, mount};
+use crate::firmware::Firmware;
 
 /// How many files a boot leaves before it is done; set on the kernel's command line.
 const FILES: &str = "NIGHTLATCH_FILES";
 
 const CONFIG: &str = r#"
-    boot.authorities = ["/tmp/authority.pem"]
+    boot.authorities = ["/tmp/authority.der"]
     [[volume]]
     name = "case"
     device = "/dev/disk/by-id/virtio-node"
@@ -31,6 +33,8 @@ const CONFIG: &str = r#"
 fn one_boot() {
     let count: u32 = std::env::var(FILES).unwrap().parse().unwrap();
     let config = Config::parse(CONFIG).unwrap();
+    // The machine's own kernel was started without firmware.
+    Firmware::signed().start_machine(&mut Tpm::open(&config.tpm.tcti).unwrap());
     let record = Recorder::start();
     println!("\nopening");
     let result = with_volumes_open("/".as_ref(), &config, &record, mount);

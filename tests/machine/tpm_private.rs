@@ -14,6 +14,7 @@ use nightlatch::pcr::{Bank, Pcr, PcrSet};
 use nightlatch::tpm::{Policy, Tpm};
 
 use crate::disk::{SECRET, secret};
+use crate::firmware::Firmware;
 use swtpm::Swtpm;
 pub(crate) use swtpm::free_pair;
 
@@ -29,9 +30,16 @@ const POLICY: Policy = Policy {
 pub(crate) struct Private(Swtpm);
 
 impl Private {
-    /// A new one.
+    /// A new one, in a machine whose firmware started the owner's image.
     pub(crate) fn start() -> Self {
-        Self(Swtpm::start())
+        let tpm = Self(Swtpm::start());
+        tpm.starts(&Firmware::signed());
+        tpm
+    }
+
+    /// The firmware starts the machine, with nothing measured before.
+    fn starts(&self, firmware: &Firmware) {
+        firmware.start_machine(&mut self.open());
     }
 
     /// A new one with something sealed, so that it has a state to take: it keeps none before it is used.
@@ -67,15 +75,22 @@ impl Private {
         self.0.dir().join(STATE_FILE)
     }
 
-    /// The power goes and comes back.
+    /// The power goes and comes back, and the firmware starts the owner's image.
     pub(crate) fn reset(&mut self) {
+        self.reset_to(&Firmware::signed());
+    }
+
+    /// The power goes and comes back, and the machine is started like this.
+    pub(crate) fn reset_to(&mut self, firmware: &Firmware) {
         self.0.reset();
+        self.starts(firmware);
     }
 
     /// The power goes, and comes back with an earlier state. Only who runs the TPM can do that; a crash cannot.
     pub(crate) fn restore(&mut self, state: &[u8]) {
         self.0
             .reset_with(|dir| fs::write(dir.join(STATE_FILE), state).unwrap());
+        self.starts(&Firmware::signed());
     }
 
     /// Runs one of the tpm2-tools, which must succeed, and gives what it printed.

@@ -1,53 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-use std::path::PathBuf;
-
 use super::*;
+use crate::boot::fixture::{self, Node, REQUIRED};
 use crate::boot::with_volumes_open;
 use crate::error::Exit;
 use crate::pcr::{Bank, Pcr};
-use crate::tpm::swtpm::Swtpm;
 
-/// A boot with a TPM, whose disk is none.
-struct Node {
-    swtpm: Swtpm,
-    top: PathBuf,
-    config: Config,
-}
-
-impl Node {
-    fn new() -> Self {
-        let swtpm = Swtpm::start();
-        let top = swtpm.dir().join("top");
-        let kernel = top.join("proc/sys/kernel");
-        std::fs::create_dir_all(&kernel).unwrap();
-        std::fs::write(kernel.join("osrelease"), "6.12.90\n").unwrap();
-        let config = config(swtpm.port());
-        Self { swtpm, top, config }
-    }
-
-    fn tpm(&self) -> Tpm {
-        let port = self.swtpm.port();
-        Tpm::open(&crate::config::Tcti::Swtpm { port }).unwrap()
-    }
-
-    /// What the PCRs of the fence and of the clusterID hold.
-    fn values(&self) -> [Vec<u8>; 2] {
-        let pcrs = [self.config.tpm.fence_pcr, self.config.measure.cluster_pcr];
-        pcrs.map(|pcr| {
-            let values = self.tpm().read(pcr).unwrap();
-            let of = values.iter().find(|(bank, _)| *bank == Bank::Sha256);
-            of.unwrap().1.clone()
-        })
-    }
-}
-
-fn config(port: u16) -> Config {
-    // A disk that no rule accepts, and nobody has to be root to read.
-    let text = format!(
-        "boot.authorities = [\"/etc/nightlatch/authority.pem\"]\n[tpm]\ntcti = \"swtpm:port={port}\"\n[[volume]]\nname = \"state\"\ndevice = \"/dev/null\"\n\
-         role = \"state\"\nmount = \"/state\"\nsources = [\"tpm\"]\n"
-    );
-    Config::parse(&text).unwrap()
+/// What the PCRs of the fence and of the clusterID hold.
+fn values(node: &Node) -> [Vec<u8>; 2] {
+    let pcrs = [node.config.tpm.fence_pcr, node.config.measure.cluster_pcr];
+    pcrs.map(|pcr| {
+        let values = node.tpm().read(pcr).unwrap();
+        let of = values.iter().find(|(bank, _)| *bank == Bank::Sha256);
+        of.unwrap().1.clone()
+    })
 }
 
 /// What a PCR holds that was zero and extended once with this text.
@@ -60,19 +25,15 @@ fn extended(text: &str) -> Vec<u8> {
 fn a_boot_that_ends_before_its_keys_leaves_nothing_open() {
     let node = Node::new();
     let zero = Bank::Sha256.zero();
-    assert_eq!(node.values(), [zero.clone(), zero]);
-    let record = Recorder::start();
-    let result = with_volumes_open(&node.top, &node.config, &record, || {
-        panic!("there is nothing to hand over")
-    });
+    assert_eq!(values(&node), [zero.clone(), zero]);
+    let (result, status) = node.boot();
     let error = result.as_ref().unwrap_err();
     assert_ne!(error.exit(), Exit::Temporary, "{error}");
     assert_eq!(
-        node.values(),
+        values(&node),
         [extended(measure::FENCE), extended(measure::FAILED)]
     );
     // The record says so, and still what went wrong at first.
-    let status = record.finish(&result);
     assert_eq!(status.fence_pcr, Some(node.config.tpm.fence_pcr));
     assert_eq!(status.error, Some(error.to_string()));
     let after = &status.pcrs.after[&Bank::Sha256];
@@ -95,7 +56,7 @@ fn a_boot_that_ends_at_its_kernel_leaves_nothing_open_either() {
     let error = result.unwrap_err().to_string();
     assert!(error.contains("osrelease"), "{error}");
     assert_eq!(
-        node.values(),
+        values(&node),
         [extended(measure::FENCE), extended(measure::FAILED)]
     );
 }
@@ -110,7 +71,7 @@ fn a_machine_that_has_its_identity_keeps_it() {
     fence(&node.config, &mut tpm, &log, &Recorder::start()).unwrap();
     drop(tpm);
     assert_eq!(
-        node.values(),
+        values(&node),
         [extended(measure::FENCE), extended("cluster")]
     );
 }
@@ -122,7 +83,7 @@ fn without_a_tpm_the_boot_ends_with_what_it_failed_with() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = closed.local_addr().unwrap().port();
     drop(closed);
-    node.config = config(port);
+    node.config = fixture::config(REQUIRED, port);
     let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
     let error = result.unwrap_err();
     assert!(error.to_string().starts_with("preparing TPM: "), "{error}");

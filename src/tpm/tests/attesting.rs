@@ -157,7 +157,7 @@ fn a_quote_of_all_pcrs_comes_with_the_values_it_covers() {
         let mut swtpm = Swtpm::start();
         let mut tpm = connected(&swtpm);
         tpm.event(Pcr::KERNEL_IMAGE, b"image").unwrap();
-        tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+        tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY, PcrSet::STARTED)
             .unwrap();
         swtpm.commands();
         let evidence = tpm.attest(kind, &[7; 32]).unwrap();
@@ -183,7 +183,7 @@ fn what_was_read_before_and_guessed_gives_way_to_what_the_quote_says() {
     let mut swtpm = Swtpm::start();
     let mut tpm = connected(&swtpm);
     let mut other = connected(&swtpm);
-    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY)
+    tpm.require_zero_before(Pcr::SYSTEM_IDENTITY, POLICY, PcrSet::STARTED)
         .unwrap();
     other.event(Pcr::KERNEL_CONFIG, b"phase").unwrap();
     let mok = Pcr::try_from(14).unwrap();

@@ -99,7 +99,7 @@ def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) ->
     payload = pack(work, build, ["--test-threads=1", *OTHERS, *filters])
     disks = [Disk(system.image, "root", readonly=True), Disk(payload, "payload", readonly=True)]
     blank = [Disk.blank(work / f"{name}.img", size, name) for name, size in BLANK_DISKS.items()]
-    kernel = Kernel(system.kernel, initrd, "quiet panic=-1")
+    kernel = Kernel(system.kernel, initrd, "quiet panic=-1 nohibernate efi=noruntime")
     print(f"booting one machine ({accel.name()}), console in {work}/machine/console.log")
     started = time.monotonic()
 
