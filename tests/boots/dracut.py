@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An initrd that dracut made, without firmware, and a volume that is the whole root."""
+"""An initrd that dracut made, and a volume that is the whole root.
+
+Nobody signs that kernel and its initrd together, so the firmware starts them with Secure Boot off.
+"""
 
 from __future__ import annotations
 

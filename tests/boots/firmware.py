@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo image, from firmware: four boots, with a tampered header at the third; and one refusal of each class.
+"""The demo image, from firmware with Secure Boot on: four boots, with a tampered header at the third; one refusal of each class.
 
 The classes are the disk, the policy, the TPM and the configuration. `refusals` has further ones.
 """
@@ -10,6 +10,8 @@ import hashlib
 from pathlib import Path
 
 import image as images
+import secure_boot
+import uki
 from image import Image, with_files
 from machine import Tpm
 from node import Boot, Node
@@ -31,6 +33,8 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
     first = node.boot(firmware=True)
     with outcome.case("firmware::the_first_boot_formats_both_volumes"):
         booted(first, FIRST, count=1)
+    with outcome.case("firmware::secure_boot_is_on_and_the_owner_vouched_for_what_ran"):
+        check(secured(first), "Secure Boot on in the log, and the owner's certificate", first.verdict["log"])
     with outcome.case("firmware::the_root_is_a_verity_image_below_an_encrypted_volume"):
         overlaid(first)
     with outcome.case("firmware::the_cluster_is_measured_before_the_hand_over"):
@@ -64,8 +68,10 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
 
     with outcome.case("firmware::the_same_disks_and_tpm_with_another_boot_chain_stay_closed"):
         other = node.copy(work / "other-chain")
+        # Signed by the same owner, and another file.
+        other.image = uki.with_initrd_files(image, {"etc/another": "image\n"}, "another-chain")
         before = other.digest("state")
-        refused(other.boot(), 77)
+        refused(other.boot(firmware=True), 77)
         equal(other.digest("state"), before, "the refused disk")
     with outcome.case("firmware::the_same_disks_with_another_tpm_stay_closed"):
         other = node.copy(work / "other-tpm")
@@ -84,9 +90,8 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
 
 def configured(node: Node, line: str, name: str) -> Path:
     """An initrd called `name` whose configuration begins with this line."""
-    path = "etc/nightlatch/nightlatch.toml"
-    text = (images.PROJECT / "mkosi/demo/initrd/mkosi.extra" / path).read_text(encoding="utf-8")
-    files = {path: f"{line}\n{text}"}
+    text = images.without_secure_boot(images.demo_config())
+    files = {images.CONFIG_PATH: f"{line}\n{text}"}
     return with_files(node.image.initrd, files, node.directory / f"{name}.initrd")
 
 
@@ -104,6 +109,13 @@ def refused(boot: Boot, code: int) -> None:
     check(boot.exit == code, f"exit code {code}", boot)
     check(boot.sentence, "a sentence in the journal", boot)
     note(f"exit {boot.exit}: {boot.sentence}")
+
+
+def secured(boot: Boot) -> bool:
+    """Whether the log has Secure Boot on, and the certificate of the machine's owner as what vouched for a program."""
+    log = (boot.verdict.get("log") or {}).get("log", [])
+    certificate = secure_boot.owner().programs.certificate
+    return secure_boot.is_on(log) and secure_boot.vouched(log, certificate)
 
 
 def overlaid(boot: Boot) -> None:

@@ -2,7 +2,8 @@
 """The power goes while the first boot of a whole system is at work.
 
 Once, to see that nothing in a system but nightlatch minds: `kills.py` cuts nightlatch's own work many times, and the case
-`log_writes` at every flush.
+`log_writes` at every flush. What was booted does not matter to that, so the firmware starts the image's kernel, with Secure
+Boot off.
 """
 
 from __future__ import annotations

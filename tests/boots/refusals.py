@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Further reasons to stop a boot, each against a machine that was fine just before. `firmware` has one of each class.
 
-Firmware does not matter here, so these machines start from the image's kernel and initrd.
+What was booted does not matter here, so these machines have the firmware start the image's kernel, with Secure Boot off.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing secret is in the journal of a boot at debug level.
 
-The keys are the actual ones: taken from the disk with the machine's own TPM, replayed outside of the machine.
+The keys are the actual ones: taken from the disk with the machine's own TPM, replayed outside of the machine. The words
+for it are on the kernel's command line, which a signed image does not have; so the firmware starts the image's kernel, with
+Secure Boot off.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ intermediates = ["{manufacturer}/issuercert.pem"]
 name = "demo"
 uki-hash = [{programs}]
 command-line = ["{command_line}"]
-secure-boot = false
+secure-boot = true
 
 [image.pcrs]
 # What systemd-stub finds beside the image, extensions of the initrd for example: nothing.

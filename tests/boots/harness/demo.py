@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo: four boots of one machine, with firmware and a TPM, told as they happen."""
+"""The demo: four boots of one machine, with Secure Boot and a TPM, told as they happen."""
 
 from __future__ import annotations
 
 import sys
 
 import image
-from boots.firmware import HEADER_OFFSET
+from boots.firmware import HEADER_OFFSET, secured
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
-from telling import Row, paint, say, speed, step, table
+from telling import OWNED, SECURED, Row, paint, say, speed, step, table
 
 WORK = image.CACHE.parent / "demo"
 FORMATTED, UNLOCKED, REFUSED = "formats both", "unlocks both", "refuses it, exit 77"
@@ -20,6 +20,7 @@ def main() -> int:
     image.programs(step)
     node = Node(WORK, image.demo(step))
     story = Story(node)
+    step(OWNED)
     story.boot("blank disks", FORMATTED)
     story.boot("the disks as the first boot left them", UNLOCKED)
     flipped = f"one byte of a header changed, at offset {HEADER_OFFSET}"
@@ -80,6 +81,8 @@ class Story:
             problems.append(f"expected the files on both volumes to count {self._opened}: {counts}")
         if not cluster or cluster != self._cluster:
             problems.append(f"PCR 15: expected {self._cluster or 'a value'}, seen {cluster}")
+        if boot.kind == "booted" and not secured(boot):
+            problems.append("Secure Boot: expected it on, and its owner's certificate to vouch for the image")
         return happened, problems
 
     def table(self) -> int:
@@ -87,7 +90,7 @@ class Story:
         return table(
             ("disks", "expected", "happened"),
             self._rows,
-            f"PCR 15 of every boot that came up: {self._cluster}" if self._cluster else "",
+            f"{SECURED}\nPCR 15 of every boot that came up: {self._cluster}" if self._cluster else "",
         )
 
 

@@ -10,9 +10,10 @@ from typing import Any
 
 import image
 from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
+from boots.firmware import secured
 from keyservice import KeyService, program, service_image
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
-from telling import Row, paint, say, speed, step, table
+from telling import OWNED, SECURED, Row, paint, say, speed, step, table
 
 WORK = image.CACHE.parent / "demo-service"
 DENIED, FORMATTED, UNLOCKED = "denied, exit 77", "formats both", "unlocks both"
@@ -30,6 +31,7 @@ def main() -> int:
     program(step)
     fleet = Fleet(WORK, service_image(image.demo(step), step))
     node = fleet.node(WORK / "node")
+    step(OWNED)
     with fleet.service as service:
         step(f"nightlatchd runs here, port {service.port}; it admits no image")
         story = Story(node, service)
@@ -76,7 +78,8 @@ class Story:
 
     def table(self) -> int:
         """The summary, and the exit code."""
-        more = f"PCR 15 of every boot that came up: {self._cluster}" if self._cluster else ""
+        cluster = f"{SECURED}\nPCR 15 of every boot that came up: {self._cluster}"
+        more = cluster if self._cluster else ""
         return table(("what is booted", "expected", "happened"), self._rows, more)
 
     def _tell_audit(self) -> None:
@@ -113,6 +116,8 @@ class Story:
             problems.append(f"expected it {expected} with the service's key; {boot.sentence}")
         if not cluster or cluster != self._cluster:
             problems.append(f"PCR 15: expected {self._cluster or 'a value'}, seen {cluster}")
+        if boot.kind == "booted" and not secured(boot):
+            problems.append("Secure Boot: expected it on, and its owner's certificate to vouch for the image")
         return happened, problems
 
 

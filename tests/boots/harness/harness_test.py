@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import sys
 import tempfile
@@ -11,6 +12,8 @@ import unittest
 from pathlib import Path
 
 import cases
+import secure_boot
+import uki
 from calibration import limit
 from libtest import Tally, failures, seen, tally
 from machine import Ended
@@ -105,6 +108,42 @@ class Parsing(unittest.TestCase):
         dependencies = "fs/a-b.ko.xz: lib/c.ko.xz lib/d.ko.xz\nlib/c.ko.xz: lib/d.ko.xz\nlib/d.ko.xz:\n"
         order = loading_order(dependencies, "kernel/e.ko\n", ["e", "a_b"])
         self.assertEqual(order, ["lib/d.ko.xz", "lib/c.ko.xz", "fs/a-b.ko.xz"])
+
+
+class SecureBoot(unittest.TestCase):
+    """What the firmware is told, and what its log says."""
+
+    def test_a_boot_option_is_laid_out_as_the_firmware_reads_it(self) -> None:
+        """Attributes, the path's length, title, path and end of path, words."""
+        made = secure_boot.boot_option("h", "\\K", "w")
+        path = bytes.fromhex("0404 0a00 5c00 4b00 0000 7fff 0400")
+        self.assertEqual(made, bytes.fromhex("01000000 0e00 6800 0000") + path + b"w\0\0\0")
+
+    def test_secure_boot_is_read_from_what_was_measured(self) -> None:
+        """The digests of the variable when it is on, as OVMF logs it, and when it is off."""
+        on = "ccfc4bb32888a345bc8aeadaba552b627d99348c767681ab3141f5b01e40a40e"
+        off = "115aa827dbccfb44d216ad9ecfda56bdea620b860a94bed5b7a27bba1c4d02d8"
+        self.assertTrue(secure_boot.is_on([{"pcr": 7, "sha256": on}]))
+        self.assertFalse(secure_boot.is_on([{"pcr": 7, "sha256": off}]))
+        self.assertFalse(secure_boot.is_on([{"pcr": 4, "sha256": on}, {"pcr": 7}]))
+
+    def test_the_sections_of_a_program_are_found(self) -> None:
+        """Two sections, one of them shorter than where it is kept; measured in the order of systemd-stub."""
+        data = bytearray(0x400)
+        data[0x3C:0x40] = (0x80).to_bytes(4, "little")
+        # The number of sections, and no optional header.
+        data[0x86:0x88], data[0x94:0x96] = b"\x02\0", b"\0\0"
+        for number, (name, content, start) in enumerate([(b".osrel", b"ID=a", 0x200), (b".linux", b"kernel", 0x300)]):
+            head = name.ljust(8, b"\0") + len(content).to_bytes(4, "little") + bytes(4)
+            head += (0x100).to_bytes(4, "little") + start.to_bytes(4, "little")
+            data[0x98 + 40 * number : 0x98 + 40 * number + len(head)] = head
+            data[start : start + len(content)] = content
+        with tempfile.TemporaryDirectory() as directory:
+            program = Path(directory) / "program.efi"
+            program.write_bytes(data)
+            self.assertEqual(uki.sections(program), {".osrel": b"ID=a", ".linux": b"kernel"})
+            texts = (b".linux\0", b"kernel", b".osrel\0", b"ID=a")
+            self.assertEqual(uki.measured(program), [hashlib.sha256(text).digest() for text in texts])
 
 
 class Machines(unittest.TestCase):

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import mirror
+import secure_boot
 
 PROJECT = Path(__file__).resolve().parent.parent.parent.parent
 CACHE = PROJECT / "tests" / ".cache" / "mkosi"
@@ -31,17 +32,27 @@ Say = Callable[[str], None]
 # the initrd for boots without firmware is unpacked but for its modules.
 UNCOMPRESSED = "SYSTEMD_REPART_MKFS_OPTIONS_SQUASHFS=-noI -noD -noF -noX"
 
-# Of both images, for boots without firmware: see KernelCommandLine= in mkosi/demo/image/mkosi.conf.
-COMMON_OPTIONS = "quiet systemd.gpt_auto=no systemd.import_credentials=no no_timer_check"
+# Of both images: see KernelCommandLine= in mkosi/demo/image/mkosi.conf.
+COMMON_OPTIONS = "quiet systemd.gpt_auto=no systemd.import_credentials=no no_timer_check nohibernate"
+# What is asked of the command line in addition where Secure Boot is not.
+WITHOUT_SECURE_BOOT = "efi=noruntime"
+# Where the initrd has the certificate of who signs the image.
+AUTHORITY_PATH = "etc/nightlatch/authority.pem"
+CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
+# What a configuration of the demo's says of the boot, and what it says where Secure Boot is off.
+WITHOUT_SECURE_BOOT_CONFIG = {
+    f'authorities = ["/{AUTHORITY_PATH}"]': 'secure-boot = "not-required"\nfirst-boot = "trusted"',
+    "pcrs = [4, 7, 11, 12, 13]": "pcrs = [2, 4, 12]",
+}
 
 
 @dataclass(frozen=True)
 class Image:
-    """A disk to boot from, and the same kernel and initrd for boots without firmware."""
+    """A disk to boot from, and the same kernel and initrd for boots without Secure Boot."""
 
     disk: Path
     kernel: Path
-    # For boots without firmware.
+    # For boots without Secure Boot.
     initrd: Path
     # The one in the unified kernel image, compressed.
     packed: Path
@@ -50,8 +61,8 @@ class Image:
 
     @property
     def append(self) -> str:
-        """The kernel command line for a boot without firmware."""
-        return f"{self.root} {COMMON_OPTIONS}"
+        """The kernel command line for a boot without Secure Boot."""
+        return f"{self.root} {COMMON_OPTIONS} {WITHOUT_SECURE_BOOT}"
 
     @property
     def command_line(self) -> str:
@@ -71,26 +82,48 @@ def programs(say: Say) -> None:
 
 
 def demo(say: Say) -> Image:
-    """The demo image: UKI, verity root, ESP."""
+    """The demo image: UKI signed by the owner of the tests' machines, verity root, ESP."""
     here = PROJECT / "mkosi"
+    signer = secure_boot.owner().programs
+
     def make() -> None:
         tools = _staged("tools")
         say("building the initrd")
-        _mkosi(here / "demo/initrd", [_staged("initrd")])
-        say("building the image: unified kernel image, verity root")
+        certificate = f"--extra-tree={signer.certificate}:/{AUTHORITY_PATH}"
+        _mkosi(here / "demo/initrd", [_staged("initrd")], [certificate])
+        say("building the image: signed unified kernel image, verity root")
         packed = CACHE / "initrd.cpio.zst"
         options = [f"--initrd={packed}", f"--environment={UNCOMPRESSED}"]
+        options += [f"--secure-boot-key={signer.key}"]
+        options += [f"--secure-boot-certificate={signer.certificate}"]
         _mkosi(here / "demo/image", [tools], options)
-        _unpack(CACHE / "image.initrd", packed, CACHE / "image.unpacked-initrd")
+        unpacked = CACHE / "image.unpacked-initrd"
+        _unpack(CACHE / "image.initrd", packed, unpacked)
+        with_files(unpacked, {CONFIG_PATH: without_secure_boot(demo_config())}, unpacked)
 
-    inputs = [Path(__file__), here / "demo/initrd", here / "demo/image"]
-    inputs += [here / "initrd", here / "install"]
+    inputs = [Path(__file__), here / "demo/initrd", here / "demo/image", here / "secure-boot"]
+    inputs += [here / "initrd", here / "install", signer.certificate]
     _unless_kept("demo", [*inputs, *_programs()], make)
     disk = CACHE / "image.raw"
     root = f"roothash={_root_hash(disk)}"
     names = ("image.vmlinuz", "image.unpacked-initrd", "image.initrd")
     kernel, initrd, packed = (CACHE / name for name in names)
     return Image(disk, kernel, initrd, packed, root)
+
+
+def demo_config() -> str:
+    """The configuration in the demo image."""
+    tree = PROJECT / "mkosi/demo/initrd/mkosi.extra"
+    return (tree / CONFIG_PATH).read_text(encoding="utf-8")
+
+
+def without_secure_boot(config: str) -> str:
+    """A configuration of the demo's, for boots of the image's kernel by the firmware, with Secure Boot off."""
+    for wanted, instead in WITHOUT_SECURE_BOOT_CONFIG.items():
+        if wanted not in config:
+            raise RuntimeError(f"expected {wanted!r} in a configuration of the demo's")
+        config = config.replace(wanted, instead)
+    return config
 
 
 def dracut(say: Say) -> Image:

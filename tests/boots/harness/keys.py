@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The keys of a volume, got outside of its machine: with its disk, its TPM's state and its PCR values.
 
-For tests that must know the secrets to show that nobody else does. Works for machines whose PCRs were extended by
-nothing but an emulated BIOS.
+For tests that must know the secrets to show that nobody else does. Works where the boot's log has all that the PCRs of
+the seal were extended with.
 """
 
 from __future__ import annotations
@@ -27,8 +27,6 @@ from tpm import POLL_SECONDS, START_TIMEOUT_SECONDS, STATE_FILE
 
 SRK_HANDLE = "0x81000001"
 ZERO = bytes(32)
-# The event that SeaBIOS extends into PCRs 0 to 7 before it boots: four bytes of ones (its src/tcgbios.c, and seen).
-SEPARATOR = hashlib.sha256(b"\xff" * 4).digest()
 HEADER_BYTES = 16 << 20
 
 
@@ -51,7 +49,7 @@ class Keys:
         before = {**boot.pcrs, str(boot.verdict["status"]["fence_pcr"]): ZERO.hex()}
         with _running(node, work) as tool:
             for pcr in token["tpm2-pcrs"]:
-                for digest in _history(before[str(pcr)]):
+                for digest in _history(boot, pcr, before[str(pcr)]):
                     tool("tpm2_pcrextend", f"{pcr}:sha256={digest.hex()}")
             secret = _unseal(tool, token, work)
             tool("tpm2_pcrextend", f"{token['tpm2-pcrs'][-1]}:sha256={'01' * 32}")
@@ -81,13 +79,18 @@ def _token(header: Path) -> dict[str, Any]:
     return dict(tokens[0])
 
 
-def _history(value: str) -> list[bytes]:
-    """What a PCR was extended with to have this value, where that was nothing or a separator."""
+def _history(boot: Boot, pcr: int, value: str) -> list[bytes]:
+    """What a PCR was extended with to have this value, by the boot's log."""
     if bytes.fromhex(value) == ZERO:
         return []
-    separated = hashlib.sha256(ZERO + SEPARATOR).hexdigest()
-    check(value == separated, "a PCR with nothing or a separator in it", value)
-    return [SEPARATOR]
+    events = [event for event in boot.verdict["log"]["log"] if event["pcr"] == pcr]
+    # What is in the log without having been extended: the firmware's specification.
+    digests = [bytes.fromhex(event["sha256"]) for event in events if event.get("sha256")]
+    replayed = ZERO
+    for digest in digests:
+        replayed = hashlib.sha256(replayed + digest).digest()
+    check(replayed.hex() == value, f"the log to explain PCR {pcr}, which is {value}", events)
+    return digests
 
 
 @contextmanager

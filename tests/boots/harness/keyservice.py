@@ -18,7 +18,7 @@ import image
 import uki
 from authority import Authority, Identity
 from calibration import limit
-from image import PROGRAMS, PROJECT, TARGET, Image, Say
+from image import CONFIG_PATH, PROGRAMS, PROJECT, TARGET, Image, Say
 
 # Where a node finds a service: the addresses in mkosi/demo/service, and what certificates of the tests are for.
 ADDRESSES = ("10.0.2.100", "10.0.2.101")
@@ -30,7 +30,6 @@ START_TIMEOUT_SECONDS = limit(30)
 STOP_TIMEOUT_SECONDS = limit(30)
 ANSWER_TIMEOUT_SECONDS = limit(5)
 POLL_SECONDS = 0.05
-CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
 # For nodes that come up without the service: many times what it takes to answer one, and all that a boot without it waits.
 ASKED_LIMIT_SECONDS = limit(10)
 SERVICE_TABLE = f"""
@@ -197,7 +196,7 @@ def service_image(demo: Image, say: Say) -> Image:
 def enrolling_image(demo: Image, say: Say) -> Image:
     """The demo image with its own configuration and the key service as the first source, for nodes that come up without."""
     say("putting a key service in front of what the image has by itself")
-    config = (PROJECT / "mkosi/demo/initrd/mkosi.extra" / CONFIG_PATH).read_text(encoding="utf-8")
+    config = image.demo_config()
     alone = 'sources = ["tpm", "generate"]'
     if alone not in config:
         raise RuntimeError(f"expected {alone} in {CONFIG_PATH} of mkosi/demo/initrd")

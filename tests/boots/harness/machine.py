@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import accel
+import secure_boot
 import slots
 from qmp import Monitor
 from tpm import Tpm
@@ -31,8 +32,10 @@ from tpm import Tpm
 __all__ = ["Disk", "Ended", "Kernel", "Machine", "Tpm", "Uefi"]
 
 RESULT_PORT = "nightlatch.result"
-OVMF_CODE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
-OVMF_VARS = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+OVMF = Path("/usr/share/OVMF")
+WITHOUT_SMM = ("-machine", "q35,smm=off")
+# Firmware that keeps its variables from the system writes them in system management mode.
+WITH_SMM = ("-machine", "q35,smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on")
 # A file in the machine's directory: see phases.py.
 TIMES = "times"
 POLL_SECONDS = 0.1
@@ -48,6 +51,8 @@ class Disk:
     serial: str
     readonly: bool = False
     discard_writes: bool = False
+    # Tried by the firmware before any other: PCR 4 has what was tried in vain.
+    first: bool = False
 
     @staticmethod
     def blank(path: Path, size_bytes: int, serial: str) -> Disk:
@@ -67,16 +72,18 @@ class Disk:
         drive += f",cache=unsafe,readonly={'on' if self.readonly else 'off'}"
         drive += f",snapshot={'on' if self.discard_writes else 'off'}"
         device = f"virtio-blk-pci,drive=disk{number},serial={self.serial}"
+        device += ",bootindex=0" if self.first else ""
         return ["-drive", drive, "-device", device]
 
 
 @dataclass(frozen=True)
 class Kernel:
-    """Boots a kernel directly."""
+    """Boots a kernel directly, or by way of the firmware: see `Uefi`."""
 
     kernel: Path
     initrd: Path
     append: str
+    machine = WITHOUT_SMM
 
     def arguments(self) -> list[str]:
         """QEMU's arguments for the boot."""
@@ -86,18 +93,31 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Uefi:
-    """Boots OVMF, its variables kept in `vars_file`, a copy of the template if absent."""
+    """Boots OVMF, its variables kept in `vars_file`: if that is absent, those of a machine that its owner got ready."""
 
     vars_file: Path
+    secure_boot: bool = True
+    # What the firmware starts in place of what is on the disks.
+    kernel: Kernel | None = None
+
+    @property
+    def machine(self) -> Sequence[str]:
+        """QEMU's arguments for the kind of machine."""
+        return WITH_SMM if self.secure_boot else WITHOUT_SMM
 
     def arguments(self) -> list[str]:
         """QEMU's arguments for the boot."""
         if not self.vars_file.exists():
             self.vars_file.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(OVMF_VARS, self.vars_file)
+            if self.secure_boot:
+                secure_boot.owner().variables(self.vars_file)
+            else:
+                shutil.copyfile(secure_boot.TEMPLATE, self.vars_file)
         flash = "if=pflash,format=raw"
-        code = f"{flash},unit=0,readonly=on,file={escaped(OVMF_CODE)}"
-        return ["-drive", code, "-drive", f"{flash},unit=1,file={escaped(self.vars_file)}"]
+        code = OVMF / f"OVMF_CODE_4M{'.secboot' if self.secure_boot else ''}.fd"
+        command = ["-drive", f"{flash},unit=0,readonly=on,file={escaped(code)}"]
+        command += ["-drive", f"{flash},unit=1,file={escaped(self.vars_file)}"]
+        return command + (self.kernel.arguments() if self.kernel else [])
 
 
 @dataclass
@@ -150,7 +170,7 @@ class Machine:
         for path in (self.console, *self._ports.values()):
             path.write_bytes(b"")
         (self.directory / TIMES).unlink(missing_ok=True)
-        command = [accel.QEMU, "-machine", "q35,smm=off", *accel.arguments(), "-S", "-nodefaults"]
+        command = [accel.QEMU, *boot.machine, *accel.arguments(), "-S", "-nodefaults"]
         command += ["-m", str(memory_mib), "-smp", str(cpus), "-display", "none"]
         command += network(forwards) if forwards else ["-nic", "none"]
         command += ["-no-reboot", "-no-user-config", "-device", "virtio-rng-pci"]

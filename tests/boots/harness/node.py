@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -113,10 +113,16 @@ class Node:
             Disk.blank(self.paths[name], DISK_BYTES, name)
         self._boots = 0
 
+    def variables(self, secure_boot: bool) -> Path:
+        """What the firmware keeps, for boots with Secure Boot on and for those without."""
+        return self.directory / ("vars.fd" if secure_boot else "vars-off.fd")
+
     def machine(
         self,
         *,
         append: str = "",
+        boot: Kernel | Uefi | None = None,
+        disks: Sequence[Disk] = (),
         firmware: bool = False,
         forwards: Mapping[str, int] | None = None,
         initrd: Path | None = None,
@@ -126,19 +132,22 @@ class Node:
         tpm: bool = True,
         without: str = "",
     ) -> Machine:
-        """Starts one boot: from firmware, or of the image's kernel with `append` and `initrd`.
+        """Starts one boot: of the image's disk with Secure Boot on (`firmware`), of its kernel with `append` and
+        `initrd` with Secure Boot off, or as `boot` says. There may be more `disks` than the node's.
 
         `smbios` is what the host says to the firmware in a string of type 11.
         """
         self._boots += 1
-        boot: Kernel | Uefi
-        if firmware:
-            boot = Uefi(self.directory / "vars.fd")
-        else:
+        if boot is None and firmware:
+            boot = Uefi(self.variables(secure_boot=True))
+        elif boot is None:
             command_line = f"{self.image.append} {append}"
-            boot = Kernel(self.image.kernel, initrd or self.image.initrd, command_line)
-        disks = [Disk(self.image.disk, "image", discard_writes=True)]
-        disks += [Disk(path, name) for name, path in self.paths.items() if name != without]
+            kernel = Kernel(self.image.kernel, initrd or self.image.initrd, command_line)
+            # By way of the firmware, so that there is a log of what was started, and PCRs that agree with it.
+            boot = Uefi(self.variables(secure_boot=False), secure_boot=False, kernel=kernel)
+        own = [Disk(self.image.disk, "image", discard_writes=True, first=True)]
+        own += [Disk(path, name) for name, path in self.paths.items()]
+        disks = [disk for disk in own if disk.serial != without] + list(disks)
         ports = [RESULT_PORT]
         ports += [JOURNAL_PORT] if journal else []
         ports += [PROGRESS_PORT] if progress else []
@@ -162,6 +171,9 @@ class Node:
         other = Node(directory, self.image)
         for name, path in self.paths.items():
             copy_sparse(path, other.paths[name])
+        for secure_boot in (True, False):
+            if self.variables(secure_boot).exists():
+                shutil.copyfile(self.variables(secure_boot), other.variables(secure_boot))
         self.tpm.snapshot(other.tpm.state)
         return other
 

@@ -12,6 +12,12 @@ import accel
 
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "blue": "34"}
 STARTED = time.monotonic()
+# Of a demo's machine, before its first boot and after the last one. That it is so each boot's own log has to say.
+OWNED = (
+    "the firmware has Secure Boot on, with the keys of the machine's owner alone; the image is signed with one of them, "
+    "and the kernel inside it is not"
+)
+SECURED = "Secure Boot was on in every boot that came up, and the owner's certificate vouched for what ran"
 
 
 @dataclass(frozen=True)
