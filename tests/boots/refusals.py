@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+from attack import EXTEND
 from boots.firmware import FIRST, LATER, booted, configured, refused
 from calibration import limit
 from image import Image, with_files
@@ -78,7 +79,7 @@ def stopped(boot: Boot, code: int, node: Node, before: dict[str, str]) -> None:
 def extending(node: Node, pcr: int) -> Path:
     """An initrd that extends a PCR before nightlatch starts."""
     files = {
-        "usr/lib/nightlatch-test/bin/extend": EXTEND.replace("@PCR@", f"{pcr:02x}"),
+        "usr/lib/nightlatch-test/bin/extend": f"#!/bin/bash\n{EXTEND}\nextend {pcr:02x} {'01' * 32}\n",
         "usr/lib/systemd/system/nightlatch-test-extend.service": EXTEND_UNIT,
         "usr/lib/systemd/system/nightlatch.service.requires/nightlatch-test-extend.service": (
             "-> ../nightlatch-test-extend.service"
@@ -92,18 +93,6 @@ def impatient(node: Node) -> Path:
     return configured(node, f"device-timeout-s = {DEVICE_TIMEOUT_SECONDS:.0f}", "impatient")
 
 
-
-# TPM2_PCR_Extend with an empty password session and a digest for the SHA-256 bank: TPM 2.0 Library, part 3, 22.2. The
-# answer's code is in bytes 6 to 10.
-EXTEND = r"""#!/bin/bash
-set -euo pipefail
-exec 3<>/dev/tpmrm0
-digest=$(printf '\\x01%.0s' {1..32})
-command='\x80\x02\x00\x00\x00\x41\x00\x00\x01\x82\x00\x00\x00\x@PCR@'
-command+='\x00\x00\x00\x09\x40\x00\x00\x09\x00\x00\x00\x00\x00\x00\x00\x00\x01\x00\x0b'
-printf "$command$digest" >&3
-[ "$(head --bytes=10 <&3 | tail --bytes=4 | od -An -tx1 | tr -d ' ')" = 00000000 ]
-"""
 EXTEND_UNIT = r"""[Unit]
 DefaultDependencies=no
 Before=nightlatch.service
