@@ -67,6 +67,7 @@ pub mod tpm;
 pub mod config;
 
 // Secrets, words and connections.
+pub mod command_line;
 mod https;
 pub mod key;
 pub mod logging;

@@ -24,6 +24,12 @@ wants_network() {
     sed 's/#.*//' "${dracutsysrootdir-}$config" 2>/dev/null | grep -q '"service"'
 }
 
+# What keeps mkosi/close-initrd from closing the initrd to volumes that are not ours.
+other_volumes() {
+    ! sed 's/#.*//' "${dracutsysrootdir-}$config" | grep -Eq '^[[:space:]]*other-volumes[[:space:]]*=[[:space:]]*true' ||
+        echo --other-volumes
+}
+
 # The file systems the configuration asks for; btrfs where it does not say.
 file_systems() {
     {
@@ -87,4 +93,6 @@ install() {
     inst_multiple "$systemdsystemunitdir"/nightlatch.service "$systemdsystemunitdir"/nightlatch-volumes.target \
         "$systemdsystemunitdir"/nightlatch-reboot.{service,timer}
     $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target nightlatch.service
+
+    "$moddir/close-initrd" "$moddir/closed" "$initdir" "$(other_volumes)"
 }

@@ -4,12 +4,16 @@
 //! It waits for no device and opens nothing. It tells systemd which devices `nightlatch.service` waits for, and which
 //! mounts `nightlatch-volumes.target` brings. Units a generator writes in the initrd are gone after switch-root.
 
+mod closed;
+mod root;
+
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use crate::command_line::CommandLine;
 use crate::config::{Config, Role, Tcti};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::systemd::mounts;
@@ -36,15 +40,6 @@ const SHELLS_AFTER_FAILURE: [(&str, &str); 3] = [
     ),
 ];
 
-/// Shells that only the kernel's command line asks for (systemd-debug-generator(8)); without them the boot goes on.
-const SHELLS_ON_REQUEST: [&str; 5] = [
-    "debug-shell.service",
-    "breakpoint-pre-udev.service",
-    "breakpoint-pre-basic.service",
-    "breakpoint-pre-mount.service",
-    "breakpoint-pre-switch-root.service",
-];
-
 /// A pause, then a reboot.
 const REBOOT: &str = "nightlatch-reboot.timer";
 
@@ -68,6 +63,8 @@ enum Priority {
 
 enum Content {
     Text(String),
+    /// A link to another unit.
+    Link(String),
     /// A link to `/dev/null`: the unit, or the dependency, does not exist.
     Masked,
 }
@@ -108,9 +105,15 @@ pub fn generate(root: &Path, normal: &Path, early: &Path) -> Result<()> {
     };
     // First, so that not even a broken configuration leads to a shell.
     write(no_shells())?;
+    write(closed::files())?;
     let config = Config::load(root).doing("reading the configuration")?;
+    write(closed::to_other_volumes(&config))?;
     write(waits(&config))?;
-    write(mounts(&config))
+    write(mounts(&config))?;
+    if config.volumes().any(|volume| volume.role == Role::Root) {
+        return Ok(());
+    }
+    write(root::files(&CommandLine::load(root)?))
 }
 
 fn no_shells() -> Vec<File> {
@@ -119,8 +122,7 @@ fn no_shells() -> Vec<File> {
         path: unit.into(),
         content: Content::Text(format!("# Made by {NAME}\n\n{}", reboot_instead(wants))),
     });
-    let masked = SHELLS_ON_REQUEST.map(|unit| masked(unit.into()));
-    replaced.into_iter().chain(masked).collect()
+    replaced.into_iter().collect()
 }
 
 /// A service in the place of a shell. It says which units failed, and nothing on the console.
@@ -262,6 +264,7 @@ fn write_file(path: &Path, content: &Content) -> Result<()> {
     }
     match content {
         Content::Text(text) => fs::write(path, text)?,
+        Content::Link(target) => symlink(target, path)?,
         Content::Masked => symlink("/dev/null", path)?,
     }
     Ok(())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from boots.firmware import FIRST, LATER, booted
+from boots.firmware import FIRST, LATER, booted, closed
 from image import Image
 from node import Node
 from outcome import Outcome, check, equal
@@ -17,6 +17,8 @@ from outcome import Outcome, check, equal
 def run(outcome: Outcome, image: Image, work: Path) -> None:
     """A plain root: filled at the first boot, booted from at the second."""
     node = Node(work / "node", image)
+    with outcome.case("dracut::the_initrd_takes_nothing_from_the_host_but_what_the_table_says"):
+        closed(image, work / "initrd")
     with outcome.case("dracut::the_first_boot_formats_both_volumes"):
         first = node.boot()
         booted(first, FIRST, count=1)

@@ -10,6 +10,7 @@ import hashlib
 from pathlib import Path
 
 import image as images
+import initrd
 import secure_boot
 import uki
 from image import Image, with_files
@@ -30,6 +31,8 @@ LATER = {"state": "unlocked", "system": "unlocked"}
 def run(outcome: Outcome, image: Image, work: Path) -> None:
     """Format, unlock, refuse, unlock, with firmware and a measured unified kernel image."""
     node = Node(work / "node", image)
+    with outcome.case("firmware::the_initrd_takes_nothing_from_the_host_but_what_the_table_says"):
+        closed(image, work / "initrd")
     first = node.boot(firmware=True)
     with outcome.case("firmware::the_first_boot_formats_both_volumes"):
         booted(first, FIRST, count=1)
@@ -93,6 +96,11 @@ def configured(node: Node, line: str, name: str) -> Path:
     text = images.without_secure_boot(images.demo_config())
     files = {images.CONFIG_PATH: f"{line}\n{text}"}
     return with_files(node.image.initrd, files, node.directory / f"{name}.initrd")
+
+
+def closed(image: Image, tree: Path) -> None:
+    """Every generator, and every unit that reads what the host says, is masked or in the table with its reason."""
+    equal(initrd.problems(initrd.unpack(image.packed, tree)), [], "problems of the initrd")
 
 
 def booted(boot: Boot, opened: dict[str, str], count: int) -> None:

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod closed_initrd;
 mod config_keys;
 mod daemon;
 mod daemon_docs;

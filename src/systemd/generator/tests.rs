@@ -88,6 +88,8 @@ fn outside_of_an_initrd_nothing_is_written() {
     )
     .unwrap();
 
+    fs::create_dir_all(root.0.join("proc")).unwrap();
+    fs::write(root.0.join("proc/cmdline"), "roothash=f00d\n").unwrap();
     let out = Scratch::new();
     run(&root.0, &out.0).unwrap();
     assert!(tree(&out.0).is_empty());
@@ -117,8 +119,11 @@ fn a_broken_configuration_is_an_error_and_still_leaves_no_shell() {
         )
     );
     // What any configuration gives, but for the mount of a root.
-    let shells = fixture("state").join("expected/early");
-    assert_eq!(tree(&out.0.join("early")), tree(&shells));
+    let mut closed = tree(&fixture("state").join("expected/early"));
+    closed.retain(|path, _| {
+        !path.ends_with("sysroot.mount") && !path.starts_with("systemd-cryptsetup@")
+    });
+    assert_eq!(tree(&out.0.join("early")), closed);
     assert!(tree(&out.0.join("normal")).is_empty());
 }
 
@@ -135,6 +140,34 @@ fn whatever_leads_to_a_shell_leads_to_a_reboot() {
     // A mask would let dracut go on as if the shell had been left.
     assert!(files["dracut-emergency.service"].contains(" emergency.target\n"));
     assert_eq!(files["debug-shell.service"], "-> /dev/null");
+}
+
+#[test]
+fn other_volumes_are_opened_in_the_initrd_only_where_the_configuration_says_so() {
+    let path = "systemd-cryptsetup@.service.d/99-nightlatch-closed.conf";
+    for (line, is_closed) in [("", true), ("[boot]\nother-volumes = true\n", false)] {
+        let root = Scratch::new();
+        let state = fixture("state").join("root");
+        for name in [
+            "etc/initrd-release",
+            "proc/cmdline",
+            crate::config::CONFIG_PATH,
+        ] {
+            let to = root.0.join(name);
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(state.join(name), to).unwrap();
+        }
+        let configuration = root.0.join(crate::config::CONFIG_PATH);
+        let text = fs::read_to_string(&configuration).unwrap();
+        fs::write(&configuration, format!("{text}\n{line}")).unwrap();
+        let out = Scratch::new();
+        run(&root.0, &out.0).unwrap();
+        assert_eq!(
+            tree(&out.0.join("early")).contains_key(path),
+            is_closed,
+            "{line}"
+        );
+    }
 }
 
 #[test]

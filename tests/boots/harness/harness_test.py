@@ -15,6 +15,7 @@ import cases
 import secure_boot
 import uki
 from calibration import limit
+from initrd_test import Initrds  # noqa: F401 - run with the others
 from libtest import Tally, failures, seen, tally
 from machine import Ended
 from root import loading_order

@@ -102,7 +102,7 @@ def demo(say: Say) -> Image:
         with_files(unpacked, {CONFIG_PATH: without_secure_boot(demo_config())}, unpacked)
 
     inputs = [Path(__file__), here / "demo/initrd", here / "demo/image", here / "secure-boot"]
-    inputs += [here / "initrd", here / "install", signer.certificate]
+    inputs += [here / "initrd", here / "install", here / "close-initrd", signer.certificate]
     _unless_kept("demo", [*inputs, *_programs()], make)
     disk = CACHE / "image.raw"
     root = f"roothash={_root_hash(disk)}"
@@ -137,6 +137,7 @@ def dracut(say: Say) -> Image:
 
     inputs = [here, *(PROJECT / name for name in ("mkosi/demo/initrd", "mkosi/demo/image"))]
     inputs += [PROJECT / "mkosi/initrd/network", PROJECT / "mkosi/install", PROJECT / "dracut"]
+    inputs += [PROJECT / "mkosi/close-initrd"]
     _unless_kept("dracut", [*inputs, *_programs()], make)
     disk, kernel, initrd = (name.with_suffix(s) for s in (".raw", ".vmlinuz", ".initrd"))
     return Image(disk, kernel, initrd, initrd, "root=/dev/mapper/system")
