@@ -76,6 +76,31 @@ pub fn volume_identity(
         ))
 }
 
+/// Measures which volume of a foreign profile was opened, `id` being what its volume key is recognised by. Its digest is
+/// that of the string.
+///
+/// Nothing else that is measured follows from such a volume, and any system could have made another one that opens.
+pub fn foreign_volume(
+    log: &EventLog,
+    pcr: Pcr,
+    identity: &VolumeIdentity<'_>,
+    id: &[u8],
+    event: impl FnOnce(&[u8]) -> Result<Digests>,
+) -> Result<()> {
+    let what = format!(
+        "nightlatch:volume:{}:{}:{}",
+        escaped(identity.name),
+        identity.uuid,
+        hex::encode(id)
+    );
+    let entry = Event::string("nightlatch-volume", &what);
+    log.record(pcr, entry, || event(what.as_bytes()))
+        .doing(format_args!(
+            "measuring the identity of volume {} into PCR {pcr}",
+            identity.name
+        ))
+}
+
 /// Measures that the operator allowed what would be refused. Its digest is that of the string.
 pub fn acceptance(
     log: &EventLog,

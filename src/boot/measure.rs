@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use log::warn;
 
-use crate::config::{ClusterFrom, Config, Volume};
+use crate::config::{ClusterFrom, Config, Profile, Volume};
 use crate::error::{Error, Result};
 use crate::key;
 use crate::measure::{self, EventLog, VolumeIdentity};
@@ -48,20 +48,41 @@ pub(super) fn measure_all(
             tpm.event(config.tpm.fence_pcr, event)
         })?;
     }
-    let banks = tpm.banks()?;
     for (volume, keyed) in keyed {
-        if let Some(pcr) = volume.identity_pcr {
-            let identity = VolumeIdentity {
-                name: volume.name.as_str(),
-                uuid: &keyed.uuid,
-                volume_key: keyed.volume_key(),
-            };
-            measure::volume_identity(log, pcr, &identity, &banks, |digests| {
-                tpm.extend(pcr, digests)
-            })?;
-        }
+        identity(config, tpm, log, volume, keyed)?;
     }
     Ok(())
+}
+
+/// Measures which volume this is: into the PCR that the configuration names or, of a volume that nothing else measured is
+/// derived from, into the fence's.
+fn identity(
+    config: &Config,
+    tpm: &mut Tpm,
+    log: &EventLog,
+    volume: &Volume,
+    keyed: &Keyed,
+) -> Result<()> {
+    let identity = VolumeIdentity {
+        name: volume.name.as_str(),
+        uuid: &keyed.uuid,
+        volume_key: keyed.volume_key(),
+    };
+    match (volume.identity_pcr, volume.profile) {
+        (Some(pcr), _) => {
+            let banks = tpm.banks()?;
+            measure::volume_identity(log, pcr, &identity, &banks, |digests| {
+                tpm.extend(pcr, digests)
+            })
+        }
+        (None, Profile::Luks2Strict | Profile::Constellation) => {
+            let pcr = config.tpm.fence_pcr;
+            measure::foreign_volume(log, pcr, &identity, &keyed.key_id, |event| {
+                tpm.event(pcr, event)
+            })
+        }
+        (None, Profile::Nightlatch1) => Ok(()),
+    }
 }
 
 /// The clusterID, from the secret and the salt of the volume that the configuration names.

@@ -222,3 +222,42 @@ fn records_of_several_threads_do_not_mix() {
     assert_eq!(root.records().len(), 8);
     assert_eq!(root.mode(), 0o600);
 }
+
+#[test]
+fn a_foreign_volume_is_measured_as_a_string_that_pcrlock_can_validate() {
+    let root = Root::new("foreign-volume");
+    let log = EventLog::open(&root.0);
+    let key = range(95);
+    let identity = VolumeIdentity {
+        name: "a:b",
+        uuid: "01234567-89ab-4cde-8f01-23456789abcd",
+        volume_key: &key,
+    };
+    let mut extended = Vec::new();
+    foreign_volume(&log, Pcr::KERNEL_CONFIG, &identity, &[0xab, 1], |event| {
+        extended = event.to_vec();
+        Ok(hashed(event))
+    })
+    .unwrap();
+    let expected = "nightlatch:volume:a\\x3ab:01234567-89ab-4cde-8f01-23456789abcd:ab01";
+    assert_eq!(extended, expected.as_bytes());
+    let [record] = &root.records()[..] else {
+        panic!("expected one record");
+    };
+    assert_eq!(record["pcr"], 12);
+    assert_eq!(record["content"]["string"], expected);
+    assert_eq!(
+        record["digests"][0]["digest"],
+        hex::encode(Bank::Sha256.hash(expected.as_bytes()))
+    );
+    // A TPM that does not take it stops the boot.
+    let failed = foreign_volume(&log, Pcr::KERNEL_CONFIG, &identity, &[1], |_| {
+        Err(Error::failure("no"))
+    });
+    assert!(
+        failed
+            .unwrap_err()
+            .to_string()
+            .starts_with("measuring the identity of volume a:b")
+    );
+}
