@@ -176,12 +176,12 @@ fn measure_and_open<'a>(
     keyed: Vec<(&'a Volume, Keyed)>,
 ) -> Result<Vec<(&'a Volume, PinnedMount)>> {
     let Context {
+        top,
         config,
         node_tpm,
         service,
         log,
         record,
-        ..
     } = *context;
     require_distinct(&keyed)?;
     record.step("measuring", None, || {
@@ -203,7 +203,7 @@ fn measure_and_open<'a>(
         let accepted = lock(node_tpm)?.accepted(volume);
         record.volume(describe(config, volume, opened.keyed(), accepted));
     }
-    record.step("preparing root", None, || root::check(config))?;
+    record.step("preparing root", None, || root::check(top, config))?;
     Ok(pinned)
 }
 

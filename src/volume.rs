@@ -14,6 +14,7 @@ mod rekey;
 pub mod root;
 pub mod table;
 mod unlock;
+mod verity;
 
 use std::os::unix::fs::FileExt;
 use std::path::Path;

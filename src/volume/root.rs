@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the root file system rests on, checked before systemd mounts it.
 
+use std::path::Path;
+
 use crate::config::Config;
 use crate::error::{Doing, Result};
-use crate::volume::table;
+use crate::volume::verity;
 
-/// The image below an overlay must be one that dm-verity vouches for.
+/// The image below an overlay must be the one that dm-verity vouches for by the measured root hash. `top` is `/` outside of
+/// tests.
 ///
-/// Its root hash comes from the measured command line. A plain partition named here by mistake would hand the system's
-/// programs to whoever stores the disk.
-pub fn check(config: &Config) -> Result<()> {
+/// A plain partition named here by mistake would hand the system's programs to whoever stores the disk.
+pub fn check(top: &Path, config: &Config) -> Result<()> {
     for lower in config.volumes().filter_map(|volume| volume.lower.as_ref()) {
-        table::require_verity(lower.as_path())
-            .doing(format_args!("checking lower image {lower}"))?;
+        verity::check(top, lower).doing(format_args!("checking lower image {lower}"))?;
     }
     Ok(())
 }

@@ -61,15 +61,29 @@ pub fn verify(expected: &Expected<'_>) -> Result<()> {
         .doing(format_args!("mapping {}", expected.name))
 }
 
-/// Refuses a device that is not a mapping of dm-verity.
-pub fn require_verity(device: &Path) -> Result<()> {
+/// A mapping of dm-verity: its name, and what its table says.
+#[derive(Debug)]
+pub struct Verity {
+    /// The mapping's name.
+    pub name: String,
+    /// The parameters in its live table.
+    pub params: String,
+}
+
+/// The live table of a device, which has to be a mapping of dm-verity.
+pub fn verity(device: &Path) -> Result<Verity> {
     let metadata = fs::metadata(device).map_err(Error::unavailable)?;
     let number = metadata.rdev();
     let name = format!("/sys/dev/block/{}:{}/dm/name", major(number), minor(number));
     let name = fs::read_to_string(name)
         .map_err(|error| Error::refused(format_args!("not a mapping of dm-verity: {error}")))?;
-    let mapping = read(&DM::new()?, name.trim_end())?;
-    require("target", &mapping.target.kind, "verity")
+    let name = name.trim_end().to_owned();
+    let mapping = read(&DM::new()?, &name)?;
+    require("target", &mapping.target.kind, "verity")?;
+    Ok(Verity {
+        name,
+        params: mapping.target.params.to_string(),
+    })
 }
 
 /// An active mapping.
