@@ -27,6 +27,7 @@ mod firmware;
 #[cfg(test)]
 mod fixture;
 mod measure;
+mod mounting;
 pub mod requirements;
 
 use std::path::Path;
@@ -62,7 +63,12 @@ use crate::{logging, memory};
 /// boot has ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
-    with_volumes_open(top, &config, record, || handoff::hand_over(top, &config))
+    with_volumes_open(top, &config, record, || {
+        handoff::hand_over(top, &config)?;
+        record.step("checking mounts", None, || {
+            mounting::check(top, &config, record)
+        })
+    })
 }
 
 /// The same with a configuration that was read, and with `hand_over` for whoever takes the volumes over.

@@ -24,6 +24,7 @@ mod derive;
 mod enroll;
 mod evidence;
 pub mod header;
+mod mounts;
 mod nodes;
 mod policy;
 mod status;
@@ -67,6 +68,7 @@ Usage: nightlatchctl [--json] COMMAND
   anchor forget VOLUME    Make the TPM forget a volume that is gone for good
   enroll [VOLUME]         Say whose the volumes' secrets are; with a volume, have it given the key
                           service's key at the next boot that reaches the service
+  mounts check            Compare what is mounted with what the boot opened
   derive --secret FILE --salt FILE --id ID
                           Print the key derived for ID, in hexadecimal digits. The files are raw:
                           a secret of at least 16 bytes, a salt of at least 32
@@ -152,6 +154,7 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         ["anchor", "forget", volume] => anchor::forget(root, volume),
         ["enroll"] => enroll::show(root),
         ["enroll", volume] => enroll::ask(root, volume),
+        ["mounts", "check"] => mounts::check(root),
         ["derive", options @ ..] => derive::derive(options),
         ["nodes", words @ ..] => nodes::run(words),
         [] => Err(usage("expected a command")),

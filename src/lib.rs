@@ -56,8 +56,9 @@ pub mod evidence;
 pub mod measure;
 pub mod systemd;
 
-// The TPM, and what is written on disks and on the wire. How work is done beside other work, and again.
+// The TPM, what is written on disks and on the wire, and what is mounted. How work is done beside other work, and again.
 pub mod header;
+pub mod mounted;
 mod parallel;
 pub mod protocol;
 mod retry;

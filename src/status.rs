@@ -23,6 +23,7 @@ pub use svg::svg;
 
 use crate::config::{Enroll, FileSystem, Level, Profile, Role, SecureBoot, Source};
 use crate::error::{Doing, Error, Result};
+use crate::mounted::Mounted;
 use crate::pcr::{Bank, Pcr};
 use crate::volume::How;
 
@@ -56,6 +57,9 @@ pub struct Status {
     pub start: Option<StartStatus>,
     /// The volumes that were opened, in the order of the configuration.
     pub volumes: Vec<VolumeStatus>,
+    /// What was mounted where, as it was found right before the hand-over.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mounts: Vec<Mounted>,
     /// What the PCRs held.
     pub pcrs: Pcrs,
     /// The clusterID, in hexadecimal digits.

@@ -29,6 +29,7 @@ use crate::anchor::judge;
 use crate::anchor::record::Checkpoint;
 use crate::config::NO_LOG;
 use crate::error::{Doing, Error, Result};
+use crate::mounted;
 
 /// Below which directory a file system is held.
 const HELD: &str = "/run/nightlatch/held";
@@ -59,7 +60,9 @@ impl PinnedMount {
             target,
             seen: Checkpoint::default(),
         };
+        mounted::only_device(&pinned.target, &mounted::number(mapping)?)?;
         pinned.seen = state(&pinned.target).doing("reading its generation")?;
+        require_own_id(&pinned.seen)?;
         require_no_commit(&pinned.seen)?;
         Ok(pinned)
     }
@@ -111,6 +114,17 @@ fn require_no_log(mapping: &Path) -> Result<()> {
     } else {
         Err(log_tree())
     }
+}
+
+/// Refuses a file system that the kernel gave another identifier, since that is not the one the TPM remembers.
+fn require_own_id(seen: &Checkpoint) -> Result<()> {
+    if !mounted::has_temporary_id(uuid::Uuid::from_bytes(seen.fsid))? {
+        return Ok(());
+    }
+    Err(Error::refused(
+        "another disk has the identifier of this file system, so the kernel gave the mount a temporary one: detach the \
+         disks that are not this machine's",
+    ))
 }
 
 /// Refuses a file system that the kernel has changed since it was mounted, by its own count of commits.

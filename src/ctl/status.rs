@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::ctl::Answer;
+use crate::ctl::mounts::{self, Verdict};
 use crate::ctl::table::{section, table};
 use crate::error::{Doing, Error, Result};
 use crate::status::{Status, svg};
@@ -15,8 +16,13 @@ use crate::status::{Status, svg};
 /// Shows the record as tables.
 pub(super) fn show(root: &Path) -> Result<Answer> {
     let status = Status::load(root)?;
-    let json = serde_json::to_value(&status).map_err(Error::failure)?;
-    Ok(Answer::new(text(&status), json))
+    let mut json = serde_json::to_value(&status).map_err(Error::failure)?;
+    let verdict = mounts::verdict(root, &status);
+    if let (Some(map), Some(verdict)) = (json.as_object_mut(), &verdict) {
+        let verdict = serde_json::to_value(verdict).map_err(Error::failure)?;
+        map.insert("mounts_check".into(), verdict);
+    }
+    Ok(Answer::new(text(&status, verdict.as_ref()), json))
 }
 
 /// Draws the record into `file`.
@@ -27,7 +33,7 @@ pub(super) fn draw(root: &Path, file: &Path) -> Result<Answer> {
     Ok(Answer::new(text, json!({"svg": file})))
 }
 
-fn text(status: &Status) -> String {
+fn text(status: &Status, verdict: Option<&Verdict>) -> String {
     let error = status.error.as_ref();
     let error = error.map_or_else(String::new, |error| format!("{error}\n"));
     [
@@ -37,6 +43,8 @@ fn text(status: &Status) -> String {
         ),
         error,
         section(&volumes(status)),
+        section(&mounted(status)),
+        checked(status, verdict),
         section(&measurements(status)),
         section(&steps(status)),
     ]
@@ -71,6 +79,31 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
         ],
         rows,
     )
+}
+
+fn mounted(status: &Status) -> Vec<Vec<String>> {
+    let rows = status.mounts.iter().map(|mounted| {
+        vec![
+            mounted.at.clone(),
+            mounted.mapping.clone(),
+            mounted.device.clone(),
+        ]
+    });
+    table(&["MOUNTED AT", "MAPPING", "DEVICE"], rows)
+}
+
+/// Whether the final system found the same.
+fn checked(status: &Status, verdict: Option<&Verdict>) -> String {
+    match verdict {
+        _ if status.mounts.is_empty() => String::new(),
+        None => {
+            "in the running system: not compared yet, see nightlatch-mounts-check.service\n".into()
+        }
+        Some(Verdict { error: None, .. }) => "in the running system: as they were opened\n".into(),
+        Some(Verdict {
+            error: Some(error), ..
+        }) => format!("in the running system: {error}\n"),
+    }
 }
 
 fn measurements(status: &Status) -> Vec<Vec<String>> {

@@ -216,6 +216,42 @@ fn status_shows_volumes_measurements_and_steps() {
 }
 
 #[test]
+fn what_is_mounted_is_compared_and_the_verdict_is_shown_until_the_next_boot() {
+    let scratch = Scratch::new("mounts");
+    let device = |path: &Path| crate::mounted::device_of(path).unwrap();
+    let mut status = Status::parse(BOOT).unwrap();
+    status.mounts[0].at = "/run".into();
+    fs::create_dir_all(scratch.0.join("run")).unwrap();
+    status.mounts[0].device = device(&scratch.0.join("run"));
+    status.write(&scratch.0).unwrap();
+    let shown = |words: &str| {
+        let answer = at(&scratch.0, &["status"]);
+        let line = format!("in the running system: {words}\n");
+        assert!(answer.text.contains(&line), "{}", answer.text);
+        answer.json
+    };
+    shown("not compared yet, see nightlatch-mounts-check.service");
+
+    let answer = at(&scratch.0, &["mounts", "check"]);
+    assert_eq!(answer.text, "as they were opened: /run\n");
+    let json = shown("as they were opened");
+    assert_eq!(json["mounts_check"]["result"], "as-opened");
+
+    status.mounts[0].device = "0:0".into();
+    status.write(&scratch.0).unwrap();
+    let error = run(&scratch.0, &["mounts", "check"]).err().unwrap();
+    assert_eq!(error.exit(), Exit::Refused, "{error}");
+    let json = shown(&error.to_string());
+    assert_eq!(json["mounts_check"]["result"], "refused");
+    assert_eq!(json["mounts_check"]["error"], error.to_string());
+
+    // Another boot's verdict says nothing of this one.
+    status.started_us += 1;
+    status.write(&scratch.0).unwrap();
+    shown("not compared yet, see nightlatch-mounts-check.service");
+}
+
+#[test]
 fn without_a_record_its_path_is_named() {
     assert_eq!(
         refusal(&["status"]),

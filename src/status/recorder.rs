@@ -9,6 +9,7 @@ use crate::clock::boottime_us;
 use crate::config::Volume;
 use crate::error::{Doing, Result};
 use crate::logging;
+use crate::mounted::Mounted;
 use crate::pcr::{Digests, Pcr};
 
 /// A record in the making.
@@ -31,6 +32,7 @@ impl Recorder {
             error: None,
             start: None,
             volumes: Vec::new(),
+            mounts: Vec::new(),
             pcrs: Pcrs::default(),
             cluster_id: None,
             service: None,
@@ -76,6 +78,11 @@ impl Recorder {
     /// Adds a volume that was opened.
     pub fn volume(&self, volume: VolumeStatus) {
         self.lock().volumes.push(volume);
+    }
+
+    /// Notes what was found mounted.
+    pub fn mounts(&self, mounts: Vec<Mounted>) {
+        self.lock().mounts = mounts;
     }
 
     /// Notes what a PCR held before anything was measured.

@@ -44,6 +44,21 @@ pub(crate) fn in_initrd(volume: &Volume) -> Vec<MountUnit> {
     }
 }
 
+/// Each mount of `volume` that has a device, in the initrd: the directory as the final system sees it, and the device.
+#[must_use]
+pub(crate) fn on_devices(volume: &Volume) -> Vec<(String, String)> {
+    let units = in_initrd(volume)
+        .into_iter()
+        .filter(|unit| unit.what.starts_with("/dev/"));
+    units
+        .map(|unit| {
+            let at = unit.at.strip_prefix("/sysroot").unwrap_or(&unit.at);
+            let at = if at.is_empty() { "/" } else { at };
+            (at.to_owned(), unit.what)
+        })
+        .collect()
+}
+
 /// The mounts of `volume` that the final system has to know, or it would treat them as it sees fit.
 ///
 /// A data volume is unmounted at shutdown and mounted again after a soft reboot. The layers below the root stay: they may

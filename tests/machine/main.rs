@@ -22,6 +22,7 @@ mod interrupted;
 mod key_service;
 mod log_writes;
 mod lower;
+mod mounted;
 mod nbd;
 mod node;
 mod power;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Kernels with known defects where they read what the host stores: dm-crypt and dm-integrity.
+//! Kernels with known defects where they read what the host stores: dm-crypt, dm-integrity and btrfs.
 //!
 //! Only the series whose fixes are known is judged by its number. Distributions fix older series under their own numbers,
 //! and newer series have had the fixes from some release on that the sources do not name: of those nothing is said.
@@ -9,7 +9,7 @@ use std::path::Path;
 
 use log::warn;
 
-use crate::config::{Config, KernelDefects};
+use crate::config::{Config, FileSystem, KernelDefects};
 use crate::error::{Doing, Error, Result};
 
 /// Where the kernel says what it is, below the root.
@@ -37,6 +37,11 @@ const DEFECTS: [Defect; 3] = [
         fixed_in: 114,
     },
 ];
+
+/// The first series whose btrfs does not take other disks for a volume because they have the identifier of its file system
+/// (Linux 6.7, `fs/btrfs/volumes.c`, `same_fsid_diff_dev`: a mount of one device gets an identifier of its own). Up to then
+/// the mount is found out afterwards, and the boot refused.
+const BTRFS_KNOWS_TWINS: (u32, u32) = (6, 7);
 
 /// A release as far as it is compared: `6.12.63+deb13-amd64` is 6, 12, 63.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,20 +79,32 @@ pub fn check(root: &Path, config: &Config) -> Result<()> {
         .ok_or_else(|| Error::failure(format_args!("{text:?} is no kernel release")))?;
     let (major, minor) = release.series;
     for defect in release.defects() {
-        let sentence = format!(
-            "kernel {text}: {}; fixed in {major}.{minor}.{}",
-            defect.what, defect.fixed_in
-        );
-        match config.kernel_defects {
-            KernelDefects::Warn => warn!("{sentence}"),
-            KernelDefects::Refuse => {
-                return Err(Error::refused(format_args!(
-                    "{sentence}: build the image with a newer kernel, or set kernel-defects = \"warn\""
-                )));
-            }
-        }
+        let fixed = format!("{major}.{minor}.{}", defect.fixed_in);
+        found(config, text, defect.what, &fixed)?;
+    }
+    let has_btrfs = config
+        .volumes()
+        .any(|it| it.file_system == FileSystem::Btrfs);
+    if has_btrfs && release.series < BTRFS_KNOWS_TWINS {
+        let what =
+            "btrfs takes a disk with the identifier of a volume's file system for the volume";
+        found(config, text, what, "6.7")?;
     }
     Ok(())
+}
+
+/// Warns of a defect or refuses to go on.
+fn found(config: &Config, kernel: &str, what: &str, fixed_in: &str) -> Result<()> {
+    let sentence = format!("kernel {kernel}: {what}; fixed in {fixed_in}");
+    match config.kernel_defects {
+        KernelDefects::Warn => {
+            warn!("{sentence}");
+            Ok(())
+        }
+        KernelDefects::Refuse => Err(Error::refused(format_args!(
+            "{sentence}: build the image with a newer kernel, or set kernel-defects = \"warn\""
+        ))),
+    }
 }
 
 /// The number a text begins with, and what follows it.
@@ -131,10 +148,14 @@ mod tests {
     fn a_defect_is_a_warning_or_a_refusal() {
         let root = std::env::temp_dir().join(format!("nightlatch-kernel-{}", std::process::id()));
         fs::create_dir_all(root.join("proc/sys/kernel")).unwrap();
-        let config = |line: &str| {
+        let of = |line: &str, file_system: &str| {
             let volume = "boot.authorities = [\"/etc/nightlatch/authority.pem\"]\n[[volume]]\nname = \"a\"\nrole = \"state\"\ndevice = \"/dev/a\"\nmount = \"/a\"\nsources = [\"tpm\"]\n";
-            Config::parse(&format!("{line}\n{volume}")).unwrap()
+            Config::parse(&format!(
+                "{line}\n{volume}file-system = \"{file_system}\"\n"
+            ))
+            .unwrap()
         };
+        let config = |line: &str| of(line, "btrfs");
         let refuse = config("kernel-defects = \"refuse\"");
         fs::write(root.join(RELEASE_PATH), "6.12.116\n").unwrap();
         check(&root, &config("")).unwrap();
@@ -146,6 +167,26 @@ mod tests {
         assert!(error.contains("fixed in 6.12.117"), "{error}");
         fs::write(root.join(RELEASE_PATH), "6.12.117\n").unwrap();
         check(&root, &refuse).unwrap();
+
+        // A defect of btrfs concerns nobody without one.
+        let xfs = of("kernel-defects = \"refuse\"", "xfs");
+        for (release, is_refused) in [
+            ("6.1.0-41-amd64\n", true),
+            ("6.6.9\n", true),
+            ("6.7.0\n", false),
+        ] {
+            fs::write(root.join(RELEASE_PATH), release).unwrap();
+            check(&root, &xfs).unwrap();
+            let said = check(&root, &refuse).err().map(|error| error.to_string());
+            assert_eq!(said.is_some(), is_refused, "{release}: {said:?}");
+            if let Some(said) = said {
+                assert!(
+                    said.contains("btrfs takes a disk with the identifier"),
+                    "{said}"
+                );
+                assert!(said.contains("fixed in 6.7: build the image"), "{said}");
+            }
+        }
         fs::remove_dir_all(root).unwrap();
     }
 }
