@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The kernel's command line: `/proc/cmdline`, which is measured, and never the EFI variable that systemd reads beside it.
+//! The kernel's command line: `/proc/cmdline`, which is measured, and not the EFI variable that systemd reads beside it.
+//!
+//! **Never:** a word from anywhere else is taken for one of the kernel's.
 
 use std::fs;
 use std::path::Path;

@@ -5,25 +5,30 @@
 //! [`verify::verify`] is the whole of it; [`Policy`] then says whether what was verified is good enough. Every refusal
 //! names the [`Check`] that failed.
 //!
+//! Below are its rooms floor by floor, from the verdicts down to what bytes say.
+//!
 //! Encodings are those of the TPM 2.0 library specification, part 2, unless said otherwise.
 //!
 //! **Never:** a TPM, a disk, the network, or a clock of its own: bytes and the time come in, a verdict goes out.
 
-mod bytes;
-
-pub mod attest;
 pub mod bundle;
+pub mod policy;
+pub mod start;
+
 pub mod chain;
 pub mod credential;
+pub mod secure_boot;
+pub mod verify;
+
+pub mod attest;
 pub mod eventlog;
+pub mod key;
+
+mod bytes;
+pub mod registers;
+
 #[cfg(test)]
 mod fixture;
-pub mod key;
-pub mod policy;
-pub mod registers;
-pub mod secure_boot;
-pub mod start;
-pub mod verify;
 
 use std::fmt;
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The statement of a quote, a `TPMS_ATTEST` (TPM 2.0 part 2, section 10.12.12).
+//!
+//! **Never:** a length or a place from the bytes is trusted before it was compared with what is there.
 
 use super::bytes::Bytes;
 use super::registers::{self, Registers};

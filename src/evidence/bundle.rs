@@ -13,6 +13,8 @@
 //! ```
 //!
 //! `pcrs` may also be a list of 24 values of the quote's bank, as in the KBS protocol.
+//!
+//! **Never:** a secret or a name of a person is in it: what a quote and its logs show, and nothing else.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A cursor over bytes from outside. It never reads past the end and never panics.
+//!
+//! **Never:** the process ends because of what they say.
 
 use super::{Check, Refusal};
 

@@ -3,6 +3,8 @@
 //!
 //! RFC 5280 as far as such chains use it, and the TCG EK Credential Profile. There is no revocation: a key that is not to
 //! be trusted any more is one the policy does not list.
+//!
+//! **Never:** the machine's own store of certificates, a revocation list, or the network.
 
 mod certificate;
 

@@ -3,6 +3,8 @@
 //!
 //! TPM 2.0 part 1, section 24 (credential protection), sections 11.4.10.2 and 11.4.10.3 (`KDFa`, `KDFe`), annexes B.10
 //! and C.6 (how the seed travels).
+//!
+//! **Never:** the endorsement key's private half: what is made here only its TPM opens.
 
 use aes::Aes128;
 use cfb_mode::cipher::KeyIvInit as _;

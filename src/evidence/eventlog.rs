@@ -5,6 +5,8 @@
 //! in user space ([`Log::append_userspace`], which this program adds to). A log proves nothing by itself. An entry is
 //! as good as the PCR it was measured into, and only for the digest: [`Event::what`] goes beyond that where the digest
 //! proves the words, and says [`What::Said`] where it does not.
+//!
+//! **Never:** an event is believed because the log has it: it counts where the log replays to what a TPM quoted.
 
 mod boot_options;
 mod describe;

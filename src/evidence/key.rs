@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The two keys evidence rests on: the attestation key (AK) that signs, and the endorsement key (EK) that vouches for its TPM.
+//!
+//! **Never:** a private key, or a public one with attributes that were not compared with its template.
 
 mod public;
 mod signature;

@@ -30,6 +30,8 @@
 //! `uki-hash` lists the Authenticode hashes of every program the firmware starts: a loader, the unified kernel image, and the
 //! kernel in it where the stub has the firmware start that. `command-line` lists every command line
 //! that is measured: the image's own, and any it is handed or that is added to it.
+//!
+//! **Never:** the clock, a file's place or the network: text and verified evidence come in, a verdict and its reason go out.
 
 mod explain;
 mod file;

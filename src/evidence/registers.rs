@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sets of PCRs as a quote may select them, resettable ones included, and their values.
+//!
+//! **Never:** a PCR beyond the 24 that a quote may select.
 
 use std::collections::BTreeMap;
 use std::fmt;

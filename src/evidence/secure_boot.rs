@@ -5,6 +5,8 @@
 //! that let something run, once (TCG PC Client Platform Firmware Profile, section 3.3.4.8). Labels in a log are the machine's
 //! own: an entry of `db` may be called a variable. So after the separator there may be nothing but authorities, and before it
 //! each variable once.
+//!
+//! **Never:** what else is in `db` counts, or whatever a first boot happened to find.
 
 use std::collections::BTreeSet;
 

@@ -5,6 +5,8 @@
 //! PCR 7, whose signatures counted, and PCRs 2 and 4, which drivers and programs the firmware ran. A log is the machine's
 //! own word and may have been changed by whatever ran before: it counts for the PCRs it replays to, and there by digests and
 //! their order; what it calls things decides nothing.
+//!
+//! **Never:** what a log calls a thing decides: digests in the PCRs that it replays to do.
 
 mod authority;
 mod programs;

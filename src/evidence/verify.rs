@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What was asked for against what was given.
+//!
+//! **Never:** what a policy accepts: whether evidence is true is one question, whether it is good enough another.
 
 use super::attest::{Attest, Clock};
 use super::eventlog::{Event, Log};
