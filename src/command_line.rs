@@ -58,6 +58,12 @@ impl CommandLine {
         values.find_map(|(name, value)| (name == key).then_some(value))
     }
 
+    /// The words that the kernel takes for its own: those up to `--` (Linux, `init/main.c`, `parse_args`).
+    pub fn of_kernel(&self) -> impl Iterator<Item = &str> {
+        let words = self.0.iter().map(String::as_str);
+        words.take_while(|word| *word != "--")
+    }
+
     /// Which of two words without a value comes last.
     #[must_use]
     pub fn last_of<'a>(&self, words: [&'a str; 2]) -> Option<&'a str> {

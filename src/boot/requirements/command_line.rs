@@ -1,14 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the kernel has to be told, because no file in the initrd can switch it off.
 
-use std::fs;
 use std::path::Path;
 
+use crate::command_line::CommandLine;
 use crate::config::SecureBoot;
-use crate::error::{Doing, Error, Result};
-
-/// Where the kernel shows what it was told, below the root.
-const COMMAND_LINE_PATH: &str = "proc/cmdline";
+use crate::error::{Error, Result};
 
 /// Keeps a hibernation image of somebody else's from being resumed; `noresume` does not (Linux, kernel/power/hibernate.c).
 const NO_HIBERNATION: &str = "nohibernate";
@@ -18,9 +15,7 @@ const NO_VARIABLES: &str = "efi=noruntime";
 
 /// Refuses a command line without the words that it needs.
 pub(super) fn check(top: &Path, secure_boot: SecureBoot) -> Result<()> {
-    let path = top.join(COMMAND_LINE_PATH);
-    let text = fs::read_to_string(&path).doing(path.display())?;
-    let missing = missing(&text, secure_boot);
+    let missing = missing(&CommandLine::load(top)?, secure_boot);
     if missing.is_empty() {
         return Ok(());
     }
@@ -31,40 +26,30 @@ pub(super) fn check(top: &Path, secure_boot: SecureBoot) -> Result<()> {
     )))
 }
 
-fn missing(text: &str, secure_boot: SecureBoot) -> Vec<&'static str> {
-    let words = words(text);
+fn missing(line: &CommandLine, secure_boot: SecureBoot) -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if secure_boot == SecureBoot::NotRequired && !turns_variables_off(&words) {
+    if secure_boot == SecureBoot::NotRequired && !turns_variables_off(line) {
         missing.push(NO_VARIABLES);
     }
-    if !words.contains(&NO_HIBERNATION) {
+    if !line.of_kernel().any(|word| word == NO_HIBERNATION) {
         missing.push(NO_HIBERNATION);
     }
     missing
 }
 
-/// The words that are the kernel's: up to `--`, and what is between quotes is one word (Linux, lib/cmdline.c, `next_arg`).
-fn words(text: &str) -> Vec<&str> {
-    let mut is_quoted = false;
-    let separates = |c: char| {
-        is_quoted ^= c == '"';
-        c.is_ascii_whitespace() && !is_quoted
-    };
-    text.split(separates)
-        .filter(|word| !word.is_empty())
-        .take_while(|word| *word != "--")
-        .collect()
-}
-
 /// `efi=` takes a list; `runtime` in a later one turns them on again (Linux, drivers/firmware/efi/efi.c).
-fn turns_variables_off(words: &[&str]) -> bool {
-    let lists = words.iter().filter_map(|word| word.strip_prefix("efi="));
+fn turns_variables_off(line: &CommandLine) -> bool {
+    let lists = line
+        .of_kernel()
+        .filter_map(|word| word.strip_prefix("efi="));
     let options: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
     options.contains(&"noruntime") && !options.contains(&"runtime")
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::error::Exit;
 
@@ -72,7 +57,7 @@ mod tests {
     fn the_words_that_are_missing_are_named() {
         let of = |text: &str| {
             [SecureBoot::Required, SecureBoot::NotRequired]
-                .map(|secure_boot| missing(text, secure_boot).join(" "))
+                .map(|secure_boot| missing(&CommandLine::parse(text), secure_boot).join(" "))
         };
         assert_eq!(of("ro quiet nohibernate\n"), ["", NO_VARIABLES]);
         assert_eq!(of("efi=noruntime nohibernate\n"), ["", ""]);
@@ -102,7 +87,7 @@ mod tests {
         let top = std::env::temp_dir().join(format!("nightlatch-cmdline-{}", std::process::id()));
         fs::create_dir_all(top.join("proc")).unwrap();
         let refusal = |text: &str| {
-            fs::write(top.join(COMMAND_LINE_PATH), text).unwrap();
+            fs::write(top.join("proc/cmdline"), text).unwrap();
             check(&top, SecureBoot::NotRequired)
         };
         refusal("nohibernate efi=noruntime\n").unwrap();
