@@ -95,11 +95,10 @@ impl Certificate {
                 return Err("its key may not be used to encipher".into());
             }
         }
+        // An authority that issues other certificates too may have issued one for a key that only looks like this one.
         match self.extension::<ExtendedKeyUsage>()? {
-            Some(usage) if !usage.0.contains(&EK_CERTIFICATE) => {
-                Err("its key may not be used to endorse".into())
-            }
-            _ => Ok(()),
+            Some(usage) if usage.0.contains(&EK_CERTIFICATE) => Ok(()),
+            _ => Err("it does not say that its key may be used to endorse".into()),
         }
     }
 

@@ -108,6 +108,12 @@ fn usage(bit: u8) -> Vec<u8> {
     extension(KEY_USAGE, true, &tlv(0x03, &[&[7 - bit, 0x80 >> bit]]))
 }
 
+/// An extended key usage of TCG's, 2.23.133.8: 1 endorses.
+fn purpose(last: u8) -> Vec<u8> {
+    let oid = tlv(0x06, &[&[0x67, 0x81, 0x05, 0x08, last]]);
+    extension(EXTENDED_KEY_USAGE, false, &tlv(0x30, &[&oid]))
+}
+
 /// What one certificate says.
 #[derive(Clone)]
 struct Made {
@@ -199,7 +205,7 @@ impl Chain {
                 subject: "tpm",
                 issuer: "issuer",
                 spki,
-                extensions: vec![constraints(false, None), usage(4)],
+                extensions: vec![constraints(false, None), usage(4), purpose(1)],
                 years: (2025, 2055),
             },
             between: None,
@@ -334,18 +340,10 @@ fn an_endorsement_certificate_is_for_an_endorsement_key() {
         Chain::refusal(|it| it.leaf.extensions[1] = usage(2)),
         "certificate of CN=tpm: its key may not be used to encipher"
     );
-    let purpose = |last: u8| {
-        // 2.23.133.8.x
-        let oid = tlv(0x06, &[&[0x67, 0x81, 0x05, 0x08, last]]);
-        extension(EXTENDED_KEY_USAGE, false, &tlv(0x30, &[&oid]))
-    };
-    assert_eq!(
-        Chain::refusal(|it| it.leaf.extensions.push(purpose(2))),
-        "certificate of CN=tpm: its key may not be used to endorse"
-    );
-    let mut chain = Chain::good();
-    chain.leaf.extensions.push(purpose(1));
-    chain.verdict().unwrap();
+    let why = "certificate of CN=tpm: it does not say that its key may be used to endorse";
+    assert_eq!(Chain::refusal(|it| it.leaf.extensions[2] = purpose(2)), why);
+    assert_eq!(Chain::refusal(|it| drop(it.leaf.extensions.pop())), why);
+    Chain::good().verdict().unwrap();
 }
 
 #[test]
