@@ -11,18 +11,28 @@ use crate::ctl::Answer;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::{Bundle, Policy, Refusal};
 
-/// Reads a policy and the certificates it names.
+/// Reads a policy and the certificates it names, and says what it leaves open.
 pub(super) fn check(path: &Path) -> Result<Answer> {
     let policy = Policy::load(path)?;
     let images: Vec<&str> = policy.images().collect();
     let roles: Vec<&str> = policy.roles().collect();
-    let text = format!(
+    let warnings = policy.warnings();
+    let mut text = format!(
         "{}: valid: images {}; roles {}\n",
         path.display(),
         images.join(", "),
         roles.join(", ")
     );
-    let json = json!({"result": "valid", "images": images, "roles": roles});
+    for warning in &warnings {
+        // Writing to a string cannot fail.
+        writeln!(text, "warning: {warning}").map_err(Error::failure)?;
+    }
+    let json = json!({
+        "result": "valid",
+        "images": images,
+        "roles": roles,
+        "warnings": warnings,
+    });
     Ok(Answer::new(text, json))
 }
 

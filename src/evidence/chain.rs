@@ -47,6 +47,11 @@ impl Authorities {
         self.roots.is_empty()
     }
 
+    /// Whom the roots are about.
+    pub fn roots(&self) -> impl Iterator<Item = String> {
+        self.roots.iter().map(Certificate::subject)
+    }
+
     /// Checks that `certificate`, DER as it is kept in a TPM's NV memory, is about `ek` and comes from a root.
     ///
     /// `sent` are further intermediates that the machine itself brought, as DER: they need not be trusted.

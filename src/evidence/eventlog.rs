@@ -103,6 +103,8 @@ pub enum What {
     },
     /// The clusterID, in lower-case hexadecimal digits. The digest proves it.
     ClusterId(String),
+    /// The partition table of a disk that the firmware looked at. The digest proves it.
+    PartitionTable,
     /// The end of a phase of the firmware.
     Separator,
     /// What a program of the firmware's time measured under a number of its own: the kernel's stub its options and initrd. Nothing
@@ -277,6 +279,7 @@ impl fmt::Display for What {
             Self::Section(name) => write!(f, "section {}", name.escape_debug()),
             Self::Text { kind, text } => write!(f, "{kind} {text:?}"),
             Self::ClusterId(id) => write!(f, "clusterID {}", id.escape_debug()),
+            Self::PartitionTable => f.write_str("partition table"),
             Self::Separator => f.write_str("separator"),
             Self::Tagged { tag, text } => write!(f, "tag {tag:#010x}, said to be {text:?}"),
             Self::Said { kind, text } if text.is_empty() => f.write_str(kind),

@@ -18,7 +18,7 @@ pub(super) const EK_POLICY: &str =
     "837197674484b3f81a90cc8d46a5d724fd52d76e06520b64f2a1da1b331469aa";
 
 pub(super) const NONCE: &[u8] = b"what was asked for, 32 bytes of.";
-pub(super) const PCRS: [u8; 6] = [4, 7, 11, 12, 14, 15];
+pub(super) const PCRS: [u8; 10] = [2, 4, 5, 7, 9, 11, 12, 13, 14, 15];
 
 /// A `TPM2B`.
 pub(super) fn sized(bytes: &[u8]) -> Vec<u8> {
@@ -249,6 +249,14 @@ impl FirmwareLog {
         ]
         .concat();
         self.event(7, 0x8000_00e0, &data, &data)
+    }
+
+    /// Something with a number of its own, as the kernel's stub measures it.
+    pub(super) fn tagged(&mut self, tag: u32, measured: &[u8], text: &str) -> &mut Self {
+        let text = format!("{text}\0");
+        let len = u32::try_from(text.len()).unwrap();
+        let data = [&tag.to_le_bytes()[..], &len.to_le_bytes(), text.as_bytes()].concat();
+        self.event(9, 6, measured, &data)
     }
 
     /// A section of a unified kernel image, as systemd-stub measures it.

@@ -17,8 +17,11 @@
 //! [[image]]                   # everything that is said has to hold
 //! name = "2026.11"
 //! secure-boot = true
+//! authorities = ["owner.pem"] # who may have signed what ran; beside this file
 //! uki-hash = ["1111111111111111111111111111111111111111111111111111111111111111"]
 //! command-line = ["quiet ro"]
+//! firmware = ["2026.08-1"]    # versions and digests of all that PCR 0 has
+//! additions = ["3333333333333333333333333333333333333333333333333333333333333333"]
 //! pcrs.11 = ["2222222222222222222222222222222222222222222222222222222222222222"]
 //!
 //! [[role]]
@@ -27,17 +30,29 @@
 //! images = ["2026.11"]
 //! ```
 //!
-//! `uki-hash` lists the Authenticode hashes of every program the firmware starts: a loader, the unified kernel image, and the
-//! kernel in it where the stub has the firmware start that. `command-line` lists every command line
+//! `uki-hash` lists the Authenticode hashes of unified kernel images, one of which has to be started. Further programs that the
+//! firmware may start are listed by their place: `loader-hash` has loaders, `kernel-hash` the kernel inside an image, where the
+//! stub has the firmware start that, which is without Secure Boot. `command-line` lists every command line
 //! that is measured: the image's own, and any it is handed or that is added to it.
+//!
+//! `authorities` names the certificates that may have vouched for a program under Secure Boot, as `db` has them: where `db` has
+//! an issuer's that is the one. Which other keys the firmware has does not matter.
+//!
+//! Whatever else was measured into PCRs 2, 4, 5, 9, 13 and 14 has to be explained: by a value in `pcrs`, by its digest in
+//! `additions` (a driver, an extension of the initrd, a key of shim's), or by a rule of this program's. Such are: a driver that
+//! Secure Boot measured, where `authorities` say who may have let it run; partition tables; systemd-boot's configuration; the
+//! command line and the initrd that the kernel got, where rules name every program and what it was told; what systemd measures
+//! of itself. What nothing explains is a denial that names it.
 //!
 //! **Never:** the clock, a file's place or the network: text and verified evidence come in, a verdict and its reason go out.
 
 mod explain;
 mod file;
 mod rules;
+mod warnings;
 
 use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
@@ -70,11 +85,55 @@ struct Image {
     name: String,
     /// For each PCR the values it may have.
     pcrs: BTreeMap<u8, Vec<Vec<u8>>>,
-    /// Authenticode hashes of the programs its firmware may start.
-    programs: Option<Vec<Vec<u8>>>,
+    /// The programs its firmware may start.
+    programs: Option<Programs>,
     /// The command lines its kernel may have.
     command_lines: Option<Vec<String>>,
     secure_boot: Option<bool>,
+    /// Who may have vouched for what was started.
+    authorities: Option<Vec<Authority>>,
+    /// What its firmware may consist of.
+    firmware: Option<Vec<Firmware>>,
+    /// Digests of what else may be measured beside it.
+    additions: Vec<Vec<u8>>,
+}
+
+/// Authenticode hashes of programs.
+#[derive(Clone, Debug)]
+struct Programs {
+    /// One of these has to be started.
+    images: Vec<Vec<u8>>,
+    /// What may be started before.
+    loaders: Vec<Vec<u8>>,
+    /// What one of the images may start.
+    kernels: Vec<Vec<u8>>,
+}
+
+/// Somebody whose signature Secure Boot may have let something run for.
+#[derive(Clone, Debug)]
+struct Authority {
+    /// The file, as the policy names it.
+    file: String,
+    /// DER, as `db` has it.
+    certificate: Vec<u8>,
+}
+
+/// A part of a firmware.
+#[derive(Clone, Debug)]
+enum Firmware {
+    /// The digest of what was measured.
+    Digest(Vec<u8>),
+    /// A version, which is measured as text.
+    Version(String),
+}
+
+impl fmt::Display for Firmware {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Digest(digest) => f.write_str(&hex::encode(digest)),
+            Self::Version(version) => write!(f, "version {version:?}"),
+        }
+    }
 }
 
 /// What machines of a role may ask for.

@@ -46,6 +46,7 @@ impl<'a> SecureBoot<'a> {
                 | What::CommandLine(_)
                 | What::Section(_)
                 | What::ClusterId(_)
+                | What::PartitionTable
                 | What::Tagged { .. }
                 | What::Said { .. } => seen.others.push(event),
             }

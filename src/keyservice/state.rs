@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use log::{error, info};
+use log::{error, info, warn};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Doing, Error, Result};
@@ -288,7 +288,7 @@ impl Service {
     }
 }
 
-/// Reads a policy that this service can apply.
+/// Reads a policy that this service can apply, and says in the log what it leaves open.
 pub fn load_policy(path: &Path) -> Result<Policy> {
     let policy = Policy::load(path)?;
     if policy.bank() != Bank::Sha256 {
@@ -296,6 +296,9 @@ pub fn load_policy(path: &Path) -> Result<Policy> {
             "bank: the protocol quotes sha256, so values of another bank never match",
         ))
         .doing(path.display());
+    }
+    for warning in policy.warnings() {
+        warn!("{}: {warning}", path.display());
     }
     Ok(policy)
 }

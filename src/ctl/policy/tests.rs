@@ -46,9 +46,16 @@ fn a_policy_is_checked() {
     let path = files.0.join("policy.toml");
     let answer = check(&path).unwrap();
     let text = format!("{}: valid: images usual; roles worker\n", path.display());
-    assert_eq!(answer.text, text);
-    let json = json!({"result": "valid", "images": ["usual"], "roles": ["worker"]});
-    assert_eq!(answer.json, json);
+    let open = answer.text.strip_prefix(&text).unwrap();
+    let warnings: Vec<&str> = open.lines().collect();
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    for (warning, pcr) in warnings.iter().zip([2, 7, 13]) {
+        let start = format!("warning: image \"usual\": PCR {pcr}: ");
+        assert!(warning.starts_with(&start), "{warning}");
+    }
+    assert_eq!(answer.json["images"], json!(["usual"]));
+    assert_eq!(answer.json["roles"], json!(["worker"]));
+    assert_eq!(answer.json["warnings"].as_array().unwrap().len(), 3);
 
     fs::write(&path, "images = []\n").unwrap();
     let error = check(&path).err().unwrap();

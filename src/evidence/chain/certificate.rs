@@ -152,6 +152,11 @@ impl Certificate {
         is_signature(algorithm.oid, &key, &self.signed, signature)
     }
 
+    /// Whom it is about.
+    pub(super) fn subject(&self) -> String {
+        self.parsed.tbs_certificate().subject().to_string()
+    }
+
     fn has_known_extensions(&self) -> Verdict {
         let extensions = self.parsed.tbs_certificate().extensions();
         let unknown = extensions

@@ -15,6 +15,7 @@ const EV_EFI_VARIABLE_DRIVER_CONFIG: u32 = 0x8000_0001;
 const EV_EFI_BOOT_SERVICES_APPLICATION: u32 = 0x8000_0003;
 const EV_EFI_BOOT_SERVICES_DRIVER: u32 = 0x8000_0004;
 const EV_EFI_RUNTIME_SERVICES_DRIVER: u32 = 0x8000_0005;
+const EV_EFI_GPT_EVENT: u32 = 0x8000_0006;
 const EV_EFI_ACTION: u32 = 0x8000_0007;
 const EV_EFI_VARIABLE_AUTHORITY: u32 = 0x8000_00e0;
 /// The names of these and of the others.
@@ -41,7 +42,7 @@ const NAMES: [(u32, &str); 22] = [
         EV_EFI_RUNTIME_SERVICES_DRIVER,
         "EV_EFI_RUNTIME_SERVICES_DRIVER",
     ),
-    (0x8000_0006, "EV_EFI_GPT_EVENT"),
+    (EV_EFI_GPT_EVENT, "EV_EFI_GPT_EVENT"),
     (EV_EFI_ACTION, "EV_EFI_ACTION"),
     (0x8000_0008, "EV_EFI_PLATFORM_FIRMWARE_BLOB"),
     (0x8000_0009, "EV_EFI_HANDOFF_TABLES"),
@@ -61,6 +62,8 @@ const IMAGE_SECURITY_DATABASE: [u8; 16] = [
 ];
 /// Bytes of the owner that an entry of such a list starts with (`EFI_SIGNATURE_DATA`; UEFI, section 32.4.1).
 const OWNER_LEN: usize = 16;
+/// What `UEFI_GPT_DATA` starts with: the signature of a partition table's header (section 10.2.5; UEFI, section 5.3.2).
+const GPT_SIGNATURE: &[u8] = b"EFI PART";
 /// A separator where the firmware saw no error (section 10.4.1).
 const SEPARATORS: [[u8; 4]; 2] = [[0; 4], [0xff; 4]];
 /// The type of the event that nightlatch's clusterID is, with its bytes in hexadecimal digits.
@@ -114,6 +117,7 @@ fn firmware(pcr: u8, kind: u32, data: &[u8], proves: &impl Fn(&[u8]) -> bool) ->
         EV_EFI_BOOT_SERVICES_DRIVER | EV_EFI_RUNTIME_SERVICES_DRIVER => What::Driver {
             path: image_path(data).unwrap_or_else(|_| "?".into()),
         },
+        EV_EFI_GPT_EVENT if proves(data) && data.starts_with(GPT_SIGNATURE) => What::PartitionTable,
         EV_EFI_VARIABLE_DRIVER_CONFIG if proves(data) => variable(data).unwrap_or_else(|_| said()),
         EV_EFI_VARIABLE_AUTHORITY if proves(data) => authority(data).unwrap_or_else(|_| said()),
         EV_IPL if pcr == Pcr::KERNEL_CONFIG.index() && proves(data) => {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Two logs that OVMF, systemd-boot, systemd-stub and Linux wrote, with the values their TPM had; and logs that lie.
+//! Logs that OVMF, systemd-boot, systemd-stub and Linux wrote, with the values their TPM had; and logs that lie.
 
 mod firmware_time;
 
@@ -17,6 +17,20 @@ pub(in crate::evidence) const IMAGE_PCRS: &str =
 /// The same image, started by systemd-boot with a command line of its own.
 const LOADER_LOG: &[u8] = include_bytes!("../../../tests/fixtures/evidence/loader.log");
 const LOADER_PCRS: &str = include_str!("../../../tests/fixtures/evidence/loader.pcrs");
+
+/// A signed image with Secure Boot on and the owner's keys, on a machine whose network card brings a driver: systemd-stub 257, Linux
+/// 6.12. The certificate is the one in db.
+pub(in crate::evidence) const SIGNED_LOG: &[u8] =
+    include_bytes!("../../../tests/fixtures/evidence/signed.log");
+pub(in crate::evidence) const SIGNED_PCRS: &str =
+    include_str!("../../../tests/fixtures/evidence/signed.pcrs");
+pub(in crate::evidence) const SIGNED_CERTIFICATE: &str =
+    include_str!("../../../tests/fixtures/evidence/signed.pem");
+/// The same image, started by systemd-boot of the same signer, which has a `loader.conf`.
+pub(in crate::evidence) const SIGNED_LOADER_LOG: &[u8] =
+    include_bytes!("../../../tests/fixtures/evidence/signed-loader.log");
+const SIGNED_LOADER_PCRS: &str =
+    include_str!("../../../tests/fixtures/evidence/signed-loader.pcrs");
 
 /// The values of PCRs 0 to 15 of a bank.
 pub(in crate::evidence) fn values(text: &str, bank: Bank) -> Values {
@@ -45,7 +59,12 @@ fn refusal(log: &[u8]) -> String {
 
 #[test]
 fn recorded_logs_give_the_values_their_tpm_had_in_both_banks() {
-    for (log, pcrs) in [(IMAGE_LOG, IMAGE_PCRS), (LOADER_LOG, LOADER_PCRS)] {
+    for (log, pcrs) in [
+        (IMAGE_LOG, IMAGE_PCRS),
+        (LOADER_LOG, LOADER_PCRS),
+        (SIGNED_LOG, SIGNED_PCRS),
+        (SIGNED_LOADER_LOG, SIGNED_LOADER_PCRS),
+    ] {
         for bank in [Bank::Sha1, Bank::Sha256] {
             let replayed = Log::firmware(log).unwrap().replay(bank).unwrap();
             let values = values(pcrs, bank);

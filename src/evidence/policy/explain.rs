@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use crate::evidence::eventlog::Event;
 use crate::evidence::{Check, Refusal};
 
 /// Why no image matches, told about the one that is nearest.
@@ -60,6 +61,11 @@ pub enum Difference {
         /// The hashes it may have.
         expected: Vec<String>,
     },
+    /// The kernel inside an image was started, and not by the image.
+    KernelAlone {
+        /// Its Authenticode hash.
+        seen: String,
+    },
     /// The kernel got another command line.
     CommandLine {
         /// The text, or what there was instead of one.
@@ -74,6 +80,34 @@ pub enum Difference {
         /// How it should be.
         expected: bool,
     },
+    /// Somebody else vouched for what was started.
+    Authority {
+        /// Who, or what else PCR 7 has.
+        seen: String,
+        /// The files of those who may.
+        expected: Vec<String>,
+    },
+    /// The firmware is another.
+    Firmware {
+        /// What was measured.
+        seen: String,
+        /// Its parts and versions.
+        expected: Vec<String>,
+    },
+    /// Something was measured that no rule is about.
+    Unexplained {
+        /// The PCR.
+        pcr: u8,
+        /// What the log calls it.
+        what: String,
+        /// Its digest.
+        digest: String,
+    },
+    /// What was measured into a PCR is not known.
+    Unknown {
+        /// The PCR.
+        pcr: u8,
+    },
 }
 
 impl Explanation {
@@ -82,6 +116,17 @@ impl Explanation {
             check: Check::Role,
             image: None,
             differences: vec![Difference::Role(why)],
+        }
+    }
+}
+
+impl Difference {
+    /// An event that no rule is about.
+    pub(super) fn unexplained(event: &Event) -> Self {
+        Self::Unexplained {
+            pcr: event.pcr,
+            what: event.what.to_string(),
+            digest: hex::encode(&event.digest),
         }
     }
 }
@@ -132,6 +177,11 @@ impl fmt::Display for Difference {
                 "{what} was started: expected {}, found {seen}",
                 any(expected)
             ),
+            Self::KernelAlone { seen } => write!(
+                f,
+                "the kernel {seen} of an image was started by itself: expected a program of \
+                 uki-hash just before it"
+            ),
             Self::CommandLine { seen, expected } => {
                 write!(f, "command line: expected {}, found {seen}", any(expected))
             }
@@ -139,6 +189,22 @@ impl fmt::Display for Difference {
                 let seen = seen.map_or("unknown", on);
                 write!(f, "Secure Boot: expected {}, found {seen}", on(*expected))
             }
+            Self::Authority { seen, expected } => write!(
+                f,
+                "authorities: expected {} to vouch, found {seen}",
+                any(expected)
+            ),
+            Self::Firmware { seen, expected } => {
+                write!(f, "firmware: expected {}, found {seen}", any(expected))
+            }
+            Self::Unexplained { pcr, what, digest } => {
+                write!(f, "PCR {pcr}: no rule explains {what} with digest {digest}")
+            }
+            Self::Unknown { pcr } => write!(
+                f,
+                "PCR {pcr}: the policy has no value for it, and no event log that it follows from \
+                 was given"
+            ),
         }
     }
 }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Deserialize;
 
-use super::{Image, Policy, RoleRule};
+use super::{Authority, Firmware, Image, Policy, Programs, RoleRule};
 use crate::config::{Role, at};
 use crate::error::{Doing, Error, Result};
-use crate::evidence::chain::Authorities;
+use crate::evidence::chain::{self, Authorities};
 use crate::evidence::registers;
 use crate::pcr::{Bank, Pcr};
 
@@ -47,8 +47,16 @@ struct ImageTable {
     #[serde(default)]
     pcrs: BTreeMap<PcrKey, Vec<Hex>>,
     uki_hash: Option<Vec<Hex>>,
+    #[serde(default)]
+    loader_hash: Vec<Hex>,
+    #[serde(default)]
+    kernel_hash: Vec<Hex>,
     command_line: Option<Vec<String>>,
     secure_boot: Option<bool>,
+    authorities: Option<Vec<String>>,
+    firmware: Option<Vec<String>>,
+    #[serde(default)]
+    additions: Vec<Hex>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -123,7 +131,9 @@ impl File {
             .into_iter()
             .map(|image| {
                 let name = image.name.clone();
-                image.check(self.bank).doing(format_args!("image {name:?}"))
+                image
+                    .check(self.bank, &read)
+                    .doing(format_args!("image {name:?}"))
             })
             .collect::<Result<_>>()?;
         let names: Vec<&str> = images.iter().map(|image| image.name.as_str()).collect();
@@ -143,7 +153,7 @@ impl File {
             cluster_pcr: self.cluster_pcr,
             images,
             roles,
-            authorities: self.ek.authorities(read)?,
+            authorities: self.ek.authorities(&read)?,
             enrolled: self.ek.enrolled()?,
         })
     }
@@ -158,9 +168,7 @@ impl Endorsement {
                     let text = read(path)?;
                     let found = Authorities::from_pem(&text, "").map_err(Error::config);
                     match found.doing(path)? {
-                        none if none.is_empty() => {
-                            Err(Error::config(format_args!("{path}: no certificate in it")))
-                        }
+                        none if none.is_empty() => Err(no_certificate(path)),
                         _ => Ok(text),
                     }
                 })
@@ -186,25 +194,89 @@ impl Endorsement {
 }
 
 impl ImageTable {
-    fn check(self, bank: Bank) -> Result<Image> {
+    fn check(self, bank: Bank, read: impl Fn(&str) -> Result<String>) -> Result<Image> {
         if self.pcrs.is_empty() && self.uki_hash.is_none() {
             return Err(Error::config("expected pcrs or uki-hash"));
+        }
+        if self.authorities.is_some() && self.secure_boot != Some(true) {
+            return Err(Error::config(
+                "authorities: expected secure-boot = true beside them, without which nobody is asked",
+            ));
+        }
+        let is_alone = self.uki_hash.is_none();
+        if is_alone && !(self.loader_hash.is_empty() && self.kernel_hash.is_empty()) {
+            return Err(Error::config(
+                "loader-hash and kernel-hash: expected uki-hash beside them",
+            ));
         }
         let mut pcrs = BTreeMap::new();
         for (PcrKey(pcr), values) in self.pcrs {
             let values = digests(bank, values).doing(format_args!("pcrs.{pcr}"))?;
             pcrs.insert(pcr.index(), values);
         }
-        let programs = self.uki_hash.map(|hashes| digests(bank, hashes));
+        let images = self.uki_hash.map(|hashes| digests(bank, hashes));
+        let loaders = any_digests(bank, self.loader_hash).doing("loader-hash")?;
+        let kernels = any_digests(bank, self.kernel_hash).doing("kernel-hash")?;
         let lines = self.command_line.map(|lines| some(lines, "a command line"));
+        let authorities = self.authorities.map(|files| authorities(files, read));
+        let firmware = self
+            .firmware
+            .map(|parts| some(parts, "a version or digest"));
         Ok(Image {
             name: self.name,
             pcrs,
-            programs: programs.transpose().doing("uki-hash")?,
+            programs: images
+                .transpose()
+                .doing("uki-hash")?
+                .map(|images| Programs {
+                    images,
+                    loaders,
+                    kernels,
+                }),
             command_lines: lines.transpose().doing("command-line")?,
             secure_boot: self.secure_boot,
+            authorities: authorities.transpose().doing("authorities")?,
+            firmware: firmware.transpose().doing("firmware")?.map(|parts| {
+                parts
+                    .into_iter()
+                    .map(|part| firmware_part(bank, part))
+                    .collect()
+            }),
+            additions: any_digests(bank, self.additions).doing("additions")?,
         })
     }
+}
+
+/// The certificates of all files, each with its file.
+fn authorities(
+    files: Vec<String>,
+    read: impl Fn(&str) -> Result<String>,
+) -> Result<Vec<Authority>> {
+    let mut found = Vec::new();
+    for file in some(files, "a certificate")? {
+        let certificates = chain::pem_blocks(&read(&file)?).map_err(Error::config);
+        let certificates = certificates.doing(&file)?;
+        if certificates.is_empty() {
+            return Err(no_certificate(&file));
+        }
+        found.extend(certificates.into_iter().map(|certificate| Authority {
+            file: file.clone(),
+            certificate,
+        }));
+    }
+    Ok(found)
+}
+
+/// A digest where it looks like one, a version otherwise.
+fn firmware_part(bank: Bank, text: String) -> Firmware {
+    match hex::decode(&text) {
+        Ok(digest) if digest.len() == registers::len(bank) => Firmware::Digest(digest),
+        _ => Firmware::Version(text),
+    }
+}
+
+fn no_certificate(file: &str) -> Error {
+    Error::config(format_args!("{file}: no certificate in it"))
 }
 
 impl RoleTable {
@@ -235,6 +307,14 @@ fn digests(bank: Bank, values: Vec<Hex>) -> Result<Vec<Vec<u8>>> {
             )))
         })
         .collect()
+}
+
+/// The same where there may be none.
+fn any_digests(bank: Bank, values: Vec<Hex>) -> Result<Vec<Vec<u8>>> {
+    if values.is_empty() {
+        return Ok(Vec::new());
+    }
+    digests(bank, values)
 }
 
 fn some<T>(items: Vec<T>, what: &str) -> Result<Vec<T>> {

@@ -4,18 +4,20 @@
 //! Labels in a log are the machine's own. So a rule about events of a PCR looks at every event of it, in order, and accepts only
 //! those whose digest says what they are: nothing can hide under another name.
 
+pub(super) mod additions;
+mod command_line;
+mod firmware;
+pub(super) mod programs;
+mod secure_boot;
+
 use super::Image;
 use super::explain::Difference;
 use crate::evidence::eventlog::{Event, What};
 use crate::evidence::verify::Verified;
-use crate::pcr::{Bank, Pcr};
+use crate::pcr::Bank;
 
-/// Where the firmware measures the programs it starts (TCG PC Client Platform Firmware Profile, section 3.3.4).
-const BOOT_PROGRAMS: u8 = 4;
-/// The section of a unified kernel image that holds its command line.
-const CMDLINE_SECTION: &str = ".cmdline";
-/// What may follow the text in that section: nothing, or what tools put there.
-const CMDLINE_ENDS: [&str; 4] = ["", "\n", "\0", "\n\0"];
+/// What systemd from version 261 on measures into most PCRs before units of the initrd run (`systemd-pcrosseparator`).
+const SYSTEMD_SEPARATOR: &str = "os-separator";
 
 impl Image {
     /// Everything in which this is another image than the one that was booted.
@@ -30,15 +32,18 @@ impl Image {
         for (pcr, expected) in &self.pcrs {
             differences.extend(pcr_differs(*pcr, expected, verified));
         }
-        if let Some(expected) = &self.programs {
-            differences.extend(programs_differ(expected, verified));
-        }
+        differences.extend(programs::differ(self, verified));
         if let Some(expected) = &self.command_lines {
-            differences.extend(command_line_differs(expected, verified));
+            differences.extend(command_line::differs(expected, verified));
         }
         if let Some(expected) = self.secure_boot {
-            differences.extend(secure_boot_differs(expected, verified));
+            let authorities = self.authorities.as_deref();
+            differences.extend(secure_boot::differs(expected, authorities, verified));
         }
+        if let Some(expected) = &self.firmware {
+            differences.extend(firmware::differs(expected, verified));
+        }
+        differences.extend(additions::differ(self, verified));
         differences
     }
 }
@@ -60,112 +65,28 @@ fn pcr_differs(pcr: u8, expected: &[Vec<u8>], verified: &Verified) -> Option<Dif
     })
 }
 
-fn programs_differ(expected: &[Vec<u8>], verified: &Verified) -> Vec<Difference> {
-    if !verified.explained.contains(BOOT_PROGRAMS) {
-        return vec![Difference::NotLogged {
-            pcr: BOOT_PROGRAMS,
-            rule: "uki-hash",
-        }];
-    }
-    let is_started = |event: &&Event| !matches!(event.what, What::Separator | What::Text { .. });
-    let mut started = measured_into(BOOT_PROGRAMS, verified)
-        .filter(is_started)
-        .peekable();
-    if started.peek().is_none() {
-        return vec![Difference::Program {
-            what: "no program".into(),
-            seen: "none".into(),
-            expected: digits(expected),
-        }];
-    }
-    started
-        .filter(|event| !expected.contains(&event.digest))
-        .map(|event| Difference::Program {
-            what: event.what.to_string(),
-            seen: hex::encode(&event.digest),
-            expected: digits(expected),
-        })
-        .collect()
+/// What there is to say where a rule is about the events of a PCR that does not follow from a log.
+fn nothing_logged(pcr: u8, rule: &'static str, verified: &Verified) -> Option<Difference> {
+    (!verified.explained.contains(pcr)).then_some(Difference::NotLogged { pcr, rule })
 }
 
-/// systemd-stub measures the image's own command line into PCR 11 as a section, and one it is handed, or parts that are
-/// added, into PCR 12 (systemd-stub(7)). Which of them the kernel gets depends on Secure Boot, so each has to be listed.
-fn command_line_differs(expected: &[String], verified: &Verified) -> Vec<Difference> {
-    for pcr in [Pcr::KERNEL_CONFIG, Pcr::KERNEL_IMAGE].map(Pcr::index) {
-        if !verified.explained.contains(pcr) {
-            let rule = "command-line";
-            return vec![Difference::NotLogged { pcr, rule }];
-        }
+/// Whether it is unknown what was measured into a PCR: its value does not follow from a log, and is not that of a PCR nothing
+/// was measured into.
+fn unknown(pcr: u8, verified: &Verified) -> Option<Difference> {
+    if verified.explained.contains(pcr) {
+        return None;
     }
-    let mut is_there = false;
-    let mut differences = Vec::new();
-    let mut differs = |seen: String| {
-        differences.push(Difference::CommandLine {
-            seen,
-            expected: expected.iter().map(|text| format!("{text:?}")).collect(),
-        });
-    };
-    for event in measured_into(Pcr::KERNEL_IMAGE.index(), verified)
-        .chain(measured_into(Pcr::KERNEL_CONFIG.index(), verified))
-    {
-        let in_image = event.pcr == Pcr::KERNEL_IMAGE.index();
-        match &event.what {
-            What::Section(name) if in_image && name == CMDLINE_SECTION => {
-                is_there = true;
-                if !is_text_of(event, expected, verified.bank) {
-                    let digest = hex::encode(&event.digest);
-                    differs(format!("that of the image, with digest {digest}"));
-                }
-            }
-            What::CommandLine(text) if !in_image => {
-                is_there = true;
-                if !expected.contains(text) {
-                    differs(format!("{text:?}"));
-                }
-            }
-            What::Section(_) if in_image => {}
-            What::Text { .. } | What::Separator => {}
-            What::Program { .. }
-            | What::Driver { .. }
-            | What::SecureBoot(_)
-            | What::Authority(_)
-            | What::Variable(_)
-            | What::CommandLine(_)
-            | What::Section(_)
-            | What::ClusterId(_)
-            | What::Tagged { .. }
-            | What::Said { .. } => {
-                differs(format!("what may be a part of one: {}", event.what));
-            }
-        }
+    match verified.pcrs.get(&pcr) {
+        Some(value) if *value == verified.bank.zero() => None,
+        Some(_) => Some(Difference::Unknown { pcr }),
+        None => Some(Difference::NotQuoted { pcr }),
     }
-    if !is_there {
-        differs("none".into());
-    }
-    differences
 }
 
-fn is_text_of(event: &Event, expected: &[String], bank: Bank) -> bool {
-    expected.iter().any(|text| {
-        CMDLINE_ENDS
-            .iter()
-            .any(|end| bank.hash(format!("{text}{end}").as_bytes()) == event.digest)
-    })
-}
-
-/// The variable comes first: what follows it may have been measured by anybody.
-fn secure_boot_differs(expected: bool, verified: &Verified) -> Option<Difference> {
-    let pcr = Pcr::SECURE_BOOT.index();
-    if !verified.explained.contains(pcr) {
-        let rule = "secure-boot";
-        return Some(Difference::NotLogged { pcr, rule });
-    }
-    let first = measured_into(pcr, verified).find(|event| !matches!(event.what, What::Text { .. }));
-    let seen = match first.map(|event| &event.what) {
-        Some(What::SecureBoot(seen)) => Some(*seen),
-        _ => None,
-    };
-    (seen != Some(expected)).then_some(Difference::SecureBoot { seen, expected })
+/// Whether it ends a phase, of the firmware or as systemd does: nothing that ran.
+fn is_separator(event: &Event) -> bool {
+    matches!(event.what, What::Separator)
+        || matches!(&event.what, What::Text { text, .. } if text == SYSTEMD_SEPARATOR)
 }
 
 fn measured_into(pcr: u8, verified: &Verified) -> impl Iterator<Item = &Event> {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 mod file;
+mod recorded;
 mod rules;
+mod warnings;
 
 use super::*;
 use crate::evidence::fixture::{FirmwareLog, Key, Sent, Statement, expected};
@@ -60,7 +62,10 @@ fn the_usual_boot_is_the_usual_image() {
 #[test]
 fn a_value_that_differs_is_told_with_what_was_measured() {
     let zeros = "00".repeat(32);
-    let rules = format!("pcrs = {{ 7 = [\"{zeros}\"], 15 = [\"{zeros}\"] }}");
+    let rules = format!(
+        "uki-hash = [\"{}\"]\npcrs = {{ 7 = [\"{zeros}\"], 15 = [\"{zeros}\"] }}",
+        program()
+    );
     let policy = policy(&rules);
     let verified = verified(&FirmwareLog::usual());
     let seen = hex::encode(&verified.pcrs[&7]);
@@ -92,7 +97,8 @@ fn rules_about_events_need_a_log_and_values_need_to_be_quoted() {
     let rules = format!("pcrs = {{ 0 = [\"{zeros}\"] }}");
     assert_eq!(
         policy(&rules).image(&verified).unwrap_err().to_string(),
-        "nearest image usual: PCR 0 was not quoted"
+        "nearest image usual: PCR 0 was not quoted; PCR 4: the policy has no value for it, and no \
+         event log that it follows from was given"
     );
     let rules = format!("pcrs = {{ 15 = [\"{zeros}{}\"] }}", "00".repeat(16));
     let text = format!("bank = \"sha384\"\n{EK}[[image]]\nname = \"usual\"\n{rules}\n{ROLE}");
@@ -183,10 +189,10 @@ fn a_machine_is_early_while_the_clusters_pcr_is_zero() {
         rules()
     );
     parse(&text).unwrap().early(&late).unwrap();
-    let text = text.replace("14", "13");
+    let text = text.replace("14", "10");
     let refusal = parse(&text).unwrap().early(&late).unwrap_err();
     assert_eq!(
         refusal.to_string(),
-        "check early-boot: PCR 13 was not quoted"
+        "check early-boot: PCR 10 was not quoted"
     );
 }

@@ -161,15 +161,15 @@ fn check_signature() {
 #[test]
 fn check_selection() {
     let octets = |octets: [u8; 3]| vec![(0x000b, octets.to_vec())];
-    let right = [0x90, 0xd8, 0x00];
+    let right = [0xb4, 0xfa, 0x00];
     verify(
         &expected(),
         &stating(|it| it.selections = octets(right)).presented(),
     )
     .unwrap();
     for selections in [
-        octets([0x90, 0xd8, 0x01]),
-        octets([0x90, 0x58, 0x00]),
+        octets([0xb4, 0xfa, 0x01]),
+        octets([0xb4, 0x7a, 0x00]),
         vec![(0x0004, right.to_vec())],
         vec![(0x000b, right.to_vec()), (0x0004, right.to_vec())],
         Vec::new(),
@@ -180,7 +180,7 @@ fn check_selection() {
     let refusal = refusal(&stating(|it| it.selections = octets([0x80, 0, 0])));
     assert_eq!(
         refusal.to_string(),
-        "check selection: expected a quote over PCRs 4+7+11+12+14+15 of sha256, found 7 of sha256"
+        "check selection: expected a quote over PCRs 2+4+5+7+9+11+12+13+14+15 of sha256, found 7 of sha256"
     );
 }
 
@@ -274,7 +274,10 @@ fn a_log_without_the_firmwares_is_held_to_the_cluster_pcr_only() {
         ..honest()
     };
     let verified = verify(&expected(), &sent.presented()).unwrap();
-    assert_eq!(verified.explained, Registers::of(&[14, 15]).unwrap());
+    assert_eq!(
+        verified.explained,
+        Registers::of(&[2, 5, 9, 13, 14, 15]).unwrap()
+    );
     assert!(verified.events.is_empty());
     let sent = Sent {
         userspace_log: record(15, "phase", "sysinit"),
@@ -298,7 +301,7 @@ fn what_was_measured_into_a_pcr_that_does_not_follow_is_not_told() {
         ..Sent::signed(&Key::new(7), &statement, values)
     };
     let expected = Expected {
-        pcrs: Registers::of(&[4, 7, 11, 12, 14, 15, 16]).unwrap(),
+        pcrs: Registers::of(&[&PCRS[..], &[16]].concat()).unwrap(),
         ..expected()
     };
     let verified = verify(&expected, &sent.presented()).unwrap();

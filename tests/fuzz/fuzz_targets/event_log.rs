@@ -66,6 +66,7 @@ fn proves(bank: Bank, Event { digest, what, .. }: &Event) -> bool {
         // Of these the digest is over more than what is shown.
         What::SecureBoot(_) | What::Variable(_) | What::Authority(_) => true,
         What::Program { .. } | What::Driver { .. } | What::Section(_) => true,
+        What::PartitionTable => true,
         What::Tagged { .. } | What::Said { .. } => true,
     }
 }

@@ -137,6 +137,62 @@ fn a_wrong_policy_is_told_with_what_was_expected() {
 }
 
 #[test]
+fn a_wrong_rule_about_what_ran_is_told_with_what_was_expected() {
+    let good = format!("{EK}[[image]]\nname = \"usual\"\n{}\n{ROLE}", rules());
+    let cases = [
+        (
+            "secure-boot = true",
+            "secure-boot = true\nauthorities = []",
+            "authorities: expected at least one: a certificate",
+        ),
+        (
+            "secure-boot = true",
+            "secure-boot = false\nauthorities = [\"owner.pem\"]",
+            "authorities: expected secure-boot = true beside them",
+        ),
+        (
+            "uki-hash",
+            "pcrs = { 13 = [\"00\"] }\nkernel-hash",
+            "kernel-hash: expected uki-hash beside them",
+        ),
+        (
+            "secure-boot = true",
+            "loader-hash = [\"00\"]",
+            "loader-hash: expected 32 bytes of sha256, found 1",
+        ),
+        (
+            "secure-boot = true",
+            "firmware = []",
+            "firmware: expected at least one: a version or digest",
+        ),
+        (
+            "secure-boot = true",
+            "additions = [\"00\"]",
+            "additions: expected 32 bytes of sha256, found 1",
+        ),
+    ];
+    for (from, to, why) in cases {
+        assert!(good.contains(from), "{from}");
+        let error = parse(&good.replacen(from, to, 1)).unwrap_err();
+        assert_eq!(error.exit(), Exit::Config);
+        assert!(error.to_string().contains(why), "{error}: {why}");
+    }
+}
+
+#[test]
+fn a_file_of_authorities_has_certificates() {
+    let rules = format!("{}\nauthorities = [\"owner.pem\"]", rules());
+    let text = format!("{EK}[[image]]\nname = \"usual\"\n{rules}\n{ROLE}");
+    let roots = made::certified().roots;
+    Policy::parse(&text, |_| Ok(roots.clone())).unwrap();
+    let error = Policy::parse(&text, |_| Ok("none".into())).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "image \"usual\": authorities: owner.pem: no certificate in it"
+    );
+}
+
+#[test]
 fn certificates_are_read_beside_the_policy() {
     let text = format!(
         "[ek]\nroots = [\"roots.pem\"]\n[[image]]\nname = \"usual\"\n{}\n{ROLE}",

@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Boots that were recorded, with one thing more in the log of each: everything else is as it was.
+
+use super::*;
+use crate::evidence::eventlog::Log;
+use crate::evidence::eventlog::tests::{
+    IMAGE_LOG, SIGNED_CERTIFICATE, SIGNED_LOADER_LOG, SIGNED_LOG, SIGNED_PCRS, values,
+};
+use crate::evidence::fixture::{record, utf16};
+use crate::evidence::{Expected, Registers};
+
+/// What a boot with these logs says, of PCRs 0 to 15 but that of the kernel's integrity measurement.
+fn machine(firmware: &FirmwareLog, userspace: &[u8]) -> Verified {
+    let log = Log::of(Some(&firmware.0), Some(userspace)).unwrap();
+    let mut values = log.replay(Bank::Sha256).unwrap();
+    values.retain(|pcr, _| *pcr < 16 && *pcr != 10);
+    let pcrs: Registers = values.keys().copied().collect();
+    let sent = Sent {
+        firmware_log: firmware.0.clone(),
+        userspace_log: userspace.to_vec(),
+        ..Sent::signed(&Key::new(7), &Statement::over(&values), values)
+    };
+    let expected = Expected { pcrs, ..expected() };
+    verify(&expected, &sent.presented()).unwrap()
+}
+
+/// A policy about a recorded boot, with the rules that are given beside its programs and its command line.
+fn of_the_boot(log: &[u8], command_line: &str, rules: &str) -> Policy {
+    let events = Log::firmware(log).unwrap();
+    let events = events.events(Bank::Sha256, Registers::of(&[4]).unwrap());
+    let programs: Vec<String> = events
+        .iter()
+        .filter(|event| event.what.to_string().starts_with("program"))
+        .map(|event| format!("\"{}\"", hex::encode(&event.digest)))
+        .collect();
+    let image = format!(
+        "[[image]]\nname = \"usual\"\nuki-hash = [{}]\ncommand-line = [\"{command_line}\"]\n{rules}\n",
+        programs.join(", ")
+    );
+    Policy::parse(&format!("{EK}{image}{ROLE}"), |file| {
+        assert_eq!(file, "owner.pem");
+        Ok(SIGNED_CERTIFICATE.into())
+    })
+    .unwrap()
+}
+
+const OWNERS: &str = "secure-boot = true\nauthorities = [\"owner.pem\"]";
+
+/// What a policy with `rules` makes of the recorded boot under Secure Boot that `change` added to.
+fn signed(rules: &str, change: impl FnOnce(&mut FirmwareLog)) -> String {
+    let policy = of_the_boot(SIGNED_LOG, "console=ttyS0 nohibernate", rules);
+    told(&policy, SIGNED_LOG, change)
+}
+
+/// The same of the boot without Secure Boot.
+fn unsigned(rules: &str, change: impl FnOnce(&mut FirmwareLog)) -> String {
+    let policy = of_the_boot(IMAGE_LOG, "console=ttyS0 quiet", rules);
+    told(&policy, IMAGE_LOG, change)
+}
+
+fn told(policy: &Policy, log: &[u8], change: impl FnOnce(&mut FirmwareLog)) -> String {
+    let mut log = FirmwareLog(log.to_vec());
+    change(&mut log);
+    let verified = machine(&log, &[]);
+    let image = policy.image(&verified);
+    image.map_or_else(|why| why.to_string(), ToOwned::to_owned)
+}
+
+fn additions(what: &[u8]) -> String {
+    format!("additions = [\"{}\"]", hex::encode(Bank::Sha256.hash(what)))
+}
+
+/// The denial that names an event of which `what` was measured.
+fn unexplained(pcr: u8, name: &str, what: &[u8]) -> String {
+    let digest = hex::encode(Bank::Sha256.hash(what));
+    format!("nearest image usual: PCR {pcr}: no rule explains {name} with digest {digest}")
+}
+
+#[test]
+fn recorded_boots_are_the_usual_image() {
+    assert_eq!(signed(OWNERS, |_| ()), "usual");
+    assert_eq!(unsigned("secure-boot = false", |_| ()), "usual");
+    // systemd-boot has measured its configuration into PCR 5.
+    let loader = of_the_boot(SIGNED_LOADER_LOG, "console=ttyS0 nohibernate", OWNERS);
+    assert_eq!(told(&loader, SIGNED_LOADER_LOG, |_| ()), "usual");
+}
+
+#[test]
+fn a_program_more_is_denied() {
+    let why = signed(OWNERS, |log| {
+        log.program(b"evil", "\\evil.efi");
+    });
+    let seen = hex::encode(Bank::Sha256.hash(b"evil"));
+    assert!(why.starts_with("nearest image usual: program \"\\evil.efi\" was started"));
+    assert!(why.ends_with(&format!("found {seen}")), "{why}");
+}
+
+#[test]
+fn the_kernel_of_an_image_counts_only_where_the_image_started_it() {
+    let log = Log::firmware(IMAGE_LOG).unwrap();
+    let events = log.events(Bank::Sha256, Registers::of(&[4]).unwrap());
+    let programs: Vec<String> = events
+        .iter()
+        .filter(|event| event.what.to_string().starts_with("program"))
+        .map(|event| hex::encode(&event.digest))
+        .collect();
+    let [image, kernel] = &programs[..] else {
+        panic!("{programs:?}");
+    };
+    let rules = format!(
+        "uki-hash = [\"{image}\"]\nkernel-hash = [\"{kernel}\"]\nsecure-boot = false\n\
+         loader-hash = [\"{}\"]\ncommand-line = [\"console=ttyS0 quiet\", \"quiet ro\"]",
+        hex::encode(Bank::Sha256.hash(b"a loader"))
+    );
+    let policy = policy(&rules);
+    assert_eq!(told(&policy, IMAGE_LOG, |_| ()), "usual");
+    let digests = |digest: &str| [(Bank::Sha256, hex::decode(digest).unwrap())];
+    let started = |change: &dyn Fn(&mut FirmwareLog)| {
+        let mut log = FirmwareLog::new();
+        log.secure_boot(false);
+        change(&mut log);
+        log.section(".cmdline", b"quiet ro");
+        let image = policy.image(&verified(&log));
+        image.map_or_else(|why| why.to_string(), ToOwned::to_owned)
+    };
+    let start = |log: &mut FirmwareLog, digest: &str| {
+        log.digests(4, 0x8000_0003, &digests(digest), b"");
+    };
+    let alone = format!(
+        "nearest image usual: the kernel {kernel} of an image was started by itself: \
+         expected a program of uki-hash just before it"
+    );
+    assert_eq!(started(&|log| start(log, image)), "usual");
+    assert_eq!(started(&|log| start(log, kernel)), alone);
+    // After a loader, after another kernel, and after an image that came back.
+    let loader = |log: &mut FirmwareLog| {
+        log.program(b"a loader", "\\loader.efi");
+    };
+    let through_loader = started(&|log| {
+        loader(log);
+        start(log, image);
+        start(log, kernel);
+    });
+    assert_eq!(through_loader, "usual");
+    let past_the_image = started(&|log| {
+        loader(log);
+        start(log, kernel);
+    });
+    assert_eq!(past_the_image, alone);
+    let twice = started(&|log| {
+        start(log, image);
+        start(log, kernel);
+        start(log, kernel);
+    });
+    assert_eq!(twice, alone);
+    let returned = started(&|log| {
+        start(log, image);
+        let action = b"Returning from EFI Application from Boot Option";
+        log.event(4, 0x8000_0007, action, action);
+        start(log, kernel);
+    });
+    assert_eq!(returned, alone);
+    assert!(started(&loader).contains("no program was started"));
+}
+
+#[test]
+fn a_driver_needs_a_rule_unless_its_authority_is_a_listed_one() {
+    let driver = |log: &mut FirmwareLog| {
+        log.driver(b"option ROM");
+    };
+    assert_eq!(signed(OWNERS, driver), "usual");
+    let denied = unexplained(2, "driver \"not in a file\"", b"option ROM");
+    assert_eq!(unsigned("secure-boot = false", driver), denied);
+    let listed = format!("secure-boot = false\n{}", additions(b"option ROM"));
+    assert_eq!(unsigned(&listed, driver), "usual");
+    // With Secure Boot, and nothing said of whose keys: the recorded card's own driver is denied.
+    let card = "b6b9cf6db3efeaba";
+    let why = signed("secure-boot = true", |_| ());
+    assert!(
+        why.starts_with("nearest image usual: PCR 2: no rule explains driver"),
+        "{why}"
+    );
+    assert!(why.contains(card), "{why}");
+    // The value of PCR 7 says whose.
+    let seven = hex::encode(&values(SIGNED_PCRS, Bank::Sha256)[&7]);
+    let by_value = format!("secure-boot = true\npcrs.7 = [\"{seven}\"]");
+    assert_eq!(signed(&by_value, |_| ()), "usual");
+}
+
+#[test]
+fn a_partition_table_is_no_code_and_anything_else_beside_it_needs_a_rule() {
+    let table = [&b"EFI PART"[..], &[7; 84]].concat();
+    let another_disk = |log: &mut FirmwareLog| {
+        log.event(5, 0x8000_0006, &table, &table);
+    };
+    assert_eq!(signed(OWNERS, another_disk), "usual");
+    // The digest is of something else, or the bytes are.
+    for (measured, data) in [(&b"code"[..], &table[..]), (b"code", b"code")] {
+        let foreign = |log: &mut FirmwareLog| {
+            log.event(5, 0x8000_0006, measured, data);
+        };
+        let why = signed(OWNERS, foreign);
+        assert!(
+            why.starts_with("nearest image usual: PCR 5: no rule explains"),
+            "{why}"
+        );
+        let listed = format!("{OWNERS}\n{}", additions(measured));
+        assert_eq!(signed(&listed, foreign), "usual");
+    }
+}
+
+#[test]
+fn nobody_else_may_vouch() {
+    let evil = hex::encode(Bank::Sha256.hash(b"the host's"));
+    let stranger = |log: &mut FirmwareLog| {
+        log.authority(b"the host's");
+    };
+    assert_eq!(
+        signed(OWNERS, stranger),
+        format!(
+            "nearest image usual: authorities: expected owner.pem to vouch, \
+             found an entry of db with sha256 {evil}"
+        )
+    );
+    assert!(signed(&format!("{OWNERS}\n{}", additions(b"the host's")), stranger).contains(&evil));
+    // A list of shim's, and what is only said.
+    let mok = |log: &mut FirmwareLog| {
+        log.event(7, 0x8000_00e0, b"MokList", b"harmless");
+    };
+    assert_eq!(
+        signed(OWNERS, mok),
+        "nearest image usual: authorities: expected owner.pem to vouch, \
+         found EV_EFI_VARIABLE_AUTHORITY, said to be \"harmless\""
+    );
+    let nobody = of_the_boot(IMAGE_LOG, "console=ttyS0 quiet", OWNERS);
+    let why = told(&nobody, IMAGE_LOG, |_| ());
+    assert_eq!(
+        why,
+        "nearest image usual: Secure Boot: expected on, found off"
+    );
+    let log = FirmwareLog::usual();
+    let usual = of_the_boot(&log.0, "quiet ro", OWNERS);
+    let why = usual.image(&machine(&log, &[])).unwrap_err().to_string();
+    assert!(
+        why.ends_with("expected owner.pem to vouch, found nobody"),
+        "{why}"
+    );
+}
+
+#[test]
+fn the_kernel_is_handed_its_own_two_things_and_no_more() {
+    let initrd = |log: &mut FirmwareLog| {
+        log.tagged(0x8f3b_22ec, b"the host's initrd", "Linux initrd");
+    };
+    let name = "tag 0x8f3b22ec, said to be \"Linux initrd\"";
+    let denied = unexplained(9, name, b"the host's initrd");
+    assert_eq!(signed(OWNERS, initrd), denied);
+    let listed = format!("{OWNERS}\n{}", additions(b"the host's initrd"));
+    assert_eq!(signed(&listed, initrd), "usual");
+    let grub = |log: &mut FirmwareLog| {
+        log.event(9, 0xd, b"vmlinuz", b"(hd0)/vmlinuz\0");
+    };
+    let why = signed(OWNERS, grub);
+    assert_eq!(
+        why,
+        unexplained(9, "EV_IPL, said to be \"(hd0)/vmlinuz\"", b"vmlinuz")
+    );
+}
+
+#[test]
+fn where_the_rules_leave_open_what_ran_the_kernels_own_two_need_one() {
+    let four = hex::encode(&values(SIGNED_PCRS, Bank::Sha256)[&4]);
+    let eleven = hex::encode(&values(SIGNED_PCRS, Bank::Sha256)[&11]);
+    let zeros = "00".repeat(32);
+    let image = |rules: &str| {
+        let image = format!("[[image]]\nname = \"usual\"\n{OWNERS}\n{rules}\n");
+        let policy = Policy::parse(&format!("{EK}{image}{ROLE}"), |_| {
+            Ok(SIGNED_CERTIFICATE.into())
+        });
+        told(&policy.unwrap(), SIGNED_LOG, |_| ())
+    };
+    let by_value = |pcrs: &str| image(&format!("pcrs = {{ {pcrs} }}"));
+    let (four, eleven) = (format!("4 = [\"{four}\"]"), format!("11 = [\"{eleven}\"]"));
+    let twelve = format!("12 = [\"{zeros}\"]");
+    assert_eq!(by_value(&format!("{four}, {eleven}, {twelve}")), "usual");
+    for pcrs in [format!("{four}, {eleven}"), format!("{four}, {twelve}")] {
+        let why = by_value(&pcrs);
+        assert_eq!(
+            why.matches("PCR 9: no rule explains tag").count(),
+            2,
+            "{why}"
+        );
+    }
+    // And without a word about the programs these are denied by themselves.
+    let why = by_value(&format!("{eleven}, {twelve}"));
+    assert!(why.contains("PCR 4: no rule explains program"), "{why}");
+}
+
+#[test]
+fn extensions_and_keys_of_shims_need_a_rule() {
+    for (pcr, what) in [(13, b"an extension"), (14, b"MOK, a key..")] {
+        let foreign = |log: &mut FirmwareLog| {
+            log.event(pcr, 0xd, what, &utf16("sysext"));
+        };
+        let pcr = u8::try_from(pcr).unwrap();
+        let denied = unexplained(pcr, "EV_IPL, said to be \"sysext\"", what);
+        assert_eq!(signed(OWNERS, foreign), denied);
+        assert_eq!(
+            signed(&format!("{OWNERS}\n{}", additions(what)), foreign),
+            "usual"
+        );
+    }
+    // A value says all there is to say.
+    let value = Bank::Sha256.extended(&[0; 32], &Bank::Sha256.hash(b"an extension"));
+    let by_value = format!("{OWNERS}\npcrs.13 = [\"{}\"]", hex::encode(value));
+    let extension = |log: &mut FirmwareLog| {
+        log.event(13, 0xd, b"an extension", b"");
+    };
+    assert_eq!(signed(&by_value, extension), "usual");
+    assert!(signed(&by_value, |_| ()).starts_with("nearest image usual: PCR 13: expected"));
+}
+
+#[test]
+fn the_firmware_is_looked_at_where_it_is_listed() {
+    let blob = |log: &mut FirmwareLog| {
+        log.event(0, 0x8000_0008, b"a volume", b"");
+    };
+    assert_eq!(signed(OWNERS, blob), "usual");
+    let log = Log::firmware(SIGNED_LOG).unwrap();
+    let parts = log.events(Bank::Sha256, Registers::of(&[0]).unwrap());
+    let parts: Vec<String> = parts
+        .iter()
+        .filter(|event| event.what.to_string().contains("PLATFORM_FIRMWARE"))
+        .map(|event| format!("\"{}\"", hex::encode(&event.digest)))
+        .collect();
+    assert_eq!(parts.len(), 2);
+    // The recorded firmware has an empty version.
+    let listed = format!("{OWNERS}\nfirmware = [\"\", {}]", parts.join(", "));
+    assert_eq!(signed(&listed, |_| ()), "usual");
+    let why = signed(&listed, blob);
+    assert!(why.contains("firmware: expected version \"\" or "), "{why}");
+    assert!(
+        why.ends_with(&hex::encode(Bank::Sha256.hash(b"a volume"))),
+        "{why}"
+    );
+    let newer = listed.replace("[\"\",", "[\"2026.08\",");
+    assert!(signed(&newer, |_| ()).contains("found EV_S_CRTM_VERSION"));
+}
+
+#[test]
+fn what_systemd_measures_of_itself_needs_no_rule() {
+    let policy = of_the_boot(SIGNED_LOG, "console=ttyS0 nohibernate", OWNERS);
+    let log = FirmwareLog(SIGNED_LOG.to_vec());
+    let separators = [0, 1, 2, 3, 4, 5, 6, 7, 9, 12, 13, 14]
+        .map(|pcr| record(pcr, "os-separator", "os-separator"))
+        .concat();
+    let index = record(9, "nvpcr-init", "nvpcr-init:hardware:0x1d10200:000bff");
+    let userspace = [separators, index].concat();
+    assert_eq!(policy.image(&machine(&log, &userspace)), Ok("usual"));
+    // Nothing else passes for it.
+    for (pcr, kind, text) in [
+        (13, "os-separator", "evil"),
+        (14, "nvpcr-init", "nvpcr-init:x"),
+    ] {
+        let why = policy.image(&machine(&log, &record(pcr, kind, text)));
+        let why = why.unwrap_err().to_string();
+        assert!(
+            why.contains(&format!("PCR {pcr}: no rule explains {kind}")),
+            "{why}"
+        );
+    }
+}
+
+#[test]
+fn a_pcr_without_a_log_has_to_have_a_value_or_be_untouched() {
+    let zeros = "00".repeat(32);
+    let four = hex::encode(&values(SIGNED_PCRS, Bank::Sha256)[&4]);
+    let pcrs = format!("pcrs = {{ 4 = [\"{four}\"], 11 = [\"{zeros}\"], 12 = [\"{zeros}\"] }}");
+    let policy = policy(&pcrs);
+    let value = |pcr: u8| match pcr {
+        4 => hex::decode(&four).unwrap(),
+        _ => vec![0; 32],
+    };
+    let quoted = |touched: Option<u8>| {
+        let mut pcrs: crate::evidence::Values = (0..16).map(|pcr| (pcr, value(pcr))).collect();
+        if let Some(pcr) = touched {
+            pcrs.insert(pcr, vec![1; 32]);
+        }
+        let registers: Registers = pcrs.keys().copied().collect();
+        let sent = Sent::signed(&Key::new(7), &Statement::over(&pcrs), pcrs.clone());
+        let expected = Expected {
+            pcrs: registers,
+            ..expected()
+        };
+        verify(&expected, &sent.presented()).unwrap()
+    };
+    assert_eq!(policy.image(&quoted(None)), Ok("usual"));
+    for pcr in [2, 5, 9, 13, 14] {
+        let why = policy.image(&quoted(Some(pcr))).unwrap_err().to_string();
+        let expected = format!("nearest image usual: PCR {pcr}: the policy has no value for it");
+        assert!(why.starts_with(&expected), "{why}");
+    }
+}
