@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import uki
 from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
 from boots.firmware import FIRST, LATER, booted, refused
 from boots.service import denied, digests, registered, releases, volumes
@@ -28,12 +29,21 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
             booted(first, FIRST, count=1)
             registered(service, first)
         with outcome.case("owners::another_command_line_is_denied_and_the_log_says_what_was_added"):
-            before = digests(node)
-            changed = node.boot(firmware=True, forwards=forwards(service), smbios=EXTRA)
-            denied(changed, node, before)
+            other = node.copy(work / "other-words")
+            # Of the same owner, who signed it: what the node itself checks is as it has to be.
+            built = uki.Built(append=EXTRA_TEXT)
+            other.image = uki.with_initrd_files(image, {}, "other-words", built)
+            before = digests(other)
+            changed = other.boot(firmware=True, forwards=forwards(service))
+            denied(changed, other, before)
             why = denials(service)[-1]["why"]
             check("command line" in why and EXTRA_TEXT in why, f"{EXTRA_TEXT!r} in the log", why)
             note(f"the log says: {why}")
+        with outcome.case("owners::what_the_host_adds_to_the_command_line_is_refused_before_the_service_is_asked"):
+            before, asked = digests(node), service.audit()
+            refused(node.boot(firmware=True, forwards=forwards(service), smbios=EXTRA), 77)
+            equal(digests(node), before, "the disks")
+            equal(service.audit(), asked, "what the service was asked")
         with outcome.case("owners::the_disks_of_another_node_are_denied_and_the_log_says_whose_they_are"):
             thief = node.copy(work / "thief")
             thief.tpm = fleet.tpm(work / "thief-tpm")

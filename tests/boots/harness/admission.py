@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import secure_boot
 from image import Image
 from keyservice import ADDRESSES, KeyService, authority
 from machine import Tpm
@@ -30,6 +31,7 @@ name = "demo"
 uki-hash = [{programs}]
 command-line = ["{command_line}"]
 secure-boot = true
+authorities = ["{authority}"]
 
 [image.pcrs]
 # What systemd-stub finds beside the image, extensions of the initrd for example: nothing.
@@ -79,6 +81,7 @@ class Fleet:
 
     def _policy_for(self, programs: list[str]) -> str:
         return POLICY.format(
+            authority=secure_boot.owner().programs.certificate,
             command_line=self.image.command_line,
             manufacturer=self._manufacturer,
             nothing="00" * 32,

@@ -17,6 +17,7 @@ from telling import OWNED, SECURED, Row, paint, say, speed, step, table
 
 WORK = image.CACHE.parent / "demo-service"
 DENIED, FORMATTED, UNLOCKED = "denied, exit 77", "formats both", "unlocks both"
+REFUSED = "refused, exit 77"
 WORDS = {FORMATTED: {"formatted"}, UNLOCKED: {"unlocked"}}
 WIDTH = 110
 # Enough of a digest to tell it from others.
@@ -41,7 +42,7 @@ def main() -> int:
             step(paint("the operator puts what was started into the policy", "blue"))
         story.boot("the same, now admitted; blank disks", FORMATTED)
         story.boot("the same once more", UNLOCKED)
-        story.boot(f"the host adds {EXTRA_TEXT!r} to the command line", DENIED, smbios=EXTRA)
+        story.boot(f"the host adds {EXTRA_TEXT!r} to the command line", REFUSED, smbios=EXTRA)
         return story.table()
 
 
@@ -100,10 +101,10 @@ class Story:
 
     def _judge(self, boot: Boot, expected: str, same: bool) -> tuple[str, list[str]]:
         """What happened, in words, and what of it was not expected."""
-        if expected == DENIED:
+        if expected in (DENIED, REFUSED):
             happened = f"{boot.kind}, exit {boot.exit}, disks {'un' if same else ''}changed"
             good = boot.kind == "stopped" and boot.exit == 77 and same
-            return happened, [] if good else [f"expected a denial; {boot.sentence}"]
+            return happened, [] if good else [f"expected it {expected}; {boot.sentence}"]
         ways = set(boot.opened.values())
         status = boot.verdict.get("status") or {}
         sources = {volume["source"] for volume in status.get("volumes", [])}
