@@ -18,6 +18,8 @@
 
 #[path = "attested.rs"]
 mod attested;
+#[path = "../support/firmware.rs"]
+mod firmware;
 #[path = "../corpus/hostile.rs"]
 mod hostile;
 #[path = "../../src/keyservice/tests/machine.rs"]
@@ -31,6 +33,7 @@ use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
 use nightlatch::header::Marker;
 use nightlatch::key::Secret;
+use nightlatch::pcr::Bank;
 
 use self::hostile::base::{Bases, UUID};
 use self::hostile::draft::{COPY_LEN, Image, JSON_OFFSET};
@@ -42,21 +45,32 @@ fn main() {
     let good = Profile::ALL.map(|profile| bases.get(profile).clone().finish());
     let bad = hostile::all(&bases);
     let bad = bad.iter().map(|mutation| mutation.image(&bases));
-    let started = interrupted(&good[0]);
+    let first_boots = interrupted(&good[0]);
     let images: Vec<Image> = good.into_iter().chain(bad).collect();
     let all = |seed: fn(&Image) -> Vec<Vec<u8>>| images.iter().flat_map(seed).collect::<Vec<_>>();
     write(place, "metadata", all(|image| vec![json(image)]));
     write(place, "token", all(tokens));
-    write(place, "binary", [all(binary), started].concat());
+    write(place, "binary", [all(binary), first_boots].concat());
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
-    write(place, "event_log", attested::event_logs());
+    write(
+        place,
+        "event_log",
+        [attested::event_logs(), vec![started()]].concat(),
+    );
     write(place, "evidence", attested::evidence());
     write(place, "answer", attested::answers());
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/examples");
     let examples = fs::read_dir(top).expect("the examples");
     let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
     write(place, "config", examples.collect());
+}
+
+/// As the target takes it: the log of a start with Secure Boot.
+fn started() -> Vec<u8> {
+    let log = firmware::Firmware::signed().log(&[Bank::Sha1, Bank::Sha256]);
+    let len = u16::try_from(log.len()).expect("a short log");
+    [&[0], &len.to_le_bytes()[..], &log].concat()
 }
 
 fn write(place: &Path, target: &str, mut seeds: Vec<Vec<u8>>) {

@@ -8,8 +8,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use nightlatch::evidence::eventlog::{Event, Log, What};
+use nightlatch::evidence::start::{Expected, First, prove};
 use nightlatch::evidence::{Check, Registers};
-use nightlatch::pcr::Bank;
+use nightlatch::pcr::{Bank, Pcr, PcrSet};
 
 const BANKS: [Bank; 4] = [Bank::Sha1, Bank::Sha256, Bank::Sha384, Bank::Sha512];
 
@@ -26,7 +27,10 @@ fuzz_target!(|input: &[u8]| {
     let some = |log: &[u8]| (!log.is_empty()).then(|| log.to_vec());
     let (firmware, userspace) = (some(&firmware), some(userspace));
     match Log::of(firmware.as_deref(), userspace.as_deref()) {
-        Ok(log) => BANKS.into_iter().for_each(|bank| replay(&log, bank)),
+        Ok(log) => BANKS.into_iter().for_each(|bank| {
+            replay(&log, bank);
+            start(&log, bank);
+        }),
         Err(refusal) => assert!(
             matches!(refusal.check, Check::FirmwareLog | Check::UserspaceLog),
             "{refusal}"
@@ -46,6 +50,42 @@ fn replay(log: &Log, bank: Bank) {
     };
     assert_eq!(moments.last(), log.replay(bank).ok().as_ref());
     assert_eq!(&log.until(moments.len() - 1), log);
+}
+
+/// A start by whoever vouched, with what was added: whatever is proven of it is proven by its PCRs.
+fn start(log: &Log, bank: Bank) {
+    let Ok(mut values) = log.replay(bank) else {
+        return;
+    };
+    let events = log.events(bank, Registers::ALL);
+    let vouched = events.iter().filter_map(|event| match &event.what {
+        What::Authority(entry) if event.pcr == 7 => Some(entry.clone()),
+        _ => None,
+    });
+    let vouched: Vec<Vec<u8>> = vouched.collect();
+    let added = [Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS];
+    let mut expected = Expected {
+        bank,
+        authorities: Some(&vouched),
+        first: First::Loader,
+        sealed: PcrSet::of(&[Pcr::BOOT_PROGRAMS, Pcr::SECURE_BOOT]),
+        added: added.map(|pcr| (pcr, values[&pcr.index()].clone())),
+    };
+    match prove(log, &values, &expected) {
+        Ok(start) => {
+            assert!(!start.programs.is_empty() && !vouched.is_empty());
+            let mut others = vouched.clone();
+            others.retain(|entry| *entry != vouched[0]);
+            expected.authorities = Some(&others);
+            assert!(prove(log, &values, &expected).is_err());
+        }
+        Err(unmet) => assert!(!unmet.to_string().is_empty()),
+    }
+    expected.authorities = None;
+    if prove(log, &values, &expected).is_ok() {
+        values.insert(4, bank.hash(b"another value"));
+        assert!(prove(log, &values, &expected).is_err());
+    }
 }
 
 /// Whether what is said to be proven is what the digest is of.
