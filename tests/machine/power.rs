@@ -16,7 +16,8 @@ use crate::firmware::Firmware;
 const FILES: &str = "NIGHTLATCH_FILES";
 
 const CONFIG: &str = r#"
-    boot.authorities = ["/tmp/authority.der"]
+    boot = { secure-boot = "not-required", first-boot = "trusted" }
+    tpm.pcrs = [2, 4, 12]
     [[volume]]
     name = "case"
     device = "/dev/disk/by-id/virtio-node"
@@ -33,8 +34,9 @@ const CONFIG: &str = r#"
 fn one_boot() {
     let count: u32 = std::env::var(FILES).unwrap().parse().unwrap();
     let config = Config::parse(CONFIG).unwrap();
-    // The machine's own kernel was started without firmware.
-    Firmware::signed().start_machine(&mut Tpm::open(&config.tpm.tcti).unwrap());
+    // The machine's firmware is no UEFI, and its log has no program.
+    let program = Firmware::default().program(b"the kernel");
+    program.go_on_with_machine(&mut Tpm::open(&config.tpm.tcti).unwrap());
     let record = Recorder::start();
     println!("\nopening");
     let result = with_volumes_open("/".as_ref(), &config, &record, mount);

@@ -12,6 +12,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::sync::Once;
 
 use nightlatch::evidence::registers;
 use nightlatch::pcr::{Bank, Pcr};
@@ -80,19 +81,12 @@ impl Firmware {
         Self::with_secure_boot(false).program(b"the image").image()
     }
 
-    /// Up to the first program.
+    /// Up to the first program, of what rules look at: each command of a TPM takes its time in an emulated machine.
     pub(crate) fn with_secure_boot(is_on: bool) -> Self {
         let mut start = Self::default();
         start.variable(GLOBAL_VARIABLE, "SecureBoot", &[u8::from(is_on)]);
-        for (vendor, name) in [
-            (GLOBAL_VARIABLE, "PK"),
-            (GLOBAL_VARIABLE, "KEK"),
-            (IMAGE_SECURITY_DATABASE, "db"),
-            (IMAGE_SECURITY_DATABASE, "dbx"),
-        ] {
-            start.variable(vendor, name, name.as_bytes());
-        }
-        for index in 0..8 {
+        start.variable(IMAGE_SECURITY_DATABASE, "db", b"a list");
+        for index in [2, 4, 7] {
             start.event(index, EV_SEPARATOR, &[0; 4], &[0; 4]);
         }
         start
@@ -158,19 +152,18 @@ impl Firmware {
     /// The same in a machine of the tests' own, as root: the log is where the kernel would show it, and the owner's certificate at
     /// [`AUTHORITY`].
     pub(crate) fn start_machine(&self, tpm: &mut Tpm) {
-        let directory = Path::new("/").join(LOG_PATH);
-        let directory = directory.parent().unwrap();
-        // The kernel's own file system takes no files.
-        if !directory.exists() {
-            let security = directory.parent().unwrap();
-            let mounted = Command::new("mount")
-                .args(["-t", "tmpfs", "firmware"])
-                .arg(security)
-                .status();
-            assert!(mounted.unwrap().success());
-        }
+        hide_kernels_logs();
         fs::write(AUTHORITY, OWNER).unwrap();
         self.start(tpm, Path::new("/"));
+    }
+
+    /// The same with the machine's own TPM, after what the machine's own firmware measured into it and left a log of.
+    pub(crate) fn go_on_with_machine(&self, tpm: &mut Tpm) {
+        let path = Path::new("/").join(LOG_PATH);
+        let mut log = fs::read(&path).unwrap();
+        self.start_machine(tpm);
+        self.append(&mut log, &tpm.banks().unwrap());
+        fs::write(path, log).unwrap();
     }
 
     /// Takes the log away that [`Firmware::start_machine`] left.
@@ -191,17 +184,22 @@ impl Firmware {
         specification.push(0);
         let mut log = [&[0; 4][..], &EV_NO_ACTION.to_le_bytes(), &[0; 20]].concat();
         sized(&mut log, &specification);
+        self.append(&mut log, banks);
+        log
+    }
+
+    fn append(&self, log: &mut Vec<u8>, banks: &[Bank]) {
+        let count = u32::try_from(banks.len()).unwrap();
         for event in &self.0 {
             log.extend(u32::from(event.pcr.index()).to_le_bytes());
             log.extend(event.kind.to_le_bytes());
-            log.extend(count);
+            log.extend(count.to_le_bytes());
             for bank in banks {
                 log.extend(registers::algorithm(*bank).to_le_bytes());
                 log.extend(bank.hash(&event.measured));
             }
-            sized(&mut log, &event.data);
+            sized(log, &event.data);
         }
-        log
     }
 
     fn variable(&mut self, vendor: [u8; 16], name: &str, value: &[u8]) {
@@ -217,6 +215,17 @@ impl Firmware {
             data: data.to_vec(),
         });
     }
+}
+
+/// The kernel's own file system, which takes no files, gives way to one that does.
+fn hide_kernels_logs() {
+    static HIDDEN: Once = Once::new();
+    HIDDEN.call_once(|| {
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "firmware", "/sys/kernel/security"])
+            .status();
+        assert!(mounted.unwrap().success());
+    });
 }
 
 /// `UEFI_VARIABLE_DATA` (section 10.2.6).

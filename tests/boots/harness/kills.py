@@ -113,7 +113,7 @@ class Node:
         self.boots += 1
         boot = Boot()
         files = FILES if phase is None else FILES_CUT
-        append = f"quiet panic=-1 NIGHTLATCH_FILES={files}"
+        append = f"quiet panic=-1 nohibernate efi=noruntime NIGHTLATCH_FILES={files}"
         with Machine(
             self.work / f"boot{self.boots}",
             Kernel(self.system.kernel, self.system.initrd, append),
