@@ -90,7 +90,7 @@ def measure(
     print(f"measuring in one machine ({accel.name()}); about six minutes without KVM")
     with Machine(
         WORK / "machine",
-        Kernel(system.kernel, initrd, "quiet panic=-1"),
+        Kernel(system.kernel, initrd, "quiet panic=-1 nohibernate"),
         disks=disks,
         memory_mib=cases.MEMORY_MIB,
         cpus=2,

@@ -11,6 +11,10 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nightlatch::config::Tcti;
+use nightlatch::tpm::Tpm;
+
+use crate::firmware::Firmware;
 use crate::guest::run;
 use crate::swtpm::command_codes;
 
@@ -35,13 +39,16 @@ impl Chip {
         run("modprobe", &["tpm_vtpm_proxy"], &[]);
         make_directory();
         let (process, number) = serve();
-        Self { process, number }
+        let chip = Self { process, number };
+        chip.is_started();
+        chip
     }
 
     /// The power goes and comes back: the PCRs start again, what is permanent stays.
     pub(crate) fn reset(&mut self) {
         self.stop();
         (self.process, self.number) = serve();
+        self.is_started();
     }
 
     /// Another TPM, which remembers nothing.
@@ -49,6 +56,13 @@ impl Chip {
         self.stop();
         make_directory();
         (self.process, self.number) = serve();
+        self.is_started();
+    }
+
+    /// A machine whose firmware started the owner's image.
+    fn is_started(&self) {
+        let node = Tcti::try_from(format!("device:{}", self.exclusive())).unwrap();
+        Firmware::signed().start_machine(&mut Tpm::open(&node).unwrap());
     }
 
     /// The node that one program at a time has.

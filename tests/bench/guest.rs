@@ -136,7 +136,7 @@ pub(crate) fn config(chip: &Chip, disks: &[&Disk], level: &str, file_system: &st
     let [_, fence] = POLICY;
     let node = chip.exclusive();
     let mut text = format!(
-        "boot.authorities = [\"/tmp/authority.pem\"]\n[tpm]\ntcti = \"device:{node}\"\npcrs = {POLICY:?}\nfence-pcr = {fence}\n"
+        "boot.authorities = [\"/tmp/authority.der\"]\n[tpm]\ntcti = \"device:{node}\"\npcrs = {POLICY:?}\nfence-pcr = {fence}\n"
     );
     for Disk { name, path } in disks {
         let device = path.display();

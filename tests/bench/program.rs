@@ -16,6 +16,8 @@
 
 mod chip;
 mod files;
+#[path = "../support/firmware.rs"]
+mod firmware;
 mod guest;
 mod ours;
 mod rounds;
