@@ -168,10 +168,12 @@ fn check_config(path: &Path) -> Result<Answer> {
         .volumes()
         .map(|volume| volume.name.as_str())
         .collect();
-    let text = format!("{}: valid: {}\n", path.display(), volumes.join(", "));
+    let gives_up = config.boot.gives_up();
+    let told = gives_up.iter().map(|sentence| format!("{sentence}\n"));
+    let valid = format!("{}: valid: {}\n", path.display(), volumes.join(", "));
     Ok(Answer::new(
-        text,
-        json!({"result": "valid", "volumes": volumes}),
+        std::iter::once(valid).chain(told).collect(),
+        json!({"result": "valid", "volumes": volumes, "gives_up": gives_up}),
     ))
 }
 

@@ -42,6 +42,7 @@ fn text(status: &Status, verdict: Option<&Verdict>) -> String {
             status.version, status.result, status.exit
         ),
         error,
+        section(&start(status)),
         section(&volumes(status)),
         section(&mounted(status)),
         checked(status, verdict),
@@ -49,6 +50,25 @@ fn text(status: &Status, verdict: Option<&Verdict>) -> String {
         section(&steps(status)),
     ]
     .concat()
+}
+
+/// How the machine was started, and what the configuration does without.
+fn start(status: &Status) -> Vec<Vec<String>> {
+    let rows = status.start.iter().flat_map(|start| {
+        let secure_boot = start.secure_boot.as_str().to_owned();
+        let many = |what: &'static str, said: &[String]| -> Vec<(&'static str, String)> {
+            said.iter().map(|text| (what, text.clone())).collect()
+        };
+        [
+            vec![("Secure Boot", secure_boot)],
+            many("program", &start.programs),
+            many("tried in vain", &start.tried_in_vain),
+            many("gives up", &start.gives_up),
+        ]
+        .concat()
+    });
+    let rows = rows.map(|(what, text)| vec![what.to_owned(), text]);
+    table(&["START", "WHAT"], rows)
 }
 
 fn volumes(status: &Status) -> Vec<Vec<String>> {
