@@ -212,6 +212,13 @@ impl Config {
         self.volumes.iter().map(Spanned::get_ref)
     }
 
+    /// The files that have to be in the initrd beside the configuration.
+    pub fn files(&self) -> impl Iterator<Item = &FilePath> {
+        let service = self.service.iter();
+        let of_service = service.flat_map(|service| [&service.ca, &service.ek_certificate]);
+        self.boot.authorities.iter().chain(of_service.flatten())
+    }
+
     /// Whether anything is to come from the key service in some boot.
     #[must_use]
     pub fn needs_service(&self) -> bool {

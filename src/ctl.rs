@@ -37,7 +37,7 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
-use crate::config::{Config, Profile};
+use crate::config::{Config, FilePath, Profile};
 use crate::error::{Error, Exit, Result};
 
 const HELP: &str = "\
@@ -168,12 +168,13 @@ fn check_config(path: &Path) -> Result<Answer> {
         .volumes()
         .map(|volume| volume.name.as_str())
         .collect();
+    let files: Vec<&str> = config.files().map(FilePath::as_str).collect();
     let gives_up = config.boot.gives_up();
     let told = gives_up.iter().map(|sentence| format!("{sentence}\n"));
     let valid = format!("{}: valid: {}\n", path.display(), volumes.join(", "));
     Ok(Answer::new(
         std::iter::once(valid).chain(told).collect(),
-        json!({"result": "valid", "volumes": volumes, "gives_up": gives_up}),
+        json!({"result": "valid", "volumes": volumes, "files": files, "gives_up": gives_up}),
     ))
 }
 

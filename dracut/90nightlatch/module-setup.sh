@@ -68,16 +68,16 @@ install() {
     # libcryptsetup may ask OpenSSL for these.
     inst_libdir_file 'ossl-modules/legacy.so'
 
+    # The certificates that the configuration names.
+    local file
+    while read -r file; do
+        inst_simple "$file" || {
+            dfatal "nightlatch: $file is missing, and $config names it"
+            return 1
+        }
+    done < <(nightlatchctl --json config check "${dracutsysrootdir-}$config" |
+        sed -n '/^  "files": \[/,/^  \]/s/^    "\(.*\)",\{0,1\}$/\1/p')
     if wants_network; then
-        # The files that [service] names.
-        local file
-        while read -r file; do
-            inst_simple "$file" || {
-                dfatal "nightlatch: $file is missing, the service could not be recognised"
-                return 1
-            }
-        done < <(sed -n 's/^[[:space:]]*\(ca\|ek-certificate\)[[:space:]]*=[[:space:]]*"\([^"]*\)".*/\2/p' \
-            "${dracutsysrootdir-}$config")
         inst_simple "$moddir/80-nightlatch.network" /usr/lib/systemd/network/80-nightlatch.network
         inst_multiple "$systemdsystemunitdir"/network{,-pre,-online}.target
     fi

@@ -124,8 +124,29 @@ fn config_check_tells_what_a_boot_would_tell() {
     assert_eq!(answer.text, format!("{good}: valid: state, scratch\n"));
     assert_eq!(
         answer.json,
-        json!({"result": "valid", "volumes": ["state", "scratch"]})
+        json!({
+            "result": "valid",
+            "volumes": ["state", "scratch"],
+            "files": ["/etc/nightlatch/authority.pem"],
+            "gives_up": [],
+        })
     );
+
+    let lines = "boot = { secure-boot = \"not-required\", first-boot = \"trusted\" }\ntpm.pcrs = [2, 4, 12]\n";
+    let volume = "[[volume]]\nname = \"a\"\nrole = \"state\"\ndevice = \"/dev/a\"\nmount = \"/a\"\nsources = [\"tpm\"]\n";
+    let less = scratch.file("less.toml", [lines, volume].concat().as_bytes());
+    let answer = at(&scratch.0, &["config", "check", &less]);
+    let told: Vec<&str> = answer.text.lines().collect();
+    assert_eq!(told.len(), 3);
+    assert!(
+        told[1].starts_with("boot.secure-boot = \"not-required\": "),
+        "{told:?}"
+    );
+    assert!(
+        told[2].starts_with("boot.first-boot = \"trusted\": "),
+        "{told:?}"
+    );
+    assert_eq!(answer.json["gives_up"], json!(&told[1..]));
 
     let bad = scratch.file("bad.toml", b"volume = []\n");
     let error = run(&scratch.0, &["config", "check", &bad]).err().unwrap();
