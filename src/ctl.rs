@@ -58,6 +58,10 @@ Usage: nightlatchctl [--json] COMMAND
                           firmware's and systemd's event logs, PCR values as JSON. Write it out
                           for tpm2_checkquote
   policy check FILE       Check a policy of the key service
+  policy image UKI [--name NAME] [--authority CERT]... [--boot-loader FILE] [--command-line TEXT]...
+                          Print what a policy has to say of an image, from its files: of Secure Boot
+                          with these authorities or without it, of a boot through a loader as well,
+                          of a further command line
   policy explain POLICY EVIDENCE
                           Say which image of a policy a machine booted, or what differs
   anchor show             Show what the TPM remembers of this node's volumes
@@ -147,6 +151,7 @@ fn run(root: &Path, words: &[&str]) -> Result<Answer> {
         ["evidence", "show", file] => evidence::show(Path::new(file)),
         ["evidence", "verify", options @ ..] => evidence::verify(options),
         ["policy", "check", file] => policy::check(Path::new(file)),
+        ["policy", "image", words @ ..] => policy::image(words),
         ["policy", "explain", policy, file] => policy::explain(Path::new(policy), Path::new(file)),
         ["anchor", "show"] => anchor::show(root),
         ["anchor", "accept", kind, volume] => anchor::accept(root, kind, volume),

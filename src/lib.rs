@@ -63,6 +63,7 @@ mod parallel;
 pub mod protocol;
 mod retry;
 pub mod tpm;
+pub mod uki;
 
 // What the administrator says.
 pub mod config;

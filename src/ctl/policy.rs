@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `policy`: whether a key service's policy is good, and what it makes of a machine.
 
+mod image;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
 use serde_json::json;
 
+pub(super) use self::image::image;
 use crate::ctl::Answer;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::{Bundle, Policy, Refusal};

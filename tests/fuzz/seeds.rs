@@ -24,6 +24,8 @@ mod firmware;
 mod hostile;
 #[path = "../../src/keyservice/tests/machine.rs"]
 mod machine;
+#[path = "../support/unified.rs"]
+mod unified;
 
 use std::fs;
 use std::path::Path;
@@ -53,6 +55,7 @@ fn main() {
     write(place, "binary", [all(binary), first_boots].concat());
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
+    write(place, "uki", unified_images());
     write(
         place,
         "event_log",
@@ -149,6 +152,12 @@ fn record() -> Vec<u8> {
 }
 
 /// A device of 64 MiB, and what the kernel writes there.
+fn unified_images() -> Vec<Vec<u8>> {
+    let plain = unified::image(&[(".cmdline", b"quiet\n"), (".osrel", b"ID=x")]);
+    let signed = unified::signed(plain.clone(), b"a signature");
+    vec![unified::program(&[(".text", b"code")]), plain, signed]
+}
+
 fn superblock() -> Vec<u8> {
     let fields: [&[u8]; 7] = [
         &(64_u64 << 20).to_le_bytes(),

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `policy image`: what a policy has to say of an image, from its files, so that nobody has to boot it to know.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::ctl::{Answer, usage};
+use crate::error::{Doing, Error, Result};
+use crate::evidence::start::certificates;
+use crate::pcr::Bank;
+use crate::uki::{Addition, Pe, Uki};
+
+/// The longest file that is read, in bytes. Images have some hundred MiB.
+const FILE_LEN_MAX: u64 = 1 << 30;
+/// The only bank that the key service's protocol quotes.
+const BANK: Bank = Bank::Sha256;
+/// How often a command line from outside is measured: by the stub, and by systemd-boot before.
+const BY_STUB: usize = 1;
+const BY_LOADER: usize = 2;
+
+/// The words of the command.
+#[derive(Debug, Default)]
+struct Options<'a> {
+    name: Option<&'a str>,
+    loader: Option<&'a str>,
+    authorities: Vec<&'a str>,
+    command_lines: Vec<&'a str>,
+}
+
+impl<'a> Options<'a> {
+    fn parse(words: &[&'a str]) -> Result<Self> {
+        let mut options = Self::default();
+        let (pairs, rest) = words.as_chunks::<2>();
+        if !rest.is_empty() {
+            return Err(usage("policy image: expected a value for each option"));
+        }
+        for [option, value] in pairs {
+            let once = match *option {
+                "--name" => options.name.replace(value),
+                "--boot-loader" => options.loader.replace(value),
+                "--authority" => {
+                    options.authorities.push(value);
+                    None
+                }
+                "--command-line" => {
+                    options.command_lines.push(value);
+                    None
+                }
+                other => return Err(usage(&format!("policy image: unknown option {other:?}"))),
+            };
+            if once.is_some() {
+                return Err(usage(&format!("policy image: {option} is there twice")));
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Prints the table of an image. `words` are its file and the options behind it.
+pub(in crate::ctl) fn image(words: &[&str]) -> Result<Answer> {
+    let [file, words @ ..] = words else {
+        return Err(usage("policy image: expected a unified kernel image"));
+    };
+    let options = Options::parse(words)?;
+    let bytes = read(file)?;
+    let table = Uki::parse(&bytes)
+        .and_then(|uki| Table::new(file, &uki, &options))
+        .doing(file)?;
+    Ok(Answer::new(table.text(), table.json()))
+}
+
+/// The table of an image, as a policy has it.
+struct Table {
+    name: String,
+    images: Vec<String>,
+    loaders: Vec<String>,
+    kernels: Vec<String>,
+    command_lines: Vec<String>,
+    authorities: Vec<String>,
+    /// PCRs 11 to 13, each with what its values stand for.
+    pcrs: [(u8, &'static str, Vec<String>); 3],
+    warnings: Vec<String>,
+}
+
+impl Table {
+    fn new(file: &str, uki: &Uki<'_>, options: &Options<'_>) -> Result<Self> {
+        let warnings = signatures(uki, &options.authorities)?;
+        let loader = options.loader.map(hash_of_file).transpose()?;
+        let own = uki.command_line().into_iter();
+        let given = options.command_lines.iter().copied();
+        // With Secure Boot the stub starts the kernel past the firmware, which measures nothing then.
+        let kernel = match options.authorities[..] {
+            [] => Some(hash(&uki.kernel()?)?),
+            [..] => None,
+        };
+        Ok(Self {
+            name: options.name.map_or_else(|| stem(file), str::to_owned),
+            images: vec![hash(&uki.program)?],
+            loaders: loader.into_iter().collect(),
+            kernels: kernel.into_iter().collect(),
+            command_lines: own.chain(given).map(str::to_owned).collect(),
+            authorities: options.authorities.iter().map(|it| base(it)).collect(),
+            pcrs: pcrs(uki, options),
+            warnings,
+        })
+    }
+
+    fn text(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        lines.extend(self.warnings.iter().map(|it| format!("# warning: {it}")));
+        lines.push("[[image]]".into());
+        lines.push(format!("name = {}", quoted(&self.name)));
+        lines.push(format!("secure-boot = {}", !self.authorities.is_empty()));
+        for (key, values) in self.lists() {
+            if !values.is_empty() {
+                lines.push(format!("{key} = {}", list(values)));
+            }
+        }
+        lines.push("[image.pcrs]".into());
+        for (pcr, meaning, values) in &self.pcrs {
+            lines.push(format!("# {meaning}"));
+            lines.push(format!("{pcr} = {}", list(values)));
+        }
+        lines.join("\n") + "\n"
+    }
+
+    fn json(&self) -> Value {
+        let pcrs = self.pcrs.iter();
+        let pcrs: Value = pcrs
+            .map(|(pcr, _, values)| (pcr.to_string(), json!(values)))
+            .collect::<serde_json::Map<_, _>>()
+            .into();
+        let mut image = json!({
+            "name": self.name,
+            "secure-boot": !self.authorities.is_empty(),
+            "pcrs": pcrs,
+        });
+        if let Some(image) = image.as_object_mut() {
+            for (key, values) in self.lists() {
+                image.insert(key.into(), json!(values));
+            }
+        }
+        json!({"result": "made", "image": image, "warnings": self.warnings})
+    }
+
+    fn lists(&self) -> [(&'static str, &[String]); 5] {
+        [
+            ("authorities", &self.authorities),
+            ("loader-hash", &self.loaders),
+            ("uki-hash", &self.images),
+            ("kernel-hash", &self.kernels),
+            ("command-line", &self.command_lines),
+        ]
+    }
+}
+
+/// Refuses an image whose kernel carries a signature of an authority, and says where the image itself carries none.
+fn signatures(uki: &Uki<'_>, authorities: &[&str]) -> Result<Vec<String>> {
+    let mut warnings = Vec::new();
+    for file in authorities {
+        let found = certificates(&read(file)?).map_err(Error::config);
+        let (mut is_signed, mut is_kernel_signed) = (false, false);
+        for certificate in found.doing(file)? {
+            is_signed |= uki.program.names_signer(&certificate)?;
+            is_kernel_signed |= uki.kernel()?.names_signer(&certificate)?;
+        }
+        if is_kernel_signed {
+            return Err(Error::refused(format_args!(
+                "section .linux: the kernel carries a signature of {file}: under that key anybody \
+                 starts it with another initrd; build the image without, ukify has --no-sign-kernel"
+            )));
+        }
+        if !is_signed {
+            warnings.push(format!("the image carries no signature of {file}"));
+        }
+    }
+    Ok(warnings)
+}
+
+fn pcrs(uki: &Uki<'_>, options: &Options<'_>) -> [(u8, &'static str, Vec<String>); 3] {
+    let mut times = vec![BY_STUB];
+    times.extend(options.loader.map(|_| BY_LOADER));
+    let additions: Vec<Addition<'_>> = options
+        .command_lines
+        .iter()
+        .flat_map(|text| {
+            times.iter().map(|times| Addition {
+                text,
+                times: *times,
+            })
+        })
+        .collect();
+    let digits = |values: Vec<Vec<u8>>| values.iter().map(hex::encode).collect();
+    [
+        (
+            11,
+            "The image, when its initrd asks for keys.",
+            digits(vec![uki.kernel_image(BANK)]),
+        ),
+        (
+            12,
+            "Nothing from outside, or a command line above; each second value is that of systemd 261 \
+             and later.",
+            digits(Addition::kernel_config(BANK, &additions)),
+        ),
+        (
+            13,
+            "No extension of the initrd, in the same way.",
+            digits(Addition::no_extension(BANK)),
+        ),
+    ]
+}
+
+fn hash_of_file(file: &str) -> Result<String> {
+    let bytes = read(file)?;
+    Pe::parse(&bytes)
+        .and_then(|program| hash(&program))
+        .doing(file)
+}
+
+fn hash(program: &Pe<'_>) -> Result<String> {
+    program.authenticode(BANK).map(hex::encode)
+}
+
+fn read(file: &str) -> Result<Vec<u8>> {
+    let len = fs::metadata(file).doing(file)?.len();
+    if len > FILE_LEN_MAX {
+        return Err(Error::refused(format_args!(
+            "{file}: expected at most {FILE_LEN_MAX} bytes, found {len}"
+        )));
+    }
+    fs::read(file).doing(file)
+}
+
+/// The file's name: certificates are beside the policy.
+fn base(file: &str) -> String {
+    let name = Path::new(file).file_name();
+    name.map_or_else(
+        || file.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn stem(file: &str) -> String {
+    let name = Path::new(file).file_stem();
+    name.map_or_else(
+        || file.to_owned(),
+        |name| name.to_string_lossy().into_owned(),
+    )
+}
+
+fn list(values: &[String]) -> String {
+    let values: Vec<String> = values.iter().map(|value| quoted(value)).collect();
+    format!("[{}]", values.join(", "))
+}
+
+/// A string of TOML.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+#[cfg(test)]
+mod tests;

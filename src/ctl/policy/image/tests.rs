@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+use std::path::PathBuf;
+
+use super::*;
+use crate::error::Exit;
+use crate::evidence::Policy;
+use crate::uki::unified::{program, signed};
+
+/// A directory with an image, a loader and a certificate, gone after the test.
+struct Files(PathBuf);
+
+impl Files {
+    fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("nightlatch-{name}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn write(&self, name: &str, bytes: &[u8]) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, bytes).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Files {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// An image whose kernel is as given.
+fn of_kernel(kernel: &[u8]) -> Vec<u8> {
+    let line = &b"quiet \"ro\"\n"[..];
+    program(&[
+        (".cmdline", line),
+        (".initrd", b"INITRD"),
+        (".linux", kernel),
+    ])
+}
+
+fn kernel() -> Vec<u8> {
+    program(&[(".text", b"the kernel")])
+}
+
+fn certificate(name: &str) -> (String, Vec<u8>) {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    let common = rcgen::DnType::CommonName;
+    parameters.distinguished_name.push(common, name);
+    let made = parameters.self_signed(&key).unwrap();
+    (made.pem(), made.der().to_vec())
+}
+
+fn digits(bytes: &[u8]) -> String {
+    hash(&Pe::parse(bytes).unwrap()).unwrap()
+}
+
+/// The printed table as a part of a policy.
+fn policy(text: &str, pem: &str) -> Policy {
+    let zeros = "00".repeat(32);
+    let whole = format!(
+        "[ek]\nenrolled = [\"{zeros}\"]\n{text}\n\
+         [[role]]\nname = \"node\"\nvolumes = [\"state\"]\nimages = [\"node 1\"]\n"
+    );
+    Policy::parse(&whole, |file| {
+        assert_eq!(file, "owner.pem");
+        Ok(pem.into())
+    })
+    .unwrap()
+}
+
+#[test]
+fn a_signed_image_is_told_as_a_policy_needs_it_and_leaves_nothing_open() {
+    let files = Files::new("image-signed");
+    let (pem, der) = certificate("owner");
+    let bytes = signed(of_kernel(&kernel()), &der);
+    let owner = files.write("owner.pem", pem.as_bytes());
+    let uki = files.write("image.efi", &bytes);
+    let answer = image(&[&uki, "--name", "node 1", "--authority", &owner]).unwrap();
+    let table: toml::Table = toml::from_str(&answer.text).unwrap();
+    let told = &table["image"][0];
+    assert_eq!(told["uki-hash"][0].as_str(), Some(digits(&bytes).as_str()));
+    assert_eq!(told["command-line"][0].as_str(), Some("quiet \"ro\""));
+    assert_eq!(told["secure-boot"].as_bool(), Some(true));
+    assert_eq!(told.get("kernel-hash"), None);
+    assert_eq!(told["pcrs"]["12"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        answer.json["image"]["pcrs"]["11"][0],
+        told["pcrs"]["11"][0].as_str().unwrap()
+    );
+    assert_eq!(answer.json["image"]["authorities"], json!(["owner.pem"]));
+    assert_eq!(answer.json["warnings"], json!([]));
+    assert_eq!(policy(&answer.text, &pem).warnings(), Vec::<String>::new());
+}
+
+#[test]
+fn without_secure_boot_the_kernel_has_its_place() {
+    let files = Files::new("image-plain");
+    let uki = files.write("node 1.efi", &of_kernel(&kernel()));
+    let loader_bytes = program(&[(".text", b"a loader")]);
+    let loader = files.write("loader.efi", &loader_bytes);
+    let more = ["--boot-loader", &loader, "--command-line", "quiet extra"];
+    let words = [&[uki.as_str()][..], &more].concat();
+    let answer = image(&words).unwrap();
+    let told = &answer.json["image"];
+    assert_eq!(told["name"], "node 1");
+    assert_eq!(told["secure-boot"], false);
+    assert_eq!(told["kernel-hash"], json!([digits(&kernel())]));
+    assert_eq!(told["loader-hash"], json!([digits(&loader_bytes)]));
+    assert_eq!(told["command-line"], json!(["quiet \"ro\"", "quiet extra"]));
+    // Nothing, the line measured once, and twice; each with and without systemd's separator.
+    assert_eq!(told["pcrs"]["12"].as_array().unwrap().len(), 6);
+    policy(&answer.text, "");
+}
+
+#[test]
+fn a_kernel_that_an_authority_signed_is_refused() {
+    let files = Files::new("image-kernel");
+    let (pem, der) = certificate("owner");
+    let (_, other) = certificate("distribution");
+    let owner = files.write("owner.pem", pem.as_bytes());
+    let told = |kernel: &[u8]| {
+        let uki = files.write("image.efi", &signed(of_kernel(kernel), &der));
+        image(&[&uki, "--authority", &owner])
+    };
+    told(&kernel()).unwrap();
+    told(&signed(kernel(), &other)).unwrap();
+    let error = told(&signed(kernel(), &der)).err().unwrap();
+    assert_eq!(error.exit(), Exit::Refused);
+    let why = "section .linux: the kernel carries a signature of";
+    assert!(error.to_string().contains(why), "{error}");
+    // An image that nobody signed is told, with a word about that.
+    let uki = files.write("image.efi", &of_kernel(&kernel()));
+    let answer = image(&[&uki, "--authority", &owner]).unwrap();
+    let warning = format!("# warning: the image carries no signature of {owner}\n");
+    assert!(answer.text.starts_with(&warning), "{}", answer.text);
+}
+
+#[test]
+fn what_is_no_image_or_no_option_is_told() {
+    let files = Files::new("image-none");
+    let uki = files.write("image.efi", &of_kernel(&kernel()));
+    image(&[&uki]).unwrap();
+    let text = files.write("text", b"text");
+    let error = image(&[&text]).err().unwrap();
+    assert_eq!(error.exit(), Exit::Refused);
+    let why = format!("{text}: no unified kernel image: it does not start as a program does");
+    assert_eq!(error.to_string(), why);
+    for (words, why) in [
+        (&[][..], "expected a unified kernel image"),
+        (&[&uki, "--name"], "expected a value for each option"),
+        (&[&uki, "--other", "x"], "unknown option \"--other\""),
+        (
+            &[&uki, "--name", "x", "--name", "y"],
+            "--name is there twice",
+        ),
+    ] {
+        let error = image(words).err().unwrap();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let error = image(&[&uki, "--authority", &text]).err().unwrap();
+    assert!(
+        error.to_string().contains("expected certificates in PEM"),
+        "{error}"
+    );
+}
