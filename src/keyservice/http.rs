@@ -11,6 +11,7 @@ pub mod listener;
 pub mod nodes;
 pub mod operators;
 mod page;
+mod peers;
 
 use std::net::IpAddr;
 
@@ -25,6 +26,10 @@ use crate::protocol::{PROBLEM_PREFIX, Problem};
 /// Where a request came from.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientAddr(pub IpAddr);
+
+/// What a reply carries that went to a machine which has shown the endorsement key with this id.
+#[derive(Clone, Debug)]
+pub(crate) struct Proven(pub(crate) String);
 
 /// Runs what blocks where that harms nobody.
 pub(crate) async fn blocking<T: Send + 'static>(

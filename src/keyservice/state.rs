@@ -50,6 +50,8 @@ pub struct Service {
     policy: RwLock<Arc<Policy>>,
     by_peer: RateLimiter<IpAddr>,
     by_ek: RateLimiter<String>,
+    /// Requests of machines that have shown their endorsement key.
+    by_proven_ek: RateLimiter<String>,
     audit_quota: AuditQuota,
     pub(crate) body_len_max: usize,
     is_ready: AtomicBool,
@@ -136,6 +138,7 @@ impl Service {
             lifetimes: config.session,
             by_peer: RateLimiter::new(limits.peer_requests_per_s, Duration::from_secs(1)),
             by_ek: RateLimiter::new(limits.ek_attestations_per_min, Duration::from_secs(60)),
+            by_proven_ek: RateLimiter::new(limits.peer_requests_per_s, Duration::from_secs(1)),
             audit_quota: AuditQuota::default(),
             body_len_max: usize::try_from(limits.body_bytes.get()).unwrap_or(usize::MAX),
             is_ready: AtomicBool::new(true),
@@ -175,6 +178,30 @@ impl Service {
         self.by_peer
             .check(peer_prefix(from), Instant::now())
             .map_err(|wait| too_often("peer-rate", wait))
+    }
+
+    /// The endorsement key of the machine that makes a request, if it was admitted a short while ago.
+    pub fn proven(&self, request: &Request) -> Option<String> {
+        let text = request.session.as_deref()?;
+        match session::open(self.master.session_key(), text)? {
+            Session::Admitted(session) if session.until_s >= audit::now_s() => Some(session.ek),
+            Session::Admitted(_) | Session::Challenged(_) => None,
+        }
+    }
+
+    /// Counts a request: of the endorsement key once it is proven, so that nobody else at a machine's address takes its
+    /// share, and of the address before.
+    pub fn count_request(
+        &self,
+        from: IpAddr,
+        proven_ek: Option<&str>,
+    ) -> std::result::Result<(), Rejection> {
+        let Some(ek) = proven_ek else {
+            return self.count_peer(from);
+        };
+        self.by_proven_ek
+            .check(ek.to_owned(), Instant::now())
+            .map_err(|wait| too_often("ek-rate", wait))
     }
 
     /// Counts an attestation of an endorsement key, after it was proven: nobody else can use up a node's share.

@@ -55,6 +55,10 @@ const CLIENTS: [usize; 3] = [1, 64, 512];
 const FEW: u32 = 100;
 const TALKING: u32 = 1000;
 
+/// How many machines behind one address have to come up, and within how many seconds (the usual limits are in force).
+const BEHIND_ONE_ADDRESS: u32 = 3000;
+const BEHIND_ONE_ADDRESS_MAX_S: f64 = 60.0;
+
 struct Options {
     daemon: PathBuf,
     seconds: u64,
@@ -119,6 +123,25 @@ fn main() {
         .collect();
     by_fleet(&fleets);
     budgets(&runs, &fleets);
+    behind_one_address(&options);
+}
+
+/// One address stands for many machines where these are behind a gateway: the limits for addresses are about whoever has
+/// proven nothing.
+fn behind_one_address(options: &Options) {
+    let machines: Vec<Machine> = (0..BEHIND_ONE_ADDRESS).map(Machine::new).collect();
+    let limits = daemon::USUAL_LIMITS;
+    let nodes = BEHIND_ONE_ADDRESS;
+    let daemon = Daemon::limited(&options.daemon, Kind::Sqlite, &machines, nodes, limits);
+    let took = storm::behind_one_address(&daemon, &machines, BUDGET_CLIENTS).as_secs_f64();
+    daemon.stop();
+    let name = format!("seconds for {nodes} nodes behind one address");
+    verdict(
+        &name,
+        took,
+        BEHIND_ONE_ADDRESS_MAX_S,
+        took <= BEHIND_ONE_ADDRESS_MAX_S,
+    );
 }
 
 /// Processor time of one verification, in microseconds, by the same code as the service's.

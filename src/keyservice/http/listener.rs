@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Connections: TLS 1.3, HTTP/1.1 and HTTP/2, and an end to each that does nothing.
 
-use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,9 +24,9 @@ use tokio_rustls::TlsAcceptor;
 use tower_service::Service as _;
 
 use crate::keyservice::config::Limits;
-use crate::keyservice::http::ClientAddr;
 use crate::keyservice::http::operators::Operator;
-use crate::keyservice::limits::peer_prefix;
+use crate::keyservice::http::peers::{PeerConnections, PeerSlot};
+use crate::keyservice::http::{ClientAddr, Proven};
 use crate::keyservice::state::Service;
 
 /// How long requests that are being answered may take when the service stops.
@@ -91,13 +90,13 @@ impl Listener {
                 self.service.metrics.refused_connections.inc();
                 continue;
             };
-            let connection = self.connection(from, graceful.watcher());
+            let connection = self.connection(from, graceful.watcher(), slot);
             let service = Arc::clone(&self.service);
             tokio::spawn(async move {
                 service.metrics.connections.inc();
                 connection.serve(stream).await;
                 service.metrics.connections.dec();
-                drop((place, slot));
+                drop(place);
             });
         }
         if timeout(DRAIN_MAX, graceful.shutdown()).await.is_err() {
@@ -109,6 +108,7 @@ impl Listener {
         &self,
         from: SocketAddr,
         watcher: hyper_util::server::graceful::Watcher,
+        slot: PeerSlot,
     ) -> Connection {
         let tls = self
             .tls
@@ -120,55 +120,7 @@ impl Listener {
             router: self.router.clone(),
             patience: Duration::from_secs(self.limits.request_s.get().into()),
             watcher,
-        }
-    }
-}
-
-/// How many connections each peer has open. There are no more peers than connections.
-#[derive(Debug)]
-struct PeerConnections {
-    each_max: u32,
-    open: Mutex<HashMap<IpAddr, u32>>,
-}
-
-impl PeerConnections {
-    fn new(each_max: u32) -> Self {
-        Self {
-            each_max,
-            open: Mutex::default(),
-        }
-    }
-
-    /// Another connection of a peer, unless it has as many as it may.
-    fn admit(self: &Arc<Self>, from: IpAddr) -> Option<PeerSlot> {
-        let peer = peer_prefix(from);
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.get(&peer).map_or(1, |count| count.saturating_add(1));
-        if count > self.each_max {
-            return None;
-        }
-        open.insert(peer, count);
-        Some(PeerSlot {
-            peer,
-            peers: Arc::clone(self),
-        })
-    }
-}
-
-/// A connection of a peer.
-#[derive(Debug)]
-struct PeerSlot {
-    peer: IpAddr,
-    peers: Arc<PeerConnections>,
-}
-
-impl Drop for PeerSlot {
-    fn drop(&mut self) {
-        let open = &self.peers.open;
-        let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-        match open.get_mut(&self.peer) {
-            Some(count) if *count > 1 => *count = count.saturating_sub(1),
-            Some(_) | None => drop(open.remove(&self.peer)),
+            slot: Arc::new(slot),
         }
     }
 }
@@ -184,6 +136,7 @@ struct Connection {
     router: Router,
     patience: Duration,
     watcher: hyper_util::server::graceful::Watcher,
+    slot: Arc<PeerSlot>,
 }
 
 impl Connection {
@@ -215,12 +168,14 @@ impl Connection {
             router,
             patience,
             watcher,
+            slot,
             ..
         } = self;
         let activity = Arc::new(Activity::default());
         let noted = Arc::clone(&activity);
         let answer = service_fn(move |request: hyper::Request<Incoming>| {
             let busy = noted.start();
+            let slot = Arc::clone(&slot);
             let mut router = router.clone();
             let mut request = request.map(Body::new);
             request.extensions_mut().insert(ClientAddr(from));
@@ -229,6 +184,11 @@ impl Connection {
             }
             async move {
                 let response = router.call(request).await;
+                if let Ok(response) = &response
+                    && let Some(Proven(ek)) = response.extensions().get()
+                {
+                    slot.is_of(ek);
+                }
                 drop(busy);
                 response
             }

@@ -13,7 +13,7 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::routing::{MethodRouter, get, post};
 
 use crate::keyservice::http::body::BodyBudget;
-use crate::keyservice::http::{ClientAddr, blocking, json, problem, with_kind};
+use crate::keyservice::http::{ClientAddr, Proven, blocking, json, problem, with_kind};
 use crate::keyservice::reply::{Fault, Rejection, Reply, Step};
 use crate::keyservice::state::{AuditTrail, Operation, Request, Service};
 use crate::protocol::{ATTEST_PATH, AUTH_PATH, COOKIE as SESSION, RECORD_PATH, RESOURCE_PATH};
@@ -180,8 +180,9 @@ impl Shared {
         let service = Arc::clone(&self.service);
         let start = Instant::now();
         let mut trail = AuditTrail::default();
+        let proven = service.proven(&request);
         let allowed = service
-            .count_peer(from.0)
+            .count_request(from.0, proven.as_deref())
             .and_then(|()| service.before_body(&request, &mut trail));
         let read = match allowed {
             Ok(len_max) => self.bodies.read(from.0, body, len_max).await,
@@ -199,11 +200,15 @@ impl Shared {
                 Err(rejection)
             }
         });
-        match answered.await {
+        let mut response = match answered.await {
             Ok(Ok(reply)) => granted(reply),
             Ok(Err(rejection)) => problem(&rejection),
             Err(error) => problem(&error.into()),
+        };
+        if let Some(ek) = proven {
+            response.extensions_mut().insert(Proven(ek));
         }
+        response
     }
 }
 

@@ -2,17 +2,18 @@
 //! Callers that are slow, long-winded or too many.
 
 use std::io::{Read as _, Write as _};
-use std::net::TcpStream;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::{Duration, Instant};
 
 use crate::clock::limit;
 use crate::config::Role;
 use crate::keyservice::limits::audit_quota::{LINES_MAX, PERIOD};
+use crate::keyservice::state::{Operation, Request};
 use crate::keyservice::tests::UUID;
-use crate::keyservice::tests::caller::{hear, request};
+use crate::keyservice::tests::caller::{hear, record_path, request};
 use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
-use crate::protocol::AUTH_PATH;
+use crate::protocol::{AUTH_PATH, COOKIE};
 
 /// Longer than the limits of the tests by far, shorter than the caller's patience on a quiet machine.
 fn soon() -> Duration {
@@ -44,6 +45,68 @@ fn a_peer_has_so_many_connections_and_no_more() {
     while open().is_none() {
         assert!(Instant::now() < deadline);
     }
+}
+
+#[test]
+fn connections_of_a_machine_that_has_proven_its_key_are_not_its_addresses() {
+    let rig = Rig::with("peer-connections = 8\n");
+    let claims = [volume(UUID, Role::State, None)];
+    let (session, _) = rig.caller.admitted(&Machine::new(1), &claims);
+    let path = record_path(UUID);
+    let shown = || {
+        let mut stream = rig.caller.connect().unwrap();
+        let head =
+            format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nCookie: {COOKIE}={session}\r\n\r\n");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.flush().unwrap();
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).unwrap();
+        assert_eq!(&status, b"HTTP/1.1 200");
+        stream
+    };
+    // As many as a machine may have stay open, and its address may have as many.
+    let open: Vec<_> = (0..8).map(|_| shown()).collect();
+    let refused = rig.service.metrics.refused_connections.get();
+    let mut another = rig.caller.connect().unwrap();
+    another.conn.complete_io(&mut another.sock).unwrap();
+    assert_eq!(rig.service.metrics.refused_connections.get(), refused);
+    drop(open);
+}
+
+#[test]
+fn a_machine_that_has_proven_its_key_is_counted_by_it_and_not_by_its_address() {
+    let rig = Rig::with("peer-requests-per-s = 1\n");
+    let service = &rig.service;
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    // Many at once are too many, however slow this machine is.
+    let is_used_up =
+        |ek: Option<&str>| (0..10_000).any(|_| service.count_request(address, ek).is_err());
+    assert!(is_used_up(None));
+    service.count_request(address, Some("a")).unwrap();
+    assert!(is_used_up(Some("a")));
+    service.count_request(address, Some("b")).unwrap();
+}
+
+#[test]
+fn only_a_session_that_was_admitted_proves_a_key() {
+    let rig = Rig::start();
+    let machine = Machine::new(1);
+    let proven = |session: Option<String>| {
+        let request = Request {
+            from: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            operation: Operation::Attest,
+            session,
+            body: Vec::new(),
+        };
+        rig.service.proven(&request)
+    };
+    let claims = [volume(UUID, Role::State, None)];
+    let (session, _) = rig.caller.admitted(&machine, &claims);
+    assert_eq!(proven(Some(session.clone())), Some(machine.ek_id()));
+    let (_, challenged) = rig.caller.auth(&machine);
+    assert_eq!(proven(Some(challenged)), None);
+    assert_eq!(proven(Some(format!("{session}x"))), None);
+    assert_eq!(proven(None), None);
 }
 
 #[test]

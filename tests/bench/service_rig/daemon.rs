@@ -26,6 +26,12 @@ const START_MAX: Duration = Duration::from_secs(120);
 /// Writes at once while the fleet is registered.
 const BATCH: usize = 5000;
 
+/// Limits that no storm reaches.
+const FAR: &str = "[limits]\npeer-connections = 4096\npeer-requests-per-s = 1000000\n\
+                   ek-attestations-per-min = 1000000\n";
+/// Those that the program has by itself.
+pub(crate) const USUAL_LIMITS: &str = "";
+
 /// Where it remembers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Kind {
@@ -63,6 +69,17 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// With `nodes` nodes that are enrolled, `machines` among them; all the others are registered already.
     pub(crate) fn start(program: &Path, kind: Kind, machines: &[Machine], nodes: u32) -> Self {
+        Self::limited(program, kind, machines, nodes, FAR)
+    }
+
+    /// The same with these limits.
+    pub(crate) fn limited(
+        program: &Path,
+        kind: Kind,
+        machines: &[Machine],
+        nodes: u32,
+        limits: &str,
+    ) -> Self {
         let name = format!(
             "nightlatch-bench-{}-{}-{nodes}",
             std::process::id(),
@@ -87,7 +104,7 @@ impl Daemon {
         let at = socket.local_addr().unwrap();
         drop(socket);
         let config = directory.join("nightlatchd.toml");
-        fs::write(&config, configuration(&directory, at, &store)).unwrap();
+        fs::write(&config, configuration(&directory, at, &store, limits)).unwrap();
         let child = Command::new(program)
             .args(["serve".as_ref(), "--config".as_ref(), config.as_os_str()])
             .stdin(Stdio::null())
@@ -219,13 +236,12 @@ fn policy(enrolled: &[String]) -> String {
     )
 }
 
-fn configuration(directory: &Path, at: SocketAddr, store: &str) -> String {
+fn configuration(directory: &Path, at: SocketAddr, store: &str, limits: &str) -> String {
     let top = directory.display();
     format!(
         "listen = \"{at}\"\npolicy = \"{top}/policy.toml\"\naudit = \"{top}/audit.jsonl\"\n\
          [tls]\ncertificate = \"{top}/cert.pem\"\nkey = \"{top}/key.pem\"\n\
          [secret]\nmaster = \"file:{top}/mastersecret.json\"\n\
-         measurement-salt = \"file:{top}/measurement-salt\"\n[store]\n{store}\n\
-         [limits]\npeer-connections = 4096\npeer-requests-per-s = 1000000\nek-attestations-per-min = 1000000\n"
+         measurement-salt = \"file:{top}/measurement-salt\"\n[store]\n{store}\n{limits}"
     )
 }

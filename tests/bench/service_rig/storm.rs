@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::client::boot;
+use crate::client::{boot, boot_patiently};
 use crate::daemon::{Daemon, uuid};
 use crate::machine::Machine;
 
@@ -55,6 +55,31 @@ pub(crate) fn register(daemon: &Daemon, machines: &[Machine]) {
             });
         }
     });
+}
+
+/// How long all machines take that start at once behind one address, `clients` at a time.
+pub(crate) fn behind_one_address(
+    daemon: &Daemon,
+    machines: &[Machine],
+    clients: usize,
+) -> Duration {
+    let next = AtomicUsize::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..clients {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(machine) = machines.get(number) else {
+                        return;
+                    };
+                    let secret = boot_patiently(&daemon.caller, machine, &uuid(number as u64));
+                    assert_eq!(secret.len(), 32);
+                }
+            });
+        }
+    });
+    start.elapsed()
 }
 
 fn number(machines: &[Machine], machine: &Machine) -> usize {
