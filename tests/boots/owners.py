@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import uki
-from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
+from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards
 from boots.firmware import FIRST, LATER, booted, refused
 from boots.service import denied, digests, registered, releases, volumes
 from image import Image
@@ -24,7 +24,7 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         with outcome.case("owners::the_control_is_denied_admitted_and_registered"):
             unknown = node.boot(firmware=True, forwards=forwards(service))
             refused(unknown, 77)
-            fleet.admit(programs_denied(service))
+            fleet.admit()
             first = node.boot(firmware=True, forwards=forwards(service))
             booted(first, FIRST, count=1)
             registered(service, first)

@@ -31,7 +31,8 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
             blank = digests(node)
             unknown = node.boot(firmware=True, forwards=forwards(service))
             denied(unknown, node, blank)
-            fleet.admit(programs_denied(service))
+            check(len(programs_denied(service)) == 1, "one program to be unknown", unknown)
+            fleet.admit()
         with outcome.case("service::an_admitted_node_registers_and_formats_with_the_services_keys"):
             first = node.boot(firmware=True, forwards=forwards(service))
             booted(first, FIRST, count=1)

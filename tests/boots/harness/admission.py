@@ -4,14 +4,16 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
-import secure_boot
+import uki
 from image import Image
-from keyservice import ADDRESSES, KeyService, authority
+from keyservice import ADDRESSES, CONTROL, KeyService, authority
 from machine import Tpm
 from node import Boot, Node
+from secure_boot import owner
 
 # What the host adds to the kernel's command line: systemd-stub takes it from SMBIOS, and measures it into PCR 12.
 EXTRA_TEXT = "systemd.debug_shell"
@@ -26,21 +28,23 @@ POLICY = """\
 roots = ["{manufacturer}/swtpm-localca-rootca-cert.pem"]
 intermediates = ["{manufacturer}/issuercert.pem"]
 
-[[image]]
-name = "demo"
-uki-hash = [{programs}]
-command-line = ["{command_line}"]
-secure-boot = true
-authorities = ["{authority}"]
-
-[image.pcrs]
-# What systemd-stub finds beside the image, extensions of the initrd for example: nothing.
-13 = ["{nothing}"]
-
+{image}
 [[role]]
 name = "node"
 volumes = ["state", "root"]
 images = ["demo"]
+"""
+# An image that nobody has booted: all that differs from it is what is started.
+NO_IMAGE = """\
+[[image]]
+name = "demo"
+secure-boot = true
+authorities = ["{authority}"]
+uki-hash = ["{unknown}"]
+command-line = ["{command_line}"]
+[image.pcrs]
+# What systemd-stub finds beside the image, extensions of the initrd for example: nothing.
+13 = ["{unknown}"]
 """
 
 
@@ -52,7 +56,11 @@ class Fleet:
         self.directory = directory
         self.image = image
         self._manufacturer = directory.absolute() / "manufacturer"
-        self._policy = self._policy_for([UNKNOWN])
+        self._authority = owner().programs.certificate.absolute()
+        unknown = NO_IMAGE.format(
+            authority=self._authority, command_line=image.command_line, unknown=UNKNOWN
+        )
+        self._policy = self._policy_for(unknown)
         # So that there is a manufacturer to name in the policy.
         self.tpm(directory / "first-tpm")
         self.service = self.another_service("service")
@@ -74,19 +82,20 @@ class Fleet:
         node.tpm = self.tpm(directory / "tpm")
         return node
 
-    def admit(self, programs: list[str]) -> None:
-        """Takes these programs for those of the image: what a boot started, by their hashes."""
-        self._policy = self._policy_for(programs)
+    def admit(self) -> None:
+        """Takes the image for what nightlatchctl says of its file, whether it was ever booted or not."""
+        unified = uki.take(self.image.disk, self.directory / "admitted.efi")
+        command = [str(CONTROL), "policy", "image", str(unified), "--name", "demo"]
+        command += ["--authority", str(self._authority)]
+        made = subprocess.run(command, check=True, capture_output=True, text=True)
+        unified.unlink()
+        # The table names the certificate as a file beside the policy.
+        table = made.stdout.replace(f'"{self._authority.name}"', f'"{self._authority}"')
+        self._policy = self._policy_for(table)
         self.service.admit(self._policy)
 
-    def _policy_for(self, programs: list[str]) -> str:
-        return POLICY.format(
-            authority=secure_boot.owner().programs.certificate,
-            command_line=self.image.command_line,
-            manufacturer=self._manufacturer,
-            nothing="00" * 32,
-            programs=", ".join(f'"{program}"' for program in programs),
-        )
+    def _policy_for(self, table: str) -> str:
+        return POLICY.format(manufacturer=self._manufacturer, image=table)
 
 
 def denials(service: KeyService) -> list[dict[str, Any]]:

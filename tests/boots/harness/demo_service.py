@@ -9,7 +9,7 @@ import textwrap
 from typing import Any
 
 import image
-from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards, programs_denied
+from admission import EXTRA, EXTRA_TEXT, Fleet, denials, forwards
 from boots.firmware import secured
 from keyservice import KeyService, program, service_image
 from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
@@ -38,8 +38,8 @@ def main() -> int:
         story = Story(node, service)
         story.boot("an image the service does not know", DENIED)
         if denials(service):
-            fleet.admit(programs_denied(service))
-            step(paint("the operator puts what was started into the policy", "blue"))
+            fleet.admit()
+            step(paint("the operator puts what the file of the image says into the policy", "blue"))
         story.boot("the same, now admitted; blank disks", FORMATTED)
         story.boot("the same once more", UNLOCKED)
         story.boot(f"the host adds {EXTRA_TEXT!r} to the command line", REFUSED, smbios=EXTRA)
