@@ -145,7 +145,7 @@ fn whatever_leads_to_a_shell_leads_to_a_reboot() {
 #[test]
 fn other_volumes_are_opened_in_the_initrd_only_where_the_configuration_says_so() {
     let path = "systemd-cryptsetup@.service.d/99-nightlatch-closed.conf";
-    for (line, is_closed) in [("", true), ("[boot]\nother-volumes = true\n", false)] {
+    for (line, is_closed) in [("", true), ("other-volumes = true\n", false)] {
         let root = Scratch::new();
         let state = fixture("state").join("root");
         for name in [
@@ -159,7 +159,10 @@ fn other_volumes_are_opened_in_the_initrd_only_where_the_configuration_says_so()
         }
         let configuration = root.0.join(crate::config::CONFIG_PATH);
         let text = fs::read_to_string(&configuration).unwrap();
-        fs::write(&configuration, format!("{text}\n{line}")).unwrap();
+        let heading = "[boot]\n";
+        assert!(text.contains(heading));
+        let text = text.replace(heading, &format!("{heading}{line}"));
+        fs::write(&configuration, text).unwrap();
         let out = Scratch::new();
         run(&root.0, &out.0).unwrap();
         assert_eq!(
