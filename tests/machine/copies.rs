@@ -49,7 +49,7 @@ fn a_volume_and_its_copy_are_not_opened_in_one_boot_and_each_alone_is() {
     luks_format(&this, &["--integrity=hmac-sha256", "--integrity-no-wipe"]);
     fs::write("/tmp/key", SECRET).unwrap();
     let device = format!("--tpm2-device=swtpm:host=127.0.0.1,port={}", tpm.port());
-    let pcrs = "--tpm2-pcrs=7:sha256+11:sha256+12:sha256";
+    let pcrs = "--tpm2-pcrs=4:sha256+7:sha256+11:sha256+12:sha256+13:sha256";
     let enroll = ["--unlock-key-file=/tmp/key", pcrs, &device, this.as_str()];
     run("systemd-cryptenroll", &enroll, b"");
     copy.load_from(&this);
