@@ -76,7 +76,7 @@ install() {
             return 1
         }
     done < <(nightlatchctl --json config check "${dracutsysrootdir-}$config" |
-        sed -n '/^  "files": \[/,/^  \]/s/^    "\(.*\)",\{0,1\}$/\1/p')
+        sed -n '/^  "files": \[$/,/^  \]/s/^    "\(.*\)",\{0,1\}$/\1/p')
     if wants_network; then
         inst_simple "$moddir/80-nightlatch.network" /usr/lib/systemd/network/80-nightlatch.network
         inst_multiple "$systemdsystemunitdir"/network{,-pre,-online}.target
