@@ -145,7 +145,9 @@ class Node:
             kernel = Kernel(self.image.kernel, initrd or self.image.initrd, command_line)
             # By way of the firmware, so that there is a log of what was started, and PCRs that agree with it.
             boot = Uefi(self.variables(secure_boot=False), secure_boot=False, kernel=kernel)
-        own = [Disk(self.image.disk, "image", discard_writes=True, first=True)]
+        # The boot order's first place is the kernel's, where QEMU hands one over.
+        from_disk = isinstance(boot, Uefi) and boot.kernel is None
+        own = [Disk(self.image.disk, "image", discard_writes=True, first=from_disk)]
         own += [Disk(path, name) for name, path in self.paths.items()]
         disks = [disk for disk in own if disk.serial != without] + list(disks)
         ports = [RESULT_PORT]
