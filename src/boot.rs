@@ -22,9 +22,6 @@
 mod anchor;
 pub mod cli;
 #[cfg(test)]
-#[path = "../tests/support/firmware.rs"]
-mod firmware;
-#[cfg(test)]
 mod fixture;
 mod measure;
 mod mounting;

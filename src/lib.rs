@@ -34,6 +34,10 @@
 #[cfg(test)]
 extern crate self as nightlatch;
 
+#[cfg(test)]
+#[path = "../tests/support/mod.rs"]
+mod support;
+
 // The rooms, floor by floor from the top down: one imports only from the floors below its own (tests/it/layers.rs).
 
 // The programs. Each tells its own story, and none knows another.

@@ -28,8 +28,6 @@ mod response;
 mod seal;
 mod session;
 mod srk;
-#[cfg(test)]
-pub(crate) mod swtpm;
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;

@@ -16,8 +16,4 @@ pub use measured::{Addition, Uki};
 pub use pe::Pe;
 
 #[cfg(test)]
-#[path = "../tests/support/unified.rs"]
-pub(crate) mod unified;
-
-#[cfg(test)]
 mod tests;

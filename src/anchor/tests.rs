@@ -15,7 +15,7 @@ use super::*;
 use crate::error::Exit;
 use crate::pcr::Pcr;
 use crate::protocol::VolumeRecord;
-use crate::tpm::swtpm::Swtpm;
+use crate::support::swtpm::Swtpm;
 
 const KEY_ID: [u8; 32] = [0x11; 32];
 /// `TPM_CC_NV_Write` (TPM 2.0 part 2, section 6.5.2).

@@ -4,13 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::firmware::{self, Firmware};
 use crate::boot::with_volumes_open;
 use crate::config::{Config, Tcti};
 use crate::error::Result;
 use crate::status::{Recorder, Status};
+use crate::support::firmware::{self, Firmware};
+use crate::support::swtpm::Swtpm;
 use crate::tpm::Tpm;
-use crate::tpm::swtpm::Swtpm;
 
 /// What its configuration says of the boot.
 pub(super) const REQUIRED: &str = "boot.authorities = [\"/authority.der\"]\n";

@@ -1,18 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 mod keys;
-mod mock;
 mod patience;
 
 use std::collections::BTreeMap;
 
-use crate::client::tests::mock::{Mock, Script, Twist};
+use crate::support::mock::{Mock, Script, Twist};
 use serde_json::json;
 
 use super::*;
 use crate::clock::limit;
 use crate::config::{Role, Tcti};
 use crate::error::Exit;
-use crate::tpm::swtpm::{Swtpm, alone};
+use crate::support::swtpm::Swtpm;
 
 const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
 const OTHER: &str = "b6c7535f-0a9f-4c23-9524-fed431126906";
@@ -317,7 +316,7 @@ fn the_mock_reads_signatures_whose_numbers_begin_with_zeros() {
         let begins = [r[0] == 0, s[0] == 0];
         if begins != [false; 2] {
             let parts: [&[u8]; 4] = [&[0, 0x18, 0, 0x0b, 0, 32], &r, &[0, 32], &s];
-            mock::judge::verify(&spki, &message, &parts.concat());
+            crate::support::mock::judge::verify(&spki, &message, &parts.concat());
             seen = [seen[0] | begins[0], seen[1] | begins[1]];
         }
         if seen == [true; 2] {

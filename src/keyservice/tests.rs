@@ -2,11 +2,9 @@
 //! The service as nodes see it: over TLS on loopback, with real keys.
 
 mod bodies;
-mod caller;
 mod connections;
 mod evidence;
 mod introductions;
-mod machine;
 mod operations;
 mod readmissions;
 mod rig;
@@ -14,15 +12,13 @@ mod sessions;
 mod tpm;
 mod volumes;
 
-use crate as nightlatch;
-
-use caller::record_path;
-use machine::{Machine, volume};
 use rig::Rig;
 
 use crate::config::Role;
 use crate::key;
 use crate::protocol::VolumeRecord;
+use crate::support::caller::record_path;
+use crate::support::machine::{Machine, volume};
 
 pub(crate) const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
 pub(crate) const OTHER_UUID: &str = "0b1e0b1e-0b1e-4b1e-8b1e-0b1e0b1e0b1e";

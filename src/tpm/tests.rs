@@ -8,11 +8,11 @@ mod quoting;
 mod sealing;
 mod trouble;
 
-use super::swtpm::Swtpm;
 use super::*;
 use crate::error::Exit;
 use crate::key::Secret;
 use crate::pcr::{Digests, Pcr, PcrSet};
+use crate::support::swtpm::Swtpm;
 
 const POLICY: Policy = Policy {
     pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),

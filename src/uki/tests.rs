@@ -2,7 +2,7 @@
 use super::*;
 use crate::error::Exit;
 use crate::pcr::Bank;
-use crate::uki::unified::{
+use crate::support::unified::{
     CHECKSUM, DIRECTORIES, PE, SECTION_LEN, SECTIONS, SECURITY, image, program, signed,
 };
 

@@ -14,9 +14,9 @@ use std::time::{Duration, Instant};
 use nightlatch::config::Tcti;
 use nightlatch::tpm::Tpm;
 
-use crate::firmware::Firmware;
 use crate::guest::run;
-use crate::swtpm::command_codes;
+use crate::support::firmware::Firmware;
+use crate::support::swtpm::command_codes;
 
 /// What the vtpm proxy tells swtpm before each command and no TPM ever sees (Linux, `TPM2_CC_SET_LOCALITY` of
 /// `tpm_vtpm_proxy.c`).

@@ -16,13 +16,11 @@
 
 mod chip;
 mod files;
-#[path = "../support/firmware.rs"]
-mod firmware;
 mod guest;
 mod ours;
 mod rounds;
-#[path = "../../src/tpm/swtpm.rs"]
-mod swtpm;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::env;
 use std::path::Path;

@@ -19,18 +19,14 @@
     reason = "a measurement that cannot be taken fails by panicking"
 )]
 
-#[path = "../../src/keyservice/tests/caller.rs"]
-mod caller;
 #[path = "service_rig/client.rs"]
 mod client;
 #[path = "service_rig/daemon.rs"]
 mod daemon;
-#[path = "../../src/keyservice/store/tests/etcd.rs"]
-mod etcd;
-#[path = "../../src/keyservice/tests/machine.rs"]
-mod machine;
 #[path = "service_rig/storm.rs"]
 mod storm;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -39,10 +35,9 @@ use p256::ecdsa::signature::Signer as _;
 use p256::ecdsa::{Signature, SigningKey};
 use ring::signature::{ECDSA_P256_SHA256_FIXED, UnparsedPublicKey};
 
-pub(crate) use ::nightlatch;
 use daemon::{Daemon, Kind};
-use machine::Machine;
 use storm::Storm;
+use support::machine::Machine;
 
 /// The budget (design, section 13).
 const RATE_MIN: f64 = 1000.0;

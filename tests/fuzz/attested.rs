@@ -18,8 +18,8 @@ use rcgen::{
 };
 use serde_json::json;
 
-use super::machine::{Machine, volume};
 use crate::UUID;
+use crate::support::machine::{Machine, volume};
 
 /// Nonces are 32 bytes in base64.
 const NONCE: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";

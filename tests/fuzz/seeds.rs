@@ -18,19 +18,14 @@
 
 #[path = "attested.rs"]
 mod attested;
-#[path = "../support/firmware.rs"]
-mod firmware;
 #[path = "../corpus/hostile.rs"]
 mod hostile;
-#[path = "../../src/keyservice/tests/machine.rs"]
-mod machine;
-#[path = "../support/unified.rs"]
-mod unified;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::fs;
 use std::path::Path;
 
-pub(crate) use ::nightlatch;
 use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
 use nightlatch::header::Marker;
@@ -71,7 +66,7 @@ fn main() {
 
 /// As the target takes it: the log of a start with Secure Boot.
 fn started() -> Vec<u8> {
-    let log = firmware::Firmware::signed().log(&[Bank::Sha1, Bank::Sha256]);
+    let log = support::firmware::Firmware::signed().log(&[Bank::Sha1, Bank::Sha256]);
     let len = u16::try_from(log.len()).expect("a short log");
     [&[0], &len.to_le_bytes()[..], &log].concat()
 }
@@ -153,9 +148,13 @@ fn record() -> Vec<u8> {
 
 /// A device of 64 MiB, and what the kernel writes there.
 fn unified_images() -> Vec<Vec<u8>> {
-    let plain = unified::image(&[(".cmdline", b"quiet\n"), (".osrel", b"ID=x")]);
-    let signed = unified::signed(plain.clone(), b"a signature");
-    vec![unified::program(&[(".text", b"code")]), plain, signed]
+    let plain = support::unified::image(&[(".cmdline", b"quiet\n"), (".osrel", b"ID=x")]);
+    let signed = support::unified::signed(plain.clone(), b"a signature");
+    vec![
+        support::unified::program(&[(".text", b"code")]),
+        plain,
+        signed,
+    ]
 }
 
 fn superblock() -> Vec<u8> {

@@ -21,7 +21,11 @@ mod layers;
 mod markdown;
 mod modules;
 mod operators;
+#[path = "../support/programs/mod.rs"]
+mod programs;
 mod replicas;
 mod scenarios;
 mod sources;
+#[path = "../support/mod.rs"]
+mod support;
 mod tour;

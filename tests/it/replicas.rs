@@ -1,9 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Two replicas that share an etcd, and a proxy before them as a cluster has one.
 
-#[path = "../../src/keyservice/store/tests/etcd.rs"]
-mod etcd;
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
@@ -15,9 +12,10 @@ use std::time::Instant;
 
 use nightlatch::config::Role;
 
-use crate::daemon::caller::Caller;
-use crate::daemon::machine::{Machine, volume};
-use crate::daemon::{Daemon, MACHINES, is_admitted, nightlatch, patience, uuid};
+use crate::programs::daemon::{Daemon, MACHINES, is_admitted, patience, uuid};
+use crate::support::caller::Caller;
+use crate::support::etcd;
+use crate::support::machine::{Machine, volume};
 
 /// How many boots there are in all, and before one replica is killed.
 const BOOTS: u32 = 120;

@@ -2,10 +2,6 @@
 //! Whole boots of a node whose keys come from a key service: the mock that the client is tested with, real disks, and a
 //! TPM of the case's own.
 
-// The fixture that the tests without a machine use.
-#[path = "../../src/client/tests/mock.rs"]
-mod mock;
-
 use std::path::Path;
 
 use base64ct::{Base64, Encoding};
@@ -18,10 +14,9 @@ use nightlatch::volume::How;
 use serde_json::json;
 
 use crate::disk::{self, BOOT, Disk, close};
+use crate::support::mock::Script;
+pub(crate) use crate::support::mock::{Mock, Twist};
 use crate::tpm_private::Private;
-use crate::tpm_private::swtpm::alone;
-use mock::Script;
-pub(crate) use mock::{Mock, Twist};
 
 const DISK_MIB: u64 = 160;
 pub(crate) const KEY: [u8; 32] = [7; 32];

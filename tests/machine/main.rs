@@ -16,8 +16,6 @@ mod checkpoint;
 mod copies;
 mod disk;
 mod enrolment;
-#[path = "../support/firmware.rs"]
-mod firmware;
 mod interrupted;
 mod key_service;
 mod log_writes;
@@ -32,6 +30,8 @@ mod rollback;
 mod round_trip;
 mod start;
 mod stock;
+#[path = "../support/mod.rs"]
+mod support;
 mod surroundings;
 mod tpm_device;
 mod tpm_private;

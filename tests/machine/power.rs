@@ -10,7 +10,7 @@ use nightlatch::status::Recorder;
 use nightlatch::tpm::Tpm;
 
 use crate::boots::{checkpoint, content, leave_file, mount};
-use crate::firmware::Firmware;
+use crate::support::firmware::Firmware;
 
 /// How many files a boot leaves before it is done; set on the kernel's command line.
 const FILES: &str = "NIGHTLATCH_FILES";

@@ -7,7 +7,7 @@ use nightlatch::volume::How;
 
 use crate::boots;
 use crate::disk::{self, BOOT, Disk, is_blank};
-use crate::firmware::{Firmware, HOST, OWNER};
+use crate::support::firmware::{Firmware, HOST, OWNER};
 use crate::tpm_private::Private;
 
 const DISK_MIB: u64 = 160;

@@ -1,10 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A software TPM of the case's own, whose state can be taken and put back.
 
-// The fixture that the tests without a machine use.
-#[path = "../../src/tpm/swtpm.rs"]
-pub(crate) mod swtpm;
-
 use std::fs;
 use std::path::PathBuf;
 
@@ -14,9 +10,9 @@ use nightlatch::pcr::{Bank, Pcr, PcrSet};
 use nightlatch::tpm::{Policy, Tpm};
 
 use crate::disk::{SECRET, secret};
-use crate::firmware::Firmware;
-use swtpm::Swtpm;
-pub(crate) use swtpm::free_pair;
+use crate::support::firmware::Firmware;
+use crate::support::swtpm::Swtpm;
+pub(crate) use crate::support::swtpm::free_pair;
 
 /// Where swtpm keeps all that is permanent; it replaces the file whole at each change.
 const STATE_FILE: &str = "tpm2-00.permall";

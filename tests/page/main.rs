@@ -16,10 +16,10 @@
     reason = "a test fails by panicking, and does not use all of what others made"
 )]
 
-#[path = "../it/daemon.rs"]
-mod daemon;
-#[path = "../it/operators.rs"]
-mod operators;
+#[path = "../support/programs/mod.rs"]
+mod programs;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -31,11 +31,12 @@ use std::time::Instant;
 
 use sha2::{Digest as _, Sha256};
 
-use daemon::machine::{Machine, volume};
-use daemon::{nightlatch, uuid};
 use nightlatch::config::Role;
 use nightlatch::protocol::{Bytes, VolumeRecord};
-use operators::Admin;
+use programs::daemon::{POLL, patience, uuid};
+use programs::operators::Admin;
+use support::caller::record_path;
+use support::machine::{Machine, volume};
 
 /// What the kernel of a machine that is no friend was started with.
 const EVIL: &str = "quiet init=/bin/sh <script>document.title='owned'</script>";
@@ -58,7 +59,7 @@ fn page_in_a_browser() {
     }
     boot(&admin, 8, &uuid(5), USUAL, Ends::Admitted(5));
     // What is known of nodes is written down now and then, and the page shows it a little later.
-    let deadline = Instant::now() + daemon::patience();
+    let deadline = Instant::now() + patience();
     let page = loop {
         let page = fetch(&admin);
         if String::from_utf8_lossy(&page).contains("denied</span><small>image at ") {
@@ -68,7 +69,7 @@ fn page_in_a_browser() {
             Instant::now() < deadline,
             "the denied node is not shown as such"
         );
-        thread::sleep(10 * daemon::POLL);
+        thread::sleep(10 * POLL);
     };
     let at = serve(page);
     let html = chromium(&["--dump-dom", &format!("http://{at}/")]);
@@ -166,7 +167,7 @@ fn boot(admin: &Admin, number: u32, uuid: &str, command_line: &str, ends: Ends) 
     machine.pcrs[12] = Sha256::digest([[0; 32], Sha256::digest(&event).into()].concat()).into();
     let volumes = [volume(uuid, Role::State, ends.epoch())];
     let expected = if ends.epoch().is_some() { 200 } else { 401 };
-    let deadline = Instant::now() + daemon::patience();
+    let deadline = Instant::now() + patience();
     let (heard, draft) = loop {
         let (heard, draft) = caller.attest(&machine, &volumes, |draft| {
             draft.claims.firmware_log = Some(Bytes(log(&event)));
@@ -188,7 +189,7 @@ fn boot(admin: &Admin, number: u32, uuid: &str, command_line: &str, ends: Ends) 
             key_id: Some("ab".repeat(32)),
             epoch,
         };
-        let path = daemon::caller::record_path(uuid);
+        let path = record_path(uuid);
         assert_eq!(caller.post(&path, Some(&session), &record).status, 200);
     }
 }

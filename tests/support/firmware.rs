@@ -2,13 +2,6 @@
 //! A machine's start, made by hand: the event log that firmware would leave, and the same measured into a TPM. For machines whose
 //! kernel no firmware started, and for tests without a machine.
 
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a test fails by panicking, and no test uses all of it"
-)]
-
 use std::fs;
 use std::path::Path;
 use std::process::Command;

@@ -2,12 +2,12 @@
 //! Boots that are not what they have to be end before a disk is looked at. The control is one that gets to its disk, which is
 //! none.
 
-use crate::boot::firmware::{Firmware, HOST, LOG_PATH};
 use crate::boot::fixture::{Node, REQUIRED};
 use crate::config::SecureBoot;
 use crate::error::Exit;
 use crate::pcr::{Bank, Pcr};
 use crate::status::Status;
+use crate::support::firmware::{Firmware, HOST, LOG_PATH};
 
 const NOT_REQUIRED: &str = "boot.secure-boot = \"not-required\"\ntpm.pcrs = [2, 4, 12]\n";
 const BOTH: &str = "ro efi=noruntime nohibernate\n";
@@ -136,7 +136,7 @@ fn what_is_added_to_the_image_ends_the_boot_and_is_named() {
 #[test]
 fn another_program_before_the_image_ends_the_boot_unless_it_is_the_loader() {
     let loaded = Firmware::with_secure_boot(true)
-        .authority(crate::boot::firmware::OWNER)
+        .authority(crate::support::firmware::OWNER)
         .program(b"a loader")
         .program(b"the image")
         .image();

@@ -14,7 +14,7 @@ use crate::evidence::eventlog::LOG_LEN_MAX;
 use crate::header::fixture::{Fixture, UUID};
 use crate::measure::{self, EventLog};
 use crate::pcr::{Pcr, PcrSet};
-use crate::tpm::swtpm::Swtpm;
+use crate::support::swtpm::Swtpm;
 use crate::tpm::{Policy, Quote, Tpm};
 
 const IMAGE_LOG: &[u8] = include_bytes!("../../../tests/fixtures/evidence/image.log");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use super::*;
-use crate::tpm::swtpm::Swtpm;
+use crate::support::swtpm::Swtpm;
 
 /// A TPM that was manufactured with endorsement certificates by a local authority.
 struct Manufactured {

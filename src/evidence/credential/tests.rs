@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::evidence::key::Ak;
-use crate::tpm::swtpm::Swtpm;
+use crate::support::swtpm::Swtpm;
 
 const SECRET: [u8; 32] = *b"what the TPM has to give out: 32";
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 use super::*;
 use crate::evidence::fixture::{EK_ATTRIBUTES, EK_POLICY, Key};
-use crate::tpm::swtpm::Swtpm;
+use crate::support::swtpm::Swtpm;
 
 const AES_128_CFB: [u8; 6] = [0, 6, 0, 128, 0, 0x43];
 const NO_SCHEME: [u8; 2] = [0, 0x10];

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The same promises, kept by both stores.
 
-pub(crate) mod etcd;
 mod mutual_etcd;
 mod only_sqlite;
 
@@ -52,13 +51,13 @@ fn at(directory: &Path) -> StoreAt {
 
 /// In an etcd of its own. The first endpoint is one where nobody listens.
 struct Cluster {
-    _server: etcd::Server,
+    _server: crate::support::etcd::Server,
     store: Store,
 }
 
 impl Fresh for Cluster {
     fn new() -> Self {
-        let server = etcd::Server::start();
+        let server = crate::support::etcd::Server::start();
         let endpoints = format!("endpoints = [\"http://127.0.0.1:1\", {:?}]", server.url());
         let store = Store::open(&StoreAt::Etcd(toml::from_str(&endpoints).unwrap())).unwrap();
         Self {

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use super::UUID;
-use super::caller::{hear, record_path, request};
-use super::machine::{Machine, volume};
 use super::rig::Rig;
 use crate::clock::limit;
 use crate::config::Role;
 use crate::protocol::{ATTEST_PATH, AUTH_PATH};
+use crate::support::caller::{hear, record_path, request};
+use crate::support::machine::{Machine, volume};
 
 /// Longer than anything here takes by far, shorter than the caller's patience.
 fn soon() -> Duration {

@@ -10,10 +10,10 @@ use crate::config::Role;
 use crate::keyservice::limits::audit_quota::{LINES_MAX, PERIOD};
 use crate::keyservice::state::{Operation, Request};
 use crate::keyservice::tests::UUID;
-use crate::keyservice::tests::caller::{hear, record_path, request};
-use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
 use crate::protocol::{AUTH_PATH, COOKIE};
+use crate::support::caller::{hear, record_path, request};
+use crate::support::machine::{Machine, volume};
 
 /// Longer than the limits of the tests by far, shorter than the caller's patience on a quiet machine.
 fn soon() -> Duration {
@@ -278,7 +278,7 @@ fn to_be_asked_how_it_is_counts_as_well() {
 #[test]
 fn an_endorsement_key_that_attests_too_often_waits_and_no_other_does() {
     let rig = Rig::with("ek-attestations-per-min = 2\n");
-    let attest = |number, change: fn(&mut crate::keyservice::tests::machine::Draft)| {
+    let attest = |number, change: fn(&mut crate::support::machine::Draft)| {
         let claim = [volume(
             &UUID.replace("a6c7", &format!("a6{number:02x}")),
             Role::State,

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Each check of evidence alone: one thing is wrong and signed as it is, and the same machine is admitted without it.
 
-use super::machine::{Draft, Key, Machine, USUAL, key, spki, userspace_record, volume};
 use super::rig::{Rig, policy};
 use super::{OTHER_UUID, UUID};
 use crate::config::Role;
 use crate::protocol::Bytes;
+use crate::support::machine::{Draft, Key, Machine, USUAL, key, spki, userspace_record, volume};
 
 /// One thing that is wrong, and the check that has to say so.
 type Wrong = (&'static str, fn(&mut Draft));

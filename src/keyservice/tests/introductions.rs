@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Who is turned away at the first step.
 
-use super::machine::{AK_ATTRIBUTES, EK_ATTRIBUTES, EK_POLICY, Machine, RESTRICTED, USUAL};
 use super::rig::{Rig, policy};
 use crate::protocol::{AUTH_PATH, AuthRequest, Bytes, Introduction};
+use crate::support::machine::{
+    AK_ATTRIBUTES, EK_ATTRIBUTES, EK_POLICY, Machine, RESTRICTED, USUAL,
+};
 
 /// What is wrong, the status, and the check that has to say so.
 type Wrong = (&'static str, u16, fn(&mut AuthRequest));

@@ -7,11 +7,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use super::UUID;
-use super::caller::{Caller, certificate};
-use super::machine::{Machine, USUAL, volume};
 use super::rig::{Rig, policy};
 use crate::clock::limit;
 use crate::config::Role;
+use crate::support::caller::{Caller, certificate};
+use crate::support::machine::{Machine, USUAL, volume};
 
 /// Longer than the service takes to notice a change by far.
 fn soon() -> Duration {

@@ -9,12 +9,12 @@ use crate::keyservice::registry;
 use crate::keyservice::registry::VolumeEntry;
 use crate::keyservice::registry::readmission;
 use crate::keyservice::registry::readmission::VALID_S;
-use crate::keyservice::tests::caller::record_path;
-use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
 use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::protocol::admin::Readmission;
 use crate::protocol::{RESOURCE_PATH, Remembered, VolumeRecord};
+use crate::support::caller::record_path;
+use crate::support::machine::{Machine, volume};
 
 const EPOCH: u64 = 7;
 

@@ -14,8 +14,8 @@ use crate::key::Secret;
 use crate::keyservice::config::Config;
 use crate::keyservice::run::bind;
 use crate::keyservice::state::Service;
-use crate::keyservice::tests::caller::{Caller, certificate};
-use crate::keyservice::tests::machine::{Machine, USUAL};
+use crate::support::caller::{Caller, certificate};
+use crate::support::machine::{Machine, USUAL};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
 

@@ -6,10 +6,10 @@ use crate::keyservice::audit::now_s;
 use crate::keyservice::limits::audit_quota::LINES_MAX;
 use crate::keyservice::session::{Session, open, seal};
 use crate::keyservice::tests::UUID;
-use crate::keyservice::tests::caller::record_path;
-use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
 use crate::protocol::{ATTEST_PATH, RESOURCE_PATH};
+use crate::support::caller::record_path;
+use crate::support::machine::{Machine, volume};
 
 fn key_path() -> String {
     format!("{RESOURCE_PATH}/nightlatch/volume-key/{UUID}")

@@ -6,12 +6,12 @@ use crate::config::{KeyService, Role, Tcti};
 use crate::error::Exit;
 use crate::key::cluster_id;
 use crate::keyservice::registry;
-use crate::keyservice::tests::machine::{Draft, Machine, volume};
 use crate::keyservice::tests::rig::{Rig, policy};
 use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::pcr::{Bank, Pcr};
 use crate::protocol::{ATTEST_PATH, AUTH_PATH, Bytes, Challenge, VolumeRecord};
-use crate::tpm::swtpm::Swtpm;
+use crate::support::machine::{Draft, Machine, volume};
+use crate::support::swtpm::Swtpm;
 use crate::tpm::{AkKind, Tpm};
 
 fn open(swtpm: &Swtpm) -> Tpm {

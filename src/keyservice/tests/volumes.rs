@@ -5,11 +5,11 @@ use std::sync::Barrier;
 
 use crate::config::Role;
 use crate::keyservice::registry;
-use crate::keyservice::tests::caller::record_path;
-use crate::keyservice::tests::machine::{Machine, volume};
 use crate::keyservice::tests::rig::Rig;
 use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::protocol::{RESOURCE_PATH, VolumeRecord};
+use crate::support::caller::record_path;
+use crate::support::machine::{Machine, volume};
 
 /// Names that something else is derived under, and other ways to write a UUID.
 fn no_volumes() -> [String; 7] {

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use super::super::swtpm::free_pair;
+use crate::support::swtpm::free_pair;
 
 /// The answer to commands of one code, and how many of them get it.
 #[derive(Clone, Copy, Debug)]

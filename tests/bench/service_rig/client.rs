@@ -5,10 +5,10 @@ use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::thread;
 use std::time::Duration;
 
-use crate::caller::{Caller, Heard, Stream, request};
-use crate::machine::{Machine, volume};
-use crate::nightlatch::config::Role;
-use crate::nightlatch::protocol::{ATTEST_PATH, AUTH_PATH, Jwe, RESOURCE_PATH};
+use crate::support::caller::{Caller, Heard, Stream, request};
+use crate::support::machine::{Machine, volume};
+use nightlatch::config::Role;
+use nightlatch::protocol::{ATTEST_PATH, AUTH_PATH, Jwe, RESOURCE_PATH};
 
 /// How long a node waits that is told to come back, or hung up on: `Retry-After` says the same.
 const BUSY_PAUSE: Duration = Duration::from_secs(1);

@@ -10,15 +10,15 @@ use std::time::{Duration, Instant};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::caller::{Caller, certificate};
-use crate::etcd;
-use crate::machine::{Machine, USUAL};
-use crate::nightlatch::config::Role;
-use crate::nightlatch::keyservice::config::StoreAt;
-use crate::nightlatch::keyservice::registry::{NODES, NodeEntry, VOLUMES, VolumeEntry};
-use crate::nightlatch::keyservice::secrets::init;
-use crate::nightlatch::keyservice::store::Store;
-use crate::nightlatch::protocol::VolumeRecord;
+use crate::support::caller::{Caller, certificate};
+use crate::support::etcd;
+use crate::support::machine::{Machine, USUAL};
+use nightlatch::config::Role;
+use nightlatch::keyservice::config::StoreAt;
+use nightlatch::keyservice::registry::{NODES, NodeEntry, VOLUMES, VolumeEntry};
+use nightlatch::keyservice::secrets::init;
+use nightlatch::keyservice::store::Store;
+use nightlatch::protocol::VolumeRecord;
 
 /// What the kernel counts processor time in (`USER_HZ`, the same on all of x86).
 const TICKS_PER_S: f64 = 100.0;

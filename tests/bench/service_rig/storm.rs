@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::{boot, boot_patiently};
 use crate::daemon::{Daemon, uuid};
-use crate::machine::Machine;
+use crate::support::machine::Machine;
 
 /// Each client does at least so many boots, however short the time is.
 const BOOTS_MIN: usize = 2;

@@ -16,6 +16,8 @@ MACHINE = "tests/machine"
 CRATE = ("Cargo.toml", "Cargo.lock", "src", "-src/*/tests/*", "-src/*/tests.rs")
 # Of the crate, what no program on a node has in it.
 NO_SERVICE = ("-src/keyservice", "-src/keyservice.rs", "-src/bin/nightlatchd.rs")
+# What test programs share, but for what starts our programs as processes.
+SUPPORT = ("tests/support", "-tests/support/programs")
 # What images are made of.
 IMAGE = ("dracut", "mkosi", "units", "-units/man")
 # What runs in the machines of layer 2.
@@ -85,7 +87,7 @@ def modules_of(files: Iterable[str]) -> list[str]:
 def of_cases(files: Iterable[str], service: bool) -> tuple[str, ...]:
     """What a machine of layer 2 depends on."""
     crate = (*CRATE, *(() if service else NO_SERVICE))
-    return (*crate, *imported(f"{HARNESS}/cases.py"), *GUEST, *modules_of(files))
+    return (*crate, *SUPPORT, *imported(f"{HARNESS}/cases.py"), *GUEST, *modules_of(files))
 
 
 def of_boots(scenario: str, service: bool) -> tuple[str, ...]:

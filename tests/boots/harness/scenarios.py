@@ -153,7 +153,7 @@ def rest() -> Iterable[Scenario]:
     yield Scenario("rest", variants, (*CRATE, "tests/lint"))
     command = (str(PROJECT / "tests/fuzz/run"), "--seconds", "5")
     fuzz = Job("fuzz", command, ("build/tests",), lock="debug", reads="status")
-    yield Scenario("rest", fuzz, (*CRATE, "tests/fuzz", "tests/corpus"))
+    yield Scenario("rest", fuzz, (*CRATE, *paths.SUPPORT, "tests/fuzz", "tests/corpus"))
 
 
 @cache

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::error::Exit;
 use crate::evidence::Policy;
-use crate::uki::unified::{program, signed};
+use crate::support::unified::{program, signed};
 
 /// A directory with an image, a loader and a certificate, gone after the test.
 struct Files(PathBuf);

@@ -7,9 +7,9 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
 };
 
-use super::etcd::Server;
 use super::{Store, StoreAt, pair};
 use crate::error::{Exit, Result};
+use crate::support::etcd::Server;
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
 

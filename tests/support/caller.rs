@@ -1,8 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Somebody who talks to the service: HTTP/1.1 over TLS 1.3, one connection a request unless told otherwise. The tests
-//! from outside and the benchmark include this file as well.
-
-#![allow(dead_code, reason = "no test uses all of it")]
+//! Somebody who talks to the service: HTTP/1.1 over TLS 1.3, one connection a request unless told otherwise.
 
 use std::io::{self, Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
@@ -18,7 +15,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::machine::{Draft, Machine};
-use super::nightlatch::protocol::{
+use nightlatch::protocol::{
     ATTEST_PATH, AUTH_PATH, COOKIE, Challenge, Jwe, RECORD_PATH, RESOURCE_PATH, VolumeClaim,
 };
 

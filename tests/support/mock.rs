@@ -1,15 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A key service as Trustee's protocol describes it, that looks at every message, and twists one where a test says so.
-//!
-//! The cases in the machine include this file as well.
 
 #![allow(
-    dead_code,
     clippy::wildcard_enum_match_arm,
-    reason = "no test uses all of it, and most twists are about one message"
+    reason = "most twists are about one message"
 )]
 
-#[path = "mock/judge.rs"]
 pub(crate) mod judge;
 
 use std::collections::BTreeMap;
@@ -260,7 +256,7 @@ impl Shared {
                 for byte in body.bytes() {
                     out.write_all(&[byte]).ok()?;
                     out.flush().ok()?;
-                    // Longer in all than any test waits.
+                    // wait: part of the test, longer in all than any other waits
                     thread::sleep(Duration::from_millis(500));
                 }
                 Some(())

@@ -12,7 +12,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::sha::{Sha256, sha256};
 use openssl::symm::{Cipher, decrypt_aead};
 
-use super::super::nightlatch::protocol::{EphemeralKey, Jwe};
+use nightlatch::protocol::{EphemeralKey, Jwe};
 
 /// A private key on the curve.
 pub(crate) type Key = EcKey<Private>;

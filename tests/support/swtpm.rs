@@ -1,14 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A private software TPM for one test. It needs nothing but the standard library, so that the tests in virtual machines
-//! include this file as well.
-
-#![allow(
-    dead_code,
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test fails by panicking, and no test uses all of it"
-)]
+//! A private software TPM for one test.
 
 use std::env;
 use std::fs;
@@ -20,7 +11,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long swtpm may take to listen on a busy machine.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const POLL: Duration = Duration::from_millis(5);
 
 /// How often a pair of ports is tried: another process may take one between choosing and binding.
 const PORT_TRIES: usize = 20;
@@ -216,12 +209,12 @@ fn spawn(dir: &Path, listening: &[String]) -> Option<Child> {
             assert!(is_there, "swtpm (Debian: swtpm): not found");
             return None;
         }
-        if start.elapsed() > START_MAX {
+        if start.elapsed() > START_LIMIT {
             process.kill().expect("killing swtpm");
             process.wait().expect("waiting for swtpm");
-            panic!("swtpm did not listen within {START_MAX:?}");
+            panic!("swtpm did not listen within {START_LIMIT:?}");
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(POLL);
     }
     Some(process)
 }

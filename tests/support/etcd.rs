@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A private etcd of one test. The benchmark includes this file as well.
+//! A private etcd of one test.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 static COUNT: AtomicU32 = AtomicU32::new(0);
 
 /// Longer than it takes by far.
-const START_MAX: Duration = Duration::from_secs(60);
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// How often it is looked at.
+const POLL: Duration = Duration::from_millis(20);
 
 /// How often other ports are tried: those that were free may be taken meanwhile.
 const TRIES_MAX: usize = 5;
@@ -67,13 +69,13 @@ impl Server {
 
     /// Waits until it answers; false where it has ended instead.
     fn is_up(&mut self) -> bool {
-        let deadline = Instant::now() + START_MAX;
+        let deadline = Instant::now() + START_LIMIT;
         while TcpStream::connect(self.at).is_err() {
             if self.process.try_wait().unwrap().is_some() {
                 return false;
             }
             assert!(Instant::now() < deadline, "etcd does not answer");
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(POLL);
         }
         true
     }

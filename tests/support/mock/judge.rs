@@ -11,8 +11,8 @@ use rustls::{ServerConfig, SignatureScheme};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256, Sha384};
 
-use super::super::alone;
 use super::Session;
+use crate::support::swtpm::alone;
 
 pub(super) fn base64(bytes: &[u8]) -> String {
     use base64ct::{Base64, Encoding as _};

@@ -1,21 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A machine with a TPM of the test's own making: real keys, real signatures, and bytes that can be wrong one at a time.
-//! The tests from outside and the benchmark include this file as well.
-
-#![allow(dead_code, reason = "no test uses all of it")]
-
-#[path = "curve.rs"]
-mod curve;
 
 use aes::Aes128;
 use cfb_mode::cipher::KeyIvInit as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-pub(crate) use self::curve::{Key, key, spki};
-use super::nightlatch::config::Role;
-use super::nightlatch::pcr::PCR_COUNT;
-use super::nightlatch::protocol::{
+use super::curve;
+pub(crate) use super::curve::{Key, key, spki};
+use nightlatch::config::Role;
+use nightlatch::pcr::PCR_COUNT;
+use nightlatch::protocol::{
     Additional, AttestRequest, AuthParams, AuthRequest, Bytes, Challenge, Claims, Credential,
     EXTENSION, Introduction, Jwe, RuntimeData, TEE, TeeEvidence, TpmEvidence, TpmQuote, VERSION,
     VolumeClaim,
