@@ -147,6 +147,7 @@ def with_files(initrd: Path, files: dict[str, str], target: Path) -> Path:
     """An initrd with files added or replaced; those below a `bin` are made executable."""
     tree = target.with_suffix(".tree")
     shutil.rmtree(tree, ignore_errors=True)
+    tree.mkdir(parents=True)
     for name, content in files.items():
         path = tree / name
         path.parent.mkdir(parents=True, exist_ok=True)

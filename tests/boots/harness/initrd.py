@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -57,6 +58,7 @@ def unpack(initrd: Path, tree: Path) -> Path:
         data = subprocess.run(command, check=False, capture_output=True).stdout
     if not data.startswith(ARCHIVE) or TRAILER not in data:
         raise RuntimeError(f"{initrd} does not begin with an archive")
+    shutil.rmtree(tree, ignore_errors=True)
     tree.mkdir(parents=True)
     command = ["cpio", "--quiet", "--extract", "--make-directories", "--no-absolute-filenames"]
     command += ["--nonmatching", "dev/*"]
