@@ -12,7 +12,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from admission import Fleet, denials, forwards, programs_started
+from admission import Fleet, denials, forwards
 from boots.firmware import FIRST, LATER, booted
 from boots.service import registered, releases, sources
 from image import Image
@@ -36,7 +36,7 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
 
     with service:
         with outcome.case("enrolment::the_boot_that_reaches_the_service_is_given_its_keys"):
-            fleet.admit(programs_started(first))
+            fleet.admit()
             second = node.boot(firmware=True, forwards=reach)
             booted(second, LATER, count=2)
             equal(sources(second), {"tpm"}, "where the secrets came from")
