@@ -2,7 +2,7 @@
 //! What the administrator may say: `/etc/nightlatch/nightlatch.toml`, measured with the initrd.
 //!
 //! Parsing yields a [`Config`] whose every combination of values is possible; there is no later validation.
-//! `README.md` documents each key; a test compares that table with these types.
+//! `nightlatch.toml(5)` documents each key; a test compares that manual with these types.
 //!
 //! **Never:** a key that is ignored, or a default that depends on the machine.
 

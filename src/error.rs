@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-/// How the program ends. The numbers are those of `sysexits.h` where it has one; `README.md` explains them to operators.
+/// How the program ends. The numbers are those of `sysexits.h` where it has one; `units/doc/node.md` explains them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[repr(u8)]
 pub enum Exit {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the operator of a key service may say: `nightlatchd.toml`. `README.md` documents each key.
+//! What the operator of a key service may say: `nightlatchd.toml`. `nightlatchd.toml(5)` documents each key.
 //!
 //! **Never:** a key that is ignored, or a secret: only where one is.
 

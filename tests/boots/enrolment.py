@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node whose first boot cannot reach nightlatchd, and that is given the service's keys when it can: README.md's
-"Enrolment".
+"""A node whose first boot cannot reach nightlatchd, and that is given the service's keys when it can: "Enrolment"
+in units/doc/operate.md.
 
 From firmware, because the service judges what is booted. What the image measures is known before the service is asked: the
 first boot says it.

@@ -76,8 +76,9 @@ fn seen(text: &str) -> String {
     let volumes: Vec<_> = config.volumes().collect();
     let (boot, tpm, measure, service) =
         (&config.boot, &config.tpm, &config.measure, &config.service);
+    let (anchor, defects) = (&config.anchor, config.kernel_defects);
     format!(
-        "{boot:?} {tpm:?} {measure:?} {service:?} {} {volumes:?}",
+        "{boot:?} {tpm:?} {measure:?} {anchor:?} {service:?} {defects:?} {} {volumes:?}",
         config.device_timeout_s
     )
 }

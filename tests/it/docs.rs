@@ -1,48 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `README.md`, the man pages and the examples say what the programs do.
+//! The tables of the pages and the examples say what the programs do.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
 
 use nightlatch::config::Config;
 use nightlatch::error::Exit;
 
-use crate::config_keys::{self, TABLES};
 use crate::markdown::{blocks, column, quoted, rows, section};
+use crate::pages::pages;
 use crate::sources::{self, files, printed, read, top};
 
-#[test]
-fn the_configuration_table_is_that_of_the_types() {
-    let readme = read("README.md");
-    let rows = rows(section(&readme, "### Every key"));
-    let keys: Vec<&str> = rows.iter().map(|row| quoted(&row[0])[0]).collect();
-    let mut documented: Vec<String> = keys.iter().map(ToString::to_string).collect();
-    let mut real = config_keys::all();
-    documented.sort();
-    real.sort();
-    assert_eq!(documented, real);
-    for row in &rows {
-        let [key, values, default, _meaning] = row.as_slice() else {
-            panic!("not four cells: {row:?}");
-        };
-        let key = quoted(key)[0];
-        if let Some(variants) = config_keys::variants(key) {
-            assert_eq!(quoted(values), variants, "values of {key}");
-        }
-        assert_eq!(
-            config_keys::is_required(key),
-            default == "required",
-            "{key}"
-        );
-        if let [value] = quoted(default)[..] {
-            assert!(config_keys::is_default(key, value), "{key} is not {value}");
-        }
-    }
-}
+/// Where the tables are: the page for who administers a node, who judges the whole, who changes the code.
+const NODE: &str = "units/doc/node.md";
+const SECURITY: &str = "units/doc/security.md";
+const INTERNALS: &str = "units/doc/internals.md";
 
 #[test]
-fn every_example_and_every_configuration_in_the_readme_parses() {
+fn every_example_and_every_configuration_in_the_pages_parses() {
     let examples = files("units/examples", "toml");
     assert!(examples.len() >= 4, "{examples:?}");
     for path in examples {
@@ -59,24 +34,39 @@ fn every_example_and_every_configuration_in_the_readme_parses() {
             }
         }
     }
-    let readme = read("README.md");
-    let shown = blocks(&readme, "toml");
-    assert!(!shown.is_empty());
-    for text in shown {
-        Config::parse(text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+    let pages = pages();
+    let shown: Vec<(&String, &str)> = pages
+        .iter()
+        .flat_map(|(page, text)| {
+            blocks(text, "toml")
+                .into_iter()
+                .map(move |shown| (page, shown))
+        })
+        .collect();
+    assert!(shown.len() > 4, "{shown:?}");
+    for (page, text) in shown {
+        parse(text).unwrap_or_else(|error| panic!("{page}: {error}:\n{text}"));
     }
 }
 
-#[test]
-fn the_example_in_the_manual_of_the_configuration_parses() {
-    let page = read("units/man/nightlatch.toml.5");
-    let (_, example) = page.split_once(".Bd -literal -offset indent\n").unwrap();
-    let (example, _) = example.split_once("\n.Ed").unwrap();
-    Config::parse(example).unwrap();
+/// Takes a configuration apart, whichever of the three files it is of; of the key service's and of a policy a part is shown.
+fn parse(text: &str) -> nightlatch::error::Result<()> {
+    match text.lines().next() {
+        Some("[ek]") => {
+            let image = "\n[[image]]\nname = \"2026-11\"\npcrs.7 = [\"";
+            let whole = format!("{text}{image}{}\"]\n", "00".repeat(32));
+            nightlatch::evidence::Policy::parse(&whole, |_| unreachable!()).map(drop)
+        }
+        Some("[admin]") => {
+            let whole = format!("[tls]\ncertificate = \"/c\"\nkey = \"/k\"\n{text}");
+            nightlatch::keyservice::config::Config::parse(&whole).map(drop)
+        }
+        _ => Config::parse(text).map(drop),
+    }
 }
 
 /// All verdicts. A new one does not compile until it is listed.
-fn exits() -> Vec<Exit> {
+pub(crate) fn exits() -> Vec<Exit> {
     let next = |exit| match exit {
         Exit::Failure => Some(Exit::Usage),
         Exit::Usage => Some(Exit::Unavailable),
@@ -90,8 +80,8 @@ fn exits() -> Vec<Exit> {
 
 #[test]
 fn the_table_of_exit_codes_is_that_of_the_verdicts() {
-    let readme = read("README.md");
-    let documented: Vec<(String, String)> = rows(section(&readme, "### Exit codes"))
+    let page = read(NODE);
+    let documented: Vec<(String, String)> = rows(section(&page, "### Exit codes"))
         .into_iter()
         .map(|row| (row[0].clone(), row[1].clone()))
         .collect();
@@ -104,10 +94,12 @@ fn the_table_of_exit_codes_is_that_of_the_verdicts() {
 }
 
 #[test]
-fn every_test_the_readme_names_exists() {
+fn every_test_the_pages_name_exists() {
     let tests = sources::tests();
-    let named = column(&read("README.md"), "shown by");
-    assert!(named.len() > 30, "{named:?}");
+    let pages = pages();
+    let named = pages.values().flat_map(|text| column(text, "shown by"));
+    let named: Vec<String> = named.collect();
+    assert!(named.len() > 50, "{named:?}");
     for cell in named {
         for name in quoted(&cell) {
             let exists = tests.iter().any(|test| is_named(test, name));
@@ -153,8 +145,8 @@ fn a_part_of_a_tests_name_is_not_its_name() {
 
 #[test]
 fn the_table_of_the_boot_record_has_every_field_and_no_other() {
-    let readme = read("README.md");
-    let documented: BTreeSet<String> = rows(section(&readme, "### status.json"))
+    let page = read(NODE);
+    let documented: BTreeSet<String> = rows(section(&page, "## status.json"))
         .iter()
         .map(|row| quoted(&row[0])[0].to_owned())
         .collect();
@@ -188,13 +180,13 @@ fn fields(path: &str, value: &serde_json::Value, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_table_of_rules_is_that_of_the_module_that_checks_them() {
-    let readme = read("README.md");
+    let page = read(INTERNALS);
     let first = |rows: Vec<Vec<String>>| -> Vec<String> {
         rows.into_iter().map(|row| row[0].clone()).collect()
     };
     let source = read("src/header.rs").replace("//! |", "|");
     assert_eq!(
-        first(rows(section(&readme, "### The rules"))),
+        first(rows(section(&page, "### The rules"))),
         first(rows(&source))
     );
 }
@@ -202,21 +194,21 @@ fn the_table_of_rules_is_that_of_the_module_that_checks_them() {
 /// The case in the machine compares each verdict with the same file.
 #[test]
 fn the_table_of_rollbacks_is_the_one_that_is_tested() {
-    assert!(read("README.md").contains(&read("tests/fixtures/rollback.md")));
+    assert!(read(SECURITY).contains(&read("tests/fixtures/rollback.md")));
 }
 
 /// The test that judges the headers compares its counts with the same file.
 #[test]
 fn the_table_of_hostile_headers_is_the_one_that_is_tested() {
     let table = read("tests/fixtures/corpus.md");
-    assert!(table.lines().count() > 10 && read("README.md").contains(&table));
+    assert!(table.lines().count() > 10 && read(SECURITY).contains(&table));
 }
 
 #[test]
 fn every_sentence_under_troubleshooting_is_one_the_programs_print() {
-    let readme = read("README.md");
+    let page = read(NODE);
     let printed = printed();
-    for row in rows(section(&readme, "### By message")) {
+    for row in rows(section(&page, "### By message")) {
         let sentences = quoted(&row[0]);
         assert!(!sentences.is_empty(), "{row:?}");
         for sentence in sentences {
@@ -225,88 +217,6 @@ fn every_sentence_under_troubleshooting_is_one_the_programs_print() {
             }
         }
     }
-}
-
-#[test]
-fn every_file_the_readme_points_to_is_there() {
-    let readme = read("README.md");
-    let targets = readme
-        .split("](")
-        .skip(1)
-        .map(|rest| rest.split(')').next());
-    for target in targets.flatten().filter(|target| !target.contains(':')) {
-        let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
-        assert!(top().join(path).exists(), "{target}");
-        let heading = |line: &str| slug(line.trim_start_matches('#').trim());
-        let anchors = || readme.lines().filter(|line| line.starts_with('#'));
-        assert!(
-            anchor.is_empty() || anchors().any(|line| heading(line) == anchor),
-            "{target}"
-        );
-    }
-}
-
-/// The anchor of a heading.
-fn slug(heading: &str) -> String {
-    let kept = heading
-        .chars()
-        .filter(|c| c.is_alphanumeric() || " -_".contains(*c));
-    kept.collect::<String>().to_lowercase().replace(' ', "-")
-}
-
-#[test]
-fn the_manual_of_the_configuration_has_every_key() {
-    let page = read("units/man/nightlatch.toml.5");
-    let mut table = None;
-    let mut documented = Vec::new();
-    for line in page.lines() {
-        if let Some(heading) = line.strip_prefix(".Ss ") {
-            table = TABLES.into_iter().find(|table| {
-                heading.trim_matches(['[', ']']) == *table
-                    || (table.is_empty() && heading == "Top level")
-            });
-        } else if let (Some(table), Some(key)) = (table, line.strip_prefix(".It Cm ")) {
-            let dot = if table.is_empty() { "" } else { "." };
-            documented.push(format!("{table}{dot}{key}"));
-        }
-    }
-    let mut real = config_keys::all();
-    documented.sort();
-    real.sort();
-    assert_eq!(documented, real);
-}
-
-#[test]
-fn the_manuals_list_the_exit_codes() {
-    let mut real = vec!["0".to_owned()];
-    real.extend(exits().iter().map(|exit| exit.code().to_string()));
-    for page in ["nightlatch.8", "nightlatchctl.1", "nightlatchd.8"] {
-        let text = read(&format!("units/man/{page}"));
-        let status = text.split(".Sh EXIT STATUS").nth(1).unwrap();
-        let status = status.split("\n.Sh ").next().unwrap();
-        let codes: Vec<&str> = status
-            .lines()
-            .filter_map(|line| line.strip_prefix(".It "))
-            .collect();
-        assert_eq!(codes, real, "{page}");
-    }
-}
-
-#[test]
-fn the_manuals_pass_mandocs_lint() {
-    let pages = ["1", "5", "8"].map(|section| files("units/man", section));
-    let pages = pages.concat();
-    assert_eq!(pages.len(), 5, "{pages:?}");
-    let output = Command::new("mandoc")
-        .args(["-T", "lint", "-W", "warning"])
-        .args(&pages)
-        .output()
-        .expect("mandoc is installed");
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stdout)
-    );
 }
 
 #[test]

@@ -18,9 +18,11 @@ mod daemon_docs;
 mod docs;
 mod glossary;
 mod layers;
+mod manuals;
 mod markdown;
 mod modules;
 mod operators;
+mod pages;
 #[path = "../support/programs/mod.rs"]
 mod programs;
 mod replicas;

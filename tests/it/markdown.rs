@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the tests read of `README.md`: sections, tables, blocks of code.
+//! What the tests read of the pages: sections, tables, blocks of code.
 
 /// The text under `heading`, up to the next heading of the same or a higher level.
 pub(crate) fn section<'a>(text: &'a str, heading: &str) -> &'a str {

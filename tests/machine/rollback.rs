@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What each level of the anchor notices, and what it does not: every attack at every level, with whole boots of the real
 //! program on real btrfs, and a TPM of the case's own. The verdicts are those of `tests/fixtures/rollback.md`, which stands in
-//! the README.
+//! `units/doc/security.md`.
 
 use nightlatch::tpm::Tpm;
 use nightlatch::volume::{self, FirstSecret, Found, How, ProvisionHooks};

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A key service and its nodes, admitted as README.md's "Admitting an image" says."""
+"""A key service and its nodes, admitted as "First node" in units/doc/operate.md says."""
 
 from __future__ import annotations
 
