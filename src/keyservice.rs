@@ -10,8 +10,8 @@
 //! # A request
 //!
 //! 1. [`run::bind`] opens everything; [`http::listener`] accepts a connection, counts its peer and shakes hands.
-//! 2. [`http::nodes`] makes an [`Operation`](state::Operation) of the path, and finds the session in token or cookie.
-//! 3. The peer is counted, and [`before_body`](state::Service::before_body) opens the session: who has none sends no body.
+//! 2. [`http::nodes`] makes an [`Operation`](state::Operation) of the path, and opens the session of token or cookie.
+//! 3. The peer is counted, and [`before_body`](state::Service::before_body) looks at the session: who has none sends no body.
 //! 4. [`BodyBudget::read`](http::body::BodyBudget::read) reads the body, within the time and the memory there is for it.
 //! 5. [`answer`](state::Service::answer) takes it to its step, on a thread that may block, and times what comes of it.
 //! 6. `/auth`, [`steps::auth`]: a nonce, a credential for the TPM that it says it is, and a session that holds both.

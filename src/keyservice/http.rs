@@ -20,7 +20,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use axum::http::{Response, StatusCode};
 
 use crate::error::Error;
-use crate::keyservice::reply::Rejection;
+use crate::keyservice::reply::{Fault, Rejection};
 use crate::protocol::{PROBLEM_PREFIX, Problem};
 
 /// Where a request came from.
@@ -42,7 +42,7 @@ pub(crate) async fn blocking<T: Send + 'static>(
 
 /// What a caller learns of a refusal.
 pub(crate) fn problem(rejection: &Rejection) -> Response<Body> {
-    let (status, kind, detail) = rejection.fault.told();
+    let (status, kind, detail) = told(rejection.fault);
     let problem = Problem {
         kind: format!("{PROBLEM_PREFIX}{kind}"),
         detail: detail.to_owned(),
@@ -54,6 +54,53 @@ pub(crate) fn problem(rejection: &Rejection) -> Response<Body> {
             .insert(RETRY_AFTER, HeaderValue::from(wait_s));
     }
     response
+}
+
+/// The status, the word of the problem's type and the sentence a caller gets. The words are those of Trustee's key broker
+/// service (kbs/src/error.rs) where it has one.
+fn told(fault: Fault) -> (StatusCode, &'static str, &'static str) {
+    match fault {
+        Fault::Malformed => (
+            StatusCode::BAD_REQUEST,
+            "SerdeError",
+            "the request could not be read",
+        ),
+        Fault::TooLong => (
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "SerdeError",
+            "the request is too long",
+        ),
+        Fault::TooSlow => (
+            StatusCode::REQUEST_TIMEOUT,
+            "HTTPFailed",
+            "the request did not arrive in time",
+        ),
+        Fault::Session => (
+            StatusCode::UNAUTHORIZED,
+            "TokenNotFound",
+            "there is no such session",
+        ),
+        Fault::Denied => (
+            StatusCode::UNAUTHORIZED,
+            "PolicyDeny",
+            "this machine may not have it",
+        ),
+        Fault::NotFound => (
+            StatusCode::NOT_FOUND,
+            "InvalidRequestPath",
+            "there is no such resource",
+        ),
+        Fault::TooOften => (
+            StatusCode::TOO_MANY_REQUESTS,
+            "TooManyRequests",
+            "too many requests",
+        ),
+        Fault::Busy | Fault::Local => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "PluginInternalError",
+            "the service cannot answer now",
+        ),
+    }
 }
 
 pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response<Body> {

@@ -5,8 +5,6 @@
 
 use std::fmt::Display;
 
-use axum::http::StatusCode;
-
 use crate::error::Error;
 use crate::evidence::Refusal;
 
@@ -78,54 +76,6 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// The status, the word of the problem's type and the sentence a caller gets. The words are those of Trustee's key
-    /// broker service (kbs/src/error.rs) where it has one.
-    #[must_use]
-    pub fn told(self) -> (StatusCode, &'static str, &'static str) {
-        match self {
-            Self::Malformed => (
-                StatusCode::BAD_REQUEST,
-                "SerdeError",
-                "the request could not be read",
-            ),
-            Self::TooLong => (
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "SerdeError",
-                "the request is too long",
-            ),
-            Self::TooSlow => (
-                StatusCode::REQUEST_TIMEOUT,
-                "HTTPFailed",
-                "the request did not arrive in time",
-            ),
-            Self::Session => (
-                StatusCode::UNAUTHORIZED,
-                "TokenNotFound",
-                "there is no such session",
-            ),
-            Self::Denied => (
-                StatusCode::UNAUTHORIZED,
-                "PolicyDeny",
-                "this machine may not have it",
-            ),
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                "InvalidRequestPath",
-                "there is no such resource",
-            ),
-            Self::TooOften => (
-                StatusCode::TOO_MANY_REQUESTS,
-                "TooManyRequests",
-                "too many requests",
-            ),
-            Self::Busy | Self::Local => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "PluginInternalError",
-                "the service cannot answer now",
-            ),
-        }
-    }
-
     /// The word of the outcome in counters, and of the event in the audit log.
     #[must_use]
     pub fn words(self) -> (&'static str, &'static str) {

@@ -17,6 +17,8 @@ use sha2::{Digest, Sha256};
 use super::volume_id::VolumeId;
 use crate::error::{Doing, Error, Result};
 use crate::key::{Secret, fill_random};
+use crate::keyservice::audit::now_s;
+use crate::keyservice::reply::{Fault, Rejection};
 use crate::protocol::{Bytes, EphemeralKey};
 
 const INFO: &[u8] = b"nightlatchd sealed session 1";
@@ -62,6 +64,42 @@ pub struct Admitted {
     pub volumes: Vec<VolumeId>,
     /// The image it booted, as the policy calls it.
     pub image: String,
+}
+
+/// What a request has of a session.
+#[derive(Debug)]
+pub enum PresentedSession {
+    /// Nothing.
+    Nothing,
+    /// A text that this service, or one with the same master secret, did not make.
+    Foreign,
+    /// One of ours. It may have ended.
+    Session(Session),
+}
+
+impl PresentedSession {
+    /// The session, where there is one.
+    pub(crate) fn session(&self) -> std::result::Result<&Session, Rejection> {
+        let why = match self {
+            Self::Session(session) => return Ok(session),
+            Self::Nothing => "the request has no session",
+            Self::Foreign => {
+                "this service, or one with the same master secret, did not make the session"
+            }
+        };
+        Err(Rejection::new(Fault::Session, "session", why))
+    }
+
+    /// The endorsement key of the machine, if it was admitted a short while ago.
+    #[must_use]
+    pub fn proven_ek(&self) -> Option<&str> {
+        match self {
+            Self::Session(Session::Admitted(session)) if session.until_s >= now_s() => {
+                Some(&session.ek)
+            }
+            Self::Session(_) | Self::Nothing | Self::Foreign => None,
+        }
+    }
 }
 
 /// The hash a session remembers a credential's secret by.

@@ -24,7 +24,7 @@ use crate::keyservice::metrics::Metrics;
 use crate::keyservice::registry::sightings::Sightings;
 use crate::keyservice::reply::{Fault, Rejection, Step};
 use crate::keyservice::secrets::Master;
-use crate::keyservice::session::{self, Session};
+use crate::keyservice::session::{self, PresentedSession};
 use crate::keyservice::store::Store;
 use crate::pcr::Bank;
 use crate::protocol::admin::Denial;
@@ -103,8 +103,8 @@ pub struct Request {
     pub from: IpAddr,
     /// For what.
     pub operation: Operation,
-    /// The text of the session that was handed over earlier.
-    pub session: Option<String>,
+    /// The session that was handed over earlier, opened.
+    pub session: PresentedSession,
     /// JSON, where the step takes any.
     pub body: Vec<u8>,
 }
@@ -180,15 +180,6 @@ impl Service {
             .map_err(|wait| too_often("peer-rate", wait))
     }
 
-    /// The endorsement key of the machine that makes a request, if it was admitted a short while ago.
-    pub fn proven(&self, request: &Request) -> Option<String> {
-        let text = request.session.as_deref()?;
-        match session::open(self.master.session_key(), text)? {
-            Session::Admitted(session) if session.until_s >= audit::now_s() => Some(session.ek),
-            Session::Admitted(_) | Session::Challenged(_) => None,
-        }
-    }
-
     /// Counts a request: of the endorsement key once it is proven, so that nobody else at a machine's address takes its
     /// share, and of the address before.
     pub fn count_request(
@@ -211,22 +202,14 @@ impl Service {
             .map_err(|wait| too_often("ek-rate", wait))
     }
 
-    /// Opens a session of a request.
-    pub fn session(&self, text: Option<&str>) -> std::result::Result<Session, Rejection> {
-        let Some(text) = text else {
-            return Err(Rejection::new(
-                Fault::Session,
-                "session",
-                "the request has no session",
-            ));
-        };
-        session::open(self.master.session_key(), text).ok_or_else(|| {
-            Rejection::new(
-                Fault::Session,
-                "session",
-                "this service, or one with the same master secret, did not make the session",
-            )
-        })
+    /// Opens the session whose text came with a request, which is done once.
+    #[must_use]
+    pub fn open_session(&self, text: Option<&str>) -> PresentedSession {
+        match text.map(|text| session::open(self.master.session_key(), text)) {
+            None => PresentedSession::Nothing,
+            Some(None) => PresentedSession::Foreign,
+            Some(Some(session)) => PresentedSession::Session(session),
+        }
     }
 
     /// Counts a refusal and writes it down.

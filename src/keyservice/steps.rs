@@ -23,12 +23,12 @@ impl Service {
         request: &Request,
         trail: &mut AuditTrail,
     ) -> Result<usize, Rejection> {
-        let session = request.session.as_deref();
+        let session = &request.session;
         let short = SHORT_BODY_LEN_MAX.min(self.body_len_max);
         match &request.operation {
             Operation::Auth => Ok(short),
-            Operation::Attest => attest::challenged(self, session).map(|_| self.body_len_max),
-            Operation::Report(_) => release::admitted(self, session, trail).map(|_| short),
+            Operation::Attest => attest::challenged(session).map(|_| self.body_len_max),
+            Operation::Report(_) => release::admitted(session, trail).map(|_| short),
             // They have none.
             Operation::Resource(..) | Operation::Record(_) => Ok(0),
         }
@@ -55,10 +55,10 @@ impl Service {
     }
 
     fn step(&self, request: &Request, trail: &mut AuditTrail) -> Result<Reply, Rejection> {
-        let session = request.session.as_deref();
+        let session = &request.session;
         match &request.operation {
             Operation::Auth => auth::answer(self, &request.body, trail),
-            Operation::Attest => attest::answer(self, session, request, trail),
+            Operation::Attest => attest::answer(self, request, trail),
             Operation::Resource(repository, kind, tag) => {
                 release::resource(self, session, [repository, kind, tag], trail)
             }

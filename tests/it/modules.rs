@@ -5,13 +5,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// How a crate is brought in, and the only place that does.
-const ONLY_USERS: [(&str, &str); 6] = [
+const ONLY_USERS: [(&str, &str); 7] = [
     ("use tss_esapi::", "src/tpm"),
     ("use libcryptsetup_rs::", "src/volume/luks.rs"),
     ("use devicemapper::", "src/volume/table.rs"),
     ("use zbus::", "src/systemd"),
     ("use rusqlite::", "src/keyservice/store/sqlite.rs"),
     ("use maud::", "src/keyservice/http/page.rs"),
+    ("use axum::", "src/keyservice/http"),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {

@@ -170,7 +170,7 @@ impl Shared {
         headers: &HeaderMap,
         body: Body,
     ) -> Response<Body> {
-        let session = session(headers);
+        let session = self.service.open_session(session(headers));
         let mut request = Request {
             from: from.0,
             operation,
@@ -180,7 +180,7 @@ impl Shared {
         let service = Arc::clone(&self.service);
         let start = Instant::now();
         let mut trail = AuditTrail::default();
-        let proven = service.proven(&request);
+        let proven = request.session.proven_ek().map(str::to_owned);
         let allowed = service
             .count_request(from.0, proven.as_deref())
             .and_then(|()| service.before_body(&request, &mut trail));
@@ -213,7 +213,7 @@ impl Shared {
 }
 
 /// The session a request belongs to: that of its token, else that of its cookie.
-fn session(headers: &HeaderMap) -> Option<String> {
+fn session(headers: &HeaderMap) -> Option<&str> {
     let bearer = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok())
@@ -223,14 +223,12 @@ fn session(headers: &HeaderMap) -> Option<String> {
         .iter()
         .filter_map(|value| value.to_str().ok());
     let mut pairs = cookies.flat_map(|value| value.split(';'));
-    bearer
-        .or_else(|| {
-            pairs.find_map(|pair| match pair.trim().split_once('=') {
-                Some((SESSION, value)) => Some(value),
-                _ => None,
-            })
+    bearer.or_else(|| {
+        pairs.find_map(|pair| match pair.trim().split_once('=') {
+            Some((SESSION, value)) => Some(value),
+            _ => None,
         })
-        .map(str::to_owned)
+    })
 }
 
 fn granted(reply: Reply) -> Response<Body> {

@@ -11,7 +11,7 @@ use crate::keyservice::registry;
 use crate::keyservice::registry::readmission;
 use crate::keyservice::registry::{NodeEntry, Registered, VolumeEntry};
 use crate::keyservice::reply::{Fault, Rejection, Reply, Step};
-use crate::keyservice::session::{self, Admitted, Challenged, Session};
+use crate::keyservice::session::{self, Admitted, Challenged, PresentedSession, Session};
 use crate::keyservice::state::{AuditTrail, Request, Service, parse, text};
 use crate::keyservice::volume_id::VolumeId;
 use crate::pcr::{Bank, PCR_COUNT};
@@ -27,11 +27,10 @@ const UUID_LEN: usize = 36;
 
 pub(crate) fn answer(
     service: &Service,
-    session: Option<&str>,
     request: &Request,
     trail: &mut AuditTrail,
 ) -> Result<Reply, Rejection> {
-    let session = challenged(service, session)?;
+    let session = challenged(&request.session)?;
     trail.ek = Some(session.ek.clone());
     let body: AttestRequest = parse(&request.body)?;
     let evidence = &body.tee_evidence;
@@ -63,7 +62,7 @@ pub(crate) fn answer(
     let qualifying = body
         .runtime_data
         .qualifying(&evidence.additional_evidence)?;
-    let verified = verified(&session, evidence, &claims, &qualifying)?;
+    let verified = verified(session, evidence, &claims, &qualifying)?;
     let policy = service.policy();
     policy.early(&verified)?;
     let image = admit(&policy, &verified, &volumes)?;
@@ -83,7 +82,7 @@ pub(crate) fn answer(
     let lifetime_s = service.lifetimes.admission_s.get();
     let admitted = Session::Admitted(Admitted {
         until_s: now_s().saturating_add(u64::from(lifetime_s)),
-        ek: session.ek,
+        ek: session.ek.clone(),
         tee_pubkey: body.runtime_data.tee_pubkey,
         volumes: volumes.into_iter().map(|(id, _)| id).collect(),
         image,
@@ -98,11 +97,8 @@ pub(crate) fn answer(
 }
 
 /// The session of a machine that was given a nonce a short while ago.
-pub(crate) fn challenged(
-    service: &Service,
-    session: Option<&str>,
-) -> Result<Challenged, Rejection> {
-    match service.session(session)? {
+pub(crate) fn challenged(presented: &PresentedSession) -> Result<&Challenged, Rejection> {
+    match presented.session()? {
         Session::Challenged(session) if session.until_s >= now_s() => Ok(session),
         Session::Challenged(session) => Err(Rejection::new(
             Fault::Session,

@@ -6,7 +6,7 @@ use crate::keyservice::audit::now_s;
 use crate::keyservice::registry;
 use crate::keyservice::registry::{Reported, VolumeEntry};
 use crate::keyservice::reply::{Fault, Rejection, Reply};
-use crate::keyservice::session::{Admitted, Session};
+use crate::keyservice::session::{Admitted, PresentedSession, Session};
 use crate::keyservice::state::{AuditTrail, Service, parse, text};
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::{
@@ -16,17 +16,17 @@ use crate::protocol::{
 /// A secret, encrypted to the machine's key of this boot.
 pub(crate) fn resource(
     service: &Service,
-    session: Option<&str>,
+    session: &PresentedSession,
     path: [&String; 3],
     trail: &mut AuditTrail,
 ) -> Result<Reply, Rejection> {
-    let session = admitted(service, session, trail)?;
+    let session = admitted(session, trail)?;
     let [repository, kind, tag] = path.map(String::as_str);
     let secret = match (repository, kind, tag) {
         (REPOSITORY, VOLUME_TYPE, uuid) => {
             trail.volumes.push(uuid.to_owned());
             let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
-            owned(service, &session, &id)?;
+            owned(service, session, &id)?;
             service.master.volume_secret(&id)?
         }
         (REPOSITORY, MEASUREMENT_TYPE, CLUSTER_TAG) => {
@@ -42,20 +42,20 @@ pub(crate) fn resource(
             ));
         }
     };
-    seal(&secret, &session)
+    seal(&secret, session)
 }
 
 /// What is remembered of a volume, and whether an operator said that the node's TPM does not remember it any more.
 pub(crate) fn record(
     service: &Service,
-    session: Option<&str>,
+    session: &PresentedSession,
     uuid: &str,
     trail: &mut AuditTrail,
 ) -> Result<Reply, Rejection> {
-    let session = admitted(service, session, trail)?;
+    let session = admitted(session, trail)?;
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
-    let entry = owned(service, &session, &id)?;
+    let entry = owned(service, session, &id)?;
     reply(&Remembered {
         readmitted: entry.is_readmitted(&session.ek, now_s()),
         record: entry.record,
@@ -65,15 +65,15 @@ pub(crate) fn record(
 /// Remembers what a node says of a volume it has opened.
 pub(crate) fn report(
     service: &Service,
-    session: Option<&str>,
+    session: &PresentedSession,
     uuid: &str,
     body: &[u8],
     trail: &mut AuditTrail,
 ) -> Result<Reply, Rejection> {
-    let session = admitted(service, session, trail)?;
+    let session = admitted(session, trail)?;
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
-    owned(service, &session, &id)?;
+    owned(service, session, &id)?;
     let told: VolumeRecord = parse(body)?;
     if told.key_id.as_deref().is_some_and(|key| !is_key_id(key)) {
         return Err(Rejection::new(
@@ -93,12 +93,11 @@ pub(crate) fn report(
 }
 
 /// The session of a machine that was admitted a short while ago.
-pub(crate) fn admitted(
-    service: &Service,
-    session: Option<&str>,
+pub(crate) fn admitted<'a>(
+    presented: &'a PresentedSession,
     trail: &mut AuditTrail,
-) -> Result<Admitted, Rejection> {
-    let session = match service.session(session)? {
+) -> Result<&'a Admitted, Rejection> {
+    let session = match presented.session()? {
         Session::Admitted(session) => session,
         Session::Challenged(session) => {
             return Err(Rejection::new(

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use crate::clock::limit;
 use crate::config::Role;
 use crate::keyservice::limits::audit_quota::{LINES_MAX, PERIOD};
-use crate::keyservice::state::{Operation, Request};
 use crate::keyservice::tests::UUID;
 use crate::keyservice::tests::rig::Rig;
 use crate::protocol::{AUTH_PATH, COOKIE};
@@ -92,13 +91,8 @@ fn only_a_session_that_was_admitted_proves_a_key() {
     let rig = Rig::start();
     let machine = Machine::new(1);
     let proven = |session: Option<String>| {
-        let request = Request {
-            from: IpAddr::V4(Ipv4Addr::LOCALHOST),
-            operation: Operation::Attest,
-            session,
-            body: Vec::new(),
-        };
-        rig.service.proven(&request)
+        let presented = rig.service.open_session(session.as_deref());
+        presented.proven_ek().map(str::to_owned)
     };
     let claims = [volume(UUID, Role::State, None)];
     let (session, _) = rig.caller.admitted(&machine, &claims);
