@@ -188,6 +188,30 @@ fn every_link_leads_to_a_file_and_a_heading_that_are_there() {
     assert_eq!(all.collect::<Vec<_>>(), [""; 0]);
 }
 
+/// A page with more sections than this begins with links to all of them.
+const SECTIONS_WITHOUT_LINKS_MAX: usize = 5;
+
+#[test]
+fn a_long_page_begins_with_a_link_to_each_section() {
+    let mut seen = 0;
+    for (page, text) in pages() {
+        let mut parts = text.split("\n## ");
+        let start = parts.next().unwrap();
+        let sections: Vec<&str> = parts.filter_map(|part| part.lines().next()).collect();
+        if page == FRONT || sections.len() <= SECTIONS_WITHOUT_LINKS_MAX {
+            continue;
+        }
+        seen += 1;
+        let linked: Vec<String> = links(&page, start)
+            .into_iter()
+            .filter_map(|(path, anchor)| (path == page).then_some(anchor))
+            .collect();
+        let sections: Vec<String> = sections.into_iter().map(slug).collect();
+        assert_eq!(linked, sections, "{page}");
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
 #[test]
 fn every_command_in_the_pages_is_one_of_the_manual() {
     let mut seen = 0;
