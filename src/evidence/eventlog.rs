@@ -15,6 +15,8 @@ mod userspace;
 
 use std::fmt;
 
+pub(super) use boot_options::are_of_boot_options;
+
 use super::registers::{self, Registers, Values};
 use super::{Check, Refusal};
 use crate::pcr::Bank;

@@ -213,6 +213,11 @@ impl FirmwareLog {
         self.event(7, 0x8000_0001, &data, &data)
     }
 
+    /// The firmware begins with its boot options.
+    pub(super) fn boot_options(&mut self) -> &mut Self {
+        self.event(4, 4, &[0; 4], &[0; 4])
+    }
+
     /// A program, whose hash is that of `program`, at a path.
     pub(super) fn program(&mut self, program: &[u8], path: &str) -> &mut Self {
         let path = utf16(path);

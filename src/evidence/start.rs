@@ -94,7 +94,7 @@ pub fn prove(log: &Log, values: &Values, expected: &Expected<'_>) -> Result<Star
         secure_boot::vouched(&log.events(expected.bank, pcr), authorities)?;
     }
     let started = programs::started(log, expected.bank, separator);
-    programs::check(&started, expected.first)?;
+    programs::check(&started, expected)?;
     registers::nothing_else_added(log, values, expected, separator)?;
     registers::extended(values, expected, separator)?;
     Ok(started.start)

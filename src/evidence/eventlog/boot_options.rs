@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The firmware's boot options, which it measures into PCR 1 before it tries them. Their names are for people: the log
-//! says them, and nothing rests on them.
+//! says them, and nothing rests on them. What rests on something is where in PCR 4 it began with them.
 
-use super::{Entry, Log, Source};
+use super::{Entry, Event, Log, Source, What};
 use crate::evidence::Check;
 use crate::evidence::Refusal;
 use crate::evidence::bytes::Bytes;
@@ -16,6 +16,32 @@ const BOOT_OPTION: &str = "Boot";
 /// `LOAD_OPTION_ACTIVE`, and the bits of the category, of which zero is a boot option (UEFI, section 3.1.3).
 const ACTIVE: u32 = 0x0000_0001;
 const CATEGORY: u32 = 0x0000_1f00;
+
+/// Whether every program was started for a boot option; `events` are those of PCR 4.
+///
+/// Firmware measures one separator into PCR 4, before the first boot option (TCG PC Client Platform Firmware Profile, section
+/// 3.3.4.5; EDK 2, `Tcg2Dxe.c`, `OnReadyToBoot`). What `SysPrep####` names it starts before that, one after the other and with
+/// nothing measured in between when one of them comes back (UEFI, section 3.1.7; EDK 2, `BmLoadOption.c`).
+pub(in crate::evidence) fn are_of_boot_options<'a>(
+    events: impl IntoIterator<Item = &'a Event>,
+) -> bool {
+    let mut separators = 0_usize;
+    for event in events {
+        if matches!(event.what, What::Separator) {
+            separators = separators.saturating_add(1);
+        } else if event.may_be_program() && separators != 1 {
+            return false;
+        }
+    }
+    separators == 1
+}
+
+impl Event {
+    /// Whether it may be a program in PCR 4: whatever is not proven to be a text or a separator.
+    pub(in crate::evidence) fn may_be_program(&self) -> bool {
+        !matches!(self.what, What::Separator | What::Text { .. })
+    }
+}
 
 impl Log {
     /// What the firmware calls the options that it tries, in its order.

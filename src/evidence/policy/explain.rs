@@ -66,6 +66,8 @@ pub enum Difference {
         /// Its Authenticode hash.
         seen: String,
     },
+    /// A program may have been started before the firmware began with its boot options.
+    OutsideOfBootOptions,
     /// The kernel got another command line.
     CommandLine {
         /// The text, or what there was instead of one.
@@ -181,6 +183,10 @@ impl fmt::Display for Difference {
                 f,
                 "the kernel {seen} of an image was started by itself: expected a program of \
                  uki-hash just before it"
+            ),
+            Self::OutsideOfBootOptions => f.write_str(
+                "PCR 4: expected one separator, before all programs, as firmware measures it when it begins with \
+                 its boot options",
             ),
             Self::CommandLine { seen, expected } => {
                 write!(f, "command line: expected {}, found {seen}", any(expected))

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which programs the firmware started: PCR 4 (TCG PC Client Platform Firmware Profile, section 3.3.4.5).
+//!
+//! They are counted, and not compared with what other PCRs have before or after them: a log proves the order within a PCR
+//! alone.
 
 use super::registers::Separator;
-use super::{First, Program, Start, Unmet};
-use crate::evidence::eventlog::{Event, Log, What};
+use super::{Expected, First, Program, Start, Unmet};
+use crate::evidence::eventlog::{self, Event, Log, What};
 use crate::evidence::registers::Registers;
 use crate::pcr::{Bank, Pcr, PcrSet};
 
@@ -14,67 +17,75 @@ const RETURNED: &str = "Returning from EFI Application from Boot Option";
 /// What the log says of the programs.
 pub(super) struct Started {
     pub(super) start: Start,
-    /// How many of them were started before the image measured itself.
-    before_sections: usize,
+    /// Whether each was started for a boot option, and not before the firmware came to these.
+    are_of_boot_options: bool,
+    /// The first boot option that led to a program and back: it ended, or Secure Boot denied it.
+    in_vain: Option<String>,
 }
 
-/// Programs come before and after what the stub of a unified kernel image measures of itself: the image and what started it,
-/// and then the kernel in it, where the stub has the firmware start that.
+/// Reads PCR 4.
 pub(super) fn started(log: &Log, bank: Bank, separator: Separator) -> Started {
-    let pcrs = PcrSet::of(&[Pcr::BOOT_PROGRAMS, Pcr::KERNEL_IMAGE]);
-    let events = log.events(bank, Registers::from(pcrs));
-    let is_image = |event: &Event| event.pcr == Pcr::KERNEL_IMAGE.index();
-    let first_section = events.iter().position(is_image);
-    let (before, after) = events
-        .split_at_checked(first_section.unwrap_or(events.len()))
-        .unwrap_or((&events, &[]));
-    let programs = |events: &[Event]| -> Vec<Program> {
-        let of_pcr = events.iter().filter(|event| !is_image(event));
-        of_pcr.filter_map(program).collect()
-    };
-    let returned = events.iter().filter(|event| has_returned(event)).count();
+    let events = |pcr: Pcr| log.events(bank, Registers::from(PcrSet::of(&[pcr])));
+    let of_programs = events(Pcr::BOOT_PROGRAMS);
     let mut options = log.boot_options().into_iter();
-    let tried = (0..returned).map(|_| options.next().unwrap_or_else(|| "without a name".into()));
-    let before_image = programs(before);
+    let (mut programs, mut tried) = (Vec::new(), Vec::new());
+    let mut in_vain = None;
+    let mut is_in_program = false;
+    for event in &of_programs {
+        if event.may_be_program() {
+            is_in_program = true;
+            programs.push(Program {
+                said: event.what.to_string(),
+                digest: event.digest.clone(),
+            });
+        } else if has_returned(event) {
+            let option = options.next().unwrap_or_else(|| "without a name".into());
+            if std::mem::take(&mut is_in_program) {
+                in_vain.get_or_insert_with(|| option.clone());
+            }
+            tried.push(option);
+        }
+    }
     Started {
-        before_sections: before_image.len(),
+        are_of_boot_options: eventlog::are_of_boot_options(&of_programs),
+        in_vain,
         start: Start {
-            programs: [before_image, programs(after)].concat(),
-            tried: tried.collect(),
-            is_unified: first_section.is_some(),
+            programs,
+            tried,
+            is_unified: !events(Pcr::KERNEL_IMAGE).is_empty(),
             is_separated: separator == Separator::Present,
         },
     }
 }
 
-/// The image is there, and nothing was started before it but what is configured.
-pub(super) fn check(started: &Started, first: First) -> Result<(), Unmet> {
-    let allowed = match first {
-        First::Image => 1,
-        First::Loader => 2,
+/// The image is there, by a boot option, and nothing else was started but what is configured.
+pub(super) fn check(started: &Started, expected: &Expected<'_>) -> Result<(), Unmet> {
+    let programs = &started.start.programs;
+    let Some(program) = programs.first() else {
+        return Err(Unmet::NoProgram);
     };
-    let before = started
-        .start
-        .programs
-        .get(..started.before_sections)
-        .unwrap_or_default();
-    match before.split_first() {
-        None => Err(Unmet::NoProgram),
-        Some(_) if before.len() <= allowed => Ok(()),
-        Some((program, _)) => Err(Unmet::ProgramBefore {
-            program: program.said.clone(),
-            first,
-        }),
+    if !started.are_of_boot_options {
+        return Err(Unmet::OutsideOfBootOptions(program.said.clone()));
     }
+    if programs.len() <= most(expected) {
+        return Ok(());
+    }
+    Err(Unmet::ProgramBefore {
+        program: program.said.clone(),
+        option: started.in_vain.clone(),
+        first: expected.first,
+    })
 }
 
-/// Whatever is not proven to be a text or a separator may have been a program.
-fn program(event: &Event) -> Option<Program> {
-    let is_none = matches!(event.what, What::Separator | What::Text { .. });
-    (!is_none).then(|| Program {
-        said: event.what.to_string(),
-        digest: event.digest.clone(),
-    })
+/// How many programs an honest start has: the image; the loader that is configured; and without Secure Boot the kernel inside
+/// the image, which stubs up to 257 have the firmware start. With Secure Boot they start it past the firmware's check, which
+/// would measure it (systemd, `src/boot/linux.c`).
+fn most(expected: &Expected<'_>) -> usize {
+    match (expected.authorities, expected.first) {
+        (Some(_), First::Image) => 1,
+        (Some(_), First::Loader) | (None, First::Image) => 2,
+        (None, First::Loader) => 3,
+    }
 }
 
 fn has_returned(event: &Event) -> bool {

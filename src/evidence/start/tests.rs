@@ -241,18 +241,17 @@ fn what_no_rule_knows_in_pcr_7_is_refused() {
 }
 
 #[test]
-fn nothing_runs_before_the_image_but_a_loader_that_is_configured() {
-    let with_programs = |before: usize| {
+fn nothing_runs_beside_the_image_but_a_loader_that_is_configured() {
+    let with_programs = |programs: usize| {
         log_with(|log| {
             log.authority(OWNER);
-            for _ in 1..before {
+            for _ in 1..programs {
                 log.program(b"other", "\\EFI\\systemd\\systemd-bootx64.efi");
             }
-            if before > 0 {
+            if programs > 0 {
                 log.program(b"image", "\\EFI\\Linux\\image.efi");
             }
-            log.section(".linux", b"kernel")
-                .program(b"the kernel in it", "");
+            log.section(".linux", b"kernel");
         })
     };
     let first = |log: &FirmwareLog, first: First| {
@@ -264,7 +263,7 @@ fn nothing_runs_before_the_image_but_a_loader_that_is_configured() {
         prove(&Log::firmware(&log.0).unwrap(), &values_of(log), &expected)
     };
     let start = first(&with_programs(1), First::Image).unwrap();
-    assert_eq!(start.programs.len(), 2);
+    assert_eq!(start.programs.len(), 1);
     first(&with_programs(2), First::Loader).unwrap();
     first(&with_programs(1), First::Loader).unwrap();
     let message = first(&with_programs(2), First::Image)
@@ -283,6 +282,105 @@ fn nothing_runs_before_the_image_but_a_loader_that_is_configured() {
     assert_eq!(
         first(&with_programs(0), First::Loader),
         Err(Unmet::NoProgram)
+    );
+}
+
+/// The order of entries of different PCRs is the machine's own word: each PCR replays all the same.
+#[test]
+fn a_program_more_counts_wherever_the_log_has_it() {
+    let log = |order: &[&str]| {
+        log_with(|log| {
+            log.authority(OWNER);
+            for what in order {
+                match *what {
+                    "section" => log.section(".linux", b"kernel"),
+                    program => log.program(program.as_bytes(), "\\x"),
+                };
+            }
+        })
+    };
+    let prove = |log: &FirmwareLog, expected: &Expected<'_>| {
+        prove(&Log::firmware(&log.0).unwrap(), &values_of(log), expected)
+    };
+    let authorities = [OWNER.to_vec()];
+    let required = required(&authorities);
+    let is_denied = |start: Result<Start, Unmet>| {
+        assert!(
+            matches!(start, Err(Unmet::ProgramBefore { .. })),
+            "{start:?}"
+        );
+    };
+    prove(&log(&["image", "section"]), &required).unwrap();
+    is_denied(prove(&log(&["host's", "section", "image"]), &required));
+    is_denied(prove(&log(&["section", "host's", "image"]), &required));
+    // The kernel inside is one of two where its stub has the firmware start it.
+    let not_required = not_required();
+    prove(&log(&["image", "section", "kernel"]), &not_required).unwrap();
+    prove(&log(&["image", "section"]), &not_required).unwrap();
+    is_denied(prove(
+        &log(&["host's", "section", "image", "kernel"]),
+        &not_required,
+    ));
+    let loader = Expected {
+        first: First::Loader,
+        ..not_required
+    };
+    prove(&log(&["loader", "image", "section", "kernel"]), &loader).unwrap();
+    is_denied(prove(
+        &log(&["loader", "section", "host's", "image", "kernel"]),
+        &loader,
+    ));
+}
+
+#[test]
+fn a_program_before_the_boot_options_is_refused() {
+    let started = |separators: [bool; 2]| {
+        let mut log = FirmwareLog::new();
+        log.secure_boot(true).event(7, 4, &[0; 4], &[0; 4]);
+        if separators[0] {
+            log.boot_options();
+        }
+        log.authority(OWNER).program(b"image", "\\x");
+        if separators[1] {
+            log.boot_options();
+        }
+        log.section(".linux", b"kernel");
+        prove_it(&log, &values_of(&log))
+    };
+    started([true, false]).unwrap();
+    for separators in [[false, true], [false, false], [true, true]] {
+        let unmet = started(separators).unwrap_err();
+        assert_eq!(
+            unmet,
+            Unmet::OutsideOfBootOptions("program \"\\x\"".into()),
+            "{separators:?}"
+        );
+        assert!(
+            unmet
+                .to_string()
+                .contains("delete the firmware's variables SysPrep####")
+        );
+    }
+}
+
+/// A program that came back, or that Secure Boot denied, is no loader.
+#[test]
+fn an_option_that_led_to_a_program_in_vain_is_named_with_what_to_do() {
+    let calling = b"Calling EFI Application from Boot Option";
+    let returning = b"Returning from EFI Application from Boot Option";
+    let log = log_with(|log| {
+        log.event(4, 0x8000_0007, calling, calling);
+        log.program(b"another disk's", "\\EFI\\BOOT\\BOOTX64.EFI");
+        log.event(4, 0x8000_0007, returning, returning);
+        log.event(4, 0x8000_0007, calling, calling);
+        log.authority(OWNER)
+            .program(b"image", "\\EFI\\BOOT\\BOOTX64.EFI");
+        log.section(".linux", b"kernel");
+    });
+    assert_eq!(
+        unmet(&log).to_string(),
+        "another program ran before the image: program \"\\EFI\\BOOT\\BOOTX64.EFI\": the firmware tried boot option \
+         \"without a name\", whose program came back or was denied: put the image's disk first in the boot order"
     );
 }
 

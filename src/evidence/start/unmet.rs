@@ -37,12 +37,16 @@ pub enum Unmet {
     ForeignAuthority(String),
     /// PCR 7 has something that is neither one of the firmware's variables nor an authority.
     UnknownInSecureBoot(String),
-    /// The firmware started no program before the image measured itself.
+    /// The firmware started no program.
     NoProgram,
+    /// A program was started that no boot option led to: it is the first one, as the log calls it.
+    OutsideOfBootOptions(String),
     /// Another program was started before the image.
     ProgramBefore {
         /// The first one, as the log calls it.
         program: String,
+        /// The boot option that led to a program in vain, where one did.
+        option: Option<String>,
         /// What is started first by the configuration.
         first: First,
     },
@@ -100,10 +104,29 @@ impl fmt::Display for Unmet {
                 "PCR 7 has what no rule knows: {event}: use firmware without it, or set boot.secure-boot = \"not-required\""
             ),
             Self::NoProgram => f.write_str(
-                "the firmware measured no program into PCR 4 before the image: start the image through the firmware, and \
+                "the firmware measured no program into PCR 4: start the image through the firmware, and \
                  not by a way around it, as firmware has that is open to CVE-2025-2296",
             ),
-            Self::ProgramBefore { program, first } => write!(
+            Self::OutsideOfBootOptions(program) => write!(
+                f,
+                "PCR 4 has not one separator, before all programs, which firmware measures when it begins with the boot \
+                 options: {program} may have run before: delete the firmware's variables SysPrep####, and start the image \
+                 by a boot option"
+            ),
+            Self::ProgramBefore {
+                program,
+                option: Some(option),
+                ..
+            } => write!(
+                f,
+                "another program ran before the image: {program}: the firmware tried boot option {option:?}, whose program \
+                 came back or was denied: put the image's disk first in the boot order"
+            ),
+            Self::ProgramBefore {
+                program,
+                option: None,
+                first,
+            } => write!(
                 f,
                 "another program ran before the image: {program}: {}",
                 match first {

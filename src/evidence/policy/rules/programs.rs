@@ -4,10 +4,10 @@
 //!
 //! A kernel that somebody starts by itself takes any initrd and then measures into PCR 11 what it likes, so the one inside an
 //! image counts only where the image was started just before it: where an image comes back without having started it, the
-//! firmware measures an action in between.
+//! firmware measures an action in between. That is so of boot options only, so a program before these is none that is known.
 
 use super::{measured_into, nothing_logged, unknown};
-use crate::evidence::eventlog::{Event, What};
+use crate::evidence::eventlog::{self, Event};
 use crate::evidence::policy::explain::Difference;
 use crate::evidence::policy::{Image, Programs};
 use crate::evidence::verify::Verified;
@@ -29,14 +29,10 @@ fn unlisted(verified: &Verified) -> Vec<Difference> {
     match unknown(PROGRAMS, verified) {
         Some(difference) => vec![difference],
         None => measured_into(PROGRAMS, verified)
-            .filter(|event| is_started(event))
+            .filter(|event| event.may_be_program())
             .map(Difference::unexplained)
             .collect(),
     }
-}
-
-fn is_started(event: &Event) -> bool {
-    !matches!(event.what, What::Separator | What::Text { .. })
 }
 
 impl Programs {
@@ -51,7 +47,7 @@ impl Programs {
         for event in measured_into(PROGRAMS, verified) {
             let is_image = self.images.contains(&event.digest);
             let is_known = is_image || self.loaders.contains(&event.digest);
-            if !is_known && is_started(event) {
+            if !is_known && event.may_be_program() {
                 let is_kernel = self.kernels.contains(&event.digest);
                 if !is_kernel {
                     differences.push(self.another(event));
@@ -70,6 +66,9 @@ impl Programs {
                 seen: "none".into(),
                 expected: super::digits(&self.images),
             });
+        }
+        if is_image_started && !eventlog::are_of_boot_options(measured_into(PROGRAMS, verified)) {
+            differences.push(Difference::OutsideOfBootOptions);
         }
         differences
     }

@@ -117,7 +117,7 @@ fn the_kernel_of_an_image_counts_only_where_the_image_started_it() {
     let digests = |digest: &str| [(Bank::Sha256, hex::decode(digest).unwrap())];
     let started = |change: &dyn Fn(&mut FirmwareLog)| {
         let mut log = FirmwareLog::new();
-        log.secure_boot(false);
+        log.secure_boot(false).boot_options();
         change(&mut log);
         log.section(".cmdline", b"quiet ro");
         let image = policy.image(&verified(&log));
@@ -161,6 +161,38 @@ fn the_kernel_of_an_image_counts_only_where_the_image_started_it() {
     });
     assert_eq!(returned, alone);
     assert!(started(&loader).contains("no program was started"));
+}
+
+/// `SysPrep####` can name the image and then its kernel: the firmware measures nothing between the two, and its separator after.
+#[test]
+fn a_program_before_the_boot_options_is_none_of_the_image() {
+    let denied = "nearest image usual: PCR 4: expected one separator, before all programs, \
+                  as firmware measures it when it begins with its boot options";
+    let rules = format!(
+        "uki-hash = [\"{}\"]\nkernel-hash = [\"{}\"]\nsecure-boot = false\ncommand-line = [\"quiet ro\"]",
+        hex::encode(Bank::Sha256.hash(b"the image")),
+        hex::encode(Bank::Sha256.hash(b"its kernel")),
+    );
+    let policy = policy(&rules);
+    let started = |separators: [bool; 2]| {
+        let mut log = FirmwareLog::new();
+        log.secure_boot(false);
+        if separators[0] {
+            log.boot_options();
+        }
+        log.program(b"the image", "\\x")
+            .program(b"its kernel", "\\x");
+        if separators[1] {
+            log.boot_options();
+        }
+        log.section(".cmdline", b"quiet ro");
+        let image = policy.image(&verified(&log));
+        image.map_or_else(|why| why.to_string(), ToOwned::to_owned)
+    };
+    assert_eq!(started([true, false]), "usual");
+    assert_eq!(started([false, true]), denied);
+    assert_eq!(started([false, false]), denied);
+    assert_eq!(started([true, true]), denied);
 }
 
 #[test]

@@ -74,7 +74,9 @@ fn a_command_line_from_outside_has_to_be_on_the_list() {
 fn the_command_line_of_the_image_is_recognised_by_its_digest() {
     let with = |line: &[u8]| {
         let mut log = FirmwareLog::new();
-        log.secure_boot(true).program(b"the image", "\\x");
+        log.secure_boot(true)
+            .boot_options()
+            .program(b"the image", "\\x");
         log.section(".osrel", b"ID=x").section(".cmdline", line);
         let policy = policy(&rules());
         let image = policy.image(&verified(&log));
@@ -94,7 +96,9 @@ fn the_command_line_of_the_image_is_recognised_by_its_digest() {
     // No command line, none inside but one from outside, and one whose section has another name.
     let bare = || {
         let mut log = FirmwareLog::new();
-        log.secure_boot(true).program(b"the image", "\\x");
+        log.secure_boot(true)
+            .boot_options()
+            .program(b"the image", "\\x");
         log.section(".osrel", b"ID=x");
         log
     };
@@ -123,7 +127,9 @@ fn a_command_line_of_the_image_cannot_be_told_as_something_else() {
     ] {
         let why = differs(|log| {
             *log = FirmwareLog::new();
-            log.secure_boot(true).program(b"the image", "\\x");
+            log.secure_boot(true)
+                .boot_options()
+                .program(b"the image", "\\x");
             log.event(11, kind, name, &data);
             log.event(11, 0xd, b"init=/evil", &utf16("harmless"));
             log.section(".cmdline", b"quiet ro");
@@ -132,7 +138,9 @@ fn a_command_line_of_the_image_cannot_be_told_as_something_else() {
     }
     let both = differs(|log| {
         *log = FirmwareLog::new();
-        log.secure_boot(true).program(b"the image", "\\x");
+        log.secure_boot(true)
+            .boot_options()
+            .program(b"the image", "\\x");
         log.section(".cmdline", b"init=/evil");
         log.section(".cmdline", b"quiet ro");
     });
@@ -140,7 +148,9 @@ fn a_command_line_of_the_image_cannot_be_told_as_something_else() {
     // Nor is it an action, when what stands before it is the proven name.
     let action = differs(|log| {
         *log = FirmwareLog::new();
-        log.secure_boot(true).program(b"the image", "\\x");
+        log.secure_boot(true)
+            .boot_options()
+            .program(b"the image", "\\x");
         log.event(11, 0xd, name, &utf16(".cmdline"));
         log.event(11, 5, b"init=/evil", b"init=/evil");
         log.section(".cmdline", b"quiet ro");
@@ -149,7 +159,9 @@ fn a_command_line_of_the_image_cannot_be_told_as_something_else() {
     // One from outside does not make up for one inside.
     let inside = differs(|log| {
         *log = FirmwareLog::new();
-        log.secure_boot(true).program(b"the image", "\\x");
+        log.secure_boot(true)
+            .boot_options()
+            .program(b"the image", "\\x");
         log.section(".cmdline", b"init=/evil")
             .command_line("quiet ro");
     });
@@ -220,7 +232,8 @@ fn secure_boot_is_what_the_firmware_measured_first() {
         if let Some(then) = then {
             log.secure_boot(then);
         }
-        log.program(b"the image", "\\x")
+        log.boot_options()
+            .program(b"the image", "\\x")
             .section(".cmdline", b"quiet ro");
         log
     };
