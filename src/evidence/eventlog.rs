@@ -24,6 +24,9 @@ use crate::pcr::Bank;
 /// Longest log, in bytes. Firmware logs have some tens of KiB.
 pub const LOG_LEN_MAX: usize = 1 << 20;
 
+/// What systemd from version 261 on measures into most PCRs before units of the initrd run (systemd-pcrosseparator.service(8)).
+pub(super) const SYSTEMD_SEPARATOR: &str = "os-separator";
+
 /// PCRs that start with all ones: those of the dynamic root of trust (TCG PC Client Platform TPM Profile, section 4.6.2).
 const DYNAMIC: std::ops::RangeInclusive<u8> = 17..=22;
 
@@ -263,6 +266,13 @@ fn bounded(bytes: &[u8], check: Check) -> Result<(), Refusal> {
         check,
         format_args!("expected at most {LOG_LEN_MAX} bytes, found {len}"),
     ))
+}
+
+impl What {
+    /// Whether it is systemd's separator.
+    pub(super) fn is_systemds_separator(&self) -> bool {
+        matches!(self, Self::Text { text, .. } if text == SYSTEMD_SEPARATOR)
+    }
 }
 
 impl fmt::Display for What {

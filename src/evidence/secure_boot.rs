@@ -19,7 +19,8 @@ pub struct SecureBoot<'a> {
     pub is_on: Option<bool>,
     /// Entries of `db` that vouched for a program, in order.
     pub authorities: Vec<&'a [u8]>,
-    /// What is none of that, and neither one of the firmware's variables nor text.
+    /// What is none of that, and not one of the firmware's variables. A text there is the firmware's word that it can be debugged
+    /// (TCG PC Client Platform Firmware Profile, section 3.3.4.8), which is no proof of anything.
     pub others: Vec<&'a Event>,
 }
 
@@ -32,8 +33,13 @@ impl<'a> SecureBoot<'a> {
         let mut is_separated = false;
         for event in events {
             match &event.what {
-                // Actions of the firmware, and what systemd says of its own.
-                What::Text { .. } => continue,
+                // It may come first, and says nothing of what comes after.
+                What::Text { .. } => {
+                    if !event.what.is_systemds_separator() {
+                        seen.others.push(event);
+                    }
+                    continue;
+                }
                 What::SecureBoot(is_on) if is_first => seen.is_on = Some(*is_on),
                 What::Variable(name) if !is_separated && names.insert(name) => {}
                 What::Separator if !is_separated => is_separated = true,
@@ -106,13 +112,23 @@ mod tests {
     #[test]
     fn an_honest_boot_has_variables_a_separator_and_who_vouched() {
         let seen = read(|log| {
-            log.event(7, 0x8000_0007, b"UEFI Debug Mode", b"UEFI Debug Mode");
             log.secure_boot(true);
             variable(log, CONFIG, "db", b"a list");
             variable(log, CONFIG, "dbx", b"");
             log.event(7, 4, &[0; 4], &[0; 4]).authority(b"mine");
         });
         assert_eq!(seen, (Some(true), vec![b"mine".to_vec()], vec![]));
+    }
+
+    #[test]
+    fn firmware_that_can_be_debugged_is_told_beside_the_state() {
+        let seen = read(|log| {
+            log.event(7, 0x8000_0007, b"UEFI Debug Mode", b"UEFI Debug Mode");
+            log.secure_boot(true).event(7, 4, &[0; 4], &[0; 4]);
+            log.event(7, 5, b"os-separator", b"os-separator");
+        });
+        assert_eq!(seen.0, Some(true));
+        assert_eq!(seen.2, ["EV_EFI_ACTION \"UEFI Debug Mode\""]);
     }
 
     #[test]

@@ -16,9 +16,6 @@ use crate::evidence::eventlog::{Event, What};
 use crate::evidence::verify::Verified;
 use crate::pcr::Bank;
 
-/// What systemd from version 261 on measures into most PCRs before units of the initrd run (`systemd-pcrosseparator`).
-const SYSTEMD_SEPARATOR: &str = "os-separator";
-
 impl Image {
     /// Everything in which this is another image than the one that was booted.
     pub(super) fn differences(&self, bank: Bank, verified: &Verified) -> Vec<Difference> {
@@ -85,8 +82,7 @@ fn unknown(pcr: u8, verified: &Verified) -> Option<Difference> {
 
 /// Whether it ends a phase, of the firmware or as systemd does: nothing that ran.
 fn is_separator(event: &Event) -> bool {
-    matches!(event.what, What::Separator)
-        || matches!(&event.what, What::Text { text, .. } if text == SYSTEMD_SEPARATOR)
+    matches!(event.what, What::Separator) || event.what.is_systemds_separator()
 }
 
 fn measured_into(pcr: u8, verified: &Verified) -> impl Iterator<Item = &Event> {

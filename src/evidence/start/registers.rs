@@ -2,13 +2,10 @@
 //! The values of PCRs against the log, and against each other.
 
 use super::{Expected, Unmet};
-use crate::evidence::eventlog::Log;
+use crate::evidence::eventlog::{Log, SYSTEMD_SEPARATOR};
 use crate::evidence::registers::{Registers, Values};
 use crate::pcr::{Bank, Pcr, PcrSet};
 
-/// What systemd from 261 on extends PCRs with where the firmware's part of the boot has ended
-/// (systemd-pcrosseparator.service(8)).
-const OS_SEPARATOR: &[u8] = b"os-separator";
 /// The PCRs of the firmware that it extends.
 const FIRMWARE: std::ops::RangeInclusive<u8> = 0..=7;
 /// The PCR of the operating system's loaders that it extends too, of those up to [`LAST_EXTENDED`].
@@ -27,7 +24,7 @@ impl Separator {
     /// The value of a PCR that had `value` before it.
     fn after(self, bank: Bank, value: &[u8]) -> Vec<u8> {
         match self {
-            Self::Present => bank.extended(value, &bank.hash(OS_SEPARATOR)),
+            Self::Present => bank.extended(value, &bank.hash(SYSTEMD_SEPARATOR.as_bytes())),
             Self::Absent => value.to_vec(),
         }
     }

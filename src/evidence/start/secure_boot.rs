@@ -8,9 +8,7 @@ use crate::evidence::secure_boot::SecureBoot;
 /// Whether Secure Boot was on and what ran was vouched for by `authorities`, certificates in DER, and by nobody else.
 /// `events` are those of PCR 7.
 ///
-/// What else is in `db` does not matter: an entry of it is measured when it lets something run. A text there is the
-/// firmware's word that it can be debugged (TCG PC Client Platform Firmware Profile, section 3.3.4.8), which is no proof of
-/// anything.
+/// What else is in `db` does not matter: an entry of it is measured when it lets something run.
 pub(super) fn vouched(events: &[Event], authorities: &[Vec<u8>]) -> Result<(), Unmet> {
     let seen = SecureBoot::of(events);
     match seen.is_on {
@@ -18,10 +16,7 @@ pub(super) fn vouched(events: &[Event], authorities: &[Vec<u8>]) -> Result<(), U
         Some(false) => return Err(Unmet::SecureBootOff),
         None => return Err(Unmet::SecureBootUnknown),
     }
-    let text = events
-        .iter()
-        .find(|event| matches!(event.what, What::Text { .. }));
-    if let Some(event) = seen.others.first().copied().or(text) {
+    if let Some(event) = seen.others.first() {
         return Err(Unmet::UnknownInSecureBoot(event.what.to_string()));
     }
     let is_listed = |entry: &[u8]| authorities.iter().any(|listed| listed == entry);

@@ -266,6 +266,15 @@ fn nobody_else_may_vouch() {
     );
     let nobody = of_the_boot(IMAGE_LOG, "console=ttyS0 quiet", OWNERS);
     let why = told(&nobody, IMAGE_LOG, |_| ());
+    // Firmware that can be debugged, which no node takes either.
+    let debugged = |log: &mut FirmwareLog| {
+        log.event(7, 0x8000_0007, b"UEFI Debug Mode", b"UEFI Debug Mode");
+    };
+    assert_eq!(
+        signed(OWNERS, debugged),
+        "nearest image usual: authorities: expected owner.pem to vouch, \
+         found EV_EFI_ACTION \"UEFI Debug Mode\""
+    );
     assert_eq!(
         why,
         "nearest image usual: Secure Boot: expected on, found off"
