@@ -247,7 +247,10 @@ impl Entry {
             let pcr = self.pcr;
             Refusal::new(
                 Check::EventLog,
-                format_args!("an event of PCR {pcr} has no digest for {bank}"),
+                format_args!(
+                    "an event of PCR {pcr} has no digest for {bank}: switch the TPM's bank {bank} on in the firmware, or \
+                     use another by tpm.bank"
+                ),
             )
         })?;
         if let Some(value) = values.get_mut(&self.pcr) {

@@ -71,7 +71,9 @@ fn specification(bytes: &mut Bytes<'_>) -> Result<Vec<Algorithm>, Refusal> {
     let data = bytes.take(usize::try_from(len).unwrap_or(usize::MAX))?;
     let mut data = Bytes::new(data, "start of the firmware log", Check::FirmwareLog);
     if kind != EV_NO_ACTION || data.take(SPEC_ID.len())? != SPEC_ID {
-        return Err(data.refusal("expected a log of the crypto-agile format"));
+        return Err(data.refusal(
+            "expected a log of the crypto-agile format: use UEFI firmware with a log of TPM 2.0",
+        ));
     }
     // Platform class, version, errata and the size of a pointer change nothing about the format.
     data.take(8)?;

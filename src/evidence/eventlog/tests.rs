@@ -162,8 +162,8 @@ fn only_a_crypto_agile_log_is_read() {
         bytes[at] = byte;
         refusal(&bytes)
     };
-    let agile =
-        "check firmware-log: start of the firmware log: expected a log of the crypto-agile format";
+    let agile = "check firmware-log: start of the firmware log: expected a log of the crypto-agile format: use UEFI \
+         firmware with a log of TPM 2.0";
     assert_eq!(with(4, 8), agile);
     assert_eq!(with(32 + 13, b'2'), agile);
     let start = "check firmware-log: start of the firmware log";
@@ -203,7 +203,8 @@ fn events_of_other_algorithms_or_pcrs_are_refused() {
     let one_bank = with(1, &[digest(Bank::Sha1)]).unwrap();
     assert_eq!(
         one_bank.replay(Bank::Sha256).unwrap_err().to_string(),
-        "check event-log: an event of PCR 1 has no digest for sha256"
+        "check event-log: an event of PCR 1 has no digest for sha256: switch the TPM's bank sha256 on in the firmware, or use \
+         another by tpm.bank"
     );
 }
 

@@ -67,13 +67,17 @@ pub(super) fn nothing_else_added(
     separator: Separator,
 ) -> Result<(), Unmet> {
     let bank = expected.bank;
+    let replayed = log.replay(bank).map_err(Unmet::Log)?;
     for (pcr, value) in &expected.added {
         let seen = values.get(&pcr.index());
         if seen != Some(&separator.after(bank, value)) {
             let events = log.events(bank, Registers::from(PcrSet::of(&[*pcr])));
+            let before = replayed.get(&pcr.index());
+            let explained = before.filter(|before| seen == Some(&separator.after(bank, before)));
             return Err(Unmet::Added {
                 pcr: *pcr,
-                seen: seen.map(hex::encode).unwrap_or_default(),
+                seen: explained.or(seen).map(hex::encode).unwrap_or_default(),
+                is_explained: explained.is_some(),
                 expected: (*value != bank.zero()).then(|| hex::encode(value)),
                 events: events.iter().map(|event| event.what.to_string()).collect(),
             });

@@ -181,7 +181,9 @@ fn secure_boot_has_to_be_on_and_said_first() {
     assert_eq!(unmet(&off), Unmet::SecureBootOff);
     assert_eq!(
         Unmet::SecureBootOff.to_string(),
-        "Secure Boot is off: turn it on in the firmware, with your own keys, or set boot.secure-boot = \"not-required\""
+        "Secure Boot is off: turn it on in the firmware, with your own keys, or set boot.secure-boot = \"not-required\", \
+         which takes PCRs 2, 4 and 12 in tpm.pcrs, efi=noruntime in the image's command line, and the first secret from the \
+         key service"
     );
     let mut silent = FirmwareLog::new();
     for pcr in 0..8 {
@@ -413,6 +415,16 @@ fn what_was_added_is_what_the_configuration_names() {
     prove(&parsed, &values, &named(addon.clone())).unwrap();
     separate(&mut values, &[0, 1, 2, 3, 4, 5, 6, 7, 12, 13]);
     prove(&parsed, &values, &named(addon)).unwrap();
+    // Behind the separator too the value that is told is the one to name.
+    assert_eq!(prove_it(&log, &values).unwrap_err().to_string(), message);
+    // What the log does not explain has none.
+    values.insert(12, vec![0x11; 32]);
+    let message = prove_it(&log, &values).unwrap_err().to_string();
+    assert!(
+        message.contains("and the log does not explain that value: take away")
+            && !message.contains("boot.pcr-12"),
+        "{message}"
+    );
     // The addon that is named has to be there.
     let honest = honest();
     let other = prove(

@@ -7,6 +7,10 @@ use super::First;
 use crate::evidence::Refusal;
 use crate::pcr::Pcr;
 
+/// What it takes to go without Secure Boot.
+const NOT_REQUIRED: &str = "or set boot.secure-boot = \"not-required\", which takes PCRs 2, 4 and 12 in tpm.pcrs, \
+     efi=noruntime in the image's command line, and the first secret from the key service";
+
 /// How many events are told of a PCR.
 const TOLD_MAX: usize = 3;
 
@@ -54,8 +58,10 @@ pub enum Unmet {
     Added {
         /// The PCR.
         pcr: Pcr,
-        /// Its value.
+        /// Its value: before systemd's separator where the log explains it, and as it is otherwise.
         seen: String,
+        /// Whether the log explains it.
+        is_explained: bool,
         /// The value it should have before systemd's separator, where that is not zero.
         expected: Option<String>,
         /// What the log says was added.
@@ -82,13 +88,14 @@ impl fmt::Display for Unmet {
                 "systemd's separator is in one of PCRs {pcr} and {other} and not in the other: \
                  something else extended them; start the machine again"
             ),
-            Self::SecureBootOff => f.write_str(
-                "Secure Boot is off: turn it on in the firmware, with your own keys, \
-                 or set boot.secure-boot = \"not-required\"",
+            Self::SecureBootOff => write!(
+                f,
+                "Secure Boot is off: turn it on in the firmware, with your own keys, {NOT_REQUIRED}"
             ),
-            Self::SecureBootUnknown => f.write_str(
+            Self::SecureBootUnknown => write!(
+                f,
                 "the firmware's log does not begin with whether Secure Boot is on: use firmware that measures it, \
-                 or set boot.secure-boot = \"not-required\"",
+                 {NOT_REQUIRED}"
             ),
             Self::NoAuthority => f.write_str(
                 "Secure Boot is on and nobody vouched for the image: start it from its disk through the firmware, \
@@ -101,7 +108,7 @@ impl fmt::Display for Unmet {
             ),
             Self::UnknownInSecureBoot(event) => write!(
                 f,
-                "PCR 7 has what no rule knows: {event}: use firmware without it, or set boot.secure-boot = \"not-required\""
+                "PCR 7 has what no rule knows: {event}: use firmware without it, {NOT_REQUIRED}"
             ),
             Self::NoProgram => f.write_str(
                 "the firmware measured no program into PCR 4: start the image through the firmware, and \
@@ -150,6 +157,7 @@ impl Unmet {
         let Self::Added {
             pcr,
             seen,
+            is_explained,
             expected,
             events,
         } = self
@@ -168,6 +176,13 @@ impl Unmet {
         }
         for event in events.iter().take(TOLD_MAX) {
             write!(f, ", {event}")?;
+        }
+        if !is_explained {
+            // What it was before the separator is not known, so there is no value to name.
+            return write!(
+                f,
+                ", and the log does not explain that value: take away what was added after the log, and start the machine again"
+            );
         }
         write!(
             f,
