@@ -17,9 +17,12 @@ const EV_EFI_BOOT_SERVICES_DRIVER: u32 = 0x8000_0004;
 const EV_EFI_RUNTIME_SERVICES_DRIVER: u32 = 0x8000_0005;
 const EV_EFI_GPT_EVENT: u32 = 0x8000_0006;
 const EV_EFI_ACTION: u32 = 0x8000_0007;
+/// The same without the identifiers of the disk and its partitions, so that copies of an image measure the same (version 1.06,
+/// section 10.4.1).
+const EV_EFI_GPT_EVENT2: u32 = 0x8000_000d;
 const EV_EFI_VARIABLE_AUTHORITY: u32 = 0x8000_00e0;
 /// The names of these and of the others.
-const NAMES: [(u32, &str); 22] = [
+const NAMES: [(u32, &str); 23] = [
     (0x0000_0001, "EV_POST_CODE"),
     (EV_SEPARATOR, "EV_SEPARATOR"),
     (EV_ACTION, "EV_ACTION"),
@@ -49,6 +52,7 @@ const NAMES: [(u32, &str); 22] = [
     (0x8000_000a, "EV_EFI_PLATFORM_FIRMWARE_BLOB2"),
     (0x8000_000b, "EV_EFI_HANDOFF_TABLES2"),
     (0x8000_000c, "EV_EFI_VARIABLE_BOOT2"),
+    (EV_EFI_GPT_EVENT2, "EV_EFI_GPT_EVENT2"),
     (0x8000_0010, "EV_EFI_HCRTM_EVENT"),
     (EV_EFI_VARIABLE_AUTHORITY, "EV_EFI_VARIABLE_AUTHORITY"),
 ];
@@ -117,7 +121,9 @@ fn firmware(pcr: u8, kind: u32, data: &[u8], proves: &impl Fn(&[u8]) -> bool) ->
         EV_EFI_BOOT_SERVICES_DRIVER | EV_EFI_RUNTIME_SERVICES_DRIVER => What::Driver {
             path: image_path(data).unwrap_or_else(|_| "?".into()),
         },
-        EV_EFI_GPT_EVENT if proves(data) && data.starts_with(GPT_SIGNATURE) => What::PartitionTable,
+        EV_EFI_GPT_EVENT | EV_EFI_GPT_EVENT2 if proves(data) && data.starts_with(GPT_SIGNATURE) => {
+            What::PartitionTable
+        }
         EV_EFI_VARIABLE_DRIVER_CONFIG if proves(data) => variable(data).unwrap_or_else(|_| said()),
         EV_EFI_VARIABLE_AUTHORITY if proves(data) => authority(data).unwrap_or_else(|_| said()),
         EV_IPL if pcr == Pcr::KERNEL_CONFIG.index() && proves(data) => {

@@ -222,10 +222,12 @@ fn a_driver_needs_a_rule_unless_its_authority_is_a_listed_one() {
 #[test]
 fn a_partition_table_is_no_code_and_anything_else_beside_it_needs_a_rule() {
     let table = [&b"EFI PART"[..], &[7; 84]].concat();
-    let another_disk = |log: &mut FirmwareLog| {
-        log.event(5, 0x8000_0006, &table, &table);
-    };
-    assert_eq!(signed(OWNERS, another_disk), "usual");
+    for kind in [0x8000_0006, 0x8000_000d] {
+        let another_disk = |log: &mut FirmwareLog| {
+            log.event(5, kind, &table, &table);
+        };
+        assert_eq!(signed(OWNERS, another_disk), "usual", "{kind:#x}");
+    }
     // The digest is of something else, or the bytes are.
     for (measured, data) in [(&b"code"[..], &table[..]), (b"code", b"code")] {
         let foreign = |log: &mut FirmwareLog| {
