@@ -59,6 +59,11 @@ impl Image {
                  list its command-line, or the values in pcrs.11 and pcrs.12",
             ),
             (
+                has(Pcr::KERNEL_CONFIG.index()) || self.command_lines.is_some(),
+                "PCR 12: no rule is about it, so that a host may add to the command line and to the \
+                 credentials; list the command-line, or the values in pcrs.12",
+            ),
+            (
                 has(EXTENSIONS),
                 "PCR 13: it has no value, so that what was added to the initrd is known from the \
                  event log alone; list the values in pcrs.13, zero where nothing may be added",

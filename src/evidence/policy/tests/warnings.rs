@@ -21,9 +21,9 @@ fn an_image_is_told_which_pcrs_it_says_nothing_about() {
     let zeros = "00".repeat(32);
     let pcr = |index: u8| format!("pcrs.{index} = [\"{zeros}\"]\n");
     let hash = format!("uki-hash = [\"{zeros}\"]\n");
-    let all: String = [2, 4, 7, 9, 13].map(pcr).concat();
+    let all: String = [2, 4, 7, 9, 12, 13].map(pcr).concat();
     assert_eq!(places(&all), Vec::<String>::new());
-    for index in [2, 4, 7, 9, 13] {
+    for index in [2, 4, 7, 9, 12, 13] {
         let others = all.replace(&pcr(index), "");
         assert_eq!(places(&others), [format!("PCR {index}")]);
     }
@@ -32,9 +32,12 @@ fn an_image_is_told_which_pcrs_it_says_nothing_about() {
         pcr(13)
     );
     assert_eq!(places(&whole), Vec::<String>::new());
-    assert_eq!(places(&hash), ["PCR 2", "PCR 7", "PCR 9", "PCR 13"]);
+    assert_eq!(
+        places(&hash),
+        ["PCR 2", "PCR 7", "PCR 9", "PCR 12", "PCR 13"]
+    );
     let listed = format!("{hash}additions = [\"{zeros}\"]\n");
-    assert_eq!(places(&listed), ["PCR 7", "PCR 9", "PCR 13"]);
+    assert_eq!(places(&listed), ["PCR 7", "PCR 9", "PCR 12", "PCR 13"]);
 }
 
 #[test]
@@ -47,7 +50,7 @@ fn a_root_of_a_public_cloud_is_told_to_vouch_for_every_tenant() {
         parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let root = parameters.self_signed(&key).unwrap().pem();
         let zeros = "00".repeat(32);
-        let all = [2, 4, 7, 9, 13].map(|pcr| format!("pcrs.{pcr} = [\"{zeros}\"]\n"));
+        let all = [2, 4, 7, 9, 12, 13].map(|pcr| format!("pcrs.{pcr} = [\"{zeros}\"]\n"));
         let all = all.concat();
         let text =
             format!("[ek]\nroots = [\"root.pem\"]\n[[image]]\nname = \"usual\"\n{all}{ROLE}");
