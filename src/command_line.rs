@@ -64,6 +64,17 @@ impl CommandLine {
         words.take_while(|word| *word != "--")
     }
 
+    /// Whether it has the kernel leave the firmware's variables alone. `efi=` takes a list; `runtime` in one turns them on again
+    /// (Linux, drivers/firmware/efi/efi.c).
+    #[must_use]
+    pub fn turns_variables_off(&self) -> bool {
+        let lists = self
+            .of_kernel()
+            .filter_map(|word| word.strip_prefix("efi="));
+        let options: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
+        options.contains(&"noruntime") && !options.contains(&"runtime")
+    }
+
     /// Which of two words without a value comes last.
     #[must_use]
     pub fn last_of<'a>(&self, words: [&'a str; 2]) -> Option<&'a str> {

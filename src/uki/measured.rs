@@ -3,6 +3,7 @@
 //! of it.
 
 use super::pe::{Pe, Section};
+use crate::command_line::CommandLine;
 use crate::error::{Doing, Error, Result};
 use crate::pcr::Bank;
 
@@ -20,8 +21,6 @@ const COMMAND_LINE: &str = ".cmdline";
 const COMMAND_LINE_ENDS: [&str; 3] = ["\n\0", "\n", "\0"];
 /// What systemd measures into PCR 11 when its initrd begins (systemd-pcrphase.service(8)).
 const INITRD_PHASE: &str = "enter-initrd";
-/// Without the firmware's variables systemd does not see that it was measured, and measures no phase.
-const NO_VARIABLES: &str = "efi=noruntime";
 /// What systemd from version 261 on measures into PCRs 12 and 13 in the initrd (`systemd-pcrosseparator`).
 const SEPARATOR: &str = "os-separator";
 
@@ -96,15 +95,12 @@ impl<'a> Uki<'a> {
                 value = bank.extended(&value, &bank.hash(measured));
             }
         }
-        if self.has_word(NO_VARIABLES) {
+        let line = self.command_line.as_deref().unwrap_or_default();
+        // Without the firmware's variables systemd does not see that it was measured, and measures no phase.
+        if CommandLine::parse(line).turns_variables_off() {
             return value;
         }
         bank.extended(&value, &bank.hash(INITRD_PHASE.as_bytes()))
-    }
-
-    fn has_word(&self, word: &str) -> bool {
-        let line = self.command_line.as_deref().unwrap_or_default();
-        line.split_ascii_whitespace().any(|other| other == word)
     }
 }
 

@@ -61,6 +61,36 @@ fn pcr_11_is_what_systemd_measure_says() {
     assert_eq!(of(&known), stub);
 }
 
+/// However the kernel is told it, which is how a node reads its command line.
+#[test]
+fn without_the_firmwares_variables_no_phase_is_in_pcr_11() {
+    let has_phase = |line: &str| {
+        let bytes = program(&[(".cmdline", line.as_bytes()), PARTS[2]]);
+        let uki = Uki::parse(&bytes).unwrap();
+        let mut value = Bank::Sha256.zero();
+        for measured in [&b".linux\0"[..], PARTS[2].1, b".cmdline\0", line.as_bytes()] {
+            value = Bank::Sha256.extended(&value, &Bank::Sha256.hash(measured));
+        }
+        uki.kernel_image(Bank::Sha256) != value
+    };
+    for line in [
+        "efi=noruntime",
+        "efi=debug,noruntime quiet",
+        "\"efi=noruntime\"",
+    ] {
+        assert!(!has_phase(line), "{line}");
+    }
+    for line in [
+        "quiet",
+        "efi=noruntimes",
+        "efi=noruntime,runtime",
+        "efi=noruntime efi=runtime",
+        "quiet -- efi=noruntime",
+    ] {
+        assert!(has_phase(line), "{line}");
+    }
+}
+
 #[test]
 fn only_what_the_stub_measures_counts() {
     let with = |more: &[(&str, &[u8])]| pcr_11(&program(&[&PARTS[..], more].concat()));

@@ -28,22 +28,13 @@ pub(super) fn check(top: &Path, secure_boot: SecureBoot) -> Result<()> {
 
 fn missing(line: &CommandLine, secure_boot: SecureBoot) -> Vec<&'static str> {
     let mut missing = Vec::new();
-    if secure_boot == SecureBoot::NotRequired && !turns_variables_off(line) {
+    if secure_boot == SecureBoot::NotRequired && !line.turns_variables_off() {
         missing.push(NO_VARIABLES);
     }
     if !line.of_kernel().any(|word| word == NO_HIBERNATION) {
         missing.push(NO_HIBERNATION);
     }
     missing
-}
-
-/// `efi=` takes a list; `runtime` in a later one turns them on again (Linux, drivers/firmware/efi/efi.c).
-fn turns_variables_off(line: &CommandLine) -> bool {
-    let lists = line
-        .of_kernel()
-        .filter_map(|word| word.strip_prefix("efi="));
-    let options: Vec<&str> = lists.flat_map(|list| list.split(',')).collect();
-    options.contains(&"noruntime") && !options.contains(&"runtime")
 }
 
 #[cfg(test)]
