@@ -152,6 +152,22 @@ pub enum KernelDefects {
     Refuse,
 }
 
+impl Tpm {
+    /// What the choice of PCRs costs, where that is not plain, in sentences.
+    #[must_use]
+    pub fn costs(&self) -> Vec<String> {
+        let firmware = self.pcrs.contains(Pcr::FIRMWARE).then_some(
+            "tpm.pcrs has 0: a machine with more processors or memory, or with a new package of its firmware, cannot open its \
+             volumes any more, and a host that chooses the firmware can have it measured as another",
+        );
+        let extensions = (!self.pcrs.contains(Pcr::SYSTEM_EXTENSIONS)).then_some(
+            "tpm.pcrs lacks 13: an extension that the host adds to the initrd can unseal",
+        );
+        let all = [firmware, extensions];
+        all.into_iter().flatten().map(str::to_owned).collect()
+    }
+}
+
 impl Default for Tpm {
     fn default() -> Self {
         Self {

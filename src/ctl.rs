@@ -175,11 +175,20 @@ fn check_config(path: &Path) -> Result<Answer> {
         .collect();
     let files: Vec<&str> = config.files().map(FilePath::as_str).collect();
     let gives_up = config.boot.gives_up();
-    let told = gives_up.iter().map(|sentence| format!("{sentence}\n"));
+    let costs = config.tpm.costs();
+    let told = gives_up.iter().chain(&costs);
+    let told = told.map(|sentence| format!("{sentence}\n"));
     let valid = format!("{}: valid: {}\n", path.display(), volumes.join(", "));
     Ok(Answer::new(
         std::iter::once(valid).chain(told).collect(),
-        json!({"result": "valid", "volumes": volumes, "files": files, "gives_up": gives_up}),
+        json!({
+            "result": "valid",
+            "volumes": volumes,
+            "files": files,
+            "other_volumes": config.boot.other_volumes,
+            "gives_up": gives_up,
+            "costs": costs,
+        }),
     ))
 }
 

@@ -22,6 +22,8 @@ pub const PCR_COUNT: usize = 24;
 pub struct Pcr(u8);
 
 impl Pcr {
+    /// The firmware itself (TCG PC Client Platform Firmware Profile, section 3.3.4).
+    pub const FIRMWARE: Self = Self(0);
     /// Drivers that the firmware loads from outside of itself, such as option ROMs (TCG PC Client Platform Firmware Profile,
     /// section 3.3.4).
     pub const DRIVERS: Self = Self(2);

@@ -24,9 +24,9 @@ wants_network() {
     sed 's/#.*//' "${dracutsysrootdir-}$config" 2>/dev/null | grep -q '"service"'
 }
 
-# What keeps mkosi/close-initrd from closing the initrd to volumes that are not ours.
+# What keeps mkosi/close-initrd from closing the initrd to volumes that are not ours. TOML has several ways to write it.
 other_volumes() {
-    ! sed 's/#.*//' "${dracutsysrootdir-}$config" | grep -Eq '^[[:space:]]*other-volumes[[:space:]]*=[[:space:]]*true' ||
+    ! nightlatchctl --json config check "${dracutsysrootdir-}$config" | grep -q '^  "other_volumes": true' ||
         echo --other-volumes
 }
 

@@ -83,20 +83,25 @@ fn secure_boot_is_required_with_the_authorities_that_count() {
         "{error}"
     );
     let with = |head: &str| format!("{head}\n{STATE}");
-    parse(&with("tpm.pcrs = [7, 12]")).unwrap();
-    parse(&with("tpm.pcrs = [4, 7, 11, 12]")).unwrap();
+    parse(&with("tpm.pcrs = [7, 12, 13]")).unwrap();
+    parse(&with("tpm.pcrs = [4, 7, 11, 12, 13]")).unwrap();
     for (head, message) in [
         (
             "tpm.pcrs = [4, 11, 12]",
             "line 1: tpm.pcrs: expected 7 among them with boot.secure-boot = \"required\", or a boot without it could unseal",
         ),
         (
-            "tpm.pcrs = [7, 11, 12]",
+            "tpm.pcrs = [7, 11, 12, 13]",
             "line 1: tpm.pcrs: expected 4 beside 11, which is extended by the program that was booted, whichever that is",
         ),
         (
-            "tpm = { pcrs = [4, 7], fence-pcr = 4 }",
+            "tpm = { pcrs = [4, 7, 13], fence-pcr = 4 }",
             "line 1: tpm.pcrs: expected 12 among them, or the host could add to the image once a secret is sealed",
+        ),
+        (
+            "tpm.pcrs = [7, 12]",
+            "line 1: tpm.pcrs: expected 13 among them with boot.secure-boot = \"required\", \
+             or an extension that the host adds to the initrd could unseal",
         ),
         (
             "boot.first-boot = \"trusted\"",
@@ -130,10 +135,14 @@ fn a_value_that_a_pcr_is_to_have_fits_its_bank_and_is_sealed_to() {
         message,
         "line 1: boot.pcr-13: expected 96 digits, for tpm.bank is sha384"
     );
-    let message = refusal(&with("tpm.pcrs = [7, 12]", 64));
+    // Without Secure Boot 13 may be left out.
+    let boot = "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"";
+    let without = &format!("tpm.pcrs = [2, 4, 12]\n{boot}");
+    Config::parse(&format!("{without}\n{STATE}")).unwrap();
+    let message = Config::parse(&with(without, 64)).unwrap_err().to_string();
     assert_eq!(
         message,
-        "line 1: boot.pcr-13: expected 13 among tpm.pcrs, found 7+12"
+        "line 1: boot.pcr-13: expected 13 among tpm.pcrs, found 2+4+12"
     );
 }
 
@@ -282,7 +291,7 @@ fn what_no_single_value_shows_is_refused() {
             "line 1: measure.cluster-volume: expected the name of a volume, found \"data\"",
         ),
     ];
-    assert!(parse(&with("[tpm]\npcrs = [7, 12]")).is_ok());
+    assert!(parse(&with("[tpm]\npcrs = [7, 12, 13]")).is_ok());
     for (head, message) in cases {
         assert_eq!(refusal(&with(head)), message);
     }

@@ -128,16 +128,19 @@ fn config_check_tells_what_a_boot_would_tell() {
             "result": "valid",
             "volumes": ["state", "scratch"],
             "files": ["/etc/nightlatch/authority.pem"],
+            "other_volumes": false,
             "gives_up": [],
+            "costs": [],
         })
     );
 
-    let lines = "boot = { secure-boot = \"not-required\", first-boot = \"trusted\" }\ntpm.pcrs = [2, 4, 12]\n";
+    let lines = "boot = { secure-boot = \"not-required\", first-boot = \"trusted\", other-volumes = true }\n\
+                 tpm.pcrs = [0, 2, 4, 12]\n";
     let volume = "[[volume]]\nname = \"a\"\nrole = \"state\"\ndevice = \"/dev/a\"\nmount = \"/a\"\nsources = [\"tpm\"]\n";
     let less = scratch.file("less.toml", [lines, volume].concat().as_bytes());
     let answer = at(&scratch.0, &["config", "check", &less]);
     let told: Vec<&str> = answer.text.lines().collect();
-    assert_eq!(told.len(), 3);
+    assert_eq!(told.len(), 5);
     assert!(
         told[1].starts_with("boot.secure-boot = \"not-required\": "),
         "{told:?}"
@@ -146,7 +149,12 @@ fn config_check_tells_what_a_boot_would_tell() {
         told[2].starts_with("boot.first-boot = \"trusted\": "),
         "{told:?}"
     );
-    assert_eq!(answer.json["gives_up"], json!(&told[1..]));
+    assert_eq!(answer.json["gives_up"], json!(&told[1..3]));
+    assert!(told[3].starts_with("tpm.pcrs has 0: "), "{told:?}");
+    assert!(told[4].starts_with("tpm.pcrs lacks 13: "), "{told:?}");
+    assert_eq!(answer.json["costs"], json!(&told[3..]));
+    // However it is written.
+    assert_eq!(answer.json["other_volumes"], true);
 
     let bad = scratch.file("bad.toml", b"volume = []\n");
     let error = run(&scratch.0, &["config", "check", &bad]).err().unwrap();

@@ -195,7 +195,7 @@ fn a_node_whose_first_source_is_the_tpm_asks_the_service_only_where_that_fails()
     assert_eq!(node.opens(), (How::Unlocked, Source::Tpm));
     assert_eq!(node.service.requests().len(), asked);
     // Another command line: what was sealed stays sealed.
-    node.measure = "pcrs = [7, 12]";
+    node.measure = "pcrs = [7, 12, 13]";
     assert_eq!(node.opens(), (How::Unlocked, Source::Service));
 }
 

@@ -56,6 +56,13 @@ fn signatures(boot: &Boot, pcrs: PcrSet) -> Result<(), String> {
                 .into(),
         );
     }
+    if !pcrs.contains(Pcr::SYSTEM_EXTENSIONS) {
+        return Err(
+            "tpm.pcrs: expected 13 among them with boot.secure-boot = \"required\", \
+             or an extension that the host adds to the initrd could unseal"
+                .into(),
+        );
+    }
     if boot.first_boot.is_some() && boot.loader.is_none() {
         return Err(
             "boot.first-boot means nothing with secure-boot = \"required\" and no loader".into(),
