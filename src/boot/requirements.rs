@@ -34,7 +34,7 @@ pub(super) fn check_start(
     record: &Recorder,
 ) -> Result<Start> {
     let authorities = secure_boot::authorities(top, &config.boot)?;
-    let log = firmware_log::read(top)?;
+    let log = firmware_log::read(top, &config.tpm.tcti)?;
     let expected = secure_boot::expected(config, authorities.as_deref());
     let start = start::prove(&log, values, &expected)?;
     for sentence in warnings(config, &start) {

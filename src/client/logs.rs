@@ -8,8 +8,7 @@ use std::path::Path;
 
 use log::debug;
 
-/// The firmware's log, as the kernel shows it (Linux, drivers/char/tpm/eventlog).
-pub(crate) const FIRMWARE: &str = "sys/kernel/security/tpm0/binary_bios_measurements";
+use crate::config::Tcti;
 
 /// systemd's log of user-space measurements (systemd, `docs/TPM2_PCR_MEASUREMENTS.md`).
 const USER_SPACE: &str = "run/log/systemd/tpm2-measure.log";
@@ -26,12 +25,18 @@ pub struct Logs {
     pub user_space: Option<Vec<u8>>,
 }
 
+/// The firmware's log of a TPM, as the kernel shows it (Linux, drivers/char/tpm/eventlog/common.c).
+pub(crate) fn firmware(tcti: &Tcti) -> String {
+    let number = tcti.number();
+    format!("sys/kernel/security/tpm{number}/binary_bios_measurements")
+}
+
 impl Logs {
-    /// Reads the logs below `top`.
+    /// Reads the logs below `top` of what was measured into a TPM.
     #[must_use]
-    pub fn read(top: &Path) -> Self {
+    pub fn read(top: &Path, tcti: &Tcti) -> Self {
         Self {
-            firmware: read(&top.join(FIRMWARE)),
+            firmware: read(&top.join(firmware(tcti))),
             user_space: read(&top.join(USER_SPACE)),
         }
     }

@@ -411,6 +411,16 @@ fn the_tcti_is_one_of_three_kinds() {
     assert_eq!(tcti("auto"), Ok(Tcti::Auto));
     assert_eq!(tcti("swtpm:port=2321"), Ok(Tcti::Swtpm { port: 2321 }));
     assert!(matches!(tcti("device:/dev/tpmrm0"), Ok(Tcti::Device(_))));
+    for (text, number) in [
+        ("auto", 0),
+        ("swtpm:port=2321", 0),
+        ("device:/dev/tpm1", 1),
+        ("device:/dev/tpmrm12", 12),
+        ("device:/dev/tpmrm0", 0),
+        ("device:/dev/security/chip", 0),
+    ] {
+        assert_eq!(tcti(text).unwrap().number(), number, "{text}");
+    }
     assert_eq!(
         tcti("tabrmd:"),
         Err(

@@ -192,6 +192,24 @@ pub enum Tcti {
     },
 }
 
+impl Tcti {
+    /// The number of the TPM: the kernel calls its devices `tpm0` and `tpmrm0` (Linux, drivers/char/tpm/tpm-chip.c). Zero where
+    /// nothing says another.
+    #[must_use]
+    pub fn number(&self) -> u32 {
+        let Self::Device(path) = self else {
+            return 0;
+        };
+        let name = path.as_str().rsplit('/').next().unwrap_or_default();
+        let number = ["tpmrm", "tpm"]
+            .iter()
+            .find_map(|start| name.strip_prefix(start));
+        number
+            .and_then(|number| number.parse().ok())
+            .unwrap_or_default()
+    }
+}
+
 impl fmt::Display for Tcti {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -64,7 +64,7 @@ impl ServiceSession {
         exchange.request = KeyRequest {
             volumes: claims.collect::<Result<_>>()?,
             cluster: config.measure.cluster == ClusterFrom::Service,
-            logs: Logs::read(top),
+            logs: Logs::read(top, &config.tpm.tcti),
         };
         exchange.asked = None;
         let first = |(volume, found): &(&Volume, Found)| match found {

@@ -5,14 +5,15 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use crate::client::FIRMWARE_LOG;
+use crate::client::firmware_log;
+use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::eventlog::{LOG_LEN_MAX, Log};
 
-/// Reads the log below `top`. A machine without one was not started by firmware that measures, and is refused like one whose log
+/// Reads the log of a TPM below `top`. A machine without one was not started by firmware that measures, and is refused like one whose log
 /// says something else.
-pub(super) fn read(top: &Path) -> Result<Log> {
-    let path = top.join(FIRMWARE_LOG);
+pub(super) fn read(top: &Path, tcti: &Tcti) -> Result<Log> {
+    let path = top.join(firmware_log(tcti));
     let read = || -> Result<Log> {
         let mut bytes = Vec::new();
         // The kernel's files have no length beforehand. One more than fits is refused by whoever parses it.
