@@ -133,6 +133,10 @@ impl fmt::Display for DevicePath {
     }
 }
 
+/// Directories of the final system in which a volume does not last or is not seen: other file systems are mounted there when it
+/// starts, and what is below `/run` is for the initrd (file-hierarchy(7)).
+const NOT_FOR_VOLUMES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
+
 /// A directory of the final system to mount on; not its root.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
@@ -150,12 +154,20 @@ impl TryFrom<String> for MountPath {
     type Error = String;
 
     fn try_from(path: String) -> Result<Self, String> {
-        if path.starts_with('/') && path.len() > 1 && is_normal(&path) {
-            Ok(Self(path))
-        } else {
-            Err(format!(
+        if !path.starts_with('/') || path.len() == 1 || !is_normal(&path) {
+            return Err(format!(
                 "expected an absolute path other than / without \"..\" or white space, found {path:?}"
-            ))
+            ));
+        }
+        let is_below = |place: &&str| -> bool {
+            let rest = path.strip_prefix(*place);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        match NOT_FOR_VOLUMES.into_iter().find(is_below) {
+            Some(place) => Err(format!(
+                "expected a directory that lasts, found {path:?}: the final system has a file system of its own at {place}"
+            )),
+            None => Ok(Self(path)),
         }
     }
 }
