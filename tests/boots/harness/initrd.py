@@ -44,6 +44,9 @@ ASSEMBLES = re.compile(
     r"|zpool|zfs)",
     re.MULTILINE,
 )
+# What no setting for all services takes away, and the verdict on units that it is taken away from.
+LOADS = re.compile(r"^(LoadCredential|LoadCredentialEncrypted)=", re.MULTILINE)
+NO_CREDENTIAL = "given no credential"
 ROW = re.compile(r"^\| (`[^|]*) \|.*\| ([^|]*) \|$", re.MULTILINE)
 NAME = re.compile(r"`([^`]+)`")
 COMPRESSED, ARCHIVE, TRAILER = b"\x28\xb5\x2f\xfd", b"070701", b"TRAILER!!!"
@@ -76,6 +79,8 @@ def problems(tree: Path) -> list[str]:
     for name in listed("masked") + listed("masked-volumes"):
         if not is_masked(tree, name):
             found.append(f"{name} is not masked")
+    for name in _given(tree, rows):
+        found.append(f"{name} loads credentials, and the table says that it is given none")
     for name in _assembling(tree):
         if name not in listed("masked-volumes"):
             found.append(f"{name} assembles disks and is not in the list")
@@ -127,6 +132,19 @@ def _readers(tree: Path) -> Iterator[tuple[str, set[str]]]:
             what |= _read_by(_program(tree, program))
         if what:
             yield path.name, what
+
+
+def _given(tree: Path, rows: dict[str, str]) -> list[str]:
+    """Units that load credentials by name, that are to be given none, and that no drop-in has that for."""
+    units = [path for path in _files(tree, UNITS) if not path.is_symlink() and path.is_file()]
+    loading = [path.name for path in units if LOADS.search(_text(path))]
+    kept = text if (text := _text(LISTS / "no-loaded-credentials.conf")) else None
+    return [
+        name
+        for name in loading
+        if any(verdict == NO_CREDENTIAL for pattern, verdict in rows.items() if fnmatchcase(name, pattern))
+        and _text(tree / "etc/systemd/system" / f"{name}.d" / "99-nightlatch-closed.conf") != kept
+    ]
 
 
 def _read_by(program: Path | None) -> set[str]:

@@ -64,6 +64,16 @@ class Initrds(unittest.TestCase):
             self.add(path, text)
             self.assertEqual(self.told(), f"new.service reads {what} and is not in the table")
 
+    def test_a_unit_that_loads_a_credential_in_spite_of_the_table_is_seen(self) -> None:
+        """The table says of both that they are given none; one of them has the drop-in for it."""
+        loads = "[Service]\nLoadCredential=sysctl.extra\n"
+        self.add(f"{SYSTEM}/systemd-sysctl.service", loads)
+        self.assertEqual(self.told(), "")
+        self.add(f"{SYSTEM}/procps.service", loads)
+        self.assertEqual(
+            self.told(), "procps.service loads credentials, and the table says that it is given none"
+        )
+
     def test_rules_that_assemble_disks_are_seen(self) -> None:
         """A comment or a condition is not a rule that does."""
         path = "usr/lib/udev/rules.d/70-new.rules"
