@@ -11,6 +11,7 @@ mod authenticode;
 mod measured;
 mod pe;
 mod signers;
+mod stub;
 
 pub use measured::{Addition, Uki};
 pub use pe::Pe;

@@ -115,6 +115,26 @@ fn only_what_the_stub_measures_counts() {
 }
 
 #[test]
+fn a_stub_that_hands_on_what_it_finds_is_known_by_its_version() {
+    let version = |text: &str| {
+        let bytes = program(&[&PARTS[..], &[(".sdmagic", text.as_bytes())]].concat());
+        let uki = Uki::parse(&bytes).unwrap();
+        uki.stub_that_hands_on().map(str::to_owned)
+    };
+    let stub = |version: &str| format!("#### LoaderInfo: systemd-stub {version} ####");
+    for hands_on in ["261", "261.2-1", "262.1-1", "262~rc1", "main"] {
+        assert_eq!(version(&stub(hands_on)), Some(hands_on.into()));
+    }
+    for refuses in ["252.39-1~deb12u2", "257.13-1~deb13u1", "260.9", "260~rc2"] {
+        assert_eq!(version(&stub(refuses)), None);
+    }
+    // Another stub, or one that says nothing: of these nothing is known.
+    assert_eq!(version("#### LoaderInfo: systemd-boot 262.1-1 ####"), None);
+    let silent = program(&PARTS);
+    assert_eq!(Uki::parse(&silent).unwrap().stub_that_hands_on(), None);
+}
+
+#[test]
 fn the_command_line_is_one_line_without_what_tools_end_it_with() {
     let line = |text: &[u8]| {
         let bytes = image(&[(".cmdline", text)]);

@@ -86,7 +86,8 @@ struct Table {
 
 impl Table {
     fn new(file: &str, uki: &Uki<'_>, options: &Options<'_>) -> Result<Self> {
-        let warnings = signatures(uki, &options.authorities)?;
+        let mut warnings = signatures(uki, &options.authorities)?;
+        warnings.extend(uki.stub_that_hands_on().map(hands_on));
         let loader = options.loader.map(hash_of_file).transpose()?;
         let own = uki.command_line().into_iter();
         let given = options.command_lines.iter().copied();
@@ -154,6 +155,15 @@ impl Table {
             ("command-line", &self.command_lines),
         ]
     }
+}
+
+/// What a host can do with such an image that no register of a policy tells.
+fn hands_on(version: &str) -> String {
+    format!(
+        "the image starts with systemd-stub {version}, which puts an initrd that somebody left for it in front of the \
+         image's own: QEMU's -initrd is one, and only PCR 9 tells; build the image with the stub of systemd 260 or \
+         earlier, which does not start then"
+    )
 }
 
 /// Refuses an image whose kernel carries a signature of an authority, and says where the image itself carries none.

@@ -138,6 +138,30 @@ fn a_kernel_that_an_authority_signed_is_refused() {
 }
 
 #[test]
+fn an_image_whose_stub_hands_on_an_initrd_of_the_hosts_is_told_with_a_warning() {
+    let files = Files::new("image-stub");
+    let warnings = |magic: &[u8]| {
+        let kernel = kernel();
+        let parts = [
+            (".initrd", &b"INITRD"[..]),
+            (".linux", &kernel),
+            (".sdmagic", magic),
+        ];
+        let uki = files.write("image.efi", &program(&parts));
+        image(&[&uki]).unwrap().json["warnings"].to_string()
+    };
+    let warning = warnings(b"#### LoaderInfo: systemd-stub 262.1-1 ####");
+    assert!(
+        warning.contains("systemd-stub 262.1-1, which puts an initrd"),
+        "{warning}"
+    );
+    assert_eq!(
+        warnings(b"#### LoaderInfo: systemd-stub 257.13-1 ####"),
+        "[]"
+    );
+}
+
+#[test]
 fn what_is_no_image_or_no_option_is_told() {
     let files = Files::new("image-none");
     let uki = files.write("image.efi", &of_kernel(&kernel()));
