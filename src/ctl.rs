@@ -59,9 +59,10 @@ Usage: nightlatchctl [--json] COMMAND
                           for tpm2_checkquote
   policy check FILE       Check a policy of the key service
   policy image UKI [--name NAME] [--authority CERT]... [--boot-loader FILE] [--command-line TEXT]...
+               [--initrd-hash DIGEST]...
                           Print what a policy has to say of an image, from its files: of Secure Boot
                           with these authorities or without it, of a boot through a loader as well,
-                          of a further command line
+                          of a further command line, with an initrd that the kernel has to measure
   policy explain POLICY EVIDENCE
                           Say which image of a policy a machine booted, or what differs
   anchor show             Show what the TPM remembers of this node's volumes

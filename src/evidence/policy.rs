@@ -35,6 +35,10 @@
 //! stub has the firmware start that, which is without Secure Boot. `command-line` lists every command line
 //! that is measured: the image's own, and any it is handed or that is added to it.
 //!
+//! `initrd-hash` lists what the kernel may measure of its initrd. It is for stubs that take one from whoever registered it before
+//! (systemd from 261 on), and for images whose kernel the firmware starts: without it the initrd is whatever comes with programs
+//! that are listed.
+//!
 //! `authorities` names the certificates that may have vouched for a program under Secure Boot, as `db` has them: where `db` has
 //! an issuer's that is the one. Which other keys the firmware has does not matter.
 //!
@@ -87,6 +91,8 @@ struct Image {
     pcrs: BTreeMap<u8, Vec<Vec<u8>>>,
     /// The programs its firmware may start.
     programs: Option<Programs>,
+    /// Digests of the initrds that its kernel may get, where only the kernel tells whether it is the image's.
+    initrds: Option<Vec<Vec<u8>>>,
     /// The command lines its kernel may have.
     command_lines: Option<Vec<String>>,
     secure_boot: Option<bool>,

@@ -27,6 +27,7 @@ struct Options<'a> {
     loader: Option<&'a str>,
     authorities: Vec<&'a str>,
     command_lines: Vec<&'a str>,
+    initrds: Vec<&'a str>,
 }
 
 impl<'a> Options<'a> {
@@ -46,6 +47,10 @@ impl<'a> Options<'a> {
                 }
                 "--command-line" => {
                     options.command_lines.push(value);
+                    None
+                }
+                "--initrd-hash" => {
+                    options.initrds.push(digest(value)?);
                     None
                 }
                 other => return Err(usage(&format!("policy image: unknown option {other:?}"))),
@@ -77,6 +82,7 @@ struct Table {
     images: Vec<String>,
     loaders: Vec<String>,
     kernels: Vec<String>,
+    initrds: Vec<String>,
     command_lines: Vec<String>,
     authorities: Vec<String>,
     /// PCRs 11 to 13, each with what its values stand for.
@@ -86,8 +92,13 @@ struct Table {
 
 impl Table {
     fn new(file: &str, uki: &Uki<'_>, options: &Options<'_>) -> Result<Self> {
-        let mut warnings = signatures(uki, &options.authorities)?;
-        warnings.extend(uki.stub_that_hands_on().map(hands_on));
+        let warnings = signatures(uki, &options.authorities)?;
+        if let Some(version) = uki
+            .stub_that_hands_on()
+            .filter(|_| options.initrds.is_empty())
+        {
+            return Err(hands_on(version));
+        }
         let loader = options.loader.map(hash_of_file).transpose()?;
         let own = uki.command_line().into_iter();
         let given = options.command_lines.iter().copied();
@@ -101,6 +112,7 @@ impl Table {
             images: vec![hash(&uki.program)?],
             loaders: loader.into_iter().collect(),
             kernels: kernel.into_iter().collect(),
+            initrds: options.initrds.iter().copied().map(str::to_owned).collect(),
             command_lines: own.chain(given).map(str::to_owned).collect(),
             authorities: options.authorities.iter().map(|it| base(it)).collect(),
             pcrs: pcrs(uki, options),
@@ -146,24 +158,26 @@ impl Table {
         json!({"result": "made", "image": image, "warnings": self.warnings})
     }
 
-    fn lists(&self) -> [(&'static str, &[String]); 5] {
+    fn lists(&self) -> [(&'static str, &[String]); 6] {
         [
             ("authorities", &self.authorities),
             ("loader-hash", &self.loaders),
             ("uki-hash", &self.images),
             ("kernel-hash", &self.kernels),
+            ("initrd-hash", &self.initrds),
             ("command-line", &self.command_lines),
         ]
     }
 }
 
-/// What a host can do with such an image that no register of a policy tells.
-fn hands_on(version: &str) -> String {
-    format!(
+/// A host can have such an image run what it likes, and no register that a node seals to by default tells.
+fn hands_on(version: &str) -> Error {
+    Error::refused(format_args!(
         "the image starts with systemd-stub {version}, which puts an initrd that somebody left for it in front of the \
-         image's own: QEMU's -initrd is one, and only PCR 9 tells; build the image with the stub of systemd 260 or \
-         earlier, which does not start then"
-    )
+         image's own: QEMU's -initrd is one, under Secure Boot as well, and only PCR 9 tells; build the image with the stub of \
+         systemd 260 or earlier, which does not start then; or have 9 in tpm.pcrs of the configuration and give \
+         --initrd-hash, what the kernel measures of the initrd"
+    ))
 }
 
 /// Refuses an image whose kernel carries a signature of an authority, and says where the image itself carries none.
@@ -242,6 +256,17 @@ fn read(file: &str) -> Result<Vec<u8>> {
         )));
     }
     fs::read(file).doing(file)
+}
+
+/// A digest of the bank, in digits.
+fn digest(text: &str) -> Result<&str> {
+    let is_digest = hex::decode(text).is_ok_and(|bytes| bytes.len() == BANK.zero().len());
+    if is_digest {
+        return Ok(text);
+    }
+    Err(usage(&format!(
+        "policy image: --initrd-hash: expected a digest of {BANK} in hexadecimal digits, found {text:?}"
+    )))
 }
 
 /// The file's name: certificates are beside the policy.

@@ -51,6 +51,7 @@ struct ImageTable {
     loader_hash: Vec<Hex>,
     #[serde(default)]
     kernel_hash: Vec<Hex>,
+    initrd_hash: Option<Vec<Hex>>,
     command_line: Option<Vec<String>>,
     secure_boot: Option<bool>,
     authorities: Option<Vec<String>>,
@@ -217,6 +218,7 @@ impl ImageTable {
         let images = self.uki_hash.map(|hashes| digests(bank, hashes));
         let loaders = any_digests(bank, self.loader_hash).doing("loader-hash")?;
         let kernels = any_digests(bank, self.kernel_hash).doing("kernel-hash")?;
+        let initrds = self.initrd_hash.map(|hashes| digests(bank, hashes));
         let lines = self.command_line.map(|lines| some(lines, "a command line"));
         let authorities = self.authorities.map(|files| authorities(files, read));
         let firmware = self
@@ -233,6 +235,7 @@ impl ImageTable {
                     loaders,
                     kernels,
                 }),
+            initrds: initrds.transpose().doing("initrd-hash")?,
             command_lines: lines.transpose().doing("command-line")?,
             secure_boot: self.secure_boot,
             authorities: authorities.transpose().doing("authorities")?,

@@ -35,6 +35,12 @@ impl Policy {
 }
 
 impl Image {
+    /// Whether the firmware may start the kernel inside an image.
+    fn has_kernels(&self) -> bool {
+        let programs = self.programs.iter();
+        programs.flat_map(|it| &it.kernels).next().is_some()
+    }
+
     fn open_ends(&self) -> Vec<&'static str> {
         let has = |pcr: u8| self.pcrs.contains_key(&pcr);
         let cases = [
@@ -57,6 +63,11 @@ impl Image {
                 has(KERNEL_INPUT) || self.names_all_that_ran(),
                 "PCR 9: nothing says what the kernel was told, so that what it was handed is denied; \
                  list its command-line, or the values in pcrs.11 and pcrs.12",
+            ),
+            (
+                has(KERNEL_INPUT) || self.initrds.is_some() || !self.has_kernels(),
+                "PCR 9: a host can have its firmware start the kernel of kernel-hash after the image came \
+                 back, with an initrd of its own; list the initrd in initrd-hash, or the values in pcrs.9",
             ),
             (
                 has(Pcr::KERNEL_CONFIG.index()) || self.command_lines.is_some(),

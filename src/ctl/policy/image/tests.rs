@@ -138,27 +138,35 @@ fn a_kernel_that_an_authority_signed_is_refused() {
 }
 
 #[test]
-fn an_image_whose_stub_hands_on_an_initrd_of_the_hosts_is_told_with_a_warning() {
+fn an_image_whose_stub_hands_on_an_initrd_of_the_hosts_is_refused_unless_that_is_named() {
     let files = Files::new("image-stub");
-    let warnings = |magic: &[u8]| {
-        let kernel = kernel();
+    let (pem, der) = certificate("owner");
+    let owner = files.write("owner.pem", pem.as_bytes());
+    let told = |version: &str, more: &[&str]| {
+        let (kernel, magic) = (
+            kernel(),
+            format!("#### LoaderInfo: systemd-stub {version} ####"),
+        );
         let parts = [
-            (".initrd", &b"INITRD"[..]),
+            (".cmdline", &b"quiet"[..]),
             (".linux", &kernel),
-            (".sdmagic", magic),
+            (".sdmagic", magic.as_bytes()),
         ];
-        let uki = files.write("image.efi", &program(&parts));
-        image(&[&uki]).unwrap().json["warnings"].to_string()
+        let uki = files.write("image.efi", &signed(program(&parts), &der));
+        image(&[&[uki.as_str(), "--authority", &owner][..], more].concat())
     };
-    let warning = warnings(b"#### LoaderInfo: systemd-stub 262.1-1 ####");
-    assert!(
-        warning.contains("systemd-stub 262.1-1, which puts an initrd"),
-        "{warning}"
-    );
-    assert_eq!(
-        warnings(b"#### LoaderInfo: systemd-stub 257.13-1 ####"),
-        "[]"
-    );
+    assert_eq!(told("257.13-1", &[]).unwrap().json["warnings"], json!([]));
+    let error = told("262.1-1", &[]).err().unwrap();
+    assert_eq!(error.exit(), Exit::Refused);
+    let why = "systemd-stub 262.1-1, which puts an initrd";
+    assert!(error.to_string().contains(why), "{error}");
+    let digest = "5a".repeat(32);
+    let more = ["--name", "node 1", "--initrd-hash", &digest];
+    let answer = told("262.1-1", &more).unwrap();
+    assert_eq!(answer.json["image"]["initrd-hash"], json!([digest]));
+    policy(&answer.text, &pem);
+    let error = told("262.1-1", &["--initrd-hash", "5a"]).err().unwrap();
+    assert_eq!(error.exit(), Exit::Usage);
 }
 
 #[test]

@@ -28,7 +28,8 @@ const LOOKED_AT: [u8; 5] = [DRIVERS, CHOICE, KERNEL_INPUT, EXTENSIONS, SHIM_KEYS
 
 /// The kernel's command line as its stub got it, and the initrd (`LOAD_OPTIONS_EVENT_TAG_ID` and `INITRD_EVENT_TAG_ID`,
 /// drivers/firmware/efi/libstub/efistub.h of Linux 6.10).
-const KERNEL_TAGS: [u32; 2] = [0x8f3b_22ed, 0x8f3b_22ec];
+const OPTIONS_TAG: u32 = 0x8f3b_22ed;
+const INITRD_TAG: u32 = 0x8f3b_22ec;
 /// systemd-boot's configuration (`LOADER_CONF_EVENT_TAG_ID`, src/boot/measure.h of systemd 257).
 const LOADER_TAGS: [u32; 1] = [0xf5bc_582a];
 /// How texts start that systemd measures of the NV indices which it extends like PCRs (systemd 259, `tpm2_nvpcr_initialize`).
@@ -70,6 +71,9 @@ fn is_explained(image: &Image, event: &Event, own: &mut Vec<u32>) -> bool {
         own.retain(|other| other != tag);
         return true;
     }
+    if event.pcr == KERNEL_INPUT && image.is_initrd(&event.digest) {
+        return true;
+    }
     // What Secure Boot let run has an authority in PCR 7; what it did not is measured all the same.
     (event.pcr == DRIVERS && image.is_vouched_for()) || image.additions.contains(&event.digest)
 }
@@ -93,9 +97,18 @@ impl Image {
     fn own_tags(&self, pcr: u8) -> Vec<u32> {
         match pcr {
             CHOICE if self.names_programs() => LOADER_TAGS.to_vec(),
-            KERNEL_INPUT if self.names_all_that_ran() => KERNEL_TAGS.to_vec(),
+            KERNEL_INPUT if self.names_all_that_ran() => match self.initrds {
+                Some(_) => vec![OPTIONS_TAG],
+                None => vec![OPTIONS_TAG, INITRD_TAG],
+            },
             _ => Vec::new(),
         }
+    }
+
+    /// Whether it is the digest of an initrd that is listed.
+    fn is_initrd(&self, digest: &[u8]) -> bool {
+        let listed = self.initrds.iter().flatten();
+        listed.into_iter().any(|known| known == digest)
     }
 
     fn names_programs(&self) -> bool {

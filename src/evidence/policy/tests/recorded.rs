@@ -266,8 +266,6 @@ fn nobody_else_may_vouch() {
         "nearest image usual: authorities: expected owner.pem to vouch, \
          found EV_EFI_VARIABLE_AUTHORITY, said to be \"harmless\""
     );
-    let nobody = of_the_boot(IMAGE_LOG, "console=ttyS0 quiet", OWNERS);
-    let why = told(&nobody, IMAGE_LOG, |_| ());
     // Firmware that can be debugged, which no node takes either.
     let debugged = |log: &mut FirmwareLog| {
         log.event(7, 0x8000_0007, b"UEFI Debug Mode", b"UEFI Debug Mode");
@@ -277,6 +275,8 @@ fn nobody_else_may_vouch() {
         "nearest image usual: authorities: expected owner.pem to vouch, \
          found EV_EFI_ACTION \"UEFI Debug Mode\""
     );
+    let nobody = of_the_boot(IMAGE_LOG, "console=ttyS0 quiet", OWNERS);
+    let why = told(&nobody, IMAGE_LOG, |_| ());
     assert_eq!(
         why,
         "nearest image usual: Secure Boot: expected on, found off"
@@ -307,6 +307,28 @@ fn the_kernel_is_handed_its_own_two_things_and_no_more() {
     assert_eq!(
         why,
         unexplained(9, "EV_IPL, said to be \"(hd0)/vmlinuz\"", b"vmlinuz")
+    );
+}
+
+/// Stubs of systemd from 261 on put an initrd that the host registered before the image's own, and every other PCR is as ever.
+#[test]
+fn an_initrd_that_is_named_is_the_only_one() {
+    let log = Log::firmware(SIGNED_LOG).unwrap();
+    let events = log.events(Bank::Sha256, Registers::of(&[9]).unwrap());
+    let initrd = events
+        .iter()
+        .find(|event| event.what.to_string().starts_with("tag 0x8f3b22ec"))
+        .unwrap();
+    let digest = hex::encode(&initrd.digest);
+    let listed = |digests: &str| signed(&format!("{OWNERS}\ninitrd-hash = [{digests}]"), |_| ());
+    assert_eq!(listed(&format!("\"{digest}\"")), "usual");
+    let other = "5a".repeat(32);
+    assert_eq!(listed(&format!("\"{other}\", \"{digest}\"")), "usual");
+    let why = listed(&format!("\"{other}\""));
+    assert!(
+        why.starts_with("nearest image usual: PCR 9: no rule explains tag 0x8f3b22ec")
+            && why.ends_with(&digest),
+        "{why}"
     );
 }
 

@@ -36,6 +36,15 @@ fn an_image_is_told_which_pcrs_it_says_nothing_about() {
         places(&hash),
         ["PCR 2", "PCR 7", "PCR 9", "PCR 12", "PCR 13"]
     );
+    let kernel = format!("{whole}kernel-hash = [\"{zeros}\"]\n");
+    // The tables of pcrs come last.
+    let kernel = kernel.replace(&pcr(13), "") + &pcr(13);
+    assert_eq!(places(&kernel), ["PCR 9"]);
+    let initrd = kernel.replace(
+        &pcr(13),
+        &format!("initrd-hash = [\"{zeros}\"]\n{}", pcr(13)),
+    );
+    assert_eq!(places(&initrd), Vec::<String>::new());
     let listed = format!("{hash}additions = [\"{zeros}\"]\n");
     assert_eq!(places(&listed), ["PCR 7", "PCR 9", "PCR 12", "PCR 13"]);
 }
