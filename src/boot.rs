@@ -106,6 +106,11 @@ pub fn with_volumes_open(
     let fenced = record.step("fencing", None, || {
         fence(config, &mut lock(&node_tpm)?.tpm, &log, record)
     });
+    if fenced.is_err() {
+        // Over a connection that an answer came by which is not the TPM's no other command goes.
+        drop(node_tpm);
+        fence_after_failure(config, &log, record);
+    }
     done.and(fenced).map_err(Error::for_good)
 }
 

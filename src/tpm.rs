@@ -4,22 +4,27 @@
 //! tpm2-tss writes its own messages to standard error unless `TSS2_LOG=all+NONE` is in the environment before the
 //! first call; the unit file sets it.
 //!
-//! Secrets cross the bus encrypted. tss-esapi and tpm2-tss leave copies behind in this process's memory, which the
-//! programs lock and which ends with them.
+//! Secrets cross the bus encrypted, and where [`Tpm::vouch`] was called extends and readings are vouched for. Both are as
+//! good as the key that sessions are salted with. Which one that is the TPM's answer says, and nothing here proves it: who
+//! stands on the bus from the first command on and passes a key of his own off as the TPM's is kept out by neither.
+//! tss-esapi and tpm2-tss leave copies of secrets behind in this process's memory, which the programs lock and which ends
+//! with them.
 //!
 //! TPM commands: [`Tpm::open`] one for a device node, which tpm2-tss probes; [`Tpm::banks`] one, once;
 //! [`Tpm::read`], [`Tpm::read_all`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each. Once for a
-//! connection: finding the storage root key two, its session one to start and one to end; the values for a policy one,
-//! unless [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four,
-//! [`Tpm::find_anchor`] two, [`Tpm::read_anchor`] four more, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session,
-//! [`Tpm::write_anchor`] five, [`Tpm::quote`] and [`Tpm::attest`] one and, once, two for their key, [`Tpm::activate`] two.
-//! Looking for a persistent endorsement key takes two, and two of the storage root key's are saved where nothing is sealed
-//! or unsealed; for its certificate in the TPM three or more.
+//! connection: finding the storage root key two; the session that satisfies policies one to start and one to end, and the
+//! same for the one that vouches, which [`Tpm::read_last`] ends without a command; the values for a policy one, unless
+//! [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four, [`Tpm::find_anchor`]
+//! two, [`Tpm::read_anchor`] three more, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session of
+//! policies, [`Tpm::write_anchor`] five, [`Tpm::quote`] and [`Tpm::attest`] one and, once, two for their key,
+//! [`Tpm::activate`] two. Looking for a persistent endorsement key takes two, and two of the storage root key's are saved
+//! where nothing is sealed or unsealed; for its certificate in the TPM three or more.
 //!
 //! **Never:** `TPM2_Clear`, a hierarchy's authorisation changed, or a secret on the bus in the clear.
 
 mod attest;
 mod endorsement;
+mod integrity;
 mod nv;
 mod policy;
 mod quote;
@@ -60,6 +65,10 @@ pub struct Tpm {
     active: Option<Vec<Bank>>,
     srk: Option<srk::Srk>,
     session: Option<AuthSession>,
+    /// What vouches for extends and readings, once there was one.
+    integrity: Option<AuthSession>,
+    vouches: bool,
+    followed: integrity::Followed,
     known: Option<policy::Known>,
     indices: Vec<nv::Open>,
     ak: Option<quote::Ak>,
@@ -160,6 +169,9 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
         active: None,
         srk: None,
         session: None,
+        integrity: None,
+        vouches: false,
+        followed: integrity::Followed::default(),
         known: None,
         indices: Vec::new(),
         ak: None,
@@ -170,4 +182,4 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

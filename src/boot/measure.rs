@@ -111,25 +111,43 @@ pub(super) fn fence(
     if fenced.is_ok() {
         record.fence(pcr);
     }
-    // One does not wait for the other. Both are read in one command.
+    // One does not wait for the other, and the first error is the one to report.
+    let closed = close_identity(config, tpm, log, record);
+    fenced.and(closed)
+}
+
+/// Has no key service take this for a machine that has yet to open its volumes, and leaves on record what the PCRs hold.
+/// Both are read in one command.
+fn close_identity(config: &Config, tpm: &mut Tpm, log: &EventLog, record: &Recorder) -> Result<()> {
     let cluster_pcr = config.measure.cluster_pcr;
-    let pcrs = [pcr, cluster_pcr];
-    let mut values = tpm.read_all(&pcrs)?;
+    let pcrs = [config.tpm.fence_pcr, cluster_pcr];
+    let mut values = tpm.read_last(&pcrs)?;
     let is_open = |digests: &Digests| digests.iter().any(|(bank, value)| *value == bank.zero());
     if values.last().is_some_and(is_open) {
         measure::failed(log, cluster_pcr, |event| tpm.event(cluster_pcr, event))?;
-        values = tpm.read_all(&pcrs)?;
+        values = tpm.read_last(&pcrs)?;
     }
     for (pcr, values) in pcrs.into_iter().zip(values) {
         record.pcr_after(pcr, &values);
     }
-    fenced
+    Ok(())
 }
 
 /// The same after a boot that ended before anything was measured, whose TPM may be what it ended with.
 pub(super) fn fence_after_failure(config: &Config, log: &EventLog, record: &Recorder) {
+    let raise = |vouches: bool| {
+        let mut tpm = Tpm::open(&config.tpm.tcti)?;
+        if vouches {
+            tpm.vouch();
+        }
+        fence(config, &mut tpm, log, record)
+    };
     let fenced = record.step("fencing", None, || {
-        fence(config, &mut Tpm::open(&config.tpm.tcti)?, log, record)
+        raise(true).or_else(|error| {
+            // One that nothing vouches for is better than none.
+            warn!("{error}");
+            raise(false)
+        })
     });
     if let Err(error) = fenced {
         warn!("{error}");

@@ -36,6 +36,7 @@ impl NodeTpm {
     /// The TPM, and proof that this boot has not been given an identity yet.
     pub(crate) fn open(config: &Config, record: &Recorder) -> Result<Self> {
         let mut tpm = Tpm::open(&config.tpm.tcti)?;
+        tpm.vouch();
         let pcr = config.measure.cluster_pcr;
         // An attestation is certain where the service is the first to be asked.
         let attests = |volume: &Volume| volume.sources.first() == Some(&Source::Service);

@@ -20,6 +20,7 @@ use tss_esapi::structures::{Auth, Digest, DigestList, MaxNvBuffer};
 use self::area::{Area, COUNTER_LEN, State};
 pub(super) use self::index::Open;
 use self::index::record_len;
+use super::integrity::Role;
 use super::session::{Denied, Encrypt};
 use super::{Policy, Tpm, policy, response};
 use crate::error::{Doing, Error, Result};
@@ -64,8 +65,8 @@ impl Tpm {
     ///
     /// Refused: what [`Tpm::find_anchor`] refuses.
     ///
-    /// Commands: those of [`Tpm::find_anchor`], if it was not asked before and found one, then `StartAuthSession`,
-    /// `PolicyPCR`, `PolicyOR`, `NV_Read`.
+    /// Commands: those of [`Tpm::find_anchor`], if it was not asked before and found one, then `PolicyPCR`, `PolicyOR`,
+    /// `NV_Read`; in a connection's first use of the session that vouches also `StartAuthSession`.
     pub fn read_anchor(
         &mut self,
         at: Handles,
@@ -174,12 +175,11 @@ impl Tpm {
         };
         let branches = branches(self.policy_hash(policy)?)?;
         let record = self
-            .in_session(Encrypt::Response, |tpm, encrypting| {
-                tpm.in_own_session(None, |tpm, own| {
-                    let sessions = (own, Some(encrypting));
-                    tpm.with_pcrs(sessions, policy, Some(&branches), |context| {
-                        context.nv_read(NvAuth::NvIndex(handle), handle, area.len, 0)
-                    })
+            .in_session(Encrypt::Nothing, |tpm, session| {
+                let encrypting = tpm.integrity_session(Role::Encrypts)?;
+                let sessions = (session, Some(encrypting));
+                tpm.with_pcrs(sessions, policy, Some(&branches), |context| {
+                    context.nv_read(NvAuth::NvIndex(handle), handle, area.len, 0)
                 })
             })
             .map_err(|denied| self.denied_as(denied, &area))
@@ -319,7 +319,7 @@ impl Tpm {
         let branches = branches(access.pcr_policy)?;
         let auth = Auth::try_from(access.auth.expose())?;
         self.context.tr_set_auth(handle.into(), auth)?;
-        self.in_own_session(Some(encrypt), |tpm, session| {
+        self.in_own_session(encrypt, |tpm, session| {
             let policy = PolicySession::try_from(session)?;
             response::resubmitting(&mut tpm.context, |context| {
                 context.execute_without_session(|context| context.policy_nv_written(policy, true))

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use tss_esapi::constants::CapabilityType;
 use tss_esapi::handles::PcrHandle;
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
-use tss_esapi::interface_types::session_handles::AuthSession;
 use tss_esapi::structures::{
     CapabilityData, Digest, DigestValues, PcrSelectionList, PcrSelectionListBuilder, PcrSlot,
 };
 
-use super::{Policy, Tpm, policy, response};
+use super::integrity::Role;
+use super::{Policy, Tpm, policy};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Digests, Pcr, PcrSet};
 
@@ -46,12 +46,26 @@ impl Tpm {
 
     /// The values of each of `pcrs` in every active bank, all of one instant: one command for each eight values.
     pub fn read_all(&mut self, pcrs: &[Pcr]) -> Result<Vec<Digests>> {
+        self.read_as(Role::Audits, pcrs)
+    }
+
+    /// The same at the end of a connection that vouches: where one command reads them, it spares another one.
+    pub fn read_last(&mut self, pcrs: &[Pcr]) -> Result<Vec<Digests>> {
+        self.read_as(Role::AuditsLast, pcrs)
+    }
+
+    fn read_as(&mut self, role: Role, pcrs: &[Pcr]) -> Result<Vec<Digests>> {
         let banks = self.banks()?;
         let wanted: Vec<_> = banks
             .iter()
             .flat_map(|bank| pcrs.iter().map(|pcr| (*bank, *pcr)))
             .collect();
-        let values = self.values(&wanted)?;
+        let role = if wanted.len() > READ_MAX {
+            Role::Audits
+        } else {
+            role
+        };
+        let values = self.values_as(role, &wanted)?;
         let of = |pcr: &Pcr| {
             values
                 .iter()
@@ -143,16 +157,18 @@ impl Tpm {
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
         self.known = self.known.filter(|known| !known.policy.pcrs.contains(pcr));
         self.seen.remove(&pcr.index());
-        response::resubmitting(&mut self.context, |context| {
-            context.execute_with_session(Some(AuthSession::Password), |context| {
-                context.pcr_extend(handle, values.clone())
-            })
-        })
-        .doing(format_args!("extending PCR {pcr}"))
+        let extended = self.vouched(Role::Authorises, |context| {
+            context.pcr_extend(handle, values.clone())
+        });
+        match extended {
+            Ok(()) => self.followed.extended(pcr, digests),
+            Err(_) => self.followed.forget(pcr),
+        }
+        extended.doing(format_args!("extending PCR {pcr}"))
     }
 
     fn active(&mut self) -> Result<Vec<Bank>> {
-        let (capability, _) = response::resubmitting(&mut self.context, |context| {
+        let (capability, _) = self.vouched(Role::Audits, |context| {
             // A TPM has at most 16 banks (TPM 2.0 part 2, HASH_COUNT).
             context.get_capability(CapabilityType::AssignedPcr, 0, 16)
         })?;
@@ -184,8 +200,13 @@ impl Tpm {
 
     /// The values of these PCRs, all of one instant, in the order given.
     pub(super) fn values(&mut self, order: &[(Bank, Pcr)]) -> Result<Values> {
+        self.values_as(Role::Audits, order)
+    }
+
+    fn values_as(&mut self, role: Role, order: &[(Bank, Pcr)]) -> Result<Values> {
         for _ in 0..CHANGED_MAX {
-            if let Some(values) = self.values_once(order)? {
+            if let Some(values) = self.values_once(role, order)? {
+                self.followed.read(&values)?;
                 let sha256 = values.iter().filter(|((bank, _), _)| *bank == Bank::Sha256);
                 self.seen
                     .extend(sha256.map(|((_, pcr), value)| (pcr.index(), value.clone())));
@@ -198,16 +219,14 @@ impl Tpm {
     }
 
     /// One reading, in as many commands as the TPM needs (eight digests fit one); `None` if a PCR changed in between.
-    fn values_once(&mut self, order: &[(Bank, Pcr)]) -> Result<Option<Values>> {
+    fn values_once(&mut self, role: Role, order: &[(Bank, Pcr)]) -> Result<Option<Values>> {
         let mut wanted = order.to_vec();
         let mut found = Vec::new();
         let mut first_counter = None;
         while !wanted.is_empty() {
             let list = selection(&wanted)?;
-            let (counter, selected, digests) =
-                response::resubmitting(&mut self.context, |context| {
-                    context.execute_without_session(|context| context.pcr_read(list.clone()))
-                })
+            let (counter, selected, digests) = self
+                .vouched(role, |context| context.pcr_read(list.clone()))
                 .doing("reading PCRs")?;
             if *first_counter.get_or_insert(counter) != counter {
                 return Ok(None);

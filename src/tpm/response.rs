@@ -43,6 +43,13 @@ const FORMAT_ONE_NUMBER: u32 = 0xbf;
 /// Codes above this one come from a layer of tpm2-tss, not from the TPM (TSS 2.0 overview, section 4.1).
 const TPM_CODE_MAX: u32 = 0xffff;
 
+// What tpm2-tss says of answers that no TPM gives (tss2_common.h): in the first of its layers that finds out, and where an
+// answer has no HMAC at all and was to have one.
+const MALFORMED_RESPONSE: u32 = 17;
+const INSUFFICIENT_RESPONSE: u32 = 19;
+const RSP_AUTH_FAILED: u32 = 27;
+const NO_RSP_AUTH: u32 = 0x8_0007;
+
 /// Pauses before a command is repeated, in milliseconds. tpm2-tss itself repeats five times without pause before that.
 const PAUSES_MS: [u64; 6] = [5, 20, 50, 100, 200, 400];
 
@@ -87,6 +94,33 @@ fn raw(error: tss_esapi::Error) -> u32 {
         .unwrap_or(0)
 }
 
+/// Whether an answer came, and not from the TPM. What the layer that talks to the device says is not among it.
+fn is_forged(code: u32) -> bool {
+    let is_above_device = (0x7_0000..0xa_0000).contains(&code);
+    let is_bad = matches!(
+        code & TPM_CODE_MAX,
+        MALFORMED_RESPONSE | INSUFFICIENT_RESPONSE | RSP_AUTH_FAILED
+    );
+    (is_above_device && is_bad) || code == NO_RSP_AUTH
+}
+
+/// What is said where a command or its answer is not what the other side sent.
+fn altered(raw: u32) -> Error {
+    Error::refused(format_args!(
+        "what the TPM was sent or what it answered was altered on its way ({raw:#x}): \
+         something stands between this machine and its TPM, or the TPM is broken: take it out of service"
+    ))
+}
+
+/// An error of a command that a session vouches for and whose object has no authorisation value: where the TPM says that
+/// the authorisation fails, it got another command than it was sent.
+pub(super) fn vouched(error: tss_esapi::Error) -> Error {
+    match code(error) {
+        AUTH_FAIL | BAD_AUTH => altered(raw(error)),
+        _ => Error::from(error),
+    }
+}
+
 impl From<tss_esapi::Error> for Error {
     fn from(error: tss_esapi::Error) -> Self {
         let raw = raw(error);
@@ -110,6 +144,7 @@ impl From<tss_esapi::Error> for Error {
             RETRY | YIELDED | TESTING | NV_RATE | NV_UNAVAILABLE => {
                 Self::temporary(format_args!("the TPM stayed busy ({raw:#x}): try again"))
             }
+            code if is_forged(code) => altered(raw),
             code if code > TPM_CODE_MAX => Self::unavailable(format_args!(
                 "the TPM did not answer (tpm2-tss error {raw:#x})"
             )),

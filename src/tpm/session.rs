@@ -7,7 +7,8 @@
 //!
 //! The anchor's record is another case. The key that encrypts a parameter is made from the session's key and from the
 //! authorisation value of the object the session is used for, whatever its policy (TPM 2.0 part 1, section 21.2). The
-//! record's value is not known before the record is read, so there another session satisfies the policy.
+//! record's value is not known before the record is read, so there this session satisfies the policy and the one that
+//! vouches for readings encrypts.
 
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
@@ -28,6 +29,8 @@ pub(super) enum Encrypt {
     Command,
     /// The response's: a secret comes from the TPM.
     Response,
+    /// Neither: another session encrypts.
+    Nothing,
 }
 
 /// Why a command under a policy of PCR values did not happen.
@@ -67,7 +70,7 @@ impl Tpm {
             None => self.start_salted()?,
         };
         self.session = Some(session);
-        let worked = set_attributes(&mut self.context, session, Some(encrypt), true)
+        let worked = set_attributes(&mut self.context, session, encrypt, true)
             .map_err(E::from)
             .and_then(|()| work(self, session));
         if worked.is_err() {
@@ -79,19 +82,13 @@ impl Tpm {
         worked
     }
 
-    /// Runs `work` in a session of its own, which ends with the one command it authorises: the TPM forgets it then. One that
-    /// encrypts nothing is not salted, which costs both sides a key agreement: it is for a command that the session of this
-    /// connection vouches for as well.
+    /// Runs `work` in a session of its own, which ends with the one command it authorises: the TPM forgets it then.
     pub(super) fn in_own_session<T, E: From<Error>>(
         &mut self,
-        encrypt: Option<Encrypt>,
+        encrypt: Encrypt,
         work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
-        let salt = match encrypt {
-            Some(_) => Some(self.salting_key()?),
-            None => None,
-        };
-        let session = self.start_session(salt)?;
+        let session = self.start_salted()?;
         self.in_ending_session(session, encrypt, work)
     }
 
@@ -106,13 +103,13 @@ impl Tpm {
             Some(session) => session,
             None => self.start_salted()?,
         };
-        self.in_ending_session(session, Some(encrypt), work)
+        self.in_ending_session(session, encrypt, work)
     }
 
     fn in_ending_session<T, E: From<Error>>(
         &mut self,
         session: AuthSession,
-        encrypt: Option<Encrypt>,
+        encrypt: Encrypt,
         work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
     ) -> std::result::Result<T, E> {
         let worked = set_attributes(&mut self.context, session, encrypt, false)
@@ -200,7 +197,7 @@ impl Tpm {
     }
 
     /// Whose private half the TPM alone has.
-    fn salting_key(&mut self) -> Result<KeyHandle> {
+    pub(super) fn salting_key(&mut self) -> Result<KeyHandle> {
         match self.ek_in_use() {
             Some(ek) => Ok(ek),
             None => Ok(self.srk()?.handle),
@@ -209,17 +206,21 @@ impl Tpm {
 
     fn start_salted(&mut self) -> Result<AuthSession> {
         let key = self.salting_key()?;
-        self.start_session(Some(key))
+        self.start_session(SessionType::Policy, Some(key))
     }
 
-    fn start_session(&mut self, salted_with: Option<KeyHandle>) -> Result<AuthSession> {
+    pub(super) fn start_session(
+        &mut self,
+        kind: SessionType,
+        salted_with: Option<KeyHandle>,
+    ) -> Result<AuthSession> {
         response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| {
                 context.start_auth_session(
                     salted_with,
                     None,
                     None,
-                    SessionType::Policy,
+                    kind,
                     SymmetricDefinition::AES_128_CFB,
                     HashingAlgorithm::Sha256,
                 )
@@ -234,13 +235,13 @@ impl Tpm {
 fn set_attributes(
     context: &mut Context,
     session: AuthSession,
-    encrypt: Option<Encrypt>,
+    encrypt: Encrypt,
     goes_on: bool,
 ) -> Result<()> {
     let (attributes, mask) = SessionAttributesBuilder::new()
         .with_continue_session(goes_on)
-        .with_decrypt(matches!(encrypt, Some(Encrypt::Command)))
-        .with_encrypt(matches!(encrypt, Some(Encrypt::Response)))
+        .with_decrypt(matches!(encrypt, Encrypt::Command))
+        .with_encrypt(matches!(encrypt, Encrypt::Response))
         .build();
     context
         .tr_sess_set_attributes(session, attributes, mask)

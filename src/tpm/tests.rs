@@ -2,8 +2,9 @@
 mod anchor;
 mod anchor_trouble;
 mod attesting;
+pub(crate) mod bus;
 mod economy;
-mod proxy;
+pub(crate) mod proxy;
 mod quoting;
 mod sealing;
 mod trouble;
@@ -37,10 +38,10 @@ const POLICY_OR: u32 = 0x171;
 const READ_PUBLIC: u32 = 0x173;
 const START_AUTH_SESSION: u32 = 0x176;
 const GET_CAPABILITY: u32 = 0x17a;
-const PCR_READ: u32 = 0x17e;
+pub(crate) const PCR_READ: u32 = 0x17e;
 const POLICY_PCR: u32 = 0x17f;
 const POLICY_RESTART: u32 = 0x180;
-const PCR_EXTEND: u32 = 0x182;
+pub(crate) const PCR_EXTEND: u32 = 0x182;
 const POLICY_NV_WRITTEN: u32 = 0x18f;
 
 fn connected(swtpm: &Swtpm) -> Tpm {

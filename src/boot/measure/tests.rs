@@ -4,6 +4,8 @@ use crate::boot::fixture::{self, Node, REQUIRED};
 use crate::boot::with_volumes_open;
 use crate::error::Exit;
 use crate::pcr::{Bank, Pcr};
+use crate::tpm::tests::bus::{Forger, forging, forging_once, other_value, plain_success};
+use crate::tpm::tests::{PCR_EXTEND, PCR_READ};
 
 /// What the PCRs of the fence and of the clusterID hold.
 fn values(node: &Node) -> [Vec<u8>; 2] {
@@ -87,4 +89,59 @@ fn without_a_tpm_the_boot_ends_with_what_it_failed_with() {
     let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
     let error = result.unwrap_err();
     assert!(error.to_string().starts_with("preparing TPM: "), "{error}");
+}
+
+/// A boot whose TPM gets `command` and answers what `forge` makes of it.
+fn boot_behind(command: u32, swallowed: bool, forge: Forger) -> Error {
+    let mut node = Node::new();
+    let port = forging(&node.swtpm, command, swallowed, forge);
+    node.config = fixture::config(REQUIRED, port);
+    node.boot().0.unwrap_err()
+}
+
+#[test]
+fn a_boot_that_hears_other_values_than_its_tpm_has_is_refused() {
+    let error = boot_behind(PCR_READ, false, other_value);
+    assert_eq!(error.exit(), Exit::Refused);
+    let sentence = "preparing TPM: reading PCRs: what the TPM was sent or what it answered was altered on its way";
+    assert!(error.to_string().starts_with(sentence), "{error}");
+    // The control: this one gets as far as its disk, which is none.
+    let error = boot_behind(PCR_READ, false, |_, answer| answer).to_string();
+    assert!(
+        error.starts_with("opening volume state: examining: "),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_fence_that_somebody_swallowed_is_no_fence() {
+    let node = Node::new();
+    let log = EventLog::open(&node.top);
+    let raised = |forge: Option<Forger>| {
+        let port = match forge {
+            Some(forge) => forging(&node.swtpm, PCR_EXTEND, true, forge),
+            None => node.swtpm.port(),
+        };
+        let mut tpm = Tpm::open(&crate::config::Tcti::Swtpm { port }).unwrap();
+        tpm.vouch();
+        fence(&node.config, &mut tpm, &log, &Recorder::start())
+    };
+    let error = raised(Some(plain_success)).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    let zero = Bank::Sha256.zero();
+    assert_eq!(values(&node)[0], zero);
+    raised(None).unwrap();
+    assert_eq!(values(&node)[0], extended(measure::FENCE));
+}
+
+#[test]
+fn a_fence_that_was_disturbed_once_is_raised_again() {
+    let mut node = Node::new();
+    node.config = fixture::config(REQUIRED, forging_once(&node.swtpm));
+    // It ends before its keys, so that the fence is the first that is extended.
+    node.boot().0.unwrap_err();
+    assert_eq!(
+        values(&node),
+        [extended(measure::FENCE), extended(measure::FAILED)]
+    );
 }

@@ -18,6 +18,10 @@ pub(super) struct Fault {
     pub(super) times: usize,
 }
 
+/// What answers a command: the command, and a way to ask the TPM.
+type Meddler =
+    dyn FnMut(Vec<u8>, &mut dyn FnMut(&[u8]) -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>> + Send;
+
 /// Listens on a pair of ports as swtpm does, until the test program ends.
 #[derive(Debug)]
 pub(super) struct Proxy {
@@ -27,13 +31,17 @@ pub(super) struct Proxy {
 
 impl Proxy {
     pub(super) fn before(swtpm_port: u16, fault: Fault) -> Self {
-        let port = free_pair();
         let fault = Arc::new(Mutex::new(fault));
         let shared = Arc::clone(&fault);
-        serve(port, swtpm_port, move |client, server| {
-            answer(client, server, &shared)
+        let port = meddling(swtpm_port, move |command, ask| {
+            let mut fault = shared.lock().unwrap();
+            if code(&command) == fault.command && fault.times > 0 {
+                fault.times -= 1;
+                Ok(response(NO_SESSIONS, fault.response, fault.body))
+            } else {
+                ask(&command)
+            }
         });
-        serve(port + 1, swtpm_port + 1, pass_on);
         Self { port, fault }
     }
 
@@ -41,6 +49,40 @@ impl Proxy {
     pub(super) fn left(&self) -> usize {
         self.fault.lock().unwrap().times
     }
+}
+
+/// `TPM_ST_NO_SESSIONS` and `TPM_ST_SESSIONS` (TPM 2.0 part 2, section 6.9).
+pub(crate) const NO_SESSIONS: u16 = 0x8001;
+pub(crate) const SESSIONS: u16 = 0x8002;
+
+/// Has `meddle` answer each command; returns the port it listens on.
+pub(crate) fn meddling(
+    swtpm_port: u16,
+    mut meddle: impl FnMut(Vec<u8>, &mut dyn FnMut(&[u8]) -> io::Result<Vec<u8>>) -> io::Result<Vec<u8>>
+    + Send
+    + 'static,
+) -> u16 {
+    let port = free_pair();
+    serve(port, swtpm_port, move |client, server| {
+        answer(client, server, &mut meddle)
+    });
+    serve(port + 1, swtpm_port + 1, pass_on);
+    port
+}
+
+/// A command's code.
+pub(crate) fn code(command: &[u8]) -> u32 {
+    u32::from_be_bytes(command[6..10].try_into().unwrap())
+}
+
+/// A response: tag, length, response code, body.
+pub(crate) fn response(tag: u16, code: u32, body: &[u8]) -> Vec<u8> {
+    let mut response = tag.to_be_bytes().to_vec();
+    let len = 10 + u32::try_from(body.len()).unwrap();
+    response.extend(len.to_be_bytes());
+    response.extend(code.to_be_bytes());
+    response.extend(body);
+    response
 }
 
 /// Handles connections one after the other, as swtpm does: tpm2-tss makes a new one for every few messages.
@@ -71,24 +113,15 @@ fn pass_on(mut client: &TcpStream, mut server: &TcpStream) -> io::Result<()> {
     Ok(())
 }
 
-/// Passes commands and responses on, or answers itself: tag, length, response code, body.
-fn answer(mut client: &TcpStream, mut server: &TcpStream, fault: &Mutex<Fault>) -> io::Result<()> {
+/// Reads commands and writes what `meddle` makes of them.
+fn answer(mut client: &TcpStream, mut server: &TcpStream, meddle: &mut Meddler) -> io::Result<()> {
     loop {
         let command = message(client)?;
-        let code = u32::from_be_bytes(command[6..10].try_into().unwrap());
-        let mut fault = fault.lock().unwrap();
-        if code == fault.command && fault.times > 0 {
-            fault.times -= 1;
-            let mut response = vec![0x80, 0x01];
-            let len = 10 + u32::try_from(fault.body.len()).unwrap();
-            response.extend(len.to_be_bytes());
-            response.extend(fault.response.to_be_bytes());
-            response.extend(fault.body);
-            client.write_all(&response)?;
-        } else {
-            server.write_all(&command)?;
-            client.write_all(&message(server)?)?;
-        }
+        let mut ask = |command: &[u8]| {
+            server.write_all(command)?;
+            message(server)
+        };
+        client.write_all(&meddle(command, &mut ask)?)?;
     }
 }
 
