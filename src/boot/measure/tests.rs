@@ -3,7 +3,10 @@ use super::*;
 use crate::boot::fixture::{self, Node, REQUIRED};
 use crate::boot::with_volumes_open;
 use crate::error::Exit;
+use crate::key::Secret;
 use crate::pcr::{Bank, Pcr};
+use crate::support::firmware::Firmware;
+use crate::tpm::Policy;
 use crate::tpm::tests::bus::{Forger, forging, forging_once, other_value, plain_success};
 use crate::tpm::tests::{PCR_EXTEND, PCR_READ};
 
@@ -89,6 +92,45 @@ fn without_a_tpm_the_boot_ends_with_what_it_failed_with() {
     let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
     let error = result.unwrap_err();
     assert!(error.to_string().starts_with("preparing TPM: "), "{error}");
+}
+
+/// A booted system that loads its own kernel and initrd by kexec leaves the TPM as it is: no firmware runs and nothing is
+/// reset. So the same boot again with the same TPM is what the genuine initrd finds then; the kernels are not run here.
+#[test]
+fn an_initrd_that_a_booted_system_starts_again_finds_the_fence() {
+    let mut node = Node::new();
+    let policy = Policy::from(&node.config.tpm);
+    let log = EventLog::open(&node.top);
+    let secret = Secret::random().unwrap();
+    let mut tpm = node.tpm();
+    let sealed = tpm.seal(&secret, policy).unwrap();
+    tpm.unseal(&sealed, policy).unwrap();
+    tpm.event(node.config.measure.cluster_pcr, b"cluster")
+        .unwrap();
+    fence(&node.config, &mut tpm, &log, &Recorder::start()).unwrap();
+    drop(tpm);
+    let booted = values(&node);
+
+    let (result, status) = node.boot();
+    let error = result.unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    let sentence = "preparing TPM: PCR 15 (sha1) is already extended: ";
+    assert!(error.to_string().starts_with(sentence), "{error}");
+    // It did not come to a disk, and the identity is that of the boot before.
+    assert!(status.volumes.is_empty());
+    assert_eq!(values(&node)[1], booted[1]);
+    // Were there no such check, the TPM would not give the secret.
+    let error = node.tpm().unseal(&sealed, policy).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+
+    // The control: a reset, and a firmware that starts the same.
+    node.swtpm.reset();
+    node.config = fixture::config(REQUIRED, node.swtpm.port());
+    node.start(&Firmware::signed());
+    let again = node.tpm().unseal(&sealed, policy).unwrap();
+    assert_eq!(again.expose(), secret.expose());
+    let error = node.boot().0.unwrap_err().to_string();
+    assert!(!error.starts_with("preparing TPM: "), "{error}");
 }
 
 /// A boot whose TPM gets `command` and answers what `forge` makes of it.
