@@ -64,7 +64,8 @@ install() {
     ln_r /usr/lib/nightlatch/nightlatch "$systemdutildir/system-generators/nightlatch-generator"
     # Loaded at run time, by libtss2-tctildr and by systemd, so that no dependency names them.
     inst_libdir_file 'libtss2-tcti-device.so*' 'libtss2-rc.so*'
-    inst_rules 10-dm.rules 55-dm.rules 60-persistent-storage-dm.rules 90-nightlatch.rules 95-dm-notify.rules
+    inst_rules 10-dm.rules 55-dm.rules 60-persistent-storage-dm.rules 90-nightlatch.rules \
+        90-nightlatch-tpm.rules 95-dm-notify.rules
     # libcryptsetup may ask OpenSSL for these.
     inst_libdir_file 'ossl-modules/legacy.so'
 

@@ -15,6 +15,7 @@ mod closed_initrd;
 mod config_keys;
 mod daemon;
 mod daemon_docs;
+mod device_nodes;
 mod docs;
 mod glossary;
 mod layers;
