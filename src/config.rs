@@ -19,7 +19,7 @@ use std::path::Path;
 use serde::Deserialize;
 use toml::Spanned;
 
-pub use boot::{Boot, FirstBoot, Loader, PcrValue, SecureBoot};
+pub use boot::{Boot, Firmware, FirstBoot, Loader, PcrValue, SecureBoot};
 pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{

@@ -17,6 +17,7 @@ pub mod start;
 
 pub mod chain;
 pub mod credential;
+pub mod firmware;
 pub mod secure_boot;
 pub mod verify;
 

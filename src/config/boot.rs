@@ -15,6 +15,8 @@ pub struct Boot {
     /// Files in the initrd with the certificates, in PEM or DER, that alone may have vouched for what ran. Required where
     /// Secure Boot is.
     pub authorities: Vec<FilePath>,
+    /// The versions and digests that the firmware may measure of itself, where that is to be compared.
+    pub firmware: Option<Firmware>,
     /// The program that the firmware starts before the image, if any.
     pub loader: Option<Loader>,
     /// Where a machine is when its volumes are made, if that is anywhere particular.
@@ -96,6 +98,31 @@ pub enum Loader {
 pub enum FirstBoot {
     /// Where its host is trusted: what that first boot was is taken as good.
     Trusted,
+}
+
+/// What a firmware may measure of itself: texts of versions, and digests of volumes in hexadecimal digits. At least one.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "Vec<String>")]
+pub struct Firmware(Vec<String>);
+
+impl Firmware {
+    /// Its parts.
+    pub fn iter(&self) -> impl Iterator<Item = &String> {
+        self.0.iter()
+    }
+}
+
+impl TryFrom<Vec<String>> for Firmware {
+    type Error = &'static str;
+
+    fn try_from(parts: Vec<String>) -> Result<Self, Self::Error> {
+        if parts.is_empty() || parts.iter().any(String::is_empty) {
+            return Err(
+                "expected versions or digests of the firmware, at least one and none empty",
+            );
+        }
+        Ok(Self(parts))
+    }
 }
 
 /// The value of a PCR, written in hexadecimal digits.

@@ -191,6 +191,25 @@ fn without_secure_boot_the_programs_and_a_trusted_first_boot_stand_in() {
 }
 
 #[test]
+fn a_firmware_that_is_listed_has_a_part() {
+    let listed = |parts: &str| format!("boot.firmware = {parts}\n{STATE}");
+    let config = parse(&listed("[\"2026.08\", \"00ff\"]")).unwrap();
+    let parts: Vec<&String> = config
+        .boot
+        .firmware
+        .iter()
+        .flat_map(Firmware::iter)
+        .collect();
+    assert_eq!(parts, ["2026.08", "00ff"]);
+    assert!(parse(STATE).unwrap().boot.firmware.is_none());
+    for parts in ["[]", "[\"\"]", "[\"2026.08\", \"\"]"] {
+        let error = refusal(&listed(parts));
+        let sentence = "expected versions or digests of the firmware, at least one and none empty";
+        assert!(error.contains(sentence), "{error}");
+    }
+}
+
+#[test]
 fn a_loader_in_front_of_the_image_wants_a_first_secret_from_elsewhere() {
     let loader = "boot.loader = \"systemd-boot\"";
     let error = refusal(&format!("{loader}\n{STATE}"));

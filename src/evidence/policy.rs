@@ -56,7 +56,6 @@ mod rules;
 mod warnings;
 
 use std::collections::{BTreeMap, HashSet};
-use std::fmt;
 use std::fs;
 use std::path::Path;
 use std::time::SystemTime;
@@ -65,6 +64,7 @@ pub use explain::{Difference, Explanation};
 
 use self::file::File;
 use super::chain::Authorities;
+use super::firmware::FirmwarePart;
 use super::key::Ek;
 use super::verify::Verified;
 use super::{Check, Refusal};
@@ -99,7 +99,7 @@ struct Image {
     /// Who may have vouched for what was started.
     authorities: Option<Vec<Authority>>,
     /// What its firmware may consist of.
-    firmware: Option<Vec<Firmware>>,
+    firmware: Option<Vec<FirmwarePart>>,
     /// Digests of what else may be measured beside it.
     additions: Vec<Vec<u8>>,
 }
@@ -122,24 +122,6 @@ struct Authority {
     file: String,
     /// DER, as `db` has it.
     certificate: Vec<u8>,
-}
-
-/// A part of a firmware.
-#[derive(Clone, Debug)]
-enum Firmware {
-    /// The digest of what was measured.
-    Digest(Vec<u8>),
-    /// A version, which is measured as text.
-    Version(String),
-}
-
-impl fmt::Display for Firmware {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Digest(digest) => f.write_str(&hex::encode(digest)),
-            Self::Version(version) => write!(f, "version {version:?}"),
-        }
-    }
 }
 
 /// What machines of a role may ask for.

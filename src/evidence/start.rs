@@ -9,6 +9,7 @@
 //! **Never:** what a log calls a thing decides: digests in the PCRs that it replays to do.
 
 mod authority;
+mod firmware;
 mod programs;
 mod registers;
 mod secure_boot;
@@ -20,6 +21,7 @@ pub use authority::certificates;
 pub use unmet::Unmet;
 
 use super::eventlog::Log;
+use super::firmware::FirmwarePart;
 use super::registers::{Registers, Values};
 use crate::pcr::{Bank, Pcr, PcrSet};
 
@@ -36,6 +38,8 @@ pub struct Expected<'a> {
     pub sealed: PcrSet,
     /// The values that the PCRs of additions have before systemd's separator.
     pub added: [(Pcr, Vec<u8>); 2],
+    /// The parts that the firmware may have, where that is said.
+    pub firmware: Option<Vec<FirmwarePart>>,
 }
 
 /// What the firmware starts first.
@@ -93,6 +97,7 @@ pub fn prove(log: &Log, values: &Values, expected: &Expected<'_>) -> Result<Star
         let pcr = Registers::from(PcrSet::of(&[Pcr::SECURE_BOOT]));
         secure_boot::vouched(&log.events(expected.bank, pcr), authorities)?;
     }
+    firmware::listed(log, values, expected, separator)?;
     let started = programs::started(log, expected.bank, separator);
     programs::check(&started, expected)?;
     registers::nothing_else_added(log, values, expected, separator)?;

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::config::{Boot, Config, SecureBoot};
 use crate::error::{Doing, Error, Result};
+use crate::evidence::firmware::FirmwarePart;
 use crate::evidence::start::{Expected, First, certificates};
 use crate::pcr::{Bank, Pcr};
 
@@ -44,5 +45,11 @@ pub(super) fn expected<'a>(config: &Config, authorities: Option<&'a [Vec<u8>]>) 
         },
         sealed: config.tpm.pcrs,
         added: [Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS].map(added),
+        firmware: config.boot.firmware.as_ref().map(|parts| {
+            let parts = parts.iter();
+            parts
+                .map(|part| FirmwarePart::parse(bank, part.as_str()))
+                .collect()
+        }),
     }
 }

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use serde::Deserialize;
 
-use super::{Authority, Firmware, Image, Policy, Programs, RoleRule};
+use super::{Authority, Image, Policy, Programs, RoleRule};
 use crate::config::{Role, at};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::chain::{self, Authorities};
+use crate::evidence::firmware::FirmwarePart;
 use crate::evidence::registers;
 use crate::pcr::{Bank, Pcr};
 
@@ -241,8 +242,8 @@ impl ImageTable {
             authorities: authorities.transpose().doing("authorities")?,
             firmware: firmware.transpose().doing("firmware")?.map(|parts| {
                 parts
-                    .into_iter()
-                    .map(|part| firmware_part(bank, part))
+                    .iter()
+                    .map(|part| FirmwarePart::parse(bank, part))
                     .collect()
             }),
             additions: any_digests(bank, self.additions).doing("additions")?,
@@ -268,14 +269,6 @@ fn authorities(
         }));
     }
     Ok(found)
-}
-
-/// A digest where it looks like one, a version otherwise.
-fn firmware_part(bank: Bank, text: String) -> Firmware {
-    match hex::decode(&text) {
-        Ok(digest) if digest.len() == registers::len(bank) => Firmware::Digest(digest),
-        _ => Firmware::Version(text),
-    }
 }
 
 fn no_certificate(file: &str) -> Error {

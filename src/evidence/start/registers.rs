@@ -59,6 +59,21 @@ pub(super) fn explained(
     }
 }
 
+/// Whether the log explains the value of one more PCR, once it is known whether the separator is there.
+pub(super) fn replays_to(
+    log: &Log,
+    values: &Values,
+    bank: Bank,
+    pcr: Pcr,
+    separator: Separator,
+) -> Result<bool, Unmet> {
+    let replayed = log.replay(bank).map_err(Unmet::Log)?;
+    let follows = replayed
+        .get(&pcr.index())
+        .map(|value| separator.after(bank, value));
+    Ok(follows.is_some() && follows.as_ref() == values.get(&pcr.index()))
+}
+
 /// Nothing was added to the image but what the configuration names.
 pub(super) fn nothing_else_added(
     log: &Log,

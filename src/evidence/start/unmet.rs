@@ -41,6 +41,8 @@ pub enum Unmet {
     ForeignAuthority(String),
     /// PCR 7 has something that is neither one of the firmware's variables nor an authority.
     UnknownInSecureBoot(String),
+    /// PCR 0 has what `boot.firmware` does not list.
+    ForeignFirmware(String),
     /// The firmware started no program.
     NoProgram,
     /// A program was started that no boot option led to: it is the first one, as the log calls it.
@@ -109,6 +111,11 @@ impl fmt::Display for Unmet {
             Self::UnknownInSecureBoot(event) => write!(
                 f,
                 "PCR 7 has what no rule knows: {event}: use firmware without it, {NOT_REQUIRED}"
+            ),
+            Self::ForeignFirmware(part) => write!(
+                f,
+                "the firmware has a part that boot.firmware does not list: {part}: \
+                 start the machine with a listed firmware, or list this one"
             ),
             Self::NoProgram => f.write_str(
                 "the firmware measured no program into PCR 4: start the image through the firmware, and \

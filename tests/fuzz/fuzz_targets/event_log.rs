@@ -70,6 +70,7 @@ fn start(log: &Log, bank: Bank) {
         first: First::Loader,
         sealed: PcrSet::of(&[Pcr::BOOT_PROGRAMS, Pcr::SECURE_BOOT]),
         added: added.map(|pcr| (pcr, values[&pcr.index()].clone())),
+        firmware: None,
     };
     match prove(log, &values, &expected) {
         Ok(start) => {
