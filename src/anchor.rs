@@ -10,13 +10,17 @@
 //!
 //! 1. A new volume's entry says `provisioning` and names its key before the first byte of its disk is written; its header is
 //!    the last that is written there.
-//! 2. When every volume has shown that it is as new as it must be, existing ones get headers of the next epoch, both copies,
-//!    one after the other; then the counter goes up to it. In between, headers of both epochs are accepted.
+//! 2. When every volume has shown that it is as new as it must be, the counter says that headers are being written. Existing
+//!    ones get those of the next epoch, both copies, one after the other; then the counter goes up to it. In between, headers
+//!    of both epochs are accepted. Which of several boots has written them is told by the nonce they have in common with the
+//!    record: see [`count`].
 //! 3. Entries say `ready`, and what the operator accepted is used up.
 //!
 //! **Never:** a secret of a volume, or anything that is taken from the disk and believed.
 
 pub mod checkpoint;
+pub mod count;
+mod counting;
 pub mod judge;
 mod located;
 #[cfg(test)]
@@ -38,6 +42,7 @@ pub use runtime::RuntimeAnchor;
 
 use crate::config::{Config, Level, Volume, VolumeName};
 use crate::error::{Doing, Error, Result};
+use crate::header::{BootNonce, Stamp};
 use crate::key::{KEY_LEN, Secret};
 use crate::tpm::{Handles, NvAccess, Policy, Tpm};
 
@@ -50,6 +55,8 @@ pub struct Anchor {
     loaded: Option<Loaded>,
     /// The counter's value; `None` until it was read or made.
     counter: Option<u64>,
+    /// What the headers of this boot have in common; `None` until the counter is known, and where no boots are counted.
+    nonce: Option<BootNonce>,
     /// Whether a volume's level counts boots.
     counts: bool,
     /// The volumes whose secret is the key service's, so that nobody has to ask for that any more.
@@ -111,14 +118,6 @@ impl Exception {
 }
 
 impl Anchor {
-    /// Reads the counter, once, where there is a record. Everything about epochs needs it.
-    pub fn count(&mut self, tpm: &mut Tpm) -> Result<()> {
-        if self.loaded.is_some() && self.counter.is_none() {
-            self.counter = Some(tpm.count_anchor(self.at)?);
-        }
-        Ok(())
-    }
-
     /// Whether the volume's device may be gone on with, and what the operator accepted of it.
     ///
     /// An acceptance is an exception of every boot until one has succeeded, whether the disk needs it or not: after a power
@@ -130,14 +129,14 @@ impl Anchor {
         Ok(kind.map(|kind| exception(volume, Allowed::Accepted(kind))))
     }
 
-    /// Remembers that a volume is being made, before anything of it is on the disk. Returns the epoch its header is to have.
+    /// Remembers that a volume is being made, before anything of it is on the disk. Returns the stamp its header is to have.
     pub fn begin_provisioning(
         &mut self,
         tpm: &mut Tpm,
         volume: &Volume,
         uuid: Uuid,
         key_id: [u8; KEY_LEN],
-    ) -> Result<u64> {
+    ) -> Result<Stamp> {
         let entry = Entry {
             name: volume.name.clone(),
             uuid,
@@ -157,7 +156,7 @@ impl Anchor {
             record.set(entry)?;
             self.define(tpm, record)?;
         }
-        self.next_epoch(volume)
+        self.next_stamp(volume)
     }
 
     /// Compares a volume whose key is known with what the TPM remembers.
@@ -165,42 +164,7 @@ impl Anchor {
         let entry = self
             .entry(volume)
             .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
-        judge::verify(entry, self.counter()?, volume.level(), proven)
-    }
-
-    /// The epoch that a header of this volume written in this boot has.
-    pub fn next_epoch(&self, volume: &Volume) -> Result<u64> {
-        if let Some(readmitted) = self.readmitted.iter().find(|it| it.is_for(volume)) {
-            return Ok(readmitted.epoch());
-        }
-        let ahead = self.entry(volume).map_or(0, |entry| entry.ahead);
-        let epoch = self.next_count()?.checked_add_signed(ahead);
-        epoch.ok_or_else(|| Error::refused("the volume's epochs are at their end"))
-    }
-
-    /// What the counter says at the end of this boot.
-    fn next_count(&self) -> Result<u64> {
-        match self.counter()?.checked_add(u64::from(self.counts)) {
-            Some(count) => Ok(count),
-            None => Err(Error::refused("the anchor's counter is at its end")),
-        }
-    }
-
-    /// Counts this boot. All headers of existing volumes must be of the next epoch and durable.
-    pub fn advance(&mut self, tpm: &mut Tpm) -> Result<()> {
-        if !self.counts {
-            return Ok(());
-        }
-        let next = self.next_count()?;
-        let counted = tpm.increment_anchor(self.at)?;
-        if counted != next {
-            return Err(Error::refused(format_args!(
-                "the anchor's counter went from {} to {counted}: another program counts too",
-                self.counter()?
-            )));
-        }
-        self.counter = Some(counted);
-        Ok(())
+        judge::verify(entry, self.counted()?, volume.level(), proven)
     }
 
     /// Whether the operator asked for the volume to be given the key service's key.
@@ -267,12 +231,6 @@ impl Anchor {
             .map(|loaded| RuntimeAnchor::new(tcti, self.at, loaded.access))
     }
 
-    /// The counter's value.
-    pub fn counter(&self) -> Result<u64> {
-        self.counter
-            .ok_or_else(|| Error::failure("the anchor's counter was not read"))
-    }
-
     fn entry(&self, volume: &Volume) -> Option<&Entry> {
         self.loaded
             .as_ref()
@@ -280,8 +238,10 @@ impl Anchor {
     }
 
     /// Makes the indices.
-    fn define(&mut self, tpm: &mut Tpm, record: Record) -> Result<()> {
+    fn define(&mut self, tpm: &mut Tpm, mut record: Record) -> Result<()> {
         let auth = Secret::random()?;
+        self.nonce = self.nonce_of_boot(None)?;
+        record.nonce = self.nonce;
         let counter = tpm.define_anchor(self.at, self.policy, &auth, &record.encode(&auth))?;
         self.counter = Some(counter);
         info!("the TPM has an anchor now, counting from {counter}");

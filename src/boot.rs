@@ -35,7 +35,7 @@ use log::{info, warn};
 
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::PinnedMount;
-use crate::boot::anchor::{allow_writes, commit_anchor, count, next_epoch, verify_freshness};
+use crate::boot::anchor::{allow_writes, commit_anchor, count, next_stamp, verify_freshness};
 use crate::boot::measure::{fence, fence_after_failure, measure_all};
 use crate::config::{Config, Volume};
 use crate::error::{Error, Result};
@@ -196,9 +196,9 @@ fn measure_and_open<'a>(
         measure_all(config, node_tpm, log, service, &keyed, record)
     })?;
     let opened = each_volume(keyed, |volume, keyed| {
-        let next_epoch = next_epoch(node_tpm, volume, &keyed)?;
+        let next_stamp = next_stamp(node_tpm, volume, &keyed)?;
         record.step("opening", Some(volume), || {
-            volume::open(volume, keyed, next_epoch)
+            volume::open(volume, keyed, next_stamp)
         })
     })?;
     let pinned = record.step("checking freshness", None, || {

@@ -41,6 +41,7 @@ mod marker;
 mod metadata;
 mod reader;
 mod slot_pair;
+mod stamp;
 pub mod superblock;
 mod template;
 mod token;
@@ -51,6 +52,7 @@ pub use area::Area;
 pub use copies::{Candidate, Copies, Step};
 pub use marker::{MARKER_LEN, Marker};
 pub use slot_pair::SlotPair;
+pub use stamp::{BootNonce, NONCE_LEN, Stamp};
 pub use template::{Checked, Expect, LABEL};
 pub use token::{
     CONSTELLATION_TOKEN, Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN,

@@ -31,7 +31,7 @@ pub use unlock::{Ask, Existing, SecretProviders, Unseal};
 use crate::anchor::judge::{DeviceState, VolumeProof};
 use crate::config::{self, Format, Source};
 use crate::error::{Doing, Error, Result};
-use crate::header::{self, Area, Candidate, Content, Expect, Step, superblock};
+use crate::header::{self, Area, Candidate, Content, Expect, Stamp, Step, superblock};
 use crate::key::{KEY_LEN, Secret};
 use crate::parallel::join;
 use crate::protocol::VolumeClaim;
@@ -60,8 +60,8 @@ pub struct Keyed {
     pub uuid: String,
     /// The measurement salt of the `nightlatch` token; foreign profiles have none.
     pub salt: Option<[u8; KEY_LEN]>,
-    /// The epoch of the header; foreign profiles have none.
-    pub epoch: Option<u64>,
+    /// The boot that wrote the header; foreign profiles do not say.
+    pub stamp: Option<Stamp>,
     /// What the volume key is recognised by.
     pub key_id: [u8; KEY_LEN],
     /// Whether the two copies of the header on the disk were not the same, or something was left of other keyslots.
@@ -133,24 +133,30 @@ impl Found {
 impl Keyed {
     /// What the anchor is compared with; foreign profiles have no epoch, and so nothing to compare.
     pub fn proof(&self) -> Result<Option<VolumeProof>> {
-        let Some(epoch) = self.epoch else {
+        let Some(stamp) = self.stamp else {
             return Ok(None);
         };
         Ok(Some(VolumeProof {
             uuid: Uuid::parse_str(&self.uuid).map_err(Error::failure)?,
             key_id: self.key_id,
-            epoch,
+            stamp,
         }))
     }
 
-    /// Its header one change later, with this epoch and a new MAC; after [`Keyed::rekey`] the one with the other secret.
+    /// The epoch of the header; foreign profiles have none.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.stamp.map(|stamp| stamp.epoch)
+    }
+
+    /// Its header one change later, with this stamp and a new MAC; after [`Keyed::rekey`] the one with the other secret.
     /// Nothing is written.
-    fn renewed(&self, epoch: u64) -> Result<Candidate> {
-        if self.how == How::Formatted || self.epoch.is_none() {
+    fn renewed(&self, stamp: Stamp) -> Result<Candidate> {
+        if self.how == How::Formatted || self.stamp.is_none() {
             return Err(Error::failure("this header is not one to renew"));
         }
         let base = self.next.as_ref().unwrap_or(&self.candidate);
-        base.renewed(epoch, &self.volume_key)
+        base.renewed(stamp, &self.volume_key)
     }
 
     /// The 96-byte volume key, for the measurement of the volume's identity.
@@ -191,7 +197,7 @@ impl Opened {
         keyed.candidate = next.written();
         // One that the service opened was sealed anew, and has the secret it had.
         keyed.enrolled = keyed.next.take().is_some() && keyed.source != Source::Service;
-        keyed.epoch = unlock::epoch(&keyed.candidate);
+        keyed.stamp = unlock::stamp(&keyed.candidate);
         keyed.needs_repair = false;
         Ok(())
     }
@@ -274,10 +280,10 @@ fn may_format(volume: &config::Volume, device: &Device, why: &str) -> Result<()>
 /// Maps the volume, compares the live tables with what was meant and, where the volume is new, makes its file system and
 /// commits its header to the disk as the very last step.
 ///
-/// `next_epoch` is of a volume of profile `nightlatch-1` that existed: meanwhile its header for that epoch is made, which
+/// `next` is of a volume of profile `nightlatch-1` that existed: meanwhile its header with that stamp is made, which
 /// [`Opened::renew`] writes. The kernel keeps activation waiting for the disk, so that costs no time.
-pub fn open(volume: &config::Volume, keyed: Keyed, next_epoch: Option<u64>) -> Result<Opened> {
-    let renew = || next_epoch.map(|epoch| keyed.renewed(epoch)).transpose();
+pub fn open(volume: &config::Volume, keyed: Keyed, next: Option<Stamp>) -> Result<Opened> {
+    let renew = || next.map(|stamp| keyed.renewed(stamp)).transpose();
     let (renewed, mapped) = join(renew, || map(volume, &keyed));
     mapped?;
     let renewed = renewed?;

@@ -5,9 +5,11 @@
 use log::info;
 use uuid::Uuid;
 
+use super::count::{Count, Fit};
 use super::record::{Accepted, Checkpoint, Entry, State};
 use crate::config::Level;
 use crate::error::{Error, Result};
+use crate::header::Stamp;
 use crate::key::KEY_LEN;
 use crate::protocol::VolumeRecord;
 
@@ -29,8 +31,8 @@ pub struct VolumeProof {
     pub uuid: Uuid,
     /// The id of its volume key.
     pub key_id: [u8; KEY_LEN],
-    /// The epoch of its header.
-    pub epoch: u64,
+    /// The boot that wrote its header.
+    pub stamp: Stamp,
 }
 
 /// Whether what was found may be gone on with. `entry` is the volume's in a record that exists.
@@ -69,8 +71,8 @@ pub fn permit(entry: Option<&Entry>, seen: DeviceState) -> Result<()> {
     }
 }
 
-/// Compares a volume with its entry at `level`; `counter` is the value the TPM's counter has.
-pub fn verify(entry: &Entry, counter: u64, level: Level, proven: &VolumeProof) -> Result<()> {
+/// Compares a volume with its entry at `level`; `count` is what the TPM says of the boots it counted.
+pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -> Result<()> {
     if proven.uuid != entry.uuid || proven.key_id != entry.key_id {
         return Err(Error::refused(format_args!(
             "rule D15: this is volume {} with key {}, and the TPM remembers {} with key {}: \
@@ -85,18 +87,34 @@ pub fn verify(entry: &Entry, counter: u64, level: Level, proven: &VolumeProof) -
     if level < Level::Epoch || entry.level < Level::Epoch {
         return Ok(());
     }
-    let count = counter.checked_add_signed(entry.ahead);
-    let next = count.and_then(|count| count.checked_add(1));
-    let is_current = [count, next].contains(&Some(proven.epoch));
-    if is_current || entry.acceptance == Some(Accepted::Rollback) {
+    if entry.acceptance == Some(Accepted::Rollback) {
         return Ok(());
     }
+    let epoch = proven.stamp.epoch;
+    // An epoch that is further from the count than numbers reach fits nothing.
+    let counted = i128::from(epoch).checked_sub(i128::from(entry.ahead));
+    let found = counted.and_then(|epoch| u64::try_from(epoch).ok());
+    let fit = found.map(|epoch| {
+        count.fits(Stamp {
+            epoch,
+            ..proven.stamp
+        })
+    });
+    let why = match fit {
+        Some(Fit::Newest) => return Ok(()),
+        Some(Fit::OtherBoot) => format!(
+            "rule G26: the header is of epoch {epoch}, as the TPM counts, and not of the boot that it counted: another one \
+             wrote it, and was cut off"
+        ),
+        Some(Fit::OtherCount) | None => format!(
+            "rule G26: the header is of epoch {epoch}, and the TPM counts {}: the disk was put back to an earlier state, \
+             or lost its last writes",
+            i128::from(count.last()).saturating_add(i128::from(entry.ahead))
+        ),
+    };
     Err(Error::refused(format_args!(
-        "rule G26: the header is of epoch {}, and the TPM counts {}: the disk was put back to an earlier state, \
-         or lost its last writes; attach the current disk. To go back on purpose, run \
+        "{why}; attach the current disk. To go back on purpose, run \
          \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
-        proven.epoch,
-        count.unwrap_or(counter),
         entry.name
     )))
 }
@@ -142,7 +160,7 @@ pub fn readmitted(record: &VolumeRecord, proven: &VolumeProof) -> Result<()> {
             proven.uuid
         )));
     }
-    recorded(record, &proven.key_id, Some(proven.epoch), None)
+    recorded(record, &proven.key_id, Some(proven.stamp.epoch), None)
 }
 
 /// The first half of a volume-key id, enough to tell two apart.

@@ -46,6 +46,7 @@ impl Located {
             policy: self.policy,
             loaded: self.loaded(tpm)?,
             counter: None,
+            nonce: None,
             counts: self.counts,
             enrolled: Vec::new(),
             readmitted: Vec::new(),

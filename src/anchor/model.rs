@@ -5,16 +5,22 @@
 //! Every boot is a list of writes. The model cuts the power before each of them, in the middle of each of those to the disk,
 //! and in every boot that follows, and puts back every disk there ever was. What is asserted stands in `model/proofs.rs`.
 
+mod counting;
+mod kept;
 mod proofs;
 mod readmission;
 
 use uuid::Uuid;
 
+use counting::Program;
+
 use super::Allowed;
+use super::count::Count;
 use super::judge::{self, DeviceState, VolumeProof};
 use super::readmission::Readmitted;
 use super::record::{Accepted, Checkpoint, Entry, Record, State};
 use crate::config::{Level, VolumeName};
+use crate::header::{BootNonce, NONCE_LEN, Stamp};
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::VolumeRecord;
 
@@ -29,6 +35,7 @@ enum Slot {
         uuid: u8,
         key: u8,
         epoch: u64,
+        nonce: Option<BootNonce>,
     },
 }
 
@@ -62,8 +69,9 @@ impl std::fmt::Debug for Nv {
 struct Node {
     disk: Disk,
     nv: Nv,
-    /// The number of the next UUID and key.
+    /// The number of the next UUID, key and nonce.
     fresh: u8,
+    program: Program,
     /// Key and epoch the service remembers, where an operator readmitted the volume and no boot was reported since.
     readmission: Option<(u8, u64)>,
 }
@@ -71,9 +79,13 @@ struct Node {
 /// One write, after which the power may go.
 #[derive(Clone, Debug)]
 enum Write {
+    /// The indices, with their first entry. That the counter is raised as it is made is left out.
+    First(Entry, Option<BootNonce>),
     Nv(Entry),
     /// Indices without entries.
-    Define,
+    Define(Option<BootNonce>),
+    /// Into the record.
+    Nonce(BootNonce),
     Count,
     Primary(Slot),
     Secondary(Slot),
@@ -135,10 +147,30 @@ fn entry(uuid: u8, key: u8, state: State, level: Level) -> Entry {
     }
 }
 
+fn slot(uuid: u8, key: u8, Stamp { epoch, nonce }: Stamp) -> Slot {
+    Slot::Header {
+        uuid,
+        key,
+        epoch,
+        nonce,
+    }
+}
+
 impl Nv {
     fn entry(&self) -> Option<Entry> {
         let (record, _) = Record::parse(self.record.as_ref()?).unwrap();
         record.get(&name()).cloned()
+    }
+
+    fn record(&self) -> Record {
+        let bytes = self.record.as_ref();
+        bytes.map_or_else(Record::default, |bytes| Record::parse(bytes).unwrap().0)
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut Record)) {
+        let mut record = self.record();
+        change(&mut record);
+        self.record = Some(record.encode(&auth()).to_vec());
     }
 }
 
@@ -152,21 +184,23 @@ impl Node {
             disk: BLANK,
             nv,
             fresh: 1,
+            program: Program::Now,
             readmission: None,
         }
     }
 
     fn apply(&mut self, write: &Write) {
         match write {
-            Write::Nv(entry) => {
-                let mut record = Record::default();
+            Write::First(entry, nonce) => self.nv.change(|record| {
+                record.nonce = *nonce;
                 record.set(entry.clone()).unwrap();
-                self.nv.record = Some(record.encode(&auth()).to_vec());
-            }
-            Write::Define => {
-                self.nv.record = Some(Record::default().encode(&auth()).to_vec());
+            }),
+            Write::Nv(entry) => self.nv.change(|record| record.set(entry.clone()).unwrap()),
+            Write::Define(nonce) => {
+                self.nv.change(|record| record.nonce = *nonce);
                 self.nv.counter += 1;
             }
+            Write::Nonce(nonce) => self.nv.change(|record| record.nonce = Some(*nonce)),
             Write::Count => self.nv.counter += 1,
             Write::Primary(slot) => self.disk.primary = *slot,
             Write::Secondary(slot) => self.disk.secondary = *slot,
@@ -182,8 +216,10 @@ impl Node {
         match write {
             Write::Primary(_) => self.disk.primary = Slot::Torn,
             Write::Secondary(_) => self.disk.secondary = Slot::Torn,
-            Write::Nv(_)
-            | Write::Define
+            Write::First(..)
+            | Write::Nv(_)
+            | Write::Define(_)
+            | Write::Nonce(_)
             | Write::Count
             | Write::Marker(_)
             | Write::Content(_)
@@ -213,25 +249,29 @@ impl Node {
     /// What unlocking proves: of the copies that this content's key authenticates, the one with the highest epoch.
     fn proven(&self) -> Result<VolumeProof, String> {
         let epoch_of = |slot: Slot| match slot {
-            Slot::Header { uuid, key, epoch } if self.disk.content == Some(key) => {
-                Some((epoch, uuid, key))
-            }
+            Slot::Header {
+                uuid,
+                key,
+                epoch,
+                nonce,
+            } if self.disk.content == Some(key) => Some((epoch, uuid, key, nonce)),
             Slot::Header { .. } | Slot::Zero | Slot::Torn => None,
         };
         let best = [self.disk.primary, self.disk.secondary]
             .into_iter()
             .filter_map(epoch_of)
-            .max();
-        let (epoch, uuid, key) = best.ok_or("the header's MAC is wrong")?;
+            .max_by_key(|(epoch, ..)| *epoch);
+        let (epoch, uuid, key, nonce) = best.ok_or("the header's MAC is wrong")?;
         Ok(VolumeProof {
             uuid: long(uuid),
             key_id: [key; KEY_LEN],
-            epoch,
+            stamp: Stamp { epoch, nonce },
         })
     }
 
     fn is_proven(slot: Slot, proven: &VolumeProof) -> bool {
-        matches!(slot, Slot::Header { key, epoch, .. } if proven.key_id[0] == key && proven.epoch == epoch)
+        matches!(slot, Slot::Header { key, epoch, nonce, .. }
+            if proven.key_id[0] == key && proven.stamp == Stamp { epoch, nonce })
     }
 
     /// What one boot does, or why it does nothing.
@@ -268,22 +308,28 @@ impl Node {
         let refusal = |error: crate::error::Error| error.to_string();
         judge::readmitted(&record, &proven).map_err(refusal)?;
         let readmitted = Readmitted::new(name(), level, &proven).map_err(refusal)?;
-        let define = self.nv.record.is_none().then_some(Write::Define);
         let counts = level >= Level::Epoch;
-        let count = counts.then_some(Write::Count);
-        let writes = define.iter().chain(&count).count() as u64;
-        let mut entry = readmitted
-            .entry(self.nv.counter + writes)
-            .map_err(refusal)?;
+        let is_lost = self.nv.record.is_none();
+        let define = is_lost.then(|| Write::Define(self.first_nonce(level)));
+        let counting = match &define {
+            None => self.counting(level),
+            Some(define) => self.counting_after(define, level),
+        };
+        let mut entry = readmitted.entry(counting.end).map_err(refusal)?;
         entry.checkpoint = (level == Level::Checkpoint).then_some(checkpoint(self.disk.generation));
-        let renew = self.renew(&proven, readmitted.epoch());
+        let stamp = Stamp {
+            epoch: readmitted.epoch(),
+            ..counting.stamp
+        };
+        let renew = self.renew(&proven, stamp);
         let renew = renew.into_iter().filter(|_| counts);
         let settle = [Write::Nv(entry), Write::Report];
         Ok(Boot {
             writes: define
                 .into_iter()
+                .chain(counting.first)
                 .chain(renew)
-                .chain(count)
+                .chain(counting.then)
                 .chain(settle)
                 .collect(),
             exception: Some(Allowed::Readmitted),
@@ -291,9 +337,9 @@ impl Node {
     }
 
     /// Never first the only copy that is good: `Candidate::steps` in src/header/copies.rs has the same order.
-    fn renew(&self, proven: &VolumeProof, epoch: u64) -> [Write; 2] {
+    fn renew(&self, proven: &VolumeProof, stamp: Stamp) -> [Write; 2] {
         let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
-        let slot = Slot::Header { uuid, key, epoch };
+        let slot = slot(uuid, key, stamp);
         let mut renew = [Write::Secondary(slot), Write::Primary(slot)];
         if !Self::is_proven(self.disk.primary, proven) {
             renew.reverse();
@@ -301,36 +347,32 @@ impl Node {
         renew
     }
 
-    /// The next epoch, and the write that counts the boot.
-    fn count(&self, level: Level) -> (u64, Option<Write>) {
-        let counts = level >= Level::Epoch;
-        (
-            self.nv.counter + u64::from(counts),
-            counts.then_some(Write::Count),
-        )
-    }
-
     fn unlock(&self, old: &Entry, level: Level) -> Result<Vec<Write>, String> {
         let proven = self.proven()?;
         let refusal = |error: crate::error::Error| error.to_string();
-        judge::verify(old, self.nv.counter, level, &proven).map_err(refusal)?;
+        judge::verify(old, self.nv.count(), level, &proven).map_err(refusal)?;
         let seen = checkpoint(self.disk.generation);
         // As in `boot::anchor::verify_freshness`: before anything is written.
         if level == Level::Checkpoint && old.acceptance != Some(Accepted::Rollback) {
             judge::freshness(old.checkpoint.as_ref(), &seen).map_err(refusal)?;
         }
         let (uuid, key) = (proven.uuid.as_bytes()[0], proven.key_id[0]);
-        let (epoch, count) = self.count(level);
-        let epoch = epoch.checked_add_signed(old.ahead).unwrap();
-        let renew = self.renew(&proven, epoch);
+        let counting = self.counting(level);
+        let epoch = counting.stamp.epoch.checked_add_signed(old.ahead).unwrap();
+        let stamp = Stamp {
+            epoch,
+            ..counting.stamp
+        };
+        let renew = self.renew(&proven, stamp);
         let mut new = entry(uuid, key, State::Ready, level);
         new.ahead = old.ahead;
         new.checkpoint = (level == Level::Checkpoint).then_some(seen);
         let settle = (new != *old).then_some(Write::Nv(new));
-        let renew = renew.into_iter().filter(|_| count.is_some());
+        let renew = renew.into_iter().filter(|_| level >= Level::Epoch);
         let report = self.readmission.map(|_| Write::Report);
-        Ok(renew
-            .chain(count.clone())
+        let begun = counting.first.into_iter().chain(renew);
+        Ok(begun
+            .chain(counting.then)
             .chain(settle)
             .chain(report)
             .collect())
@@ -339,12 +381,18 @@ impl Node {
     fn make(&self, old: Option<&Entry>, level: Level) -> Vec<Write> {
         let key = self.fresh;
         let uuid = self.disk.marker.unwrap_or(self.fresh);
-        let (epoch, count) = self.count(level);
-        let slot = Slot::Header { uuid, key, epoch };
         let mut provisioning = entry(uuid, key, State::Provisioning, level);
         provisioning.acceptance = old.and_then(|old| old.acceptance);
+        let (remember, counting) = if self.nv.record.is_some() {
+            (Write::Nv(provisioning), self.counting(level))
+        } else {
+            let first = Write::First(provisioning, self.first_nonce(level));
+            let counting = self.counting_after(&first, level);
+            (first, counting)
+        };
+        let slot = slot(uuid, key, counting.stamp);
         let make = [
-            Write::Nv(provisioning),
+            remember,
             Write::Marker(Some(uuid)),
             Write::Content(key),
             Write::Primary(slot),
@@ -354,7 +402,8 @@ impl Node {
         let mut ready = entry(uuid, key, State::Ready, level);
         ready.checkpoint = (level == Level::Checkpoint).then_some(checkpoint(1));
         make.into_iter()
-            .chain(count)
+            .chain(counting.first)
+            .chain(counting.then)
             .chain([Write::Nv(ready)])
             .collect()
     }

@@ -31,7 +31,7 @@ impl Readmitted {
     /// `proven` is what the volume showed.
     pub(super) fn new(name: VolumeName, level: Level, proven: &VolumeProof) -> Result<Self> {
         let counted = u64::from(level >= Level::Epoch);
-        let epoch = proven.epoch.checked_add(counted);
+        let epoch = proven.stamp.epoch.checked_add(counted);
         Ok(Self {
             name,
             uuid: proven.uuid,

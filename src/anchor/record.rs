@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | 0 | 8 | `nlanchor` |
 //! | 8 | 1 | version, 1 |
+//! | 9 | 7 | the nonce of the last boot's headers; zeros in a record of before |
 //! | 16 | 32 | the index's own authorisation value |
 //! | 48 + 120 · n | 120 | the entry of volume n, of 8 |
 //!
@@ -31,6 +32,7 @@ use zeroize::Zeroizing;
 
 use crate::config::{ANCHORED_MAX, Level, VolumeName};
 use crate::error::{Error, Result};
+use crate::header::{BootNonce, NONCE_LEN};
 use crate::key::{KEY_LEN, Secret};
 
 /// Length of a record in bytes.
@@ -38,13 +40,20 @@ pub const RECORD_LEN: usize = HEAD_LEN + ANCHORED_MAX * ENTRY_LEN;
 
 const MAGIC: &[u8; 8] = b"nlanchor";
 const VERSION: u8 = 1;
+/// Where the nonce stands, for who writes nothing else.
+pub const NONCE_OFFSET: u16 = 9;
+const AUTH_OFFSET: usize = 16;
 const HEAD_LEN: usize = 48;
 const ENTRY_LEN: usize = 120;
 const NAME_LEN: usize = 32;
 
 /// What the TPM holds about this node's volumes; each of them keeps its place.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Record([Option<Entry>; ANCHORED_MAX]);
+pub struct Record {
+    /// What the headers of the last boot have in common with the record: see [`Count`](super::count::Count).
+    pub nonce: Option<BootNonce>,
+    places: [Option<Entry>; ANCHORED_MAX],
+}
 
 /// What the TPM holds about one volume.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -116,15 +125,15 @@ impl Record {
 
     /// The entries, in their places' order.
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
-        self.0.iter().flatten()
+        self.places.iter().flatten()
     }
 
     /// Puts `entry` where the volume has its place or, if it has none, into a free one.
     pub fn set(&mut self, entry: Entry) -> Result<()> {
         let has = |place: &Option<Entry>| place.as_ref().is_some_and(|old| old.name == entry.name);
-        let place = match self.0.iter().position(has) {
-            Some(index) => self.0.get_mut(index),
-            None => self.0.iter_mut().find(|place| place.is_none()),
+        let place = match self.places.iter().position(has) {
+            Some(index) => self.places.get_mut(index),
+            None => self.places.iter_mut().find(|place| place.is_none()),
         };
         let place = place.ok_or_else(|| {
             Error::refused(format_args!(
@@ -140,7 +149,7 @@ impl Record {
     /// Forgets what was allowed. `false` if nothing was.
     pub fn clear_acceptances(&mut self) -> bool {
         let taken = self
-            .0
+            .places
             .iter_mut()
             .flatten()
             .map(|entry| entry.acceptance.take());
@@ -150,7 +159,7 @@ impl Record {
     /// Frees the volume's place. `false` if it has none.
     pub fn remove(&mut self, name: &VolumeName) -> bool {
         let has = |place: &&mut Option<Entry>| place.as_ref().is_some_and(|old| old.name == *name);
-        match self.0.iter_mut().find(has) {
+        match self.places.iter_mut().find(has) {
             Some(place) => place.take().is_some(),
             None => false,
         }
@@ -163,9 +172,9 @@ impl Record {
         let mut bytes = Zeroizing::new(Vec::with_capacity(RECORD_LEN));
         bytes.extend(MAGIC);
         bytes.push(VERSION);
-        bytes.extend([0; 7]);
+        bytes.extend(self.nonce.map_or([0; NONCE_LEN], BootNonce::bytes));
         bytes.extend(auth.expose());
-        for place in &self.0 {
+        for place in &self.places {
             bytes.extend(place.as_ref().map_or([0; ENTRY_LEN], Entry::encode));
         }
         bytes
@@ -181,13 +190,16 @@ impl Record {
         if !bytes.starts_with(MAGIC) {
             return Err(wrong("it is not one of nightlatch"));
         }
-        if bytes.get(8..16) != Some(&[VERSION, 0, 0, 0, 0, 0, 0, 0]) {
+        if bytes.get(8) != Some(&VERSION) {
             return Err(wrong("it was written by another version of nightlatch"));
         }
         let (head, rest) = bytes.split_at_checked(HEAD_LEN).unwrap_or_default();
-        let auth = Secret::new(head.get(16..).unwrap_or_default().to_vec());
-        let mut record = Self::default();
-        for (place, bytes) in record.0.iter_mut().zip(rest.chunks(ENTRY_LEN)) {
+        let auth = Secret::new(head.get(AUTH_OFFSET..).unwrap_or_default().to_vec());
+        let mut record = Self {
+            nonce: nonce(head),
+            ..Self::default()
+        };
+        for (place, bytes) in record.places.iter_mut().zip(rest.chunks(ENTRY_LEN)) {
             if bytes.iter().any(|byte| *byte != 0) {
                 *place = Some(Entry::parse(bytes).ok_or_else(|| wrong("an entry is damaged"))?);
             }
@@ -199,6 +211,12 @@ impl Record {
         }
         Ok((record, auth))
     }
+}
+
+/// The nonce in the first bytes of a record.
+fn nonce(head: &[u8]) -> Option<BootNonce> {
+    let bytes = head.get(usize::from(NONCE_OFFSET)..AUTH_OFFSET)?;
+    BootNonce::from_bytes(bytes.try_into().ok()?)
 }
 
 impl Entry {
@@ -314,7 +332,10 @@ mod tests {
     }
 
     fn full() -> Record {
-        let mut record = Record::default();
+        let mut record = Record {
+            nonce: BootNonce::from_bytes([6; NONCE_LEN]),
+            ..Record::default()
+        };
         for index in 0..ANCHORED_MAX {
             record.set(entry(&format!("volume{index}"))).unwrap();
         }
@@ -352,6 +373,19 @@ mod tests {
         assert!(!record.remove(&entry("volume4").name));
         record.set(entry("ninth")).unwrap();
         assert!(record.get(&entry("ninth").name).is_some());
+    }
+
+    /// A boot writes its nonce by itself, and where the program of before left zeros there is none.
+    #[test]
+    fn the_nonce_is_all_that_differs_from_a_record_of_before() {
+        let mut record = full();
+        let bytes = record.encode(&auth());
+        record.nonce = None;
+        let mut before = record.encode(&auth());
+        assert_eq!(Record::parse(&before).unwrap().0, record);
+        let at = usize::from(NONCE_OFFSET);
+        before[at..at + NONCE_LEN].copy_from_slice(&[6; NONCE_LEN]);
+        assert_eq!(*before, *bytes);
     }
 
     /// Each bit of a record counts: it is refused, or another record, and never panics.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The anchor in a real (software) TPM, across resets and in the hands of the running system.
 
+mod counting;
 mod service;
 
 use std::fs;
@@ -72,7 +73,8 @@ impl Node {
             assert_eq!(anchor.permit(volume, DeviceState::Blank).unwrap(), None);
             epoch = anchor
                 .begin_provisioning(&mut tpm, volume, UUID, KEY_ID)
-                .unwrap();
+                .unwrap()
+                .epoch;
         }
         anchor.advance(&mut tpm).unwrap();
         assert_eq!(anchor.counter().unwrap(), epoch);
@@ -92,11 +94,17 @@ impl Node {
     }
 }
 
-fn proven(epoch: u64) -> VolumeProof {
+/// A volume whose header is of that epoch, and of the boot whose nonce the record has.
+fn proven(anchor: &Anchor, epoch: u64) -> VolumeProof {
+    let nonce = anchor.counted().unwrap().nonce;
+    proven_of(Stamp { epoch, nonce })
+}
+
+fn proven_of(stamp: Stamp) -> VolumeProof {
     VolumeProof {
         uuid: UUID,
         key_id: KEY_ID,
-        epoch,
+        stamp,
     }
 }
 
@@ -109,11 +117,11 @@ fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
         let volume = config.volumes().next().unwrap();
         let before = anchor.counter().unwrap();
         assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
-        anchor.verify(volume, &proven(before)).unwrap();
-        anchor.verify(volume, &proven(before + 1)).unwrap();
-        for epoch in [before - 1, before + 2] {
+        anchor.verify(volume, &proven(&anchor, before)).unwrap();
+        anchor.verify(volume, &proven(&anchor, before + 2)).unwrap();
+        for epoch in [before - 2, before - 1, before + 1, before + 4] {
             let error = anchor
-                .verify(volume, &proven(epoch))
+                .verify(volume, &proven(&anchor, epoch))
                 .unwrap_err()
                 .to_string();
             assert!(
@@ -123,7 +131,7 @@ fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
         }
         let other = VolumeProof {
             key_id: [0x12; 32],
-            ..proven(before)
+            ..proven(&anchor, before)
         };
         let error = anchor.verify(volume, &other).unwrap_err().to_string();
         assert!(error.starts_with("rule D15: this is volume"), "{error}");
@@ -134,7 +142,7 @@ fn a_node_that_was_provisioned_is_remembered_and_its_boots_are_counted() {
                 .is_err()
         );
         anchor.advance(&mut tpm).unwrap();
-        assert_eq!(anchor.counter().unwrap(), before + 1);
+        assert_eq!(anchor.counter().unwrap(), before + 2);
         node.finish(&config, tpm, anchor);
     }
 }
@@ -164,7 +172,7 @@ fn a_volume_that_is_not_anchored_any_more_leaves_the_record_readable() {
     let volume = config.volumes().next().unwrap();
     assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
     // It was not counted meanwhile.
-    anchor.verify(volume, &proven(0)).unwrap();
+    anchor.verify(volume, &proven(&anchor, 0)).unwrap();
 }
 
 /// What the operator says in the running system, as `nightlatchctl anchor accept` does.
@@ -211,15 +219,15 @@ fn an_old_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() 
     node.provision("epoch");
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     anchor.advance(&mut tpm).unwrap();
-    let old = anchor.counter().unwrap() - 1;
+    let old = anchor.counter().unwrap() - 2;
     node.finish(&config, tpm, anchor);
     let volume = config.volumes().next().unwrap();
     accept(&node, &volume.name, Accepted::Rollback);
-    for (epoch, counts) in [(old, false), (old + 2, true), (old + 2, true)] {
+    for (epoch, counts) in [(old, false), (old + 4, true), (old + 4, true)] {
         let (_, mut tpm, mut anchor) = node.boot("epoch");
         let exception = anchor.permit(volume, DeviceState::Volume).unwrap().unwrap();
         assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
-        anchor.verify(volume, &proven(epoch)).unwrap();
+        anchor.verify(volume, &proven(&anchor, epoch)).unwrap();
         if counts {
             anchor.advance(&mut tpm).unwrap();
         }
@@ -229,7 +237,7 @@ fn an_old_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() 
     node.finish(&config, tpm, anchor);
     let (_, _, anchor) = node.boot("epoch");
     assert_eq!(anchor.permit(volume, DeviceState::Volume).unwrap(), None);
-    assert!(anchor.verify(volume, &proven(old)).is_err());
+    assert!(anchor.verify(volume, &proven(&anchor, old)).is_err());
 }
 
 /// The volume is not in the image of the boot that succeeds.
@@ -275,7 +283,7 @@ fn a_first_boot_that_was_interrupted_starts_again_with_another_key() {
 
     let (_, _, anchor) = node.boot("epoch");
     let error = anchor
-        .verify(volume, &proven(anchor.counter().unwrap()))
+        .verify(volume, &proven(&anchor, anchor.counter().unwrap()))
         .unwrap_err();
     assert!(error.to_string().starts_with("rule D15"), "{error}");
 }
@@ -332,17 +340,23 @@ fn the_running_system_reads_and_changes_the_record_behind_the_fence() {
     let volume = config.volumes().next().unwrap();
     let exception = anchor.permit(volume, DeviceState::Volume).unwrap().unwrap();
     assert_eq!(exception.event(), "nightlatch:accept:rollback:state");
-    anchor.verify(volume, &proven(counter - 1)).unwrap();
+    anchor
+        .verify(volume, &proven(&anchor, counter - 2))
+        .unwrap();
     // It is one volume's, and of one kind.
     let other = config.volumes().nth(1).unwrap();
     assert_eq!(anchor.permit(other, DeviceState::Volume).unwrap(), None);
-    assert!(anchor.verify(other, &proven(counter - 1)).is_err());
+    assert!(anchor.verify(other, &proven(&anchor, counter - 2)).is_err());
     assert!(anchor.permit(volume, DeviceState::Blank).is_err());
     anchor.advance(&mut tpm).unwrap();
     node.finish(&config, tpm, anchor);
 
     let (_, _, anchor) = node.boot("epoch");
-    assert!(anchor.verify(volume, &proven(counter - 1)).is_err());
+    assert!(
+        anchor
+            .verify(volume, &proven(&anchor, counter - 2))
+            .is_err()
+    );
 }
 
 #[test]

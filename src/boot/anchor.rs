@@ -12,6 +12,7 @@ use crate::anchor::record::{Accepted, Checkpoint};
 use crate::boot::each_volume;
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Result};
+use crate::header::Stamp;
 use crate::sources::enroll::is_enrolled;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
@@ -41,31 +42,34 @@ pub(super) fn verify_freshness<'a>(
         .doing("comparing file systems with their checkpoints")
 }
 
-/// The epoch that the header of a volume that existed is to have after this boot. Volumes whose epoch is not counted get
+/// The stamp that the header of a volume that existed is to have after this boot. Volumes whose epoch is not counted get
 /// their old one where there is more to write: another secret, or a repair.
-pub(super) fn next_epoch(
+pub(super) fn next_stamp(
     node_tpm: &Mutex<NodeTpm>,
     volume: &Volume,
     keyed: &Keyed,
-) -> Result<Option<u64>> {
+) -> Result<Option<Stamp>> {
     if keyed.how == How::Formatted {
         return Ok(None);
     }
     match lock(node_tpm)?.anchor()? {
-        (_, Some(anchor)) if volume.level() >= Level::Epoch => anchor.next_epoch(volume).map(Some),
-        _ => Ok(keyed.epoch.filter(|_| keyed.is_to_be_rewritten())),
+        (_, Some(anchor)) if volume.level() >= Level::Epoch => anchor.next_stamp(volume).map(Some),
+        _ => Ok(keyed.stamp.filter(|_| keyed.is_to_be_rewritten())),
     }
 }
 
 /// Gives every volume that existed its header of the next epoch, and only then counts this boot: until then headers of both
-/// epochs are good.
+/// epochs are good. The counter says so before the first of them is written.
 pub(super) fn count<'a>(
     node_tpm: &Mutex<NodeTpm>,
     opened: Vec<(&'a Volume, Opened)>,
     record: &Recorder,
 ) -> Result<Vec<(&'a Volume, Opened)>> {
     let mut node_tpm = lock(node_tpm)?;
-    let (tpm, anchor) = node_tpm.anchor()?;
+    let (tpm, mut anchor) = node_tpm.anchor()?;
+    if let Some(anchor) = &mut anchor {
+        anchor.begin_renewal(tpm)?;
+    }
     let renewed = each_volume(opened, |volume, mut opened| {
         opened.renew()?;
         if opened.keyed().enrolled {

@@ -34,7 +34,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
     ];
     let volumes: Vec<Value> = record.entries().map(object).collect();
     let text = format!(
-        "boots counted: {counter}\n{}",
+        "counter: {counter}, two more after each boot\n{}",
         section(&table(&heading, rows))
     );
     Ok(Answer::new(

@@ -3,7 +3,7 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{AREA_LEN, Area, Header};
+use super::{AREA_LEN, Area, BootNonce, Header, NONCE_LEN, Stamp};
 
 pub(crate) const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
 
@@ -17,6 +17,19 @@ const NIGHTLATCH: &str = r#"{"type":"nightlatch","keyslots":[],"profile":"nightl
 
 /// The keyslot `systemd-cryptenroll` makes, for a volume key of 96 bytes.
 const TPM_KEYSLOT: &str = r#""1":{"type":"luks2","key_size":96,"af":{"type":"luks1","stripes":4000,"hash":"sha512"},"area":{"type":"raw","offset":"417792","size":"385024","encryption":"aes-xts-plain64","key_size":64},"kdf":{"type":"pbkdf2","hash":"sha512","iterations":1000,"salt":"3orC3yaqjLLHR2ZStBNBMbrIJgdGMw53GybCiw97cQI="}}"#;
+
+/// The stamp of a header of before.
+pub(super) fn unnamed(epoch: u64) -> Stamp {
+    Stamp { epoch, nonce: None }
+}
+
+/// The stamp of a boot whose nonce is all of this byte.
+pub(super) fn stamp(epoch: u64, nonce: u8) -> Stamp {
+    Stamp {
+        epoch,
+        nonce: BootNonce::from_bytes([nonce; NONCE_LEN]),
+    }
+}
 
 /// What both copies of a header are made of.
 #[derive(Clone)]

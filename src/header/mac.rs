@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, JSON_LEN};
 use super::violation::violation;
-use super::{Area, Candidate, Expect, NightlatchToken, SlotPair, used};
+use super::{Area, Candidate, Expect, NightlatchToken, SlotPair, Stamp, used};
 use crate::config::Profile;
 use crate::error::{Doing, Error, Result};
 use crate::key::{Secret, header_mac_key, volume_key_id};
@@ -16,6 +16,7 @@ use crate::key::{Secret, header_mac_key, volume_key_id};
 /// and no object but the `nightlatch` token has such a key.
 const MAC_KEY: &[u8] = b"\"mac\":\"";
 const EPOCH_KEY: &[u8] = b"\"epoch\":\"";
+const NONCE_KEY: &[u8] = b"\"nonce\":\"";
 /// Stands for the MAC while it is computed: as many characters as its base64 has.
 const NO_MAC: &[u8; 44] = &[b'A'; 44];
 
@@ -46,18 +47,18 @@ impl Candidate {
         Ok(())
     }
 
-    /// The same header one change later: next sequence number, this epoch, a new MAC. Nothing is written.
-    pub fn renewed(&self, epoch: u64, volume_key: &Secret) -> Result<Self> {
+    /// The same header one change later: next sequence number, the stamp of this boot, a new MAC. Nothing is written.
+    pub fn renewed(&self, stamp: Stamp, volume_key: &Secret) -> Result<Self> {
         let seqid = self.seqid.checked_add(1);
         let seqid = seqid.ok_or_else(|| Error::refused("the header's seqid is at its end"))?;
-        self.rewritten(epoch, seqid, volume_key)
+        self.rewritten(stamp, seqid, volume_key)
             .doing("renewing the header")
     }
 
     /// The same header with a MAC: the last step of making one.
     pub fn signed(&self, volume_key: &Secret) -> Result<Self> {
-        let epoch = self.token()?.epoch;
-        self.rewritten(epoch, self.seqid, volume_key)
+        let stamp = self.token()?.stamp();
+        self.rewritten(stamp, self.seqid, volume_key)
             .doing("signing the header")
     }
 
@@ -94,16 +95,38 @@ impl Candidate {
         })
     }
 
-    fn rewritten(&self, epoch: u64, seqid: u64, volume_key: &Secret) -> Result<Self> {
+    fn rewritten(&self, stamp: Stamp, seqid: u64, volume_key: &Secret) -> Result<Self> {
         let mut next = self.clone();
-        let (before, after) = around(self.json(), EPOCH_KEY)?;
-        let json = [before, epoch.to_string().as_bytes(), after].concat();
+        let json = self.stamped(stamp)?;
         binary::rewrite(&mut next.copies, seqid, &json)?;
         let mac = next.mac(volume_key)?.finalize().into_bytes();
         let (before, after) = around(next.json(), MAC_KEY)?;
         let json = [before, Base64::encode_string(&mac).as_bytes(), after].concat();
         binary::rewrite(&mut next.copies, seqid, &json)?;
         next.reread()
+    }
+
+    /// The JSON with this stamp. A nonce comes right behind the epoch where the header has none yet.
+    fn stamped(&self, stamp: Stamp) -> Result<Vec<u8>> {
+        let epoch = stamp.epoch.to_string();
+        let old = self.json();
+        let nonce = stamp.nonce.map(|nonce| hex::encode(nonce.bytes()));
+        let text = match (self.token()?.nonce, nonce) {
+            (Some(_), Some(nonce)) => {
+                let (before, after) = around(old, NONCE_KEY)?;
+                return replaced(
+                    &[before, nonce.as_bytes(), after].concat(),
+                    EPOCH_KEY,
+                    &epoch,
+                );
+            }
+            (Some(_), None) => {
+                return Err(Error::failure("a header's nonce is not taken away"));
+            }
+            (None, Some(nonce)) => format!("{epoch}\",\"nonce\":\"{nonce}"),
+            (None, None) => epoch,
+        };
+        replaced(old, EPOCH_KEY, &text)
     }
 
     /// What was written goes through the same checks as what is read. The keyslots are what they were.
@@ -142,6 +165,12 @@ impl Candidate {
         let area = self.copies.get(BINARY_LEN..COPY_LEN).unwrap_or_default();
         used(area.get(..JSON_LEN).unwrap_or_default())
     }
+}
+
+/// The JSON with another text of the only key `key`.
+fn replaced(json: &[u8], key: &[u8], text: &str) -> Result<Vec<u8>> {
+    let (before, after) = around(json, key)?;
+    Ok([before, text.as_bytes(), after].concat())
 }
 
 /// What is in front of and behind the text of the only key `key`.

@@ -10,6 +10,7 @@ use crate::config::{Profile, Role, VolumeName};
 use crate::error::{Error, Result};
 use crate::header::fields::{Field, Fields};
 use crate::header::role;
+use crate::header::stamp::{BootNonce, Stamp};
 use crate::header::violation::violation;
 use crate::pcr::{Bank, Pcr};
 use crate::sealed;
@@ -44,8 +45,10 @@ pub struct NightlatchToken {
     pub volume: VolumeName,
     /// The salt of the clusterID. It is not secret.
     pub salt: [u8; 32],
-    /// The epoch: how often the node had booted when the header was last written, by its counter in the TPM.
+    /// The epoch: how far the node's counter in the TPM had come in the boot that last wrote the header.
     pub epoch: u64,
+    /// The nonce of that boot. Headers of before have none.
+    pub nonce: Option<BootNonce>,
     /// What the volume key is recognised by.
     pub key_id: [u8; 32],
     /// What the TPM said when the volume was made.
@@ -71,6 +74,8 @@ pub struct Evidence {
 
 /// The key of a fact that is there where it is true.
 const OWN_SECRET: &str = "own-secret";
+/// The key of a nonce, which is there where there is one.
+const NONCE: &str = "nonce";
 
 /// Longest part of an evidence in bytes: RSA keys of 4096 bits and quotes over every PCR need less.
 const MAX_EVIDENCE_LEN: usize = 1024;
@@ -152,6 +157,15 @@ impl Token {
 }
 
 impl NightlatchToken {
+    /// Which boot wrote the header.
+    #[must_use]
+    pub fn stamp(&self) -> Stamp {
+        Stamp {
+            epoch: self.epoch,
+            nonce: self.nonce,
+        }
+    }
+
     /// The token as libcryptsetup takes it.
     #[must_use]
     pub fn to_json(&self) -> Value {
@@ -175,6 +189,9 @@ impl NightlatchToken {
             });
             token.insert("evidence".into(), evidence);
         }
+        if let (Some(nonce), Some(token)) = (self.nonce, token.as_object_mut()) {
+            token.insert(NONCE.into(), hex::encode(nonce.bytes()).into());
+        }
         if let (true, Some(token)) = (self.own_secret, token.as_object_mut()) {
             token.insert(OWN_SECRET.into(), true.into());
         }
@@ -192,6 +209,11 @@ impl NightlatchToken {
             volume: the_name(&fields.take("volume")?)?,
             salt: fields.take("measurement-salt")?.base64_array()?,
             epoch: fields.take("epoch")?.decimal()?,
+            nonce: fields
+                .take_if_there(NONCE)
+                .as_ref()
+                .map(nonce)
+                .transpose()?,
             key_id: fields.take("volume-key-id")?.base64_array()?,
             evidence: fields
                 .take_if_there("evidence")
@@ -205,6 +227,10 @@ impl NightlatchToken {
             mac: fields.take("mac")?.base64_array()?,
         })
     }
+}
+
+fn nonce(field: &Field<'_, '_>) -> Result<BootNonce> {
+    BootNonce::from_bytes(field.hex_array()?).ok_or_else(|| field.expected("none, or not zero"))
 }
 
 fn the_name(field: &Field<'_, '_>) -> Result<VolumeName> {

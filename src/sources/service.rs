@@ -144,7 +144,7 @@ impl ServiceSession {
             return Ok(());
         };
         match exchange.remembered(&keyed.uuid) {
-            Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch, accepted),
+            Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch(), accepted),
             None => Ok(()),
         }
     }
@@ -169,7 +169,7 @@ impl ServiceSession {
             .map(|keyed| {
                 let record = VolumeRecord {
                     key_id: Some(hex::encode(keyed.key_id)),
-                    epoch: keyed.epoch.unwrap_or(0),
+                    epoch: keyed.epoch().unwrap_or(0),
                 };
                 (keyed.uuid.clone(), record)
             })

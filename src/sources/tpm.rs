@@ -11,6 +11,7 @@ use crate::anchor::{Allowed, Anchor, Exception, Located};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Error, Result};
 use crate::evidence::registers::Values;
+use crate::header::Stamp;
 use crate::key::KEY_LEN;
 use crate::pcr::PcrSet;
 use crate::status::Recorder;
@@ -119,16 +120,19 @@ impl NodeTpm {
         Ok(())
     }
 
-    /// Remembers a volume that is about to be made. Returns its header's epoch.
+    /// Remembers a volume that is about to be made. Returns its header's stamp.
     pub(crate) fn begin_provisioning(
         &mut self,
         volume: &Volume,
         uuid: Uuid,
         key_id: &[u8; KEY_LEN],
-    ) -> Result<u64> {
+    ) -> Result<Stamp> {
         match self.anchor_of(volume)? {
             (tpm, Some(anchor)) => anchor.begin_provisioning(tpm, volume, uuid, *key_id),
-            (_, None) => Ok(0),
+            (_, None) => Ok(Stamp {
+                epoch: 0,
+                nonce: None,
+            }),
         }
     }
 

@@ -99,6 +99,13 @@ impl Tpm {
             .doing("making the anchor in the TPM")
     }
 
+    /// Raises the counter. Command: `NV_Increment`.
+    pub fn raise_anchor(&mut self, at: Handles) -> Result<()> {
+        self.written_counter(at)
+            .and_then(|handle| self.increment(handle))
+            .doing("raising the anchor")
+    }
+
     /// Raises the counter and returns its new value. Commands: `NV_Increment`, `NV_Read`.
     pub fn increment_anchor(&mut self, at: Handles) -> Result<u64> {
         self.written_counter(at)

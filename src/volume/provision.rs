@@ -21,7 +21,7 @@ use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
     Area, Candidate, Evidence, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken,
-    SlotPair, Tpm2Token,
+    SlotPair, Stamp, Tpm2Token,
 };
 use crate::key::{KEY_LEN, Secret, fill_random, volume_key_id};
 use crate::logging;
@@ -62,7 +62,7 @@ impl FirstSecret {
 }
 
 /// Takes the UUID and the id of the volume key of a volume that is about to be made.
-pub type BeginProvisioning<'a> = Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<u64> + 'a>;
+pub type BeginProvisioning<'a> = Box<dyn FnOnce(Uuid, &[u8; KEY_LEN]) -> Result<Stamp> + 'a>;
 
 /// Takes what to qualify a quote with.
 pub type Attest<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Quote>> + 'a>;
@@ -70,7 +70,7 @@ pub type Attest<'a> = Box<dyn FnOnce(&[u8; 32]) -> Result<Option<Quote>> + 'a>;
 /// What outside of the disk takes part in making a volume. Both calls come, in this order, when the volume key is known
 /// and before the disk is written to.
 pub struct ProvisionHooks<'a> {
-    /// Records that the volume with this UUID and this id of its volume key is being made, and says which epoch its header
+    /// Records that the volume with this UUID and this id of its volume key is being made, and says which stamp its header
     /// gets.
     pub begin_provisioning: BeginProvisioning<'a>,
     /// Quotes the creation, given what to qualify the quote with.
@@ -88,7 +88,7 @@ impl ProvisionHooks<'_> {
     #[must_use]
     pub fn none(epoch: u64) -> Self {
         Self {
-            begin_provisioning: Box::new(move |_, _| Ok(epoch)),
+            begin_provisioning: Box::new(move |_, _| Ok(Stamp { epoch, nonce: None })),
             attest: Box::new(|_| Ok(None)),
         }
     }
@@ -188,7 +188,7 @@ impl New {
         Ok(Keyed {
             uuid: uuid.to_string(),
             salt: Some(mine.salt),
-            epoch: Some(mine.epoch),
+            stamp: Some(mine.stamp()),
             key_id: mine.key_id,
             needs_repair: false,
             how: How::Formatted,
@@ -231,7 +231,8 @@ fn our_token(
     let profile = Profile::Nightlatch1;
     let text = uuid.to_string();
     let key_id = volume_key_id(volume_key, &text)?;
-    let epoch = (hooks.begin_provisioning)(uuid, &key_id).doing("announcing the volume")?;
+    let stamp = (hooks.begin_provisioning)(uuid, &key_id).doing("announcing the volume")?;
+    let epoch = stamp.epoch;
     let qualifying = Evidence::qualifying(profile, &text, &key_id, epoch);
     let quote = (hooks.attest)(&qualifying).doing("attesting the volume")?;
     Ok(NightlatchToken {
@@ -240,6 +241,7 @@ fn our_token(
         volume: volume.name.clone(),
         salt,
         epoch,
+        nonce: stamp.nonce,
         key_id,
         evidence: quote.map(|quote| Evidence {
             epoch,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 use super::{Device, HeaderFile, How, Keyed, Luks};
 use crate::config::{self, Source};
 use crate::error::{Doing, Error, Exit, Result};
-use crate::header::{Candidate, Checked, Tpm2Token};
+use crate::header::{Candidate, Checked, NightlatchToken, Stamp, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
 use crate::parallel::join;
 use crate::pcr::{Bank, PcrSet};
@@ -211,7 +211,7 @@ impl Existing {
             device: self.device,
             header,
             salt: checked.nightlatch.as_ref().map(|token| token.salt),
-            epoch: epoch(&candidate),
+            stamp: stamp(&candidate),
             key_id: volume_key_id(&volume_key, &checked.uuid)?,
             uuid: checked.uuid.clone(),
             needs_repair: candidate.needs_repair(),
@@ -239,10 +239,14 @@ impl Existing {
     }
 }
 
-/// The epoch of its token.
-pub(super) fn epoch(candidate: &Candidate) -> Option<u64> {
+/// The stamp of its token.
+pub(super) fn stamp(candidate: &Candidate) -> Option<Stamp> {
     let token = candidate.checked.nightlatch.as_ref();
-    token.map(|token| token.epoch)
+    token.map(NightlatchToken::stamp)
+}
+
+fn epoch(candidate: &Candidate) -> Option<u64> {
+    stamp(candidate).map(|stamp| stamp.epoch)
 }
 
 fn offer_of_tpm(

@@ -128,7 +128,7 @@ fn a_node_that_lost_its_tpm_opens_the_current_disk_for_an_operators_word_and_no_
     let after = node.disk.save();
     let next = node.boot().unwrap();
     assert_eq!(said(&next), (Source::Service, None, false));
-    assert_eq!(epoch(&reported(&node, &uuid)), epoch(&report) + 2);
+    assert_eq!(epoch(&reported(&node, &uuid)), epoch(&report) + 3);
     node.twist(Twist::Deny);
     assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None, false));
     let latest = node.disk.save();

@@ -2,7 +2,7 @@
 //! What is neither blank nor ours is refused and left as it was, byte for byte.
 
 use nightlatch::error::Exit;
-use nightlatch::header::superblock;
+use nightlatch::header::{BootNonce, Stamp, superblock};
 use nightlatch::key::Secret;
 use nightlatch::volume::{self, Found, table};
 
@@ -150,12 +150,14 @@ fn a_damaged_copy_is_left_aside_and_a_renewal_repairs_it() {
         disk.write(offset, &[original[0] ^ 1]);
         let keyed = disk::key(volume(&config)).unwrap();
         assert!(keyed.needs_repair, "{offset:#x}");
-        let mut opened = volume::open(volume(&config), keyed, Some(epoch)).unwrap();
+        let nonce = BootNonce::from_bytes([7; 7]);
+        let stamp = Some(Stamp { epoch, nonce });
+        let mut opened = volume::open(volume(&config), keyed, stamp).unwrap();
         opened.renew().unwrap();
         drop(opened);
         close();
         let keyed = disk::key(volume(&config)).unwrap();
-        assert_eq!((keyed.needs_repair, keyed.epoch), (false, Some(epoch)));
+        assert_eq!((keyed.needs_repair, keyed.stamp), (false, stamp));
         volume::open(volume(&config), keyed, None).unwrap();
         close();
     }

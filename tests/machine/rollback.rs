@@ -3,7 +3,8 @@
 //! program on real btrfs, and a TPM of the case's own. The verdicts are those of `tests/fixtures/rollback.md`, which stands in
 //! `units/doc/security.md`.
 
-use nightlatch::tpm::Tpm;
+use nightlatch::error::Exit;
+use nightlatch::tpm::{Handles, Tpm};
 use nightlatch::volume::{self, FirstSecret, Found, How, ProvisionHooks};
 
 use crate::boots::MAPPING;
@@ -34,6 +35,28 @@ fn dd(from: &str, to: &str, skip: u64, seek: u64) {
     );
 }
 
+/// Where the configuration has the anchor by default.
+const ANCHOR: Handles = Handles {
+    record: 0x0180_4e10,
+    counter: 0x0180_4e11,
+};
+
+/// The disk of a boot that is cut off when its headers are written, and the TPM as it is then. What the boot still did is
+/// taken back: the TPM's memory but for the count that says that headers are being written.
+fn cut_off(node: &mut Node) -> Saved {
+    let before = node.off();
+    node.boot(|_| ()).unwrap();
+    let cut = node.disk.save();
+    node.put_back(&before);
+    if matches!(node.level, "epoch" | "checkpoint") {
+        let mut tpm = node.tpm.open();
+        if tpm.count_anchor(ANCHOR).unwrap().is_multiple_of(2) {
+            tpm.raise_anchor(ANCHOR).unwrap();
+        }
+    }
+    cut
+}
+
 /// A node with four boots behind it.
 struct Story {
     node: Node,
@@ -43,6 +66,8 @@ struct Story {
     middle: Saved,
     now: Off,
     superblock: Vec<u8>,
+    /// The disk that is to be attached after the attack, where it is another one than before.
+    newest: Option<Saved>,
 }
 
 impl Story {
@@ -65,18 +90,25 @@ impl Story {
             middle: middle.unwrap(),
             now,
             superblock,
+            newest: None,
         }
     }
 
     /// The verdict on the boot after an attack that starts from the present state.
     fn after(&mut self, attack: &str) -> Verdict {
         self.node.put_back(&self.now);
+        self.newest = None;
         match attack {
             "nothing" => {}
             "puts the whole disk back to before the last boot" => {
                 self.node.disk.load(&self.after[2].disk);
             }
             "puts the whole disk back to two boots ago" => self.node.disk.load(&self.after[1].disk),
+            "cuts a boot off, and puts what it left back after the next one" => {
+                let cut = cut_off(&mut self.node);
+                self.newest = Some(self.node.next("six").disk);
+                self.node.disk.load(&cut);
+            }
             "puts the header back, both copies" => {
                 self.node
                     .disk
@@ -198,7 +230,8 @@ fn every_attack_meets_the_verdict_of_its_level() {
             }
             // A disk that is refused costs the node nothing: with the right one it comes up.
             if verdict == "refused" && !touches_tpm(attack) {
-                story.node.disk.load(&story.now.disk);
+                let newest = story.newest.as_ref().unwrap_or(&story.now.disk);
+                story.node.disk.load(newest);
                 let again = story.node.verdict();
                 assert_eq!(again, Verdict::Opened, "{level}: after {attack}");
             }
@@ -206,6 +239,46 @@ fn every_attack_meets_the_verdict_of_its_level() {
     }
     assert!(rows().count() >= 15);
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// The epoch in the header of the disk that is attached, and what the TPM counts.
+fn epoch_and_count(node: &Node) -> (Option<u64>, u64) {
+    let config = node.config();
+    let volume = disk::volume(&config);
+    let claim = volume::examine(volume).unwrap().claim(volume).unwrap();
+    let mut tpm = node.tpm.open();
+    (claim.epoch, tpm.count_anchor(ANCHOR).unwrap())
+}
+
+/// A header with nothing but a count passes here, and a host that cuts one boot for each that it lets through keeps its copy
+/// at the newest count for ever.
+#[test]
+fn the_disk_of_a_boot_that_was_cut_off_is_refused_at_the_newest_count() {
+    let mut node = Node::new("epoch");
+    node.next("one");
+    let cut = [cut_off(&mut node), cut_off(&mut node)];
+    let newest = node.next("two").disk;
+    for cut in cut {
+        node.disk.load(&cut);
+        node.tpm.reset();
+        let (epoch, count) = epoch_and_count(&node);
+        assert_eq!(epoch, Some(count));
+        let before = node.disk.contents();
+        let error = node.boot(|_| ()).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused);
+        let said = error.to_string();
+        assert!(
+            said.contains("and not of the boot that it counted"),
+            "{said}"
+        );
+        assert!(node.disk.contents() == before);
+    }
+    node.disk.load(&newest);
+    assert_eq!(node.verdict(), Verdict::Opened);
+    // The one that was cut off last is as good as the newest until a boot has written all its headers.
+    let cut = cut_off(&mut node);
+    node.disk.load(&cut);
+    assert_eq!(node.verdict(), Verdict::Opened);
 }
 
 /// Attacks after which it takes more than the right disk.

@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use nightlatch::header::Stamp;
 use nightlatch::volume::{self, FirstSecret, Found, ProvisionHooks, SecretProviders};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, volume};
@@ -132,7 +133,8 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     keyed
         .rekey(volume, &config.tpm, &disk::secret(), seal)
         .unwrap();
-    volume::open(volume, keyed, Some(1))
+    let nonce = None;
+    volume::open(volume, keyed, Some(Stamp { epoch: 1, nonce }))
         .unwrap()
         .renew()
         .unwrap();

@@ -3,6 +3,11 @@
 
 use super::*;
 
+/// A volume whose lost TPM has had another record.
+fn told(epoch: u64) -> VolumeProof {
+    proven_of(Stamp { epoch, nonce: None })
+}
+
 /// As `nightlatchctl enroll` does. The request holds until a boot says that it is fulfilled.
 #[test]
 fn a_request_to_enrol_is_kept_until_it_is_fulfilled() {
@@ -85,7 +90,7 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
         epoch: 7,
     };
     for epoch in [7, 8] {
-        judge::readmitted(&record, &proven(epoch)).unwrap();
+        judge::readmitted(&record, &told(epoch)).unwrap();
     }
     let other = VolumeRecord {
         key_id: Some(hex::encode([0x12; 32])),
@@ -104,7 +109,7 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
         (&other, 7, "rule D15: this is a volume with key"),
         (&never_told, 7, "rule D15: volume 22222222-"),
     ] {
-        let error = judge::readmitted(record, &proven(epoch)).unwrap_err();
+        let error = judge::readmitted(record, &told(epoch)).unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
         assert_eq!(error.exit(), Exit::Refused);
     }
@@ -120,13 +125,14 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
         let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
         anchor.permit(state, DeviceState::Volume).unwrap_err();
         assert!(anchor.is_unknown(state));
-        let exception = anchor.readmit(&mut tpm, state, &proven(old)).unwrap();
+        let exception = anchor.readmit(&mut tpm, state, &told(old)).unwrap();
         assert_eq!(exception.event(), "nightlatch:accept:readmitted:state");
         anchor.permit(data, DeviceState::Blank).unwrap();
         let made = anchor
             .begin_provisioning(&mut tpm, data, UUID, KEY_ID)
-            .unwrap();
-        assert_eq!(anchor.next_epoch(state).unwrap(), old + 1);
+            .unwrap()
+            .epoch;
+        assert_eq!(anchor.next_stamp(state).unwrap().epoch, old + 1);
         // As the exception is measured, into a PCR of the record's policy.
         tpm.event(config.tpm.fence_pcr, exception.event().as_bytes())
             .unwrap();
@@ -145,21 +151,23 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
     let made = anchor.counter().unwrap();
     assert!(made < old);
     for (volume, epoch) in [(state, old + 1), (data, made)] {
-        anchor.verify(volume, &proven(epoch)).unwrap();
-        anchor.verify(volume, &proven(epoch - 1)).unwrap_err();
-        assert_eq!(anchor.next_epoch(volume).unwrap(), epoch + 1);
+        anchor.verify(volume, &proven(&anchor, epoch)).unwrap();
+        anchor
+            .verify(volume, &proven(&anchor, epoch - 1))
+            .unwrap_err();
+        assert_eq!(anchor.next_stamp(volume).unwrap().epoch, epoch + 2);
     }
     anchor.advance(&mut tpm).unwrap();
     node.finish(&config, tpm, anchor);
 
     let (config, _, anchor) = node.boot("epoch");
     let state = config.volumes().next().unwrap();
-    anchor.verify(state, &proven(old + 2)).unwrap();
-    let error = anchor.verify(state, &proven(old + 1)).unwrap_err();
+    anchor.verify(state, &proven(&anchor, old + 3)).unwrap();
+    let error = anchor.verify(state, &proven(&anchor, old + 1)).unwrap_err();
     let said = format!(
         "rule G26: the header is of epoch {}, and the TPM counts {}:",
         old + 1,
-        old + 2
+        old + 3
     );
     assert!(error.to_string().starts_with(&said), "{error}");
 }

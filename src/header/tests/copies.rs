@@ -3,7 +3,7 @@
 
 use base64ct::{Base64, Encoding};
 
-use super::super::fixture::{Fixture, put, seal};
+use super::super::fixture::{Fixture, put, seal, stamp, unnamed};
 use super::super::{AREA_LEN, Area, Candidate, Expect, NightlatchToken, Step};
 use super::{UUID, contiguous, refusal};
 use crate::config::Profile;
@@ -101,7 +101,7 @@ fn rule_d15_the_id_in_the_header_is_that_of_the_volume_key() {
 #[test]
 fn a_renewed_header_differs_in_epoch_sequence_number_and_mac_alone() {
     let old = genuine();
-    let new = old.renewed(10, &key()).unwrap();
+    let new = old.renewed(unnamed(10), &key()).unwrap();
     new.authenticate(&key()).unwrap();
     let (before, after) = (&old.checked.nightlatch, &new.checked.nightlatch);
     let (before, after) = (before.clone().unwrap(), after.clone().unwrap());
@@ -117,9 +117,29 @@ fn a_renewed_header_differs_in_epoch_sequence_number_and_mac_alone() {
     assert_eq!(contiguous(&old)[32_768..], contiguous(&new)[32_768..]);
     assert!(!only(contiguous(&new)).needs_repair());
     // Back again, but for the sequence number: nothing else moved.
-    let back = new.renewed(7, &key()).unwrap();
+    let back = new.renewed(unnamed(7), &key()).unwrap();
     assert_eq!(back.checked.uuid, old.checked.uuid);
-    assert!(old.renewed(u64::MAX >> 1, &key()).is_ok());
+    assert!(old.renewed(unnamed(u64::MAX >> 1), &key()).is_ok());
+}
+
+/// A header of before gets a place for the nonce, which stays.
+#[test]
+fn the_nonce_of_the_boot_that_renews_a_header_is_under_its_mac() {
+    let old = genuine();
+    let first = old.renewed(stamp(8, 1), &key()).unwrap();
+    let second = first.renewed(stamp(100, 2), &key()).unwrap();
+    for (candidate, expected) in [(&first, stamp(8, 1)), (&second, stamp(100, 2))] {
+        candidate.authenticate(&key()).unwrap();
+        let token = candidate.checked.nightlatch.clone().unwrap();
+        assert_eq!(token.stamp(), expected);
+        assert!(!only(contiguous(candidate)).needs_repair());
+    }
+    assert!(second.renewed(unnamed(101), &key()).is_err());
+    let mut token = second.checked.nightlatch.unwrap();
+    token.mac = first.checked.nightlatch.as_ref().unwrap().mac;
+    token.epoch = 8;
+    token.nonce = stamp(8, 1).nonce;
+    assert_eq!(first.checked.nightlatch, Some(token));
 }
 
 #[test]
@@ -132,7 +152,7 @@ fn a_renewal_cut_at_any_write_leaves_a_genuine_header() {
         }
         let found = only(disk.clone());
         assert_eq!(found.needs_repair(), damaged.is_some());
-        let new = found.renewed(8, &key()).unwrap();
+        let new = found.renewed(stamp(8, 1), &key()).unwrap();
         for step in new.steps() {
             let Step::Write(offset, copy) = step else {
                 panic!("{step:?}")
@@ -156,7 +176,7 @@ fn a_renewal_cut_at_any_write_leaves_a_genuine_header() {
 #[test]
 fn rule_b6_copies_that_differ_are_candidates_in_our_profile_only() {
     let old = genuine();
-    let new = old.renewed(8, &key()).unwrap();
+    let new = old.renewed(stamp(8, 1), &key()).unwrap();
     let mut disk = contiguous(&old);
     disk[16_384..32_768].copy_from_slice(&contiguous(&new)[16_384..32_768]);
     let good = ours(disk).unwrap();

@@ -3,7 +3,7 @@
 
 use base64ct::{Base64, Encoding};
 
-use super::super::fixture::{Fixture, put, seal};
+use super::super::fixture::{Fixture, put, seal, stamp};
 use super::super::{AREA_LEN, Area, Candidate, SlotPair, Step};
 use super::copies::{identified, key, ours, signed};
 use super::rules::{check, refused};
@@ -150,7 +150,7 @@ fn rule_c11_only_the_place_of_the_other_pair_may_have_something_in_it() {
             // The MAC is not over it, and nobody is given it to read.
             found.authenticate(&key()).unwrap();
             assert!(contiguous(&found) == contiguous(&good));
-            let renewed = found.renewed(8, &key()).unwrap();
+            let renewed = found.renewed(stamp(8, 1), &key()).unwrap();
             let last = renewed.steps().pop();
             assert_eq!(last, Some(Step::Clear(other.clone())));
         }
@@ -189,7 +189,11 @@ fn a_header_that_was_rekeyed_changed_in_nothing_else() {
     let old = signed(&Fixture::ours().with_own_secret());
     assert!(old.checked.nightlatch.as_ref().unwrap().own_secret);
     let good = changed(&old, 0x66);
-    let new = old.rekeyed(&good).unwrap().renewed(8, &key()).unwrap();
+    let new = old
+        .rekeyed(&good)
+        .unwrap()
+        .renewed(stamp(8, 1), &key())
+        .unwrap();
     new.authenticate(&key()).unwrap();
     assert_eq!(new.checked.keyslots, [2, 3]);
     let (before, after) = (old.checked.nightlatch.clone(), new.checked.nightlatch);
@@ -295,7 +299,7 @@ fn next_boot(disk: &[u8], in_reach: bool, fill: u8) -> Candidate {
         SlotPair::First if in_reach => found.rekeyed(&changed(&found, fill)).unwrap(),
         SlotPair::First | SlotPair::Second => found,
     };
-    base.renewed(epoch, &key()).unwrap()
+    base.renewed(stamp(epoch, 1), &key()).unwrap()
 }
 
 /// A power cut at every write of a change of the secret, torn writes among them, and then one at every write of the boot

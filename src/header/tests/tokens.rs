@@ -4,7 +4,7 @@
 use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
-use super::super::fixture::{Fixture, TPM2};
+use super::super::fixture::{Fixture, TPM2, stamp};
 use super::super::{Checked, Expect, NightlatchToken, Tpm2Token};
 use super::refusal;
 use crate::config::{Profile, Role, VolumeName};
@@ -42,6 +42,7 @@ fn our_token_is_read_and_written_back_the_same() {
         volume: VolumeName::try_from("data".to_owned()).unwrap(),
         salt: std::array::from_fn(|at| 0x20 + u8::try_from(at).unwrap()),
         epoch: 7,
+        nonce: None,
         key_id: std::array::from_fn(|at| 0x40 + u8::try_from(at).unwrap()),
         evidence: None,
         own_secret: false,
@@ -55,10 +56,15 @@ fn our_token_is_read_and_written_back_the_same() {
         own_secret: true,
         ..token.clone()
     };
+    let named = NightlatchToken {
+        nonce: stamp(7, 0xa5).nonce,
+        ..own.clone()
+    };
+    assert_eq!(named.to_json()["nonce"], "a5a5a5a5a5a5a5");
     let fixture = Fixture::plain();
     let start = fixture.json.find(r#"{"type":"nightlatch""#).unwrap();
     let end = fixture.json.find(r#"},"segments""#).unwrap();
-    for token in [token, own] {
+    for token in [token, own, named] {
         let json = token.to_json().to_string();
         let rewritten = fixture.with(&fixture.json[start..end], &json);
         assert_eq!(check(&rewritten).unwrap().nightlatch, Some(token));
