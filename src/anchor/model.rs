@@ -6,6 +6,7 @@
 //! and in every boot that follows, and puts back every disk there ever was. What is asserted stands in `model/proofs.rs`.
 
 mod counting;
+mod host;
 mod kept;
 mod proofs;
 mod readmission;

@@ -1,0 +1,243 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A node with two volumes, and all that its host, another system on its TPM, an operator and the key service do between its
+//! boots: a breadth-first search over every order of these moves, with the real decisions of `judge`, `count` and `readmission`.
+//!
+//! The other model has one volume with both header copies and a first boot; here the headers are whole, the volumes exist, and
+//! what is asked is whether anything opens that must not, and whether everything opens that must. A move is a boot, whole or
+//! cut off before any of its writes, its headers in either order, each disk the newest or the copy that the host keeps; or one
+//! of [`Act`]. A mistake that is planted is found for each property.
+//!
+//! It follows `facts/anchor_model.rs`, which is the model of a design that is to come (two handles, stale seals, floors, volumes
+//! that are away), as far as there is code for it. What both say of the sentences of the issue about seals:
+//!
+//! - "C and C+1 fit" and "headers are written, then the counter is raised" do not keep level `epoch` against a host that cuts
+//!   boots off: [`Mistake::CountAlone`] is that rule (C8 there).
+//! - "a value drawn per boot, written to the record between headers and raise" has to be written after the last header:
+//!   [`Mistake::NonceFirst`] is the other order. And it need be drawn only after a boot that was cut off.
+//! - What the service remembers stands in for a record that is gone only while key ids are compared:
+//!   [`Mistake::KeysNotCompared`] (C6 there).
+//!
+//! Not here: other values of PCRs, as the record cannot be read then and nothing is opened.
+
+mod boot;
+mod proofs;
+
+use uuid::Uuid;
+
+use super::super::count::Count;
+use super::super::judge::VolumeProof;
+use super::super::record::{Entry, State};
+use super::*;
+
+/// The key of a volume that another system has made.
+const FORGED: u8 = 9;
+
+/// A disk: its header, and how new what is behind it is.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Sheet {
+    key: u8,
+    epoch: u64,
+    nonce: u8,
+    content: u8,
+}
+
+/// What the key service was told last of a volume.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Told {
+    epoch: u64,
+    /// The content that was the newest when the boot it was told of began.
+    content: u8,
+}
+
+/// What the TPM remembers: of each volume, if it does, how far its epochs are ahead.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Remembered {
+    nonce: u8,
+    ahead: [Option<i64>; 2],
+}
+
+/// The node, its host and its service.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct World {
+    record: Option<Remembered>,
+    counter: Option<u64>,
+    /// The highest counter that was removed: TPM 2.0 part 1, section 37.2.4.
+    removed: u64,
+    newest: [Sheet; 2],
+    copies: [Sheet; 2],
+    told: [Told; 2],
+    /// Whether the operator has readmitted both volumes.
+    word: bool,
+    /// The content at the start of the last session, and at its end.
+    start: [u8; 2],
+    end: [u8; 2],
+    /// The last nonce that was drawn.
+    drawn: u8,
+    left: Left,
+    /// Whether the host or another system has done what may cost the newest disk.
+    harmed: bool,
+    broken: Option<Broken>,
+}
+
+/// How many moves of a kind there still are.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+struct Left {
+    cuts: u8,
+    acts: u8,
+}
+
+/// What the model is about.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Broken {
+    /// What another system has made was opened.
+    Forged,
+    /// A content was opened from before the last session or, for an operator's word, from before the last report.
+    Old,
+    /// The newest disks do not open, and nobody gave them up.
+    Lost,
+}
+
+/// Which copies the host has at first.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Copies {
+    /// It never attaches one.
+    None,
+    Newest,
+    Older,
+}
+
+/// What is done between boots.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Act {
+    /// The host keeps a copy of a disk, in the place of the one before.
+    Keep(usize),
+    /// Another system makes a volume with a header that fits what is public, in the place of the copy.
+    Forge(usize),
+    RemoveRecord,
+    RaiseCounter,
+    /// Another system removes the counter, makes it again, and raises it once.
+    MakeCounterAgain,
+    /// An operator says that the node has lost its TPM.
+    Readmit,
+}
+
+/// What the program could do wrong.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Mistake {
+    None,
+    /// The nonce is not compared.
+    CountAlone,
+    /// The nonce goes to the record before the headers are written.
+    NonceFirst,
+    KeysNotCompared,
+    /// The service's epoch is not compared.
+    ReportNotCompared,
+}
+
+impl World {
+    /// After two boots. The copies are of the end of the last one, or of the one before.
+    fn new(left: Left, copies: Copies) -> Self {
+        let sheets = |epoch, content| {
+            [1, 2].map(|key| Sheet {
+                key,
+                epoch,
+                nonce: 1,
+                content,
+            })
+        };
+        let told = Told {
+            epoch: 4,
+            content: 2,
+        };
+        Self {
+            record: Some(Remembered {
+                nonce: 1,
+                ahead: [Some(0); 2],
+            }),
+            counter: Some(4),
+            removed: 0,
+            newest: sheets(4, 3),
+            copies: match copies {
+                Copies::None | Copies::Newest => sheets(4, 3),
+                Copies::Older => sheets(2, 2),
+            },
+            told: [told; 2],
+            word: false,
+            start: [2; 2],
+            end: [3; 2],
+            drawn: 1,
+            left,
+            harmed: false,
+            broken: None,
+        }
+    }
+
+    fn count(&self) -> Option<Count> {
+        Some(Count {
+            counter: self.counter?,
+            nonce: self.record.and_then(|record| nonce(record.nonce)),
+        })
+    }
+
+    fn entry(&self, volume: usize) -> Option<Entry> {
+        let ahead = self.record?.ahead[volume]?;
+        let number = number(volume);
+        let mut entry = entry(number, number, State::Ready, Level::Epoch);
+        entry.ahead = ahead;
+        Some(entry)
+    }
+
+    /// The world after this act, or why there is nothing to do.
+    fn act(&self, act: Act) -> Option<Self> {
+        let mut now = *self;
+        if act != Act::Readmit {
+            now.left.acts = now.left.acts.checked_sub(1)?;
+        }
+        match act {
+            Act::Keep(volume) => now.copies[volume] = now.newest[volume],
+            Act::Forge(volume) => {
+                let count = self.count()?;
+                now.copies[volume] = Sheet {
+                    key: FORGED,
+                    epoch: count.next()?,
+                    nonce: self.newest[volume].nonce,
+                    content: 0,
+                };
+            }
+            Act::RemoveRecord => now.record = None,
+            Act::RaiseCounter => {
+                now.counter = Some(now.counter?.checked_add(1)?);
+                now.harmed = true;
+            }
+            Act::MakeCounterAgain => {
+                now.removed = now.removed.max(now.counter?);
+                now.counter = Some(now.removed + 1);
+                now.harmed = true;
+            }
+            Act::Readmit => now.word = true,
+        }
+        (now != *self).then_some(now)
+    }
+}
+
+/// The number of a volume's UUID and key.
+fn number(volume: usize) -> u8 {
+    u8::try_from(volume + 1).unwrap()
+}
+
+fn nonce(number: u8) -> Option<BootNonce> {
+    BootNonce::from_bytes([number; NONCE_LEN])
+}
+
+impl Sheet {
+    fn proof(&self, volume: usize) -> VolumeProof {
+        VolumeProof {
+            uuid: Uuid::from_bytes([number(volume); 16]),
+            key_id: [self.key; KEY_LEN],
+            stamp: Stamp {
+                epoch: self.epoch,
+                nonce: nonce(self.nonce),
+            },
+        }
+    }
+}
