@@ -16,10 +16,11 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use boot::{Boot, Firmware, FirstBoot, Loader, PcrValue, SecureBoot};
+pub(crate) use rules::Broken;
 pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{
@@ -36,7 +37,7 @@ pub const CONFIG_PATH: &str = "etc/nightlatch/nightlatch.toml";
 pub const ANCHORED_MAX: usize = 8;
 
 /// The whole configuration of a node's boot.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
     /// What a boot must be before a secret is sealed, unsealed or asked for.
@@ -65,7 +66,7 @@ pub struct Config {
 }
 
 /// The TPM and the policy secrets are sealed under.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Tpm {
     /// How to reach the TPM.
@@ -79,7 +80,7 @@ pub struct Tpm {
 }
 
 /// Banks good enough for a policy. SHA-1 is not.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PolicyBank {
     /// SHA-256.
@@ -99,7 +100,7 @@ impl From<PolicyBank> for Bank {
 }
 
 /// What is measured, and where.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Measure {
     /// The PCR that takes the clusterID. It must be zero when the boot starts.
@@ -111,7 +112,7 @@ pub struct Measure {
 }
 
 /// What the clusterID is derived from.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClusterFrom {
     /// A volume's secret and salt: each node has its own.
@@ -123,7 +124,7 @@ pub enum ClusterFrom {
 
 /// Where in the TPM's NV memory the anchor is: two indices, of the range that belongs to the owner (TCG Registry of
 /// Reserved TPM 2.0 Handles and Localities, section 2.2.2).
-#[derive(Clone, Copy, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Anchor {
     /// The record of this node's volumes.
@@ -142,7 +143,7 @@ impl Default for Anchor {
 }
 
 /// What to do on a kernel with known defects.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum KernelDefects {
     /// Name them in the journal and go on.
@@ -219,8 +220,23 @@ impl Config {
             let span = error.span().unwrap_or_default();
             at(text, &span, error.message())
         })?;
-        rules::check(&config).map_err(|broken| at(text, &broken.span, &broken.message))?;
-        Ok(config)
+        let first = config.broken().next();
+        match first {
+            Some(broken) => Err(at(text, &broken.span, &broken.message)),
+            None => Ok(config),
+        }
+    }
+
+    /// The values of a table that was taken apart before, whatever rules they break together.
+    pub(crate) fn of_table(
+        table: Spanned<toml::de::DeTable<'_>>,
+    ) -> std::result::Result<Self, toml::de::Error> {
+        Self::deserialize(toml::Deserializer::from(table))
+    }
+
+    /// Each rule that they break.
+    pub(crate) fn broken(&self) -> impl Iterator<Item = Broken> {
+        rules::broken(self)
     }
 
     /// The volumes, in the order their identities are measured.

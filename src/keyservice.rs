@@ -20,7 +20,8 @@
 //! 9. [`record_audit`](state::Service::record_audit) writes a line before anything leaves, of a denial as well.
 //! 10. [`http::nodes`] writes the [`Reply`](reply::Reply); of a [`Rejection`](reply::Rejection) the caller learns little.
 
-// From start to end.
+// What is asked for, and the service from start to end.
+mod cli;
 pub mod run;
 
 pub mod reload;
@@ -54,32 +55,12 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
-use config::{CONFIG_PATH, Config};
+use clap::Parser as _;
+use cli::{Cli, Command};
+use config::Config;
 
-use crate::error::{Doing, Error, Exit, Result};
+use crate::error::{Doing, Exit, Result};
 use crate::{logging, memory};
-
-const HELP: &str = "\
-Give keys to machines that prove what they booted
-
-Usage: nightlatchd [COMMAND]
-
-  serve [--config FILE]   Run the service; this is what no command means
-  check [FILE]            Check a configuration, its policy, its secrets and its certificate
-  init [--directory DIR] [--print]
-                          Make the secrets of a new fleet in DIR, /etc/nightlatch by default, and
-                          print them as well where asked to
-  -h, --help              Show this help
-  -V, --version           Show the version
-
-The configuration is /etc/nightlatch/nightlatchd.toml unless FILE names another one.
-
-Exit codes: 0 done, 1 failure, 2 usage, 69 missing hardware, 75 try again later,
-77 refused, 78 configuration.
-";
-
-/// Where `init` writes unless told otherwise.
-const DIRECTORY: &str = "/etc/nightlatch";
 
 /// How to keep what `init` made.
 const KEEP: &str = "\
@@ -89,25 +70,23 @@ for example on paper or in a safe, and encrypt the files in place for this machi
   systemd-creds encrypt FILE /etc/credstore.encrypted/NAME
 ";
 
+/// The command line, for what is made of it: the manual's comparison.
+#[must_use]
+pub fn command() -> clap::Command {
+    cli::command()
+}
+
 /// Runs what `arguments`, the program's name first, ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let words: Vec<String> = arguments
-        .into_iter()
-        .skip(1)
-        .map(|word| word.to_string_lossy().into_owned())
-        .collect();
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let done = match words.as_slice() {
-        [] | ["serve"] => return serve(Path::new(CONFIG_PATH)),
-        ["--config" | "-c", file] | ["serve", "--config" | "-c", file] => {
-            return serve(Path::new(file));
-        }
-        ["check"] => check(Path::new(CONFIG_PATH)),
-        ["check", file] => check(Path::new(file)),
-        ["init", options @ ..] => make_secrets(options),
-        ["-h" | "--help"] => say(HELP),
-        ["-V" | "--version"] => say(&format!("nightlatchd {}\n", env!("CARGO_PKG_VERSION"))),
-        other => Err(usage(&format!("unknown command {:?}", other.join(" ")))),
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(other) => return say_usage(&other),
+    };
+    let done = match cli.command {
+        None => return serve(&cli.serve.config),
+        Some(Command::Serve(given)) => return serve(&given.config),
+        Some(Command::Check { file }) => check(&file),
+        Some(Command::Init { directory, print }) => make_secrets(&directory, print),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -116,6 +95,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             drop(io::stderr().write_all(format!("nightlatchd: {error}\n").as_bytes()));
             ExitCode::from(error.exit().code())
         }
+    }
+}
+
+/// Prints help, the version, or what is wrong with the command line.
+fn say_usage(other: &clap::Error) -> ExitCode {
+    let exit = u8::try_from(other.exit_code()).unwrap_or(Exit::Usage.code());
+    match other.print() {
+        // A reader that has seen enough is no failure.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::FAILURE,
+        _ => ExitCode::from(exit),
     }
 }
 
@@ -145,28 +134,7 @@ fn check(path: &Path) -> Result<()> {
     ))
 }
 
-fn make_secrets(options: &[&str]) -> Result<()> {
-    let (mut directory, mut print) = (DIRECTORY, false);
-    let mut rest = options;
-    while !rest.is_empty() {
-        rest = match rest {
-            ["--directory", name, rest @ ..] => {
-                directory = name;
-                rest
-            }
-            ["--print", rest @ ..] => {
-                print = true;
-                rest
-            }
-            other => {
-                return Err(usage(&format!(
-                    "init: unknown option {:?}",
-                    other.join(" ")
-                )));
-            }
-        };
-    }
-    let directory = Path::new(directory);
+fn make_secrets(directory: &Path, print: bool) -> Result<()> {
     secrets::init::write(directory)?;
     let mut text = zeroize::Zeroizing::new(String::new());
     for name in [config::MASTER_FILE, config::MEASUREMENT_SALT_FILE] {
@@ -181,13 +149,6 @@ fn make_secrets(options: &[&str]) -> Result<()> {
     }
     text.push_str(KEEP);
     say(&text)
-}
-
-fn usage(message: &str) -> Error {
-    Error::new(
-        Exit::Usage,
-        format_args!("{message}; try nightlatchd --help"),
-    )
 }
 
 fn say(text: &str) -> Result<()> {

@@ -12,7 +12,7 @@ mod svg;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
@@ -184,9 +184,13 @@ impl Status {
     /// Reads the record below `root`, which is `/` outside of tests.
     pub fn load(root: &Path) -> Result<Self> {
         let path = root.join(STATUS_PATH);
-        fs::read_to_string(&path)
-            .map_err(Error::from)
-            .and_then(|text| Self::parse(&text))
+        let text = match fs::read_to_string(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Error::unavailable(
+                "there is none: nightlatch opened nothing in this boot; \"journalctl -b -u nightlatch\" has what it said",
+            )),
+            other => other.map_err(Error::from),
+        };
+        text.and_then(|text| Self::parse(&text))
             .doing(format_args!("reading {}", path.display()))
     }
 

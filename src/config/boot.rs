@@ -7,7 +7,7 @@ use super::service::FilePath;
 use crate::pcr::{Bank, Pcr};
 
 /// What a boot must be.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Boot {
     /// Whether the firmware has to have let nothing run without a signature.
@@ -84,7 +84,7 @@ impl SecureBoot {
 }
 
 /// A program that the firmware starts before the image.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Loader {
     /// systemd-boot. An entry on the ESP makes it hand an initrd to the image (systemd-boot(7), Boot Loader
@@ -93,7 +93,7 @@ pub enum Loader {
 }
 
 /// Where a machine is when its volumes are made.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FirstBoot {
     /// Where its host is trusted: what that first boot was is taken as good.
@@ -101,7 +101,7 @@ pub enum FirstBoot {
 }
 
 /// What a firmware may measure of itself: texts of versions, and digests of volumes in hexadecimal digits. At least one.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "Vec<String>")]
 pub struct Firmware(Vec<String>);
 
@@ -126,8 +126,8 @@ impl TryFrom<Vec<String>> for Firmware {
 }
 
 /// The value of a PCR, written in hexadecimal digits.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PcrValue(Vec<u8>);
 
 impl PcrValue {
@@ -141,6 +141,12 @@ impl PcrValue {
     #[must_use]
     pub fn is_of(&self, bank: Bank) -> bool {
         self.0.len() == bank.zero().len()
+    }
+}
+
+impl From<PcrValue> for String {
+    fn from(value: PcrValue) -> Self {
+        hex::encode(value.0)
     }
 }
 

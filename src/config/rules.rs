@@ -12,44 +12,85 @@ use super::{
     Volume,
 };
 
+/// The longest that a device is waited for, in seconds: a day, as there is somebody to look by then.
+const DEVICE_TIMEOUT_S_MAX: u32 = 86_400;
+
 /// A rule that the configuration breaks, and the part of the text it is about.
-pub(super) struct Broken {
-    pub(super) span: Range<usize>,
-    pub(super) message: String,
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// Empty where it is about no volume.
+    pub(crate) span: Range<usize>,
+    /// The key it is about comes first, or is among the words.
+    pub(crate) message: String,
 }
 
-/// Checks what no single value can show.
-pub(super) fn check(config: &Config) -> Result<(), Broken> {
-    let top = |message: String| Broken {
+/// A rule: of what it is broken by it says what was expected.
+type Rule<T> = fn(&T) -> Result<(), String>;
+
+/// Rules about everything but single volumes.
+const OF_ALL: [Rule<Config>; 9] = [
+    volumes,
+    sealed,
+    fence,
+    boot::signed,
+    boot::sealed,
+    boot::additions,
+    cluster,
+    anchor,
+    service,
+];
+
+/// Rules about a volume alone.
+const OF_ONE: [Rule<Volume>; 6] = [sources, ephemeral, profile, level, label, places];
+
+/// Each rule that is broken, in the order in which a boot looks: it stops at the first.
+pub(super) fn broken(config: &Config) -> impl Iterator<Item = Broken> {
+    let of_all = OF_ALL.iter().filter_map(|rule| rule(config).err());
+    let of_all = of_all.map(|message| Broken {
         span: 0..0,
         message,
-    };
+    });
+    let of_each = config
+        .volumes
+        .iter()
+        .enumerate()
+        .flat_map(|(index, volume)| {
+            let before = config.volumes.get(..index).unwrap_or_default();
+            let it = volume.get_ref();
+            let alone = OF_ONE.iter().filter_map(move |rule| rule(it).err());
+            let first_secret = boot::first_secret(&config.boot, it).err();
+            alone
+                .chain(first_secret)
+                .chain(beside(it, before).err())
+                .map(move |message| Broken {
+                    span: volume.span(),
+                    message: format!("volume {}: {message}", it.name),
+                })
+        });
+    of_all.chain(of_each)
+}
+
+fn volumes(config: &Config) -> Result<(), String> {
     if config.volumes.is_empty() {
-        return Err(top("volume: expected at least one [[volume]]".into()));
+        return Err("volume: expected at least one [[volume]]".into());
     }
-    tpm(config).map_err(top)?;
-    boot::check(config).map_err(top)?;
-    cluster(config).map_err(top)?;
-    anchor(config).map_err(top)?;
-    service(config).map_err(top)?;
-    for (index, volume) in config.volumes.iter().enumerate() {
-        let before = config.volumes.get(..index).unwrap_or_default();
-        one(volume.get_ref())
-            .and_then(|()| boot::first_secret(&config.boot, volume.get_ref()))
-            .and_then(|()| beside(volume.get_ref(), before))
-            .map_err(|message| Broken {
-                span: volume.span(),
-                message: format!("volume {}: {message}", volume.get_ref().name),
-            })?;
+    match config.device_timeout_s {
+        1..=DEVICE_TIMEOUT_S_MAX => Ok(()),
+        found => Err(format!(
+            "device-timeout-s: expected 1 to {DEVICE_TIMEOUT_S_MAX}, found {found}; systemd waits for ever where it is 0"
+        )),
+    }
+}
+
+fn sealed(config: &Config) -> Result<(), String> {
+    if config.tpm.pcrs.is_empty() {
+        return Err("tpm.pcrs: expected at least one PCR, or any boot could unseal".into());
     }
     Ok(())
 }
 
-fn tpm(config: &Config) -> Result<(), String> {
+fn fence(config: &Config) -> Result<(), String> {
     let tpm = &config.tpm;
-    if tpm.pcrs.is_empty() {
-        return Err("tpm.pcrs: expected at least one PCR, or any boot could unseal".into());
-    }
     if !tpm.pcrs.contains(tpm.fence_pcr) {
         return Err(format!(
             "tpm.fence-pcr: expected one of tpm.pcrs, found {}: extending it would fence nothing",
@@ -171,22 +212,53 @@ fn sources(volume: &Volume) -> Result<(), String> {
     Ok(())
 }
 
-/// Rules about one volume alone.
-fn one(volume: &Volume) -> Result<(), String> {
-    sources(volume)?;
+/// A secret that is kept nowhere opens the volume once: at the second boot there would be a volume and no secret.
+fn ephemeral(volume: &Volume) -> Result<(), String> {
+    let is_kept_nowhere = volume.sources == [Source::Generate];
+    match (is_kept_nowhere, volume.ephemeral) {
+        (true, false) => Err(
+            "sources: a secret from \"generate\" alone is kept nowhere, so that the second boot is refused for ever: \
+             add \"tpm\" before it, or ephemeral = true where the disk is blank at each boot"
+                .into(),
+        ),
+        (false, true) => Err(
+            "ephemeral: expected sources = [\"generate\"], by which nothing outlives the boot".into(),
+        ),
+        _ if volume.ephemeral && volume.level() != Level::Off => Err(
+            "ephemeral: expected anchor = \"off\": what the TPM remembered would refuse the blank disk of the next boot"
+                .into(),
+        ),
+        _ => Ok(()),
+    }
+}
+
+fn profile(volume: &Volume) -> Result<(), String> {
     if volume.profile != Profile::Nightlatch1 && volume.format == Format::IfBlank {
         return Err(format!(
             "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {}",
             volume.profile.as_str()
         ));
     }
-    level(volume)?;
+    Ok(())
+}
+
+fn label(volume: &Volume) -> Result<(), String> {
     let max_len = volume.file_system.max_label_len();
     if volume.name.as_str().len() > max_len {
         return Err(format!(
             "name: {} is labelled with it and takes at most {max_len} characters",
             volume.file_system.as_str()
         ));
+    }
+    Ok(())
+}
+
+/// Where the volume is put, and what is below it.
+fn places(volume: &Volume) -> Result<(), String> {
+    if volume.lower.as_ref() == Some(&volume.device) {
+        return Err(
+            "lower: expected another device than device, which is the volume itself".into(),
+        );
     }
     match (volume.role, volume.mode, &volume.mount, &volume.lower) {
         (Role::State, None, Some(_), None)

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::fs;
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -17,8 +18,11 @@ const URL_LEN_MAX: usize = 512;
 /// The longest file with certificates, in bytes.
 const CERTIFICATES_LEN_MAX: u64 = 64 * 1024;
 
+/// The longest that it is tried, in seconds: a day.
+const DEADLINE_S_MAX: u32 = 86_400;
+
 /// The key service.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct KeyService {
     /// Its addresses, in the order to try.
@@ -62,8 +66,11 @@ impl KeyService {
                 "service: expected either ca or pin, by which the service is recognised".into(),
             );
         }
-        if self.deadline_s == 0 {
-            return Err("service.deadline-s: expected at least 1".into());
+        if !(1..=DEADLINE_S_MAX).contains(&self.deadline_s) {
+            return Err(format!(
+                "service.deadline-s: expected 1 to {DEADLINE_S_MAX}, found {}",
+                self.deadline_s
+            ));
         }
         for (index, url) in self.urls.iter().enumerate() {
             if self.urls.iter().take(index).any(|other| other == url) {
@@ -75,7 +82,7 @@ impl KeyService {
 }
 
 /// What is spoken with the key service.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ServiceProtocol {
     /// Trustee's with the extension, which the server has to know, and an ECDSA key.
@@ -97,7 +104,7 @@ pub enum Enroll {
 }
 
 /// The address of a key service: `https://HOST[:PORT][/PATH]`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String")]
 pub struct ServiceUrl(String);
 
@@ -106,6 +113,27 @@ impl ServiceUrl {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether its host is a name, which has to be resolved.
+    #[must_use]
+    pub fn is_named(&self) -> bool {
+        let host = self.host_and_port().map(|(host, _)| host);
+        host.is_some_and(|host| {
+            let address = host.trim_start_matches('[').trim_end_matches(']');
+            address.parse::<IpAddr>().is_err()
+        })
+    }
+
+    /// Whether it says which port.
+    #[must_use]
+    pub fn has_port(&self) -> bool {
+        self.host_and_port().is_some_and(|(_, port)| port.is_some())
+    }
+
+    fn host_and_port(&self) -> Option<(&str, Option<&str>)> {
+        let rest = self.0.strip_prefix("https://")?;
+        host_and_port(rest.split('/').next()?)
     }
 }
 
@@ -157,8 +185,8 @@ impl fmt::Display for ServiceUrl {
 }
 
 /// The SHA-256 of a `SubjectPublicKeyInfo` in DER; its text is standard base64.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
-#[serde(try_from = "String")]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Pin([u8; 32]);
 
 impl Pin {
@@ -166,6 +194,12 @@ impl Pin {
     #[must_use]
     pub fn digest(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl From<Pin> for String {
+    fn from(pin: Pin) -> Self {
+        Base64::encode_string(&pin.0)
     }
 }
 
@@ -184,7 +218,7 @@ impl TryFrom<String> for Pin {
 }
 
 /// A file in the initrd.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String")]
 pub struct FilePath(String);
 

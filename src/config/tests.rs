@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configurations that parse, and the exact words about those that do not.
 
+mod kept;
+
 use super::*;
 use crate::error::Exit;
 
@@ -230,7 +232,7 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "sources",
             "sauces",
-            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`, `anchor`",
+            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `ephemeral`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`, `anchor`",
         ),
         (
             "\"state\"\ndevice",
@@ -531,7 +533,7 @@ fn what_cannot_be_meant_of_a_service_is_an_error() {
         (
             ca,
             &format!("{ca}\ndeadline-s = 0"),
-            "deadline-s: expected at least 1",
+            "deadline-s: expected 1 to 86400, found 0",
         ),
         (
             "\"service\", \"tpm\", \"generate\"",

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::path::Path;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// The longest volume name. Device-mapper takes 127 bytes; the suffix `_dif` and a unit's name have to fit as well.
 const NAME_LEN_MAX: usize = 32;
@@ -13,8 +13,12 @@ const NAME_LEN_MAX: usize = 32;
 /// `/run/nightlatch`: for the image below an overlay, and for file systems being made.
 const NAMES_TAKEN: [&str; 5] = ["root", "usr", "control", "lower", "new"];
 
+/// Where file systems of the kernel's are, which systemd mounts first and moves to the final system (systemd,
+/// `src/shared/mount-setup.c` and `src/shared/switch-root.c`), and where the initrd has the final system.
+const MOUNTS_TAKEN: [&str; 5] = ["/dev", "/proc", "/run", "/sys", "/sysroot"];
+
 /// A volume's name: safe in a path, a unit's name, a D-Bus message and a device-mapper name.
-#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(try_from = "String")]
 pub struct VolumeName(String);
 
@@ -58,7 +62,7 @@ impl fmt::Display for VolumeName {
 }
 
 /// An NV index of the TPM in the range that belongs to the owner.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "u32")]
 pub struct NvIndex(u32);
 
@@ -95,7 +99,7 @@ impl fmt::Display for NvIndex {
 }
 
 /// A block device below `/dev`.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String")]
 pub struct DevicePath(String);
 
@@ -133,12 +137,8 @@ impl fmt::Display for DevicePath {
     }
 }
 
-/// Directories of the final system in which a volume does not last or is not seen: other file systems are mounted there when it
-/// starts, and what is below `/run` is for the initrd (file-hierarchy(7)).
-const NOT_FOR_VOLUMES: [&str; 4] = ["/dev", "/proc", "/run", "/sys"];
-
 /// A directory of the final system to mount on; not its root.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(try_from = "String")]
 pub struct MountPath(String);
 
@@ -154,21 +154,17 @@ impl TryFrom<String> for MountPath {
     type Error = String;
 
     fn try_from(path: String) -> Result<Self, String> {
-        if !path.starts_with('/') || path.len() == 1 || !is_normal(&path) {
+        if !path.starts_with('/') || path.len() < 2 || !is_normal(&path) {
             return Err(format!(
                 "expected an absolute path other than / without \"..\" or white space, found {path:?}"
             ));
         }
-        let is_below = |place: &&str| -> bool {
-            let rest = path.strip_prefix(*place);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        match NOT_FOR_VOLUMES.into_iter().find(is_below) {
-            Some(place) => Err(format!(
-                "expected a directory that lasts, found {path:?}: the final system has a file system of its own at {place}"
-            )),
-            None => Ok(Self(path)),
+        if MOUNTS_TAKEN.iter().any(|taken| is_below(&path, taken)) {
+            return Err(format!(
+                "expected a directory of the final system, as it is there, that systemd mounts nothing on; found {path:?}"
+            ));
         }
+        Ok(Self(path))
     }
 }
 
@@ -176,6 +172,12 @@ impl fmt::Display for MountPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Whether `path` is `top` or below it.
+fn is_below(path: &str, top: &str) -> bool {
+    let rest = path.strip_prefix(top);
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// No empty, `.` or `..` component, and only characters that need no quoting in a unit file.
@@ -189,8 +191,8 @@ pub(super) fn is_normal(path: &str) -> bool {
 }
 
 /// How to reach the TPM: a TCTI of tpm2-tss.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Tcti {
     /// `/dev/tpm0`, which costs the fewest commands, or `/dev/tpmrm0` while somebody else holds it.
     #[default]
@@ -229,6 +231,12 @@ impl fmt::Display for Tcti {
             Self::Device(path) => write!(f, "device:{path}"),
             Self::Swtpm { port } => write!(f, "swtpm:port={port}"),
         }
+    }
+}
+
+impl From<Tcti> for String {
+    fn from(tcti: Tcti) -> Self {
+        tcti.to_string()
     }
 }
 

@@ -7,7 +7,7 @@ use super::value::{DevicePath, MountPath, VolumeName};
 use crate::pcr::Pcr;
 
 /// One volume.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Volume {
     /// Its name, which is also that of its mapping, `/dev/mapper/<name>`.
@@ -24,6 +24,9 @@ pub struct Volume {
     pub format: Format,
     /// Where its secret comes from, in the order to try.
     pub sources: Vec<Source>,
+    /// Whether its disk is blank at each boot and nothing of it is kept.
+    #[serde(default)]
+    pub ephemeral: bool,
     /// The file system on it.
     #[serde(default)]
     pub file_system: FileSystem,
@@ -139,7 +142,7 @@ impl Profile {
 }
 
 /// Whether a blank device may be formatted.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Format {
     /// Refuse it.
@@ -219,7 +222,7 @@ impl FileSystem {
 }
 
 /// How the root is put in place.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RootMode {
     /// The volume is the root file system.
@@ -229,7 +232,7 @@ pub enum RootMode {
 }
 
 /// How the volume secret is stretched in keyslot 0.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kdf {
     /// Argon2id, 64 MiB, 4 lanes, 4 passes.
@@ -240,7 +243,7 @@ pub enum Kdf {
 }
 
 /// How much of a new volume is written before use.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Wipe {
     /// The head and the tail that probing reads.

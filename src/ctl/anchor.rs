@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `anchor`: what the TPM remembers of this node's volumes, and what the operator allows for one boot.
+//!
+//! **Never:** a change that no boot can undo without a question before.
 
 use std::fs;
 use std::path::Path;
@@ -11,6 +13,7 @@ use crate::anchor::RuntimeAnchor;
 use crate::anchor::checkpoint::durable;
 use crate::anchor::record::{Accepted, Entry, State};
 use crate::config::{Level, VolumeName};
+use crate::ctl::question::confirm;
 use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
@@ -44,14 +47,22 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
 }
 
 /// Allows, until the next boot that succeeds, what the anchor would refuse.
-pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
-    let kind = [Accepted::Rollback, Accepted::New]
-        .into_iter()
-        .find(|known| known.as_str() == kind)
-        .ok_or_else(|| usage("anchor accept: expected \"rollback\" or \"new\" and a volume"))?;
-    let name = name(volume)?;
+pub(super) fn accept(
+    root: &Path,
+    kind: Accepted,
+    name: &VolumeName,
+    is_meant: bool,
+) -> Result<Answer> {
+    let what = match kind {
+        Accepted::Rollback => "an older state of its disk",
+        Accepted::New => "a blank disk in its place, which will be formatted",
+    };
+    confirm(
+        is_meant,
+        &format!("volume {name}: the next boot will accept {what}"),
+    )?;
     RuntimeAnchor::take(root)?.change(|record| {
-        let entry = record.get(&name).ok_or_else(|| unknown(&name))?;
+        let entry = record.get(name).ok_or_else(|| unknown(name))?;
         if kind == Accepted::Rollback && entry.level < Level::Epoch {
             return Err(usage(&format!(
                 "volume {name} is anchored at level {}, where an older disk passes anyway",
@@ -64,14 +75,10 @@ pub(super) fn accept(root: &Path, kind: &str, volume: &str) -> Result<Answer> {
         })
     })?;
     info!(volume = name.as_str(), accepted = kind.as_str(); "the operator accepts for one boot: {}", kind.as_str());
-    let what = match kind {
-        Accepted::Rollback => "an older state of its disk",
-        Accepted::New => "a blank disk in its place, which will be formatted",
-    };
     let text = format!("volume {name}: the next boot accepts {what}\n");
     Ok(Answer::new(
         text,
-        json!({"volume": volume, "accepts": kind.as_str()}),
+        json!({"volume": name.as_str(), "accepts": kind.as_str()}),
     ))
 }
 
@@ -119,8 +126,7 @@ fn mount_of<'a>(mounts: &'a str, name: &VolumeName) -> Option<&'a str> {
 ///
 /// One that is open is not: a blank disk in its place would be formatted at the next boot, and nothing would be measured of
 /// that. `accept new` is for that.
-pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
-    let name = name(volume)?;
+pub(super) fn forget(root: &Path, name: &VolumeName, is_meant: bool) -> Result<Answer> {
     let mapping = name.mapping();
     if root.join(mapping.trim_start_matches('/')).exists() {
         return Err(Error::refused(format_args!(
@@ -128,18 +134,22 @@ pub(super) fn forget(root: &Path, volume: &str) -> Result<Answer> {
              \"nightlatchctl anchor accept new {name}\""
         )));
     }
+    confirm(
+        is_meant,
+        &format!("volume {name}: a disk with it will be refused"),
+    )?;
     RuntimeAnchor::take(root)?.change(|record| {
-        if record.remove(&name) {
+        if record.remove(name) {
             Ok(())
         } else {
-            Err(unknown(&name))
+            Err(unknown(name))
         }
     })?;
     info!(volume = name.as_str(); "the anchor forgot a volume");
     let text = format!("volume {name}: forgotten; a disk with it will be refused\n");
     Ok(Answer::new(
         text,
-        json!({"volume": volume, "forgotten": true}),
+        json!({"volume": name.as_str(), "forgotten": true}),
     ))
 }
 
@@ -180,10 +190,6 @@ fn state(entry: &Entry) -> &'static str {
         State::Provisioning => "provisioning",
         State::Ready => "ready",
     }
-}
-
-pub(super) fn name(volume: &str) -> Result<VolumeName> {
-    VolumeName::try_from(volume.to_owned()).map_err(|why| usage(&why))
 }
 
 fn unknown(name: &VolumeName) -> Error {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `enroll`: whose the secrets of this node's volumes are, and the operator's word that one is to be the key service's.
+//!
+//! **Never:** a secret: it says whose one is, and leaves a request.
 
 use std::path::Path;
 
@@ -8,8 +10,7 @@ use serde_json::{Value, json};
 
 use crate::anchor::RuntimeAnchor;
 use crate::anchor::record::Entry;
-use crate::config::{Enroll, Source};
-use crate::ctl::anchor::name;
+use crate::config::{Enroll, Source, VolumeName};
 use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Error, Result};
@@ -33,8 +34,8 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
 }
 
 /// Asks for the volume to be given the key service's key, at the next boot that reaches the service.
-pub(super) fn ask(root: &Path, volume: &str) -> Result<Answer> {
-    let name = name(volume)?;
+pub(super) fn ask(root: &Path, name: &VolumeName) -> Result<Answer> {
+    let volume = name.as_str();
     let status = Status::load(root)?;
     let found = status.volumes.iter().find(|known| known.name == volume);
     let found =
@@ -52,7 +53,7 @@ pub(super) fn ask(root: &Path, volume: &str) -> Result<Answer> {
         )));
     }
     RuntimeAnchor::take(root)?.change(|record| {
-        let entry = record.get(&name).ok_or_else(|| {
+        let entry = record.get(name).ok_or_else(|| {
             Error::refused(format_args!(
                 "the anchor has no volume {name}, so there is no place for the request: \
                  set enroll = \"auto\" in the image"

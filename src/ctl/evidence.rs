@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `evidence`: what a TPM said when a volume was made, shown, checked and written out.
+//!
+//! **Never:** a TPM: what is verified is bytes, wherever they are from.
 
 mod options;
 mod report;
@@ -9,7 +11,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::ctl::evidence::options::{Given, Options};
+use crate::ctl::cli::Verify;
+use crate::ctl::evidence::options::Given;
 use crate::ctl::evidence::report::Report;
 use crate::ctl::{Answer, header};
 use crate::error::{Doing, Error, Result};
@@ -37,15 +40,14 @@ pub(super) fn show(path: &Path) -> Result<Answer> {
 }
 
 /// Verifies the evidence, as far as what is given allows.
-pub(super) fn verify(words: &[&str]) -> Result<Answer> {
-    let options = Options::parse(words)?;
-    let path = options.path;
-    verified(&options, path).doing(format_args!("verifying the evidence in {}", path.display()))
+pub(super) fn verify(options: &Verify) -> Result<Answer> {
+    let path = &options.device;
+    verified(options, path).doing(format_args!("verifying the evidence in {}", path.display()))
 }
 
-fn verified(options: &Options<'_>, path: &Path) -> Result<Answer> {
+fn verified(options: &Verify, path: &Path) -> Result<Answer> {
     let creation = Creation::of(path)?;
-    let given = options.read()?;
+    let given = Given::read(options)?;
     let statement = creation.verify()?;
     let (bank, pcrs) = selection(&statement, options)?;
     if let Some(known) = &given.ak
@@ -67,7 +69,7 @@ fn verified(options: &Options<'_>, path: &Path) -> Result<Answer> {
     if let Some(moment) = &moment {
         values = Some(restricted(moment.values.clone(), pcrs));
     }
-    if let Some(directory) = options.export {
+    if let Some(directory) = &options.export {
         let selection = selected(bank, pcrs);
         export(
             directory,
@@ -153,7 +155,7 @@ impl Creation {
 }
 
 /// The bank and the PCRs of the quote, of which there has to be one, and the one that is demanded.
-fn selection(statement: &Statement, options: &Options<'_>) -> Result<(Bank, Registers)> {
+fn selection(statement: &Statement, options: &Verify) -> Result<(Bank, Registers)> {
     let refusal = |why: String| Refusal::new(Check::Selection, why);
     let found = statement.attest.selection();
     let (bank, pcrs) = found
@@ -161,7 +163,7 @@ fn selection(statement: &Statement, options: &Options<'_>) -> Result<(Bank, Regi
         .ok_or_else(|| {
             refusal("expected a quote over some PCRs of one bank that is not SHA-1".into())
         })?;
-    match options.selection {
+    match options.select {
         Some(wanted) if wanted != (bank, pcrs) => {
             let (wanted_bank, wanted) = wanted;
             Err(refusal(format!(

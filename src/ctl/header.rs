@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nightlatchctl header check`: the rules of [`crate::header`], outside a boot. Nothing is ever written.
+//!
+//! **Never:** a byte written to the device it looks at.
 
 use std::fmt;
 use std::fs::File;

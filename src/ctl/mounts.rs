@@ -3,6 +3,8 @@
 //!
 //! A unit runs it once in each boot, and its verdict stays for `status`: a soft reboot or a later mount can put another file
 //! system where a volume was.
+//!
+//! **Never:** a mount made or taken away: what is there is compared.
 
 use std::fs;
 use std::path::Path;

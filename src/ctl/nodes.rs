@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nodes`: what a key service remembers of the fleet, asked for at its admin listener.
+//!
+//! **Never:** a key of a volume: the admin listener gives none.
 
-use std::path::Path;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,15 +10,18 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 use ureq::Agent;
 use ureq::http::Uri;
+use uuid::Uuid;
 
 use crate::clock::utc;
+use crate::ctl::cli::{NodeOrVolume, Nodes, Server};
+use crate::ctl::context::Context;
+use crate::ctl::question::confirm;
 use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 use crate::https;
 use crate::protocol::admin::{
     ErrorBody, Forgotten, NODES_PATH, Node, Page, READMISSION, Readmission, VOLUMES_PATH, Volume,
-    is_ek,
 };
 
 /// How long an answer may take.
@@ -26,40 +30,32 @@ const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// The longest answer that is read, in bytes: a page of nodes whose denials are long.
 const ANSWER_LEN_MAX: u64 = 16 << 20;
 
-/// `list`, `show ID`, `forget ID` or `readmit UUID`, and where.
-pub(super) fn run(words: &[&str]) -> Result<Answer> {
-    let (command, options) = match words {
-        ["list", options @ ..] => (Command::List, options),
-        ["show", id, options @ ..] => (Command::Show(id), options),
-        ["forget", id, options @ ..] => (Command::Forget(id), options),
-        ["readmit", "--cancel", uuid, options @ ..] => (Command::Cancel(uuid), options),
-        ["readmit", uuid, options @ ..] => (Command::Readmit(uuid), options),
-        _ => {
-            return Err(usage(
-                "nodes: expected list, show ID, forget ID or readmit UUID",
-            ));
+/// Does what is asked, at the service that is meant.
+pub(super) fn run(verb: &Nodes) -> Result<Answer> {
+    match verb {
+        Nodes::List { server } => list(&Service::of(server)?),
+        Nodes::Show { id, server } => {
+            let server = Service::of(server)?;
+            match id {
+                NodeOrVolume::Node(ek) => show_node(&server, ek),
+                NodeOrVolume::Volume(uuid) => show_volume(&server, uuid),
+            }
         }
-    };
-    let server = Server::of(options)?;
-    match command {
-        Command::List => list(&server),
-        Command::Show(id) if is_ek(id) => show_node(&server, id),
-        Command::Show(id) => show_volume(&server, id),
-        Command::Forget(id) => forget(&server, id),
-        Command::Readmit(uuid) => readmit(&server, uuid),
-        Command::Cancel(uuid) => cancel(&server, uuid),
+        Nodes::Forget { yes, id, server } => forget(&Service::of(server)?, id, *yes),
+        Nodes::Readmit {
+            cancel: false,
+            uuid,
+            server,
+        } => readmit(&Service::of(server)?, uuid),
+        Nodes::Readmit {
+            cancel: true,
+            uuid,
+            server,
+        } => cancel(&Service::of(server)?, uuid),
     }
 }
 
-enum Command<'a> {
-    List,
-    Show(&'a str),
-    Forget(&'a str),
-    Readmit(&'a str),
-    Cancel(&'a str),
-}
-
-fn list(server: &Server) -> Result<Answer> {
+fn list(server: &Service) -> Result<Answer> {
     let nodes: Vec<Node> = server.all(NODES_PATH)?;
     let rows = nodes.iter().map(|node| {
         let state = if node.is_denied() {
@@ -81,7 +77,7 @@ fn list(server: &Server) -> Result<Answer> {
     answer(text, &json!({ "nodes": nodes }))
 }
 
-fn show_node(server: &Server, ek: &str) -> Result<Answer> {
+fn show_node(server: &Service, ek: &str) -> Result<Answer> {
     let node: Node = server.get(&format!("{NODES_PATH}/{ek}"))?;
     let denial = node.denial.as_ref().map_or_else(String::new, |denial| {
         let (at, check) = (utc(denial.at_s), &denial.check);
@@ -99,8 +95,8 @@ fn show_node(server: &Server, ek: &str) -> Result<Answer> {
     answer(text, &node)
 }
 
-fn show_volume(server: &Server, uuid: &str) -> Result<Answer> {
-    let volume: Volume = server.get(&format!("{VOLUMES_PATH}/{}", uuid_of(uuid)?))?;
+fn show_volume(server: &Service, uuid: &Uuid) -> Result<Answer> {
+    let volume: Volume = server.get(&format!("{VOLUMES_PATH}/{uuid}"))?;
     let text = format!(
         "node {}\n{}",
         volume.ek,
@@ -134,12 +130,14 @@ fn volumes(volumes: &[Volume]) -> String {
     section(&table(&heading, rows))
 }
 
-fn forget(server: &Server, id: &str) -> Result<Answer> {
-    let path = if is_ek(id) {
-        format!("{NODES_PATH}/{id}")
-    } else {
-        format!("{VOLUMES_PATH}/{}", uuid_of(id)?)
+fn forget(server: &Service, id: &NodeOrVolume, is_meant: bool) -> Result<Answer> {
+    let (path, id) = match id {
+        NodeOrVolume::Node(ek) => (NODES_PATH, ek.clone()),
+        NodeOrVolume::Volume(uuid) => (VOLUMES_PATH, uuid.to_string()),
     };
+    let path = format!("{path}/{id}");
+    let what = format!("{id}: its volumes will belong to the next node that asks for them");
+    confirm(is_meant, &what)?;
     let forgotten: Forgotten = server.delete(&path)?;
     let volumes = forgotten.volumes.join(", ");
     let text = format!(
@@ -154,8 +152,8 @@ fn readmission(word: &Readmission) -> String {
     format!("{whom} until {}", utc(word.until_s))
 }
 
-fn readmit(server: &Server, uuid: &str) -> Result<Answer> {
-    let volume: Volume = server.put(&readmission_path(uuid)?)?;
+fn readmit(server: &Service, uuid: &Uuid) -> Result<Answer> {
+    let volume: Volume = server.put(&readmission_path(uuid))?;
     let until = volume.readmission.as_ref().map_or(0, |word| word.until_s);
     let text = format!(
         "{uuid}: until {} the next machine that is admitted with it gets its key, and its disk may be as old as epoch {}\n",
@@ -165,24 +163,14 @@ fn readmit(server: &Server, uuid: &str) -> Result<Answer> {
     answer(text, &volume)
 }
 
-fn cancel(server: &Server, uuid: &str) -> Result<Answer> {
-    let volume: Volume = server.delete(&readmission_path(uuid)?)?;
+fn cancel(server: &Service, uuid: &Uuid) -> Result<Answer> {
+    let volume: Volume = server.delete(&readmission_path(uuid))?;
     let text = format!("{uuid}: it stays with endorsement key {}\n", volume.ek);
     answer(text, &volume)
 }
 
-fn readmission_path(uuid: &str) -> Result<String> {
-    Ok(format!("{VOLUMES_PATH}/{}/{READMISSION}", uuid_of(uuid)?))
-}
-
-/// Nothing that is part of a path by itself.
-fn uuid_of(text: &str) -> Result<&str> {
-    match uuid::Uuid::try_parse(text) {
-        Ok(uuid) if uuid.hyphenated().to_string() == text => Ok(text),
-        Ok(_) | Err(_) => Err(usage(&format!(
-            "nodes: expected the 64 digits of a node or the UUID of a volume in lower case, found {text:?}"
-        ))),
-    }
+fn readmission_path(uuid: &Uuid) -> String {
+    format!("{VOLUMES_PATH}/{uuid}/{READMISSION}")
 }
 
 fn answer(text: String, value: &impl Serialize) -> Result<Answer> {
@@ -191,43 +179,25 @@ fn answer(text: String, value: &impl Serialize) -> Result<Answer> {
 }
 
 /// The service, and how the two sides know each other.
-struct Server {
+struct Service {
     agent: Agent,
     base: String,
 }
 
-impl Server {
-    fn of(words: &[&str]) -> Result<Self> {
-        let (mut server, mut cert, mut key, mut ca) = (None, None, None, None);
-        let (pairs, rest) = words.as_chunks::<2>();
-        for [option, value] in pairs {
-            let place = match *option {
-                "--server" => &mut server,
-                "--cert" => &mut cert,
-                "--key" => &mut key,
-                "--ca" => &mut ca,
-                other => return Err(usage(&format!("nodes: unknown option {other:?}"))),
-            };
-            if place.replace(*value).is_some() {
-                return Err(usage(&format!("nodes: {option} is there twice")));
-            }
-        }
-        if let [word] = rest {
-            return Err(usage(&format!("nodes: {word} needs a value")));
-        }
-        let (Some(server), Some(cert), Some(key), Some(ca)) = (server, cert, key, ca) else {
-            return Err(usage("nodes: expected --server, --cert, --key and --ca"));
-        };
-        let uri: Uri = server
+impl Service {
+    fn of(given: &Server) -> Result<Self> {
+        let given = Context::of(given)?;
+        let uri: Uri = given
+            .url
             .parse()
             .map_err(|error| usage(&format!("nodes: --server: {error}")))?;
         if uri.scheme_str() != Some("https") || !matches!(uri.path(), "" | "/") {
             return Err(usage("nodes: --server: expected https://HOST:PORT"));
         }
-        let tls = https::tls(Path::new(ca), Some((Path::new(cert), Path::new(key))))?;
+        let tls = https::tls(&given.ca, Some((&given.cert, &given.key)))?;
         Ok(Self {
             agent: https::agent(Some(tls), ANSWER_MAX, 1),
-            base: server.trim_end_matches('/').to_owned(),
+            base: given.url.trim_end_matches('/').to_owned(),
         })
     }
 

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `policy`: whether a key service's policy is good, and what it makes of a machine.
+//!
+//! **Never:** a key service asked: a policy is judged as a file.
 
 mod image;
 

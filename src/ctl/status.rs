@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `status`: the boot record, for people.
+//!
+//! **Never:** a TPM or a disk asked: it shows what the boot left.
 
 use std::fs;
 use std::path::Path;

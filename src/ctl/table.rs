@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Tables in text, as every verb shows its rows.
+//!
+//! **Never:** a cell cut off: whoever reads it may need all of it.
 
 /// The rows below their heading; nothing where there are none.
 pub(super) fn table(heading: &[&str], rows: impl Iterator<Item = Vec<String>>) -> Vec<Vec<String>> {

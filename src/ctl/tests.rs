@@ -34,6 +34,13 @@ impl Drop for Scratch {
     }
 }
 
+/// Runs the command of these words, as [`main`] does.
+pub(super) fn run(root: &Path, words: &[&str]) -> Result<Answer> {
+    let words = [&["nightlatchctl"], words].concat();
+    let cli = Cli::try_parse_from(words).map_err(|other| wrong(&other))?;
+    super::run(root, &cli.verb)
+}
+
 fn at(root: &Path, words: &[&str]) -> Answer {
     run(root, words).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -93,19 +100,47 @@ fn short_secrets_and_salts_are_refused() {
 
 #[test]
 fn a_wrong_command_line_is_told_apart() {
-    let cases: [(&[&str], &str); 7] = [
+    let cases: [(&[&str], &str); 12] = [
         (&[], "expected a command"),
-        (&["frobnicate", "x"], "unknown command \"frobnicate x\""),
-        (&["config", "check"], "unknown command \"config check\""),
-        (&["derive"], "derive: expected --secret, --salt and --id"),
-        (&["derive", "--id"], "derive: --id needs a value"),
+        (&["config"], "expected a command"),
+        (&["frobnicate", "x"], "unrecognized subcommand 'frobnicate'"),
         (
-            &["derive", "--key", "x"],
-            "derive: unknown option \"--key\"",
+            &["statu"],
+            "unrecognized subcommand 'statu'; tip: a similar subcommand exists: 'status'",
+        ),
+        (
+            &["config", "check"],
+            "the following required arguments were not provided: <FILE>",
+        ),
+        (
+            &["derive"],
+            "the following required arguments were not provided: --secret <FILE>; --salt <FILE>; --id <ID>",
+        ),
+        (
+            &["derive", "--id"],
+            "a value is required for '--id <ID>' but none was supplied",
+        ),
+        (
+            &["derive", "--sercet", "x"],
+            "unexpected argument '--sercet' found; tip: a similar argument exists: '--secret'",
         ),
         (
             &["derive", "--id", "x", "--id", "y"],
-            "derive: --id is there twice",
+            "the argument '--id <ID>' cannot be used multiple times",
+        ),
+        (
+            &["header", "check", "--profile", "luks2-strct", "x"],
+            "invalid value 'luks2-strct' for '--profile <NAME>'; \
+             [possible values: nightlatch-1, luks2-strict, constellation]; \
+             tip: a similar value exists: 'luks2-strict'",
+        ),
+        (
+            &["evidence", "verify", "--select", "sha1:7", "x"],
+            "invalid value 'sha1:7' for '--select <BANK:PCR,...>': expected PCRs such as sha256:7,11,12",
+        ),
+        (
+            &["anchor", "forget", "UP"],
+            "invalid value 'UP' for '<VOLUME>': expected a name of 1 to 32 lower-case letters and digits, found \"UP\"",
         ),
     ];
     for (words, message) in cases {
@@ -115,24 +150,28 @@ fn a_wrong_command_line_is_told_apart() {
 }
 
 #[test]
-fn config_check_tells_what_a_boot_would_tell() {
+fn config_check_says_what_is_good_and_what_is_given_up() {
     let scratch = Scratch::new("config");
     let good =
         include_bytes!("../../tests/fixtures/generator/state/root/etc/nightlatch/nightlatch.toml");
     let good = scratch.file("good.toml", good);
     let answer = at(&scratch.0, &["config", "check", &good]);
-    assert_eq!(answer.text, format!("{good}: valid: state, scratch\n"));
-    assert_eq!(
-        answer.json,
-        json!({
-            "result": "valid",
-            "volumes": ["state", "scratch"],
-            "files": ["/etc/nightlatch/authority.pem"],
-            "other_volumes": false,
-            "gives_up": [],
-            "costs": [],
-        })
+    let told: Vec<&str> = answer.text.lines().collect();
+    assert_eq!(told[0], format!("{good}: valid: state, scratch"));
+    assert!(
+        told[1].starts_with(&format!(
+            "warning: {good}: line 23, column 1: volume.mount: "
+        )),
+        "{told:?}"
     );
+    assert_eq!(told.len(), 2);
+    assert_eq!(answer.json["volumes"], json!(["state", "scratch"]));
+    assert_eq!(
+        answer.json["files"],
+        json!(["/etc/nightlatch/authority.pem"])
+    );
+    assert_eq!(answer.json["warnings"][0]["line"], 23);
+    assert_eq!((answer.exit, &answer.json["gives_up"]), (None, &json!([])));
 
     let lines = "boot = { secure-boot = \"not-required\", first-boot = \"trusted\", other-volumes = true }\n\
                  tpm.pcrs = [0, 2, 4, 12]\n";
@@ -153,16 +192,38 @@ fn config_check_tells_what_a_boot_would_tell() {
     assert!(told[3].starts_with("tpm.pcrs has 0: "), "{told:?}");
     assert!(told[4].starts_with("tpm.pcrs lacks 13: "), "{told:?}");
     assert_eq!(answer.json["costs"], json!(&told[3..]));
-    // However it is written.
-    assert_eq!(answer.json["other_volumes"], true);
+}
 
-    let bad = scratch.file("bad.toml", b"volume = []\n");
-    let error = run(&scratch.0, &["config", "check", &bad]).err().unwrap();
-    let message = format!("{bad}: line 1: volume: expected at least one [[volume]]");
-    assert_eq!(
-        complaint(&error),
-        json!({"result": "config", "exit": 78, "error": message})
+#[test]
+fn config_check_tells_all_errors_and_where_for_machines_too() {
+    let scratch = Scratch::new("config-bad");
+    let bad = scratch.file("bad.toml", b"volume = []\nlist = 1\n");
+    let answer = at(&scratch.0, &["config", "check", &bad]);
+    assert_eq!(answer.exit, Some(Exit::Config));
+    assert_eq!(answer.text.lines().count(), 3, "{}", answer.text);
+    let first = "line 1, column 1: volume: expected at least one [[volume]]";
+    assert!(
+        answer.text.contains(&format!("{bad}: {first}\n")),
+        "{}",
+        answer.text
     );
+    let json = &answer.json;
+    assert_eq!(
+        (&json["result"], &json["exit"]),
+        (&json!("config"), &json!(78))
+    );
+    assert_eq!((&json["file"], &json["line"]), (&json!(bad), &json!(1)));
+    let errors = json["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 3);
+    let last = errors.last().unwrap();
+    assert_eq!(
+        (&last["line"], &last["column"], &last["key"]),
+        (&json!(2), &json!(1), &json!("list"))
+    );
+    let error = run(&scratch.0, &["config", "check", "/nonexistent"])
+        .err()
+        .unwrap();
+    assert_eq!(error.exit(), Exit::Config);
 }
 
 #[test]
@@ -285,8 +346,9 @@ fn without_a_record_its_path_is_named() {
     assert_eq!(
         refusal(&["status"]),
         (
-            Exit::Failure,
-            "reading /nonexistent/run/nightlatch/status.json: No such file or directory (os error 2)"
+            Exit::Unavailable,
+            "reading /nonexistent/run/nightlatch/status.json: there is none: nightlatch opened nothing in this boot; \
+             \"journalctl -b -u nightlatch\" has what it said"
                 .into()
         )
     );

@@ -141,8 +141,27 @@ fn secrets_are_printed_only_where_asked_to_and_never_replaced() {
 fn it_tells_what_it_can_do() {
     let help = run(&["--help"]);
     assert!(help.status.success() && help.stdout.starts_with(b"Give keys to machines"));
+    for command in ["serve", "check", "init"] {
+        for (option, said) in [
+            ("--help", "Usage: nightlatchd "),
+            ("--version", "nightlatchd"),
+        ] {
+            let output = run(&[command, option]);
+            let words = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && words.contains(said), "{words}");
+        }
+    }
     assert!(run(&["--version"]).stdout.starts_with(b"nightlatchd "));
-    let wrong = run(&["open"]);
-    assert_eq!(wrong.status.code(), Some(2));
-    assert!(String::from_utf8_lossy(&wrong.stderr).contains("unknown command \"open\""));
+    for (words, said) in [
+        (&["open"][..], "unrecognized subcommand 'open'"),
+        (&["init", "--directry", "x"], "'--directory'"),
+    ] {
+        let wrong = run(words);
+        assert_eq!(wrong.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&wrong.stderr);
+        assert!(
+            text.contains(said) && text.contains("Usage: nightlatchd"),
+            "{text}"
+        );
+    }
 }

@@ -12,6 +12,7 @@
 )]
 
 mod closed_initrd;
+mod command_lines;
 mod config_keys;
 mod daemon;
 mod daemon_docs;
@@ -31,4 +32,5 @@ mod scenarios;
 mod sources;
 #[path = "../support/mod.rs"]
 mod support;
+mod synopsis;
 mod tour;

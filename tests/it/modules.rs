@@ -4,15 +4,25 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How a crate is brought in, and the only place that does.
-const ONLY_USERS: [(&str, &str); 7] = [
-    ("use tss_esapi::", "src/tpm"),
-    ("use libcryptsetup_rs::", "src/volume/luks.rs"),
-    ("use devicemapper::", "src/volume/table.rs"),
-    ("use zbus::", "src/systemd"),
-    ("use rusqlite::", "src/keyservice/store/sqlite.rs"),
-    ("use maud::", "src/keyservice/http/page.rs"),
-    ("use axum::", "src/keyservice/http"),
+/// How a crate is brought in, and the only places that do.
+const ONLY_USERS: [(&str, &[&str]); 8] = [
+    ("use tss_esapi::", &["src/tpm"]),
+    ("use libcryptsetup_rs::", &["src/volume/luks.rs"]),
+    ("use devicemapper::", &["src/volume/table.rs"]),
+    ("use zbus::", &["src/systemd"]),
+    ("use rusqlite::", &["src/keyservice/store/sqlite.rs"]),
+    ("use maud::", &["src/keyservice/http/page.rs"]),
+    ("use axum::", &["src/keyservice/http"]),
+    // Never below the initrd's program, whose few words are read by hand.
+    (
+        "use clap::",
+        &[
+            "src/ctl.rs",
+            "src/ctl/",
+            "src/keyservice.rs",
+            "src/keyservice/cli.rs",
+        ],
+    ),
 ];
 
 fn sources(directory: &Path) -> Vec<PathBuf> {
@@ -32,18 +42,15 @@ fn sources(directory: &Path) -> Vec<PathBuf> {
 #[test]
 fn each_foreign_library_is_behind_one_module() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    for (library, place) in ONLY_USERS {
+    for (library, places) in ONLY_USERS {
         let mut seen = false;
         for path in sources(&root.join("src")) {
             let code = fs::read_to_string(&path).unwrap();
             let named = code
                 .lines()
                 .any(|line| !line.trim_start().starts_with("//") && line.contains(library));
-            let within = path
-                .strip_prefix(root)
-                .unwrap()
-                .to_string_lossy()
-                .starts_with(place);
+            let within = path.strip_prefix(root).unwrap().to_string_lossy();
+            let within = places.iter().any(|place| within.starts_with(place));
             assert!(!named || within, "{library} in {}", path.display());
             seen |= named;
         }

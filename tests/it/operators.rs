@@ -76,12 +76,12 @@ fn nodes_and_volumes_are_listed_shown_and_forgotten() {
 
     // A volume that is forgotten belongs to the next that asks, and no other does.
     assert_eq!(is_admitted(caller, 2, 1), Some(false));
-    let forgotten = admin.json(&["forget", &uuid(1)]);
+    let forgotten = admin.json(&["forget", "--yes", &uuid(1)]);
     assert_eq!(forgotten["volumes"][0], uuid(1));
     assert_eq!(is_admitted(caller, 2, 1), Some(true));
     assert_eq!(is_admitted(caller, 2, 2), Some(false));
     // So do those of a node that is forgotten.
-    admin.json(&["forget", &one]);
+    admin.json(&["forget", "--yes", &one]);
     assert_eq!(is_admitted(caller, 2, 2), Some(true));
     let gone = admin.nodes(&["show", &one]);
     assert_eq!(gone.status.code(), Some(77), "{gone:?}");
@@ -176,8 +176,8 @@ fn what_is_not_there_or_no_name_is_refused() {
         assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
     }
     for id in [uuid(9), "ab".repeat(32)] {
-        for verb in ["show", "forget"] {
-            let output = admin.nodes(&[verb, &id]);
+        for verb in [&["show"][..], &["forget", "--yes"]] {
+            let output = admin.nodes(&[verb, &[&id]].concat());
             assert_eq!(output.status.code(), Some(77), "{output:?}");
         }
     }

@@ -290,7 +290,7 @@ fn touches_tpm(attack: &str) -> bool {
 fn accept(what: &'static str) -> impl FnOnce(&Node) {
     move |node| {
         node.work("file");
-        let words = ["anchor", "accept", what, "case"];
+        let words = ["anchor", "accept", "--yes", what, "case"];
         run("/payload/bin/nightlatchctl", &words, b"");
     }
 }

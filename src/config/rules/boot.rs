@@ -5,32 +5,37 @@
 //! programs and drivers the firmware started.
 
 use crate::config::{
-    Boot, Config, FirstBoot, Format, Loader, PolicyBank, SecureBoot, Source, Tpm, Volume,
+    Boot, Config, FirstBoot, Format, Loader, PolicyBank, SecureBoot, Source, Volume,
 };
 use crate::pcr::{Bank, Pcr, PcrSet};
 
 /// What has to be sealed to where no signature counts.
 const WITHOUT_SIGNATURES: [Pcr; 3] = [Pcr::DRIVERS, Pcr::BOOT_PROGRAMS, Pcr::KERNEL_CONFIG];
 
-/// Checks the table against itself and against `tpm.pcrs`.
-pub(super) fn check(config: &Config) -> Result<(), String> {
+/// Whose signature counts, and what is sealed to for that.
+pub(super) fn signed(config: &Config) -> Result<(), String> {
     let Config { boot, tpm, .. } = config;
     match boot.secure_boot {
-        SecureBoot::Required => signatures(boot, tpm.pcrs)?,
-        SecureBoot::NotRequired => without_signatures(boot, tpm.pcrs)?,
+        SecureBoot::Required => signatures(boot, tpm.pcrs),
+        SecureBoot::NotRequired => without_signatures(boot, tpm.pcrs),
     }
-    if tpm.pcrs.contains(Pcr::KERNEL_IMAGE) && !tpm.pcrs.contains(Pcr::BOOT_PROGRAMS) {
+}
+
+/// What has to be sealed to in any case.
+pub(super) fn sealed(config: &Config) -> Result<(), String> {
+    let pcrs = config.tpm.pcrs;
+    if pcrs.contains(Pcr::KERNEL_IMAGE) && !pcrs.contains(Pcr::BOOT_PROGRAMS) {
         return Err(
             "tpm.pcrs: expected 4 beside 11, which is extended by the program that was booted, whichever that is"
                 .into(),
         );
     }
-    if !tpm.pcrs.contains(Pcr::KERNEL_CONFIG) {
+    if !pcrs.contains(Pcr::KERNEL_CONFIG) {
         return Err(
             "tpm.pcrs: expected 12 among them, or the host could add to the image once a secret is sealed".into(),
         );
     }
-    additions(boot, tpm)
+    Ok(())
 }
 
 fn signatures(boot: &Boot, pcrs: PcrSet) -> Result<(), String> {
@@ -85,7 +90,8 @@ fn without_signatures(boot: &Boot, pcrs: PcrSet) -> Result<(), String> {
 }
 
 /// The values that PCRs are to have fit their bank and are sealed to.
-fn additions(boot: &Boot, tpm: &Tpm) -> Result<(), String> {
+pub(super) fn additions(config: &Config) -> Result<(), String> {
+    let Config { boot, tpm, .. } = config;
     let bank = Bank::from(tpm.bank);
     for pcr in [Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS] {
         let Some(value) = boot.added(pcr) else {

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::ctl::{Answer, usage};
+use crate::ctl::Answer;
+use crate::ctl::cli::PolicyImage;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::start::certificates;
 use crate::pcr::Bank;
@@ -20,58 +21,12 @@ const BANK: Bank = Bank::Sha256;
 const BY_STUB: usize = 1;
 const BY_LOADER: usize = 2;
 
-/// The words of the command.
-#[derive(Debug, Default)]
-struct Options<'a> {
-    name: Option<&'a str>,
-    loader: Option<&'a str>,
-    authorities: Vec<&'a str>,
-    command_lines: Vec<&'a str>,
-    initrds: Vec<&'a str>,
-}
-
-impl<'a> Options<'a> {
-    fn parse(words: &[&'a str]) -> Result<Self> {
-        let mut options = Self::default();
-        let (pairs, rest) = words.as_chunks::<2>();
-        if !rest.is_empty() {
-            return Err(usage("policy image: expected a value for each option"));
-        }
-        for [option, value] in pairs {
-            let once = match *option {
-                "--name" => options.name.replace(value),
-                "--boot-loader" => options.loader.replace(value),
-                "--authority" => {
-                    options.authorities.push(value);
-                    None
-                }
-                "--command-line" => {
-                    options.command_lines.push(value);
-                    None
-                }
-                "--initrd-hash" => {
-                    options.initrds.push(digest(value)?);
-                    None
-                }
-                other => return Err(usage(&format!("policy image: unknown option {other:?}"))),
-            };
-            if once.is_some() {
-                return Err(usage(&format!("policy image: {option} is there twice")));
-            }
-        }
-        Ok(options)
-    }
-}
-
-/// Prints the table of an image. `words` are its file and the options behind it.
-pub(in crate::ctl) fn image(words: &[&str]) -> Result<Answer> {
-    let [file, words @ ..] = words else {
-        return Err(usage("policy image: expected a unified kernel image"));
-    };
-    let options = Options::parse(words)?;
+/// Prints the table of an image.
+pub(in crate::ctl) fn image(options: &PolicyImage) -> Result<Answer> {
+    let file = &options.image;
     let bytes = read(file)?;
     let table = Uki::parse(&bytes)
-        .and_then(|uki| Table::new(file, &uki, &options))
+        .and_then(|uki| Table::new(file, &uki, options))
         .doing(file)?;
     Ok(Answer::new(table.text(), table.json()))
 }
@@ -91,29 +46,33 @@ struct Table {
 }
 
 impl Table {
-    fn new(file: &str, uki: &Uki<'_>, options: &Options<'_>) -> Result<Self> {
+    fn new(file: &str, uki: &Uki<'_>, options: &PolicyImage) -> Result<Self> {
         let warnings = signatures(uki, &options.authorities)?;
         if let Some(version) = uki
             .stub_that_hands_on()
-            .filter(|_| options.initrds.is_empty())
+            .filter(|_| options.initrd_hashes.is_empty())
         {
             return Err(hands_on(version));
         }
-        let loader = options.loader.map(hash_of_file).transpose()?;
-        let own = uki.command_line().into_iter();
-        let given = options.command_lines.iter().copied();
+        let loader = options
+            .boot_loader
+            .as_deref()
+            .map(hash_of_file)
+            .transpose()?;
+        let own = uki.command_line().map(str::to_owned).into_iter();
+        let given = options.command_lines.iter().cloned();
         // With Secure Boot the stub starts the kernel past the firmware, which measures nothing then.
         let kernel = match options.authorities[..] {
             [] => Some(hash(&uki.kernel()?)?),
             [..] => None,
         };
         Ok(Self {
-            name: options.name.map_or_else(|| stem(file), str::to_owned),
+            name: options.name.clone().unwrap_or_else(|| stem(file)),
             images: vec![hash(&uki.program)?],
             loaders: loader.into_iter().collect(),
             kernels: kernel.into_iter().collect(),
-            initrds: options.initrds.iter().copied().map(str::to_owned).collect(),
-            command_lines: own.chain(given).map(str::to_owned).collect(),
+            initrds: options.initrd_hashes.clone(),
+            command_lines: own.chain(given).collect(),
             authorities: options.authorities.iter().map(|it| base(it)).collect(),
             pcrs: pcrs(uki, options),
             warnings,
@@ -181,7 +140,7 @@ fn hands_on(version: &str) -> Error {
 }
 
 /// Refuses an image whose kernel carries a signature of an authority, and says where the image itself carries none.
-fn signatures(uki: &Uki<'_>, authorities: &[&str]) -> Result<Vec<String>> {
+fn signatures(uki: &Uki<'_>, authorities: &[String]) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     for file in authorities {
         let found = certificates(&read(file)?).map_err(Error::config);
@@ -203,9 +162,9 @@ fn signatures(uki: &Uki<'_>, authorities: &[&str]) -> Result<Vec<String>> {
     Ok(warnings)
 }
 
-fn pcrs(uki: &Uki<'_>, options: &Options<'_>) -> [(u8, &'static str, Vec<String>); 3] {
+fn pcrs(uki: &Uki<'_>, options: &PolicyImage) -> [(u8, &'static str, Vec<String>); 3] {
     let mut times = vec![BY_STUB];
-    times.extend(options.loader.map(|_| BY_LOADER));
+    times.extend(options.boot_loader.as_ref().map(|_| BY_LOADER));
     let additions: Vec<Addition<'_>> = options
         .command_lines
         .iter()
@@ -256,17 +215,6 @@ fn read(file: &str) -> Result<Vec<u8>> {
         )));
     }
     fs::read(file).doing(file)
-}
-
-/// A digest of the bank, in digits.
-fn digest(text: &str) -> Result<&str> {
-    let is_digest = hex::decode(text).is_ok_and(|bytes| bytes.len() == BANK.zero().len());
-    if is_digest {
-        return Ok(text);
-    }
-    Err(usage(&format!(
-        "policy image: --initrd-hash: expected a digest of {BANK} in hexadecimal digits, found {text:?}"
-    )))
 }
 
 /// The file's name: certificates are beside the policy.

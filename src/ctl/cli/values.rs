@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What options and arguments may be set to.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap_complete::Shell;
+use uuid::Uuid;
+
+use crate::anchor::record::Accepted;
+use crate::config::{Profile, VolumeName};
+use crate::evidence::registers::Registers;
+use crate::pcr::Bank;
+use crate::protocol::admin::is_ek;
+
+/// What the service knows by its endorsement key, or by its UUID.
+#[derive(Clone, Debug)]
+pub(in crate::ctl) enum NodeOrVolume {
+    Node(String),
+    Volume(Uuid),
+}
+
+/// One of these words, each with its value, which help and completions then know.
+fn one_of<T, const N: usize>(all: [(&'static str, T); N]) -> impl TypedValueParser<Value = T>
+where
+    T: Copy + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(all.map(|(word, _)| word)).try_map(move |given| {
+        let found = all.into_iter().find(|(word, _)| *word == given);
+        let found = found.map(|(_, value)| value);
+        found.ok_or("expected one of the words that it may be")
+    })
+}
+
+pub(super) fn profile() -> impl TypedValueParser<Value = Profile> {
+    one_of(Profile::ALL.map(|profile| (profile.as_str(), profile)))
+}
+
+pub(super) fn acceptance() -> impl TypedValueParser<Value = Accepted> {
+    one_of([Accepted::Rollback, Accepted::New].map(|kind| (kind.as_str(), kind)))
+}
+
+/// The shells that completions are made and looked at for.
+pub(super) fn shell() -> impl TypedValueParser<Value = Shell> {
+    one_of([
+        ("bash", Shell::Bash),
+        ("zsh", Shell::Zsh),
+        ("fish", Shell::Fish),
+    ])
+}
+
+pub(super) fn volume(text: &str) -> Result<VolumeName, String> {
+    VolumeName::try_from(text.to_owned())
+}
+
+/// A bank and its PCRs, as tpm2-tools write them: `sha256:7,11,12`.
+pub(super) fn selection(text: &str) -> Result<(Bank, Registers), String> {
+    selected(text).ok_or_else(|| "expected PCRs such as sha256:7,11,12".to_owned())
+}
+
+fn selected(text: &str) -> Option<(Bank, Registers)> {
+    let (name, list) = text.split_once(':')?;
+    let banks = [Bank::Sha256, Bank::Sha384, Bank::Sha512];
+    let bank = banks.into_iter().find(|bank| bank.as_str() == name)?;
+    let pcrs: Vec<u8> = list
+        .split(',')
+        .map(|pcr| pcr.parse().ok())
+        .collect::<Option<_>>()?;
+    Some((bank, Registers::of(&pcrs)?))
+}
+
+/// A UUID in the one spelling that the service has.
+pub(super) fn uuid(text: &str) -> Result<Uuid, String> {
+    match Uuid::try_parse(text) {
+        Ok(uuid) if uuid.hyphenated().to_string() == text => Ok(uuid),
+        Ok(_) | Err(_) => Err("expected the UUID of a volume in lower case".to_owned()),
+    }
+}
+
+pub(super) fn node_or_volume(text: &str) -> Result<NodeOrVolume, String> {
+    if is_ek(text) {
+        return Ok(NodeOrVolume::Node(text.to_owned()));
+    }
+    uuid(text).map(NodeOrVolume::Volume).map_err(|_why| {
+        "expected the 64 digits of a node or the UUID of a volume in lower case".to_owned()
+    })
+}
+
+/// A digest in the key service's bank, which is SHA-256.
+pub(super) fn digest(text: &str) -> Result<String, String> {
+    let is_digest = hex::decode(text).is_ok_and(|bytes| bytes.len() == Bank::Sha256.zero().len());
+    if is_digest {
+        return Ok(text.to_owned());
+    }
+    Err("expected a SHA-256 digest, which is 64 hexadecimal digits".to_owned())
+}

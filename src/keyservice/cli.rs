@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The command line of `nightlatchd`: its commands and their options, by which help and manual are made or judged.
+//!
+//! What stands in a `///` comment here is what `--help` says.
+//!
+//! **Never:** a command carried out: the words become values.
+
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+
+use crate::keyservice::config::CONFIG_PATH;
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 done, 1 failure, 2 usage, 69 missing hardware, 75 try again later,
+77 refused, 78 configuration.";
+
+/// Where `init` writes unless told otherwise.
+const DIRECTORY: &str = "/etc/nightlatch";
+
+/// Give keys to machines that prove what they booted.
+///
+/// Without a command it runs the service, as "serve" does.
+#[derive(Debug, Parser)]
+#[command(
+    name = "nightlatchd",
+    version,
+    propagate_version = true,
+    args_conflicts_with_subcommands = true,
+    after_help = EXIT_CODES
+)]
+pub(in crate::keyservice) struct Cli {
+    #[command(flatten)]
+    pub(in crate::keyservice) serve: Serve,
+    #[command(subcommand)]
+    pub(in crate::keyservice) command: Option<Command>,
+}
+
+/// The command line as a value: its commands, options and what is said of them.
+pub(in crate::keyservice) fn command() -> clap::Command {
+    Cli::command()
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::keyservice) enum Command {
+    /// Run the service; this is what no command means.
+    Serve(Serve),
+    /// Check a configuration, its policy, its secrets and its certificate.
+    Check {
+        /// The configuration.
+        #[arg(default_value = CONFIG_PATH)]
+        file: PathBuf,
+    },
+    /// Make the secrets of a new fleet. Files that exist are never replaced.
+    Init {
+        /// Where to.
+        #[arg(long, value_name = "DIRECTORY", default_value = DIRECTORY)]
+        directory: PathBuf,
+        /// Print them as well.
+        #[arg(long)]
+        print: bool,
+    },
+}
+
+// No comment of its own for help: it is a part of two commands.
+#[derive(Args, Debug)]
+pub(in crate::keyservice) struct Serve {
+    /// The configuration.
+    #[arg(long, short, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub(in crate::keyservice) config: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definitions_fit_each_other() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn no_command_is_to_serve_and_options_belong_to_theirs() {
+        let parsed = |words: &[&str]| Cli::try_parse_from([&["nightlatchd"], words].concat());
+        let cli = parsed(&["--config", "x"]).unwrap();
+        assert!(cli.command.is_none() && cli.serve.config == PathBuf::from("x"));
+        assert_eq!(
+            parsed(&[]).unwrap().serve.config,
+            PathBuf::from(CONFIG_PATH)
+        );
+        let Some(Command::Serve(serve)) = parsed(&["serve", "-c", "y"]).unwrap().command else {
+            panic!("not serve");
+        };
+        assert_eq!(serve.config, PathBuf::from("y"));
+        for words in [
+            &["--config", "x", "serve"][..],
+            &["check", "--print"],
+            &["open"],
+        ] {
+            let error = parsed(words).unwrap_err();
+            assert_eq!(error.exit_code(), 2, "{error}");
+        }
+    }
+}
