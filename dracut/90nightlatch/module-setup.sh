@@ -14,41 +14,19 @@ check() {
     return 255
 }
 
+# One of what the initrd needs for the configuration, a line each: see `nightlatchctl config show --help`.
+needs() { nightlatchctl config show --list "$1" "${dracutsysrootdir-}$config"; }
+
 depends() {
     echo systemd systemd-initrd systemd-udevd dm
-    ! wants_network || echo systemd-networkd
-}
-
-# Whether a volume has the source `service`, or the clusterID comes from there.
-wants_network() {
-    sed 's/#.*//' "${dracutsysrootdir-}$config" 2>/dev/null | grep -q '"service"'
-}
-
-# What keeps mkosi/close-initrd from closing the initrd to volumes that are not ours. TOML has several ways to write it.
-other_volumes() {
-    ! nightlatchctl --json config check "${dracutsysrootdir-}$config" | grep -q '^  "other_volumes": true' ||
-        echo --other-volumes
-}
-
-# The file systems the configuration asks for; btrfs where it does not say.
-file_systems() {
-    {
-        echo btrfs
-        sed -n 's/^[[:space:]]*file-system[[:space:]]*=[[:space:]]*"\([a-z0-9]*\)".*/\1/p' \
-            "${dracutsysrootdir-}$config"
-    } | sort -u
+    # Without a good configuration nothing is installed, and install says why.
+    [ "$(needs network 2>/dev/null)" != true ] || echo systemd-networkd
 }
 
 installkernel() {
-    hostonly='' instmods dm-crypt dm-integrity dm-verity dm-bufio loop overlay erofs squashfs
-    # authenc(hmac(sha256),xts(aes)), the kernel's crypto as libcryptsetup uses it, and the checksums of btrfs
-    hostonly='' instmods af_alg algif_skcipher algif_hash algif_aead authenc hmac sha256 sha512 xts cbc ecb essiv \
-        aes aesni_intel sha256_ssse3 crypto_user blake2b_generic xxhash_generic crc32c
-    hostonly='' instmods tpm tpm_crb tpm_tis virtio_blk virtio_scsi virtio_pci virtio_console efivarfs
+    # The drivers of all other network cards come with the dracut module systemd-networkd.
     # shellcheck disable=SC2046 # one word each
-    hostonly='' instmods $(file_systems)
-    # systemd-networkd speaks DHCP over af_packet; the drivers of all other cards come with its dracut module.
-    ! wants_network || hostonly='' instmods af_packet virtio_net hv_netvsc
+    hostonly='' instmods $(needs modules)
 }
 
 install() {
@@ -60,7 +38,9 @@ install() {
     # An invalid one is better found now than by the boot.
     nightlatchctl config check "${dracutsysrootdir-}$config" || return 1
 
-    inst_multiple /usr/lib/nightlatch/nightlatch nightlatchctl udevadm
+    # nightlatchctl stays with the machine that builds.
+    # shellcheck disable=SC2046 # one word each
+    inst_multiple $(needs programs)
     ln_r /usr/lib/nightlatch/nightlatch "$systemdutildir/system-generators/nightlatch-generator"
     # Loaded at run time, by libtss2-tctildr and by systemd, so that no dependency names them.
     inst_libdir_file 'libtss2-tcti-device.so*' 'libtss2-rc.so*'
@@ -76,18 +56,14 @@ install() {
             dfatal "nightlatch: $file is missing, and $config names it"
             return 1
         }
-    done < <(nightlatchctl --json config check "${dracutsysrootdir-}$config" |
-        sed -n '/^  "files": \[$/,/^  \]/s/^    "\(.*\)",\{0,1\}$/\1/p')
-    if wants_network; then
+    done < <(needs files)
+    if [ "$(needs network)" = true ]; then
         inst_simple "$moddir/80-nightlatch.network" /usr/lib/systemd/network/80-nightlatch.network
         inst_multiple "$systemdsystemunitdir"/network{,-pre,-online}.target
     fi
 
-    local name
-    while read -r name; do
-        inst_multiple "mkfs.$name"
-        [ "$name" != btrfs ] || inst_multiple -o btrfs
-    done < <(file_systems)
+    # Repairs, where somebody has a reason to.
+    ! needs file-systems | grep -qx btrfs || inst_multiple -o btrfs
 
     inst_multiple -o "$systemdsystemunitdir"/cryptsetup-pre.target "$systemdsystemunitdir"/tpm2.target \
         "$systemdsystemunitdir"/modprobe@.service "$systemdsystemunitdir"/cryptsetup.target
@@ -95,5 +71,7 @@ install() {
         "$systemdsystemunitdir"/nightlatch-reboot.{service,timer}
     $SYSTEMCTL -q --root "$initdir" add-requires initrd-root-fs.target nightlatch.service
 
-    "$moddir/close-initrd" "$moddir/closed" "$initdir" "$(other_volumes)"
+    local other_volumes=
+    [ "$(needs other-volumes)" != true ] || other_volumes=--other-volumes
+    "$moddir/close-initrd" "$moddir/closed" "$initdir" "$other_volumes"
 }

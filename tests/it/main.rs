@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod build_glue;
 mod closed_initrd;
 mod command_lines;
 mod config_keys;
