@@ -72,6 +72,8 @@ pub(in crate::keyservice) struct Serve {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -83,15 +85,12 @@ mod tests {
     fn no_command_is_to_serve_and_options_belong_to_theirs() {
         let parsed = |words: &[&str]| Cli::try_parse_from([&["nightlatchd"], words].concat());
         let cli = parsed(&["--config", "x"]).unwrap();
-        assert!(cli.command.is_none() && cli.serve.config == PathBuf::from("x"));
-        assert_eq!(
-            parsed(&[]).unwrap().serve.config,
-            PathBuf::from(CONFIG_PATH)
-        );
+        assert!(cli.command.is_none() && cli.serve.config == Path::new("x"));
+        assert_eq!(parsed(&[]).unwrap().serve.config, Path::new(CONFIG_PATH));
         let Some(Command::Serve(serve)) = parsed(&["serve", "-c", "y"]).unwrap().command else {
             panic!("not serve");
         };
-        assert_eq!(serve.config, PathBuf::from("y"));
+        assert_eq!(serve.config, Path::new("y"));
         for words in [
             &["--config", "x", "serve"][..],
             &["check", "--print"],
