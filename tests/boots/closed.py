@@ -62,7 +62,7 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
     with outcome.case("closed::a_variable_mounts_nothing_in_the_initrd_that_is_built"):
         kept(Host(work / "variable", image).boot(closed, variables=said))
 
-    smbios = "io.systemd.credential.binary:fstab.extra=" + base64.b64encode(FSTAB.encode()).decode()
+    smbios = "io.systemd.credential.binary:fstab.extra.initrd=" + base64.b64encode(FSTAB.encode()).decode()
     with outcome.case("closed::a_credential_mounts_the_hosts_program_where_nothing_is_masked"):
         ran(Host(work / "credential-open", image).boot(mounting, smbios=smbios), "host")
     with outcome.case("closed::a_credential_mounts_nothing_and_the_boot_goes_on"):
