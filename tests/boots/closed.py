@@ -47,6 +47,8 @@ RESUMES = {
     # It masks the unit once more.
     f"{MASKS}/nightlatch-generator": "-> /dev/null",
     f"etc/systemd/system/{RESUME}": f"-> /usr/lib/systemd/system/{RESUME}",
+    # Else ours has ended before the disk is there, since it refuses such a command line.
+    "etc/systemd/system/nightlatch.service.d/50-test.conf": f"[Unit]\nAfter={RESUME}\n",
 }
 INIT = "usr/lib/nightlatch-test/bin/init"
 
