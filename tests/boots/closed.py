@@ -36,6 +36,8 @@ PROGRAMS = "usr/lib/systemd/system-generators"
 RESUME = "systemd-hibernate-resume.service"
 # Our program waits for the mount over it, where there is one.
 ORDER = {"etc/systemd/system/nightlatch.service.d/50-test.conf": "[Unit]\nAfter=usr-lib-nightlatch.mount\n"}
+# Else it has ended before the disk with the memory image is there, since it refuses such a command line.
+RESUME_FIRST = {"etc/systemd/system/nightlatch.service.d/50-test.conf": f"[Unit]\nAfter={RESUME}\n"}
 # The masks taken out that are between the host and each attack.
 MOUNTS = {
     f"{MASKS}/systemd-fstab-generator": f"-> /{PROGRAMS}/systemd-fstab-generator",
@@ -47,8 +49,7 @@ RESUMES = {
     # It masks the unit once more.
     f"{MASKS}/nightlatch-generator": "-> /dev/null",
     f"etc/systemd/system/{RESUME}": f"-> /usr/lib/systemd/system/{RESUME}",
-    # Else ours has ended before the disk is there, since it refuses such a command line.
-    "etc/systemd/system/nightlatch.service.d/50-test.conf": f"[Unit]\nAfter={RESUME}\n",
+    **RESUME_FIRST,
 }
 INIT = "usr/lib/nightlatch-test/bin/init"
 
@@ -76,7 +77,8 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         resuming = with_files(image.initrd, RESUMES, work / "resuming.initrd")
         ran(Host(work / "resume-open", image).boot(resuming, variables=LOCATION, disks=[swap]), "resumed")
     with outcome.case("closed::a_memory_image_is_left_alone_by_the_initrd_that_is_built"):
-        kept(Host(work / "resume", image).boot(closed, variables=LOCATION, disks=[swap]))
+        waiting = with_files(image.initrd, RESUME_FIRST, work / "waiting.initrd")
+        kept(Host(work / "resume", image).boot(waiting, variables=LOCATION, disks=[swap]))
 
 
 class Host:
