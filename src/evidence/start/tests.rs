@@ -337,22 +337,32 @@ fn a_program_more_counts_wherever_the_log_has_it() {
 
 #[test]
 fn a_program_before_the_boot_options_is_refused() {
-    let started = |separators: [bool; 2]| {
+    let started = |separators: [bool; 2], has_kernel: bool| {
         let mut log = FirmwareLog::new();
         log.secure_boot(true).event(7, 4, &[0; 4], &[0; 4]);
         if separators[0] {
             log.boot_options();
         }
         log.authority(OWNER).program(b"image", "\\x");
+        if has_kernel {
+            log.program(b"kernel", "\\kernel");
+        }
         if separators[1] {
             log.boot_options();
         }
         log.section(".linux", b"kernel");
-        prove_it(&log, &values_of(&log))
+        let values = values_of(&log);
+        let expected = Expected {
+            sealed: pcrs(&[4, 12]),
+            ..not_required()
+        };
+        prove(&Log::firmware(&log.0).unwrap(), &values, &expected)
     };
-    started([true, false]).unwrap();
+    started([true, false], true).unwrap();
+    // A kernel that QEMU hands over: one program, and nothing that it could hide.
+    started([false, true], false).unwrap();
     for separators in [[false, true], [false, false], [true, true]] {
-        let unmet = started(separators).unwrap_err();
+        let unmet = started(separators, true).unwrap_err();
         assert_eq!(
             unmet,
             Unmet::OutsideOfBootOptions("program \"\\x\"".into()),

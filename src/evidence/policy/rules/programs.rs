@@ -67,7 +67,13 @@ impl Programs {
                 expected: super::digits(&self.images),
             });
         }
-        if is_image_started && !eventlog::are_of_boot_options(measured_into(PROGRAMS, verified)) {
+        let is_before_options = !eventlog::are_of_boot_options(measured_into(PROGRAMS, verified));
+        // Of an image alone it says nothing, and OVMF starts what QEMU hands over before the separator.
+        let is_alone = measured_into(PROGRAMS, verified)
+            .filter(|event| event.may_be_program())
+            .nth(1)
+            .is_none();
+        if is_image_started && !is_alone && is_before_options {
             differences.push(Difference::OutsideOfBootOptions);
         }
         differences
