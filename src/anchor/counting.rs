@@ -66,12 +66,13 @@ impl Anchor {
         if !self.counts {
             return Ok(());
         }
-        self.write_nonce(tpm)?;
         let (before, next) = (self.counter()?, self.next_count()?);
-        // Twice in the boot that gives a record of before its nonce, where the counter was even.
+        // Twice in the boot that gives a record of before its nonce, where the counter was even. The nonce comes between, so that
+        // a boot which is cut off there leaves an odd count and the next one draws another.
         for _ in before.saturating_add(1)..next {
             tpm.raise_anchor(self.at)?;
         }
+        self.write_nonce(tpm)?;
         let counted = tpm.increment_anchor(self.at)?;
         if counted != next {
             return Err(Error::refused(format_args!(

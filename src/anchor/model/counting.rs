@@ -65,11 +65,14 @@ impl Node {
         let first = is_raised_first.then_some(Write::Count);
         let now = self.nv.counter + u64::from(is_raised_first);
         let tell = nonce.filter(|_| nonce != count.nonce).map(Write::Nonce);
-        let raises = (now..next).map(|_| Write::Count);
+        // All raises but the last one come before the nonce.
+        let mut then = vec![Write::Count; usize::try_from(next - now).unwrap()];
+        let last = then.len().saturating_sub(1);
+        then.splice(last..last, tell);
         Counting {
             stamp: Stamp { epoch: next, nonce },
             first,
-            then: tell.into_iter().chain(raises).collect(),
+            then,
             end: next,
         }
     }

@@ -168,6 +168,8 @@ fn a_node_of_before_gets_a_nonce_at_its_next_boot_whatever_the_power_cuts() {
                     assert_eq!(up.disk.content, node.disk.content);
                     // The disk as the program of before has left it is an old one now.
                     proofs::with_disk(&up, now.disk).boot(level).unwrap_err();
+                    // And so is what the boot that was cut off has left.
+                    proofs::with_disk(&up, cut.disk).boot(level).unwrap_err();
                     up.boot(level).unwrap();
                 }
             }
