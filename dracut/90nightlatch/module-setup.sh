@@ -24,9 +24,12 @@ depends() {
 }
 
 installkernel() {
-    # The drivers of all other network cards come with the dracut module systemd-networkd.
-    # shellcheck disable=SC2046 # one word each
-    hostonly='' instmods $(needs modules)
+    # The drivers of all other network cards come with the dracut module systemd-networkd. Without a good configuration this
+    # fails, which ends dracut; where `install` fails, it goes on.
+    local modules
+    modules=$(needs modules) || return 1
+    # shellcheck disable=SC2086 # one word each
+    [ -z "$modules" ] || hostonly='' instmods $modules
 }
 
 install() {
