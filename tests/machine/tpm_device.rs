@@ -142,7 +142,7 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
         existing.unlock(
             volume,
             &config.tpm,
-            SecretProviders::tpm(|sealed| tpm.unseal(sealed, POLICY)),
+            SecretProviders::tpm(|sealed| tpm.unseal(sealed, Policy::from(&config.tpm))),
         )
     };
 
