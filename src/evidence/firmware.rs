@@ -43,6 +43,23 @@ impl FirmwarePart {
     }
 }
 
+/// What was measured and is none of `parts`, in words; that nothing was is none of them either.
+#[must_use]
+pub fn unlisted<'a>(
+    parts: &[FirmwarePart],
+    measured: impl Iterator<Item = &'a Event>,
+    bank: Bank,
+) -> Vec<String> {
+    let mut measured = measured.peekable();
+    if measured.peek().is_none() {
+        return vec!["nothing".into()];
+    }
+    measured
+        .filter(|event| !parts.iter().any(|part| part.is(event, bank)))
+        .map(|event| format!("{} with {}", event.what, hex::encode(&event.digest)))
+        .collect()
+}
+
 impl fmt::Display for FirmwarePart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -92,15 +92,23 @@ impl Expected<'_> {
 /// Compares how a machine was started with how it has to be; `values` are those of PCRs 0 to 7, 12 and 13 and of what secrets
 /// are sealed to.
 pub fn prove(log: &Log, values: &Values, expected: &Expected<'_>) -> Result<Start, Unmet> {
-    let separator = registers::explained(log, values, expected)?;
+    let replayed = log.replay(expected.bank).map_err(Unmet::Log)?;
+    let separator = registers::explained(&replayed, values, expected)?;
     if let Some(authorities) = expected.authorities {
         let pcr = Registers::from(PcrSet::of(&[Pcr::SECURE_BOOT]));
         secure_boot::vouched(&log.events(expected.bank, pcr), authorities)?;
     }
-    firmware::listed(log, values, expected, separator)?;
+    if let Some(parts) = &expected.firmware {
+        if !registers::replays_to(&replayed, values, expected.bank, Pcr::FIRMWARE, separator) {
+            return Err(Unmet::Unexplained { pcr: Pcr::FIRMWARE });
+        }
+        let pcr = Registers::from(PcrSet::of(&[Pcr::FIRMWARE]));
+        let events = log.events(expected.bank, pcr);
+        firmware::listed(&events, parts, expected.bank)?;
+    }
     let started = programs::started(log, expected.bank, separator);
     programs::check(&started, expected)?;
-    registers::nothing_else_added(log, values, expected, separator)?;
+    registers::nothing_else_added(log, &replayed, values, expected, separator)?;
     registers::extended(values, expected, separator)?;
     Ok(started.start)
 }

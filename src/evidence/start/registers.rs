@@ -30,15 +30,14 @@ impl Separator {
     }
 }
 
-/// Whether the separator is there, once the log explains the PCRs that it has to. It is in all of the firmware's PCRs or in
+/// Whether the separator is there, once the log, which replays to `replayed`, explains the PCRs that it has to. It is in all of the firmware's PCRs or in
 /// none: half of it is somebody else's work.
 pub(super) fn explained(
-    log: &Log,
+    replayed: &Values,
     values: &Values,
     expected: &Expected<'_>,
 ) -> Result<Separator, Unmet> {
     let bank = expected.bank;
-    let replayed = log.replay(bank).map_err(Unmet::Log)?;
     let of = |pcr: u8| {
         let (seen, replayed) = (values.get(&pcr)?, replayed.get(&pcr)?);
         [Separator::Absent, Separator::Present]
@@ -61,28 +60,27 @@ pub(super) fn explained(
 
 /// Whether the log explains the value of one more PCR, once it is known whether the separator is there.
 pub(super) fn replays_to(
-    log: &Log,
+    replayed: &Values,
     values: &Values,
     bank: Bank,
     pcr: Pcr,
     separator: Separator,
-) -> Result<bool, Unmet> {
-    let replayed = log.replay(bank).map_err(Unmet::Log)?;
+) -> bool {
     let follows = replayed
         .get(&pcr.index())
         .map(|value| separator.after(bank, value));
-    Ok(follows.is_some() && follows.as_ref() == values.get(&pcr.index()))
+    follows.is_some() && follows.as_ref() == values.get(&pcr.index())
 }
 
 /// Nothing was added to the image but what the configuration names.
 pub(super) fn nothing_else_added(
     log: &Log,
+    replayed: &Values,
     values: &Values,
     expected: &Expected<'_>,
     separator: Separator,
 ) -> Result<(), Unmet> {
     let bank = expected.bank;
-    let replayed = log.replay(bank).map_err(Unmet::Log)?;
     for (pcr, value) in &expected.added {
         let seen = values.get(&pcr.index());
         if seen != Some(&separator.after(bank, value)) {

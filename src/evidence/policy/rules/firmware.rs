@@ -3,7 +3,7 @@
 //! the host may choose.
 
 use super::{is_separator, measured_into, nothing_logged};
-use crate::evidence::firmware::FirmwarePart;
+use crate::evidence::firmware::{FirmwarePart, unlisted};
 use crate::evidence::policy::explain::Difference;
 use crate::evidence::verify::Verified;
 
@@ -15,24 +15,12 @@ pub(super) fn differs(expected: &[FirmwarePart], verified: &Verified) -> Vec<Dif
     if let Some(difference) = nothing_logged(CODE, "firmware", verified) {
         return vec![difference];
     }
-    let differs = |seen: String| Difference::Firmware {
-        seen,
-        expected: expected.iter().map(ToString::to_string).collect(),
-    };
-    let mut parts = measured_into(CODE, verified)
-        .filter(|event| !is_separator(event))
-        .peekable();
-    if parts.peek().is_none() {
-        return vec![differs("nothing".into())];
-    }
-    parts
-        .filter(|event| !expected.iter().any(|part| part.is(event, verified.bank)))
-        .map(|event| {
-            differs(format!(
-                "{} with {}",
-                event.what,
-                hex::encode(&event.digest)
-            ))
+    let parts = measured_into(CODE, verified).filter(|event| !is_separator(event));
+    unlisted(expected, parts, verified.bank)
+        .into_iter()
+        .map(|seen| Difference::Firmware {
+            seen,
+            expected: expected.iter().map(ToString::to_string).collect(),
         })
         .collect()
 }
