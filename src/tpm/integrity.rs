@@ -15,7 +15,6 @@ use log::warn;
 use tss_esapi::Context;
 use tss_esapi::attributes::SessionAttributesBuilder;
 use tss_esapi::constants::SessionType;
-use tss_esapi::handles::SessionHandle;
 use tss_esapi::interface_types::session_handles::AuthSession;
 
 use super::{Tpm, response};
@@ -103,18 +102,7 @@ impl Tpm {
         let result = run(&mut self.context, Some(session), command);
         if role == Role::AuditsLast || result.is_err() {
             self.integrity = None;
-            let mut handle = SessionHandle::from(session).into();
-            let closed = if result.is_ok() {
-                // tss-esapi forgets it as well, though it calls that an error.
-                self.context.tr_close(&mut handle)
-            } else {
-                // After an answer that is not the TPM's tpm2-tss takes no further command in this connection, this one
-                // included.
-                self.context.flush_context(handle)
-            };
-            if let Err(error) = closed {
-                log::debug!("ending a session: {error}");
-            }
+            self.close(session, result.is_ok());
         }
         result.map_err(response::vouched)
     }

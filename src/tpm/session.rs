@@ -115,17 +115,23 @@ impl Tpm {
         let worked = set_attributes(&mut self.context, session, encrypt, false)
             .map_err(E::from)
             .and_then(|()| work(self, session));
+        self.close(session, worked.is_ok());
+        worked
+    }
+
+    /// Ends a session: the TPM has forgotten it with the last command where that went well.
+    pub(super) fn close(&mut self, session: AuthSession, is_forgotten: bool) {
         let mut handle = SessionHandle::from(session).into();
-        let closed = if worked.is_ok() {
+        let closed = if is_forgotten {
             // tss-esapi forgets it as well, though it calls that an error.
             self.context.tr_close(&mut handle)
         } else {
+            // After an answer that is not the TPM's tpm2-tss takes no further command in this connection, this one included.
             self.context.flush_context(handle)
         };
         if let Err(error) = closed {
             log::debug!("ending a session: {error}");
         }
-        worked
     }
 
     /// Satisfies the policy in the session and runs `command`, again if a PCR changed in between, even one the policy does
