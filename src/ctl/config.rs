@@ -17,14 +17,14 @@ use self::findings::{Finding, findings};
 use self::warnings::warnings;
 use crate::config::FilePath;
 use crate::ctl::{Answer, input};
-use crate::error::{Doing, Error, Exit, Result};
+use crate::error::{Doing, Exit, Result};
 
 /// The longest configuration that is read, in bytes.
 const LEN_MAX: usize = 1 << 20;
 
 /// Says whether a boot would take the configuration, or everything that is wrong with it.
 pub(super) fn check(path: &Path) -> Result<Answer> {
-    let text = read(path)?;
+    let text = input::text(path, LEN_MAX).doing(path.display())?;
     let config = match findings(&text) {
         Ok(config) => config,
         Err(found) => return Ok(refusal(path, &found)),
@@ -64,7 +64,7 @@ pub(super) fn check(path: &Path) -> Result<Answer> {
 ///
 /// With `list`, one of [`NEEDS`](crate::ctl::cli::NEEDS), that alone, a line each.
 pub(super) fn show(path: &Path, list: Option<&str>) -> Result<Answer> {
-    let text = read(path)?;
+    let text = input::text(path, LEN_MAX).doing(path.display())?;
     let config = match findings(&text) {
         Ok(config) => config,
         Err(found) => return Ok(refusal(path, &found)),
@@ -94,13 +94,6 @@ fn refusal(path: &Path, found: &[Finding]) -> Answer {
         map.insert("errors".into(), errors.into());
     }
     Answer::refused(Exit::Config, lines.join("\n") + "\n", json)
-}
-
-fn read(path: &Path) -> Result<String> {
-    let bytes = input::read(path, LEN_MAX).map_err(Error::config);
-    bytes
-        .and_then(|bytes| String::from_utf8(bytes).map_err(Error::config))
-        .doing(path.display())
 }
 
 #[cfg(test)]

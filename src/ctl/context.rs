@@ -72,9 +72,8 @@ impl Context {
 
 impl File {
     fn load(path: &Path) -> Result<Self> {
-        let bytes = input::read(path, LEN_MAX).map_err(Error::config);
-        let text = bytes.and_then(|bytes| String::from_utf8(bytes).map_err(Error::config));
-        text.and_then(|text| toml::from_str(&text).map_err(|error| Error::config(error.message())))
+        input::text(path, LEN_MAX)
+            .and_then(|text| toml::from_str(&text).map_err(|error| Error::config(error.message())))
             .doing(path.display())
     }
 

@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use crate::error::{Error, Result};
+
 /// Reads it, and no more of it than `len_max` bytes: whatever is longer is an error.
 pub(super) fn read(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     if path == Path::new("-") {
@@ -14,6 +16,12 @@ pub(super) fn read(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     } else {
         bounded(File::open(path)?, len_max)
     }
+}
+
+/// The same of a configuration, as text.
+pub(super) fn text(path: &Path, len_max: usize) -> Result<String> {
+    let bytes = read(path, len_max).map_err(Error::config);
+    bytes.and_then(|bytes| String::from_utf8(bytes).map_err(Error::config))
 }
 
 fn bounded(from: impl Read, len_max: usize) -> io::Result<Vec<u8>> {
