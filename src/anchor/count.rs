@@ -10,8 +10,9 @@
 //! the disk if the host likes. So a count does not say which of the two it was, and a host that cuts one boot for each that it
 //! lets through would keep a copy of any age at the newest count. The nonce says it. Headers and record have it in common, and
 //! a boot that finds an odd count draws another one, which reaches the record after the headers and before the count: from
-//! then on no header of [`Count::last`] fits but those that this boot has written. A boot that finds an even count has nobody's
-//! headers beside its own, and goes on with the nonce there is, which costs no write.
+//! then on no header of [`Count::last`] fits but those that this boot has written. A boot that finds an even count goes on with the
+//! nonce there is, which costs no write: no other boot has written a header of an existing volume beside its own. What a first
+//! boot that was cut off has left of a new volume is one, and fits as long as the boot after it.
 //!
 //! A record of before has no nonce, and its counter was raised once in each boot, when the headers were durable. Its headers
 //! fit as they did. The first boot that counts draws a nonce, and raises the counter to an even value after the record has it.
