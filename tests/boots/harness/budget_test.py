@@ -43,6 +43,19 @@ class Budgets(unittest.TestCase):
         self.assertIsNone(self.of(budget.QUIET_SECONDS, 1.5).objection(JOB))
         self.assertIsNotNone(self.of(budget.SLOW_SECONDS - 200, 3.0).objection(JOB))
 
+    def test_a_disk_that_is_nearly_full_is_not_filled(self) -> None:
+        """What is not begun for that is no matter of time, and the core is begun always."""
+        full = Budget(0.0, {"a": 100.0}, lambda: 1.0, lambda: 0.0, lambda: budget.ROOM_BYTES - 1)
+        self.assertIsNone(full.objection(Job("core", ("true",))))
+        self.assertIn("free on the disk", full.objection(JOB) or "")
+        self.assertEqual(full.left([Ended("a", Tally(), 0.0, ran=False)]), [])
+        self.assertIsNone(self.of(0.0, 1.0).objection(JOB))
+
+    def test_a_run_is_over_at_some_time(self) -> None:
+        """However slow the machine is."""
+        self.assertFalse(self.of(budget.OVER_SECONDS, 9.0).is_over())
+        self.assertTrue(self.of(budget.OVER_SECONDS + 1, 9.0).is_over())
+
     def test_what_was_left_is_named_and_what_failed_is_not(self) -> None:
         """A scenario that could not run since a build failed was not left for want of time."""
         late = Ended("a", Tally(), 0.0, ran=False)

@@ -16,7 +16,7 @@ import accel
 import builds
 import image
 import uki
-from outcome import Outcome
+from outcome import Outcome, lighten
 
 WORK = image.CACHE.parent / "chain"
 
@@ -47,6 +47,8 @@ def main(name: str) -> int:
     except Exception as error:  # noqa: BLE001 - it is raised again, where it is counted
         with outcome.case(f"{name}::runs_to_its_end"):
             raise error
+    if outcome.failed == 0:
+        lighten(WORK / name)
     print(outcome)
     return 0 if outcome.failed == 0 else 1
 

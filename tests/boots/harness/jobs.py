@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -24,6 +25,9 @@ from libtest import Tally, failures, seen, tally
 
 # Of a job that failed and did not say in which test.
 LAST_LINES = 40
+# Of a job that was not begun since the run was over.
+NO_TIME = "not run, because the run has taken all its time"
+POLL_SECONDS = 1.0
 # Where each job's lines are kept, below the place for a run: `NAME.log`, a slash being a dot.
 LOGS = "log"
 # Kills the process groups it was told of once whoever tells it is gone, however that went. It has the end of a pipe that
@@ -148,15 +152,20 @@ class Runner:
         *,
         show: Callable[[str, str], None] | None = None,
         objection: Objection = lambda _job: None,
+        is_over: Callable[[], bool] = lambda: False,
         environment: Callable[[], Mapping[str, str]] = dict,
     ) -> None:
-        """Programs run in `directory` with `environment` besides this one's; `show` is given each line and who said it."""
+        """Programs run in `directory` with `environment` besides this one's; `show` is given each line and who said it.
+
+        Once the run `is_over`, what still runs is ended, nothing more is begun, and both have failed.
+        """
         self._processors = processors
         self._logs = work / LOGS
         self._groups = groups
         self._directory = directory
         self._show = show or prefixed
         self._objection = objection
+        self._is_over = is_over
         self._environment = environment
         self._ended: queue.Queue[Ended] = queue.Queue()
 
@@ -175,10 +184,20 @@ class Runner:
                     running[job.name] = job
                     threading.Thread(target=self._one, args=(job,), daemon=True).start()
             if running:
-                ended = self._ended.get()
+                ended = self._next_ended()
                 del running[ended.name]
                 done[ended.name] = ended
         return [done[job.name] for job in jobs]
+
+    def _next_ended(self) -> Ended:
+        """Waits for a job to end, and ends all that run once the run is over."""
+        while True:
+            try:
+                return self._ended.get(timeout=POLL_SECONDS)
+            except queue.Empty:
+                if self._is_over():
+                    for group in self._groups.running():
+                        with_nobody_left(group)
 
     def _next(
         self, waiting: Mapping[str, Job], running: Mapping[str, Job], done: Mapping[str, Ended]
@@ -202,6 +221,9 @@ class Runner:
             because = f"not run, because {', '.join(broken)} failed"
             self._show(job.name, because)
             return Ended(job.name, Tally(failed=1), 0.0, failed=(because,), ran=False)
+        if self._is_over():
+            self._show(job.name, NO_TIME)
+            return Ended(job.name, Tally(failed=1), 0.0, failed=(NO_TIME,), ran=False)
         if objection := self._objection(job):
             self._show(job.name, objection)
             return Ended(job.name, Tally(), 0.0, ran=False)
@@ -248,13 +270,25 @@ class Runner:
             process_group=0,
         ) as program:
             self._groups.started(program.pid)
-            try:
-                follow(program.stdout, hear)
-                _, status, usage = os.wait4(program.pid, 0)
-                program.returncode = os.waitstatus_to_exitcode(status)
-            finally:
-                self._groups.ended(program.pid)
-        return judged(job, program.returncode, said, hear), usage.ru_utime + usage.ru_stime
+            with ThreadPoolExecutor(1) as waiting:
+                end = waiting.submit(self._end, program)
+                try:
+                    follow(program.stdout, hear)
+                except BaseException:
+                    with_nobody_left(program.pid)
+                    raise
+                spent = end.result()
+        return judged(job, program.returncode, said, hear), spent
+
+    def _end(self, program: subprocess.Popen[str]) -> float:
+        """Waits for a program, whether or not something it has left behind keeps its output open, and ends that.
+
+        Returns what it spent of the processors.
+        """
+        _, status, usage = os.wait4(program.pid, 0)
+        program.returncode = os.waitstatus_to_exitcode(status)
+        self._groups.ended(program.pid)
+        return usage.ru_utime + usage.ru_stime
 
 
 def follow(output: IO[str] | None, hear: Show) -> None:

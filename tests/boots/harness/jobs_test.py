@@ -154,6 +154,41 @@ class Running(unittest.TestCase):
         self.assertTrue(ended["a"].passed)
         self.assertEqual((ended["b"].passed, ended["b"].result), (False, Tally()))
 
+    def test_a_job_ends_with_its_program_whatever_that_has_left_behind(self) -> None:
+        """A child that has the same output open is ended. The control is that it had begun."""
+        # wait: part of the test, until it is ended
+        child = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+        program = f"""
+            import subprocess, sys
+            child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE, text=True)
+            print(child.stdout.readline(), flush=True)
+            heir = subprocess.Popen([sys.executable, "-c", {child!r}])
+            print("1 passed, 0 failed", flush=True)
+        """
+        ended = self.run_of([job("leaving", textwrap.dedent(program))])
+        self.assertLess(ended["leaving"].seconds, END_TIMEOUT_SECONDS)
+        left = [int(text) for _, text in self.lines if text.strip().isdigit()]
+        self.assertTrue(left)
+        for pid in left:
+            self.assertTrue(ends(pid), f"process {pid} is still there")
+
+    def test_a_run_that_is_over_ends_what_runs_and_begins_nothing(self) -> None:
+        """And says so of each."""
+        # wait: part of the test, until it is ended
+        endless = job("endless", "import time\nprint('begun', flush=True)\ntime.sleep(600)")
+        with Groups() as groups:
+            runner = Runner(
+                1,
+                self.work,
+                groups,
+                self.work,
+                show=lambda name, text: self.lines.append((name, text)),
+                is_over=lambda: ("endless", "begun") in self.lines,
+            )
+            ended = {one.name: one for one in runner.run([endless, job("later", GOOD)])}
+        self.assertEqual((ended["endless"].result.failed, ended["endless"].ran), (1, True))
+        self.assertEqual((ended["later"].result.failed, ended["later"].ran), (1, False))
+
     def test_nothing_outlives_a_run_that_is_killed(self) -> None:
         """Neither a job nor what it started in its process group. The control is that both had begun."""
         # wait: part of the test, until it is killed

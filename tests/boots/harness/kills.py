@@ -26,7 +26,7 @@ import cases
 import root
 from calibration import limit
 from machine import Disk, Kernel, Machine, Tpm
-from outcome import Outcome, check, equal, note
+from outcome import Outcome, check, equal, lighten, note
 
 WORK = root.CACHE / "kills"
 CASE = "power::one_boot"
@@ -252,6 +252,8 @@ def main(number: int) -> int:
             note(f"{chain.cuts[phase]:3} {'#' * chain.cuts[phase]} {phase}")
         note(f"{chain.cuts.total()} cuts in {time.monotonic() - started:.0f} s")
         check(chain.cuts.total() >= CUTS_AT_LEAST, f"{CUTS_AT_LEAST} cuts", chain.cuts)
+    if outcome.failed == 0:
+        lighten(work)
     print(outcome)
     return 0 if outcome.failed == 0 else 1
 

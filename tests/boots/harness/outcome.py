@@ -11,7 +11,10 @@ import time
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+# What is kept of a run that passed: logs and reports, not disks and images.
+KEPT_BYTES_AT_MOST = 2 << 20
 _here = threading.local()
 
 
@@ -46,6 +49,13 @@ class Outcome:
 
     def __str__(self) -> str:
         return f"{self.passed} passed, {self.failed} failed"
+
+
+def lighten(directory: Path) -> None:
+    """Removes what is large in the directory of a run that passed: together they would fill a disk."""
+    for path in directory.rglob("*"):
+        if path.is_file() and not path.is_symlink() and path.stat().st_size > KEPT_BYTES_AT_MOST:
+            path.unlink()
 
 
 def note(text: str) -> None:

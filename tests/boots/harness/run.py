@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ import planner
 import root
 import scenarios
 import tree
-from budget import Budget
+from budget import RUN_BYTES, Budget
 from calibration import Pace
 from jobs import Ended, Groups, Job, Runner
 from libtest import Tally
@@ -71,13 +72,17 @@ def main(words: Sequence[str]) -> int:
     began = time.monotonic() - (time.time() - began_at)
     with Groups() as groups:
         pace = Pace(groups.running, calibration.on_each_processor)
-        budget = Budget(began, {one.name: one.seconds for one in plan.due}, pace.figure)
+        due = {one.name: one.seconds for one in plan.due}
+        budget = Budget(began, due, pace.figure, free=room)
+        if (free := room()) < RUN_BYTES:
+            print(f"{free >> 30} GiB are free on the disk; from an empty cache a run writes {RUN_BYTES >> 30}")
         runner = Runner(
             os.cpu_count() or 1,
             WORK,
             groups,
             PROJECT,
             objection=budget.objection,
+            is_over=budget.is_over,
             environment=lambda: {calibration.VARIABLE: f"{pace.figure():.2f}"},
         )
         ended = runner.run(jobs)
@@ -88,6 +93,12 @@ def main(words: Sequence[str]) -> int:
     if record:
         keep(ended, listing, figure, whole=not options.name)
     return told(ended, plan, budget, [] if record else strangers(before, listing))
+
+
+def room() -> int:
+    """What is free where a run writes, in bytes."""
+    root.CACHE.mkdir(parents=True, exist_ok=True)
+    return shutil.disk_usage(root.CACHE).free
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
@@ -210,6 +221,8 @@ def told(ended: Sequence[Ended], plan: Plan, budget: Budget, others: Sequence[st
         print(f"changed, and left for later landings: {' '.join(plan.later)}")
     if others:
         print(f"the newest lines of {planner.TABLE} are of another tree for: {' '.join(others)}")
+    if budget.without_room:
+        print(f"no room was left on the disk for what this runs: tests/run {' '.join(sorted(budget.without_room))}")
     if left:
         print(f"no time was left for what this runs: tests/run {' '.join(left)}")
     print(total, flush=True)

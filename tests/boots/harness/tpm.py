@@ -83,7 +83,9 @@ class Tpm:
         if self.log:
             command += ["--log", f"level=20,file={self.log}"]
         with (self.state / "swtpm.log").open("wb") as said:
-            self._process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=said)
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=said, stderr=said
+            )
         deadline = time.monotonic() + START_TIMEOUT_SECONDS
         while not self.socket.exists():
             if self._process.poll() is not None or time.monotonic() > deadline:
