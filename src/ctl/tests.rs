@@ -174,7 +174,7 @@ fn config_check_says_what_is_good_and_what_is_given_up() {
     assert_eq!((answer.exit, &answer.json["gives_up"]), (None, &json!([])));
 
     let lines = "boot = { secure-boot = \"not-required\", first-boot = \"trusted\", other-volumes = true }\n\
-                 tpm.pcrs = [0, 2, 4, 12]\n";
+                 tpm.pcrs = [0, 2, 4, 9, 12]\n";
     let volume = "[[volume]]\nname = \"a\"\nrole = \"state\"\ndevice = \"/dev/a\"\nmount = \"/a\"\nsources = [\"tpm\"]\n";
     let less = scratch.file("less.toml", [lines, volume].concat().as_bytes());
     let answer = at(&scratch.0, &["config", "check", &less]);

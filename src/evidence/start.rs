@@ -2,8 +2,9 @@
 //! How a machine was started, as far as its firmware's event log proves it, compared with how it has to be.
 //!
 //! PCRs 11 and 12 are extended by the program that was booted, and any program can extend them. What it cannot make up are
-//! PCR 7, whose signatures counted, and PCRs 2 and 4, which drivers and programs the firmware ran. A log is the machine's
-//! own word and may have been changed by whatever ran before: it counts for the PCRs it replays to, and there by digests and
+//! PCR 7, whose signatures counted, and PCRs 2 and 4, which drivers and programs the firmware ran. Where no signature
+//! counts, PCR 9 says which initrd the kernel was handed, as that kernel is one of the programs. A log is the machine's own
+//! word and may have been changed by whatever ran before: it counts for the PCRs it replays to, and there by digests and
 //! their order; what it calls things decides nothing.
 //!
 //! **Never:** what a log calls a thing decides: digests in the PCRs that it replays to do.

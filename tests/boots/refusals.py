@@ -34,9 +34,10 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
 
     before = digests(node)
     with outcome.case("refusals::another_value_in_a_policy_pcr"):
-        stopped(node.boot(initrd=extending(node, 12)), 77, node, before)
+        stopped(node.boot(initrd=extending(node, 12)), 77, node, before, said="PCR 12 is not zero")
     with outcome.case("refusals::a_cluster_pcr_that_was_extended_before"):
-        stopped(node.boot(initrd=extending(node, 15)), 77, node, before)
+        boot = node.boot(initrd=extending(node, 15))
+        stopped(boot, 77, node, before, said="PCR 15 is not zero")
     with outcome.case("refusals::no_tpm"):
         stopped(node.boot(initrd=impatient(node), tpm=False), 69, node, before)
     with outcome.case("refusals::a_missing_disk_within_the_device_timeout"):
@@ -69,9 +70,10 @@ def digests(node: Node) -> dict[str, str]:
     return {name: node.digest(name) for name in node.paths}
 
 
-def stopped(boot: Boot, code: int, node: Node, before: dict[str, str]) -> None:
-    """Refused, and both disks hold what they held."""
+def stopped(boot: Boot, code: int, node: Node, before: dict[str, str], said: str = "") -> None:
+    """Refused, with these words where the class alone does not tell, and both disks hold what they held."""
     refused(boot, code)
+    check(said in boot.sentence, f"{said!r} in what it says", boot)
     for name, digest in before.items():
         equal(node.digest(name), digest, f"the disk of {name}")
 

@@ -23,7 +23,7 @@ fn check(lower: &str, command_line: &str) -> Result<(), Error> {
 
 fn config(lower: &str) -> Config {
     Config::parse(&format!(
-        "[boot]\nsecure-boot = \"not-required\"\nfirst-boot = \"trusted\"\n[tpm]\npcrs = [2, 4, 12]\n\
+        "[boot]\nsecure-boot = \"not-required\"\nfirst-boot = \"trusted\"\n[tpm]\npcrs = [2, 4, 9, 12]\n\
          [[volume]]\nname = \"system\"\nrole = \"root\"\nmode = \"overlay\"\nlower = \"{lower}\"\ndevice = \"/dev/none\"\n\
          sources = [\"tpm\"]\n"
     ))

@@ -17,7 +17,7 @@ const FILES: &str = "NIGHTLATCH_FILES";
 
 const CONFIG: &str = r#"
     boot = { secure-boot = "not-required", first-boot = "trusted" }
-    tpm.pcrs = [2, 4, 12]
+    tpm.pcrs = [2, 4, 9, 12]
     [[volume]]
     name = "case"
     device = "/dev/disk/by-id/virtio-node"
@@ -35,7 +35,9 @@ fn one_boot() {
     let count: u32 = std::env::var(FILES).unwrap().parse().unwrap();
     let config = Config::parse(CONFIG).unwrap();
     // The machine's firmware is no UEFI, and its log has no program.
-    let program = Firmware::default().program(b"the kernel");
+    let program = Firmware::default()
+        .program(b"the kernel")
+        .loaded(b"the initrd");
     program.go_on_with_machine(&mut Tpm::open(&config.tpm.tcti).unwrap());
     let record = Recorder::start();
     println!("\nopening");

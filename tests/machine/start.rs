@@ -12,7 +12,7 @@ use crate::tpm_private::Private;
 
 const DISK_MIB: u64 = 160;
 const NOT_REQUIRED: &str =
-    "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"\ntpm.pcrs = [2, 4, 12]\n";
+    "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"\ntpm.pcrs = [2, 4, 9, 12]\n";
 
 struct Node {
     disk: Disk,
@@ -122,7 +122,7 @@ fn a_machine_without_a_log_that_replays_gets_no_disk() {
         let mut node = Node::new(lines);
         // The log is that of an honest start, and the host's program was measured before.
         let host = Firmware::default().program(b"the host's");
-        let honest = Firmware::signed();
+        let honest = Firmware::signed().loaded(b"the initrd");
         node.tpm.reset_to(&host);
         honest.start_machine(&mut node.tpm.open());
         let error = node.boot_as_it_is().unwrap_err();
@@ -140,16 +140,24 @@ fn a_machine_without_a_log_that_replays_gets_no_disk() {
     }
 }
 
-/// Without Secure Boot it is the seal that tells the programs and drivers apart.
+/// Without Secure Boot it is the seal that tells programs, drivers and initrds apart.
 #[test]
-fn without_secure_boot_another_program_finds_the_volume_sealed() {
+fn without_secure_boot_another_program_or_initrd_finds_the_volume_sealed() {
     let mut node = Node::new(NOT_REQUIRED);
     assert_eq!(node.boot(&Firmware::unsigned()), Ok(How::Formatted));
     let other = Firmware::with_secure_boot(false)
         .program(b"another image")
-        .image();
-    let error = node.boot(&other).unwrap_err();
-    assert!(error.contains("made under other PCR values"), "{error}");
+        .image()
+        .loaded(b"the initrd");
+    // And of the image that which initrd its kernel was handed.
+    let handed = Firmware::with_secure_boot(false)
+        .program(b"the image")
+        .image()
+        .loaded(b"the host's");
+    for firmware in [other, handed] {
+        let error = node.boot(&firmware).unwrap_err();
+        assert!(error.contains("made under other PCR values"), "{error}");
+    }
     assert_eq!(node.boot(&Firmware::unsigned()), Ok(How::Unlocked));
 }
 

@@ -24,6 +24,7 @@ pub(crate) const HOST: &[u8] = &[0x30, 0x06, 0x04, 0x04, b'h', b'o', b's', b't']
 // Types of events (TCG PC Client Platform Firmware Profile, section 10.4.1).
 const EV_NO_ACTION: u32 = 0x0000_0003;
 const EV_SEPARATOR: u32 = 0x0000_0004;
+const EV_EVENT_TAG: u32 = 0x0000_0006;
 const EV_IPL: u32 = 0x0000_000d;
 const EV_EFI_VARIABLE_BOOT: u32 = 0x8000_0002;
 const EV_EFI_ACTION: u32 = 0x8000_0007;
@@ -71,7 +72,10 @@ impl Firmware {
 
     /// Secure Boot off, and an image started.
     pub(crate) fn unsigned() -> Self {
-        Self::with_secure_boot(false).program(b"the image").image()
+        Self::with_secure_boot(false)
+            .program(b"the image")
+            .image()
+            .loaded(b"the initrd")
     }
 
     /// Up to the first program, of what rules look at: each command of a TPM takes its time in an emulated machine.
@@ -122,6 +126,12 @@ impl Firmware {
     pub(crate) fn image(mut self) -> Self {
         self.event(11, EV_IPL, b".linux\0", &utf16(".linux\0"));
         self.event(11, EV_IPL, b"a kernel", &utf16(".linux\0"));
+        self
+    }
+
+    /// The kernel measures what it was handed, as it does of an initrd (Linux, `efi_load_initrd`).
+    pub(crate) fn loaded(mut self, file: &[u8]) -> Self {
+        self.event(9, EV_EVENT_TAG, file, b"initrd");
         self
     }
 

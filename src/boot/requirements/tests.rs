@@ -9,7 +9,7 @@ use crate::pcr::{Bank, Pcr};
 use crate::status::Status;
 use crate::support::firmware::{Firmware, HOST, LOG_PATH};
 
-const NOT_REQUIRED: &str = "boot.secure-boot = \"not-required\"\ntpm.pcrs = [2, 4, 12]\n";
+const NOT_REQUIRED: &str = "boot.secure-boot = \"not-required\"\ntpm.pcrs = [2, 4, 9, 12]\n";
 const BOTH: &str = "ro efi=noruntime nohibernate\n";
 
 /// What a boot ends with on a node with these lines, and its record.

@@ -10,7 +10,14 @@ use crate::config::{
 use crate::pcr::{Bank, Pcr, PcrSet};
 
 /// What has to be sealed to where no signature counts.
-const WITHOUT_SIGNATURES: [Pcr; 3] = [Pcr::DRIVERS, Pcr::BOOT_PROGRAMS, Pcr::KERNEL_CONFIG];
+const WITHOUT_SIGNATURES: [Pcr; 4] = [
+    Pcr::DRIVERS,
+    Pcr::BOOT_PROGRAMS,
+    // The firmware may try one boot option on several disks and measure nothing in between: an image on one of them that comes
+    // back once it has measured itself, and on the other the kernel out of it, with another initrd.
+    Pcr::LOADED_FILES,
+    Pcr::KERNEL_CONFIG,
+];
 
 /// Whose signature counts, and what is sealed to for that.
 pub(super) fn signed(config: &Config) -> Result<(), String> {
@@ -84,8 +91,8 @@ fn without_signatures(boot: &Boot, pcrs: PcrSet) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "tpm.pcrs: expected 2, 4 and 12 among them with boot.secure-boot = \"not-required\", found {pcrs}: \
-         nothing else says which drivers and programs ran"
+        "tpm.pcrs: expected 2, 4, 9 and 12 among them with boot.secure-boot = \"not-required\", found {pcrs}: \
+         nothing else says which drivers, programs and initrd ran"
     ))
 }
 

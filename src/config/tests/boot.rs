@@ -99,12 +99,12 @@ fn a_value_that_a_pcr_is_to_have_fits_its_bank_and_is_sealed_to() {
     );
     // Without Secure Boot 13 may be left out.
     let boot = "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"";
-    let without = &format!("tpm.pcrs = [2, 4, 12]\n{boot}");
+    let without = &format!("tpm.pcrs = [2, 4, 9, 12]\n{boot}");
     Config::parse(&format!("{without}\n{STATE}")).unwrap();
     let message = Config::parse(&with(without, 64)).unwrap_err().to_string();
     assert_eq!(
         message,
-        "line 1: boot.pcr-13: expected 13 among tpm.pcrs, found 2+4+12"
+        "line 1: boot.pcr-13: expected 13 among tpm.pcrs, found 2+4+9+12"
     );
 }
 
@@ -116,26 +116,26 @@ fn without_secure_boot_the_programs_and_a_trusted_first_boot_stand_in() {
             .map_err(|error| error.to_string())
     };
     let trusted = "first-boot = \"trusted\"";
-    boot("[2, 4, 12]", trusted, STATE).unwrap();
+    boot("[2, 4, 9, 12]", trusted, STATE).unwrap();
     // The control for what follows: a volume that is there already, and one that the service gives the first secret to.
     let existing = STATE
         .replace("if-blank", "never")
         .replace(", \"generate\"", "");
-    boot("[2, 4, 12]", "", &existing).unwrap();
+    boot("[2, 4, 9, 12]", "", &existing).unwrap();
     let served = SERVICE.replace(", \"generate\"", "");
-    boot("[2, 4, 12]", "", &served).unwrap();
+    boot("[2, 4, 9, 12]", "", &served).unwrap();
 
-    for pcrs in ["[4, 12]", "[2, 12]", "[7, 11, 12]"] {
+    for pcrs in ["[2, 4, 12]", "[4, 9, 12]", "[2, 9, 12]", "[7, 11, 12]"] {
         let error = boot(pcrs, trusted, STATE).unwrap_err();
         assert!(
             error.contains(
-                "expected 2, 4 and 12 among them with boot.secure-boot = \"not-required\", found"
+                "expected 2, 4, 9 and 12 among them with boot.secure-boot = \"not-required\", found"
             ),
             "{error}"
         );
     }
     for volume in [STATE, SERVICE] {
-        let error = boot("[2, 4, 12]", "", volume).unwrap_err();
+        let error = boot("[2, 4, 9, 12]", "", volume).unwrap_err();
         assert!(
             error.contains(
                 "sources: the host chooses what the first boot is with boot.secure-boot = \"not-required\", \
@@ -145,7 +145,7 @@ fn without_secure_boot_the_programs_and_a_trusted_first_boot_stand_in() {
         );
     }
     let listed = "authorities = [\"/etc/nightlatch/authority.pem\"]";
-    let error = boot("[2, 4, 12]", listed, &existing).unwrap_err();
+    let error = boot("[2, 4, 9, 12]", listed, &existing).unwrap_err();
     assert!(
         error.ends_with("boot.authorities means nothing with secure-boot = \"not-required\""),
         "{error}"

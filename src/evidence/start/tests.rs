@@ -186,7 +186,7 @@ fn secure_boot_has_to_be_on_and_said_first() {
     assert_eq!(
         Unmet::SecureBootOff.to_string(),
         "Secure Boot is off: turn it on in the firmware, with your own keys, or set boot.secure-boot = \"not-required\", \
-         which takes PCRs 2, 4 and 12 in tpm.pcrs, efi=noruntime in the image's command line, and the first secret from the \
+         which takes PCRs 2, 4, 9 and 12 in tpm.pcrs, efi=noruntime in the image's command line, and the first secret from the \
          key service"
     );
     let mut silent = FirmwareLog::new();

@@ -8,7 +8,7 @@ use crate::evidence::Refusal;
 use crate::pcr::Pcr;
 
 /// What it takes to go without Secure Boot.
-const NOT_REQUIRED: &str = "or set boot.secure-boot = \"not-required\", which takes PCRs 2, 4 and 12 in tpm.pcrs, \
+const NOT_REQUIRED: &str = "or set boot.secure-boot = \"not-required\", which takes PCRs 2, 4, 9 and 12 in tpm.pcrs, \
      efi=noruntime in the image's command line, and the first secret from the key service";
 
 /// How many events are told of a PCR.

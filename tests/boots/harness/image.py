@@ -42,7 +42,7 @@ CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
 # What a configuration of the demo's says of the boot, and what it says where Secure Boot is off.
 WITHOUT_SECURE_BOOT_CONFIG = {
     f'authorities = ["/{AUTHORITY_PATH}"]': 'secure-boot = "not-required"\nfirst-boot = "trusted"',
-    "pcrs = [4, 7, 11, 12, 13]": "pcrs = [2, 4, 12]",
+    "pcrs = [4, 7, 11, 12, 13]": "pcrs = [2, 4, 9, 12]",
 }
 
 
