@@ -16,17 +16,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from libtest import Tally, failures, seen, tally
 
 # Of a job that failed and did not say in which test.
 LAST_LINES = 40
-# Of a job that was not begun since the run was over.
-NO_TIME = "not run, because the run has taken all its time"
+# Of a job that was not begun, or ended, since the run was over.
+NO_TIME = "the run has taken all its time"
+# How long a program's output is read on once it is gone.
+LEFT_OPEN_SECONDS = 10.0
 POLL_SECONDS = 1.0
 # Where each job's lines are kept, below the place for a run: `NAME.log`, a slash being a dot.
 LOGS = "log"
@@ -222,8 +223,9 @@ class Runner:
             self._show(job.name, because)
             return Ended(job.name, Tally(failed=1), 0.0, failed=(because,), ran=False)
         if self._is_over():
-            self._show(job.name, NO_TIME)
-            return Ended(job.name, Tally(failed=1), 0.0, failed=(NO_TIME,), ran=False)
+            because = f"not run: {NO_TIME}"
+            self._show(job.name, because)
+            return Ended(job.name, Tally(failed=1), 0.0, failed=(because,), ran=False)
         if objection := self._objection(job):
             self._show(job.name, objection)
             return Ended(job.name, Tally(), 0.0, ran=False)
@@ -257,7 +259,7 @@ class Runner:
 
     def _heard(self, job: Job, hear: Show, said: Sequence[str]) -> tuple[Tally, float]:
         """The program, its lines told one by one: what it came to, and what it spent of the processors."""
-        with subprocess.Popen(
+        program = subprocess.Popen(
             job.command,
             cwd=self._directory,
             stdin=subprocess.DEVNULL,
@@ -268,34 +270,48 @@ class Runner:
             errors="replace",
             env={**os.environ, **self._environment()},
             process_group=0,
-        ) as program:
-            self._groups.started(program.pid)
-            with ThreadPoolExecutor(1) as waiting:
-                end = waiting.submit(self._end, program)
-                try:
-                    follow(program.stdout, hear)
-                except BaseException:
-                    with_nobody_left(program.pid)
-                    raise
-                spent = end.result()
-        return judged(job, program.returncode, said, hear), spent
-
-    def _end(self, program: subprocess.Popen[str]) -> float:
-        """Waits for a program, whether or not something it has left behind keeps its output open, and ends that.
-
-        Returns what it spent of the processors.
-        """
+        )
+        self._groups.started(program.pid)
+        listener = Listener(program, hear)
+        # Whether or not something it has left behind keeps its output open. Its number is not given to another one before
+        # what is left of its group was ended.
+        os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
+        self._groups.ended(program.pid)
         _, status, usage = os.wait4(program.pid, 0)
         program.returncode = os.waitstatus_to_exitcode(status)
-        self._groups.ended(program.pid)
-        return usage.ru_utime + usage.ru_stime
+        listener.finish()
+        if self._is_over():
+            hear(f"ended with {program.returncode}: {NO_TIME}")
+        return judged(job, program.returncode, said, hear), usage.ru_utime + usage.ru_stime
 
 
-def follow(output: IO[str] | None, hear: Show) -> None:
-    """Each line as it comes."""
-    assert output is not None
-    for line in output:
-        hear(line.rstrip("\n"))
+class Listener:
+    """Tells each line of a program as it comes."""
+
+    def __init__(self, program: subprocess.Popen[str], hear: Show) -> None:
+        """Begins. A program whose lines cannot be told, as on a full disk, is ended."""
+        self._program = program
+        self._hear = hear
+        self._error: Exception | None = None
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._thread.start()
+
+    def _follow(self) -> None:
+        assert self._program.stdout is not None
+        try:
+            for line in self._program.stdout:
+                self._hear(line.rstrip("\n"))
+        except Exception as error:  # noqa: BLE001 - it is raised again, by who waits for the end
+            self._error = error
+            with_nobody_left(self._program.pid)
+
+    def finish(self) -> None:
+        """To be called once the program and its group are gone: nobody waits long for what left the group."""
+        self._thread.join(LEFT_OPEN_SECONDS)
+        if self._error is not None:
+            raise self._error
+        if not self._thread.is_alive() and self._program.stdout is not None:
+            self._program.stdout.close()
 
 
 def judged(job: Job, status: int, said: Sequence[str], hear: Show) -> Tally:

@@ -158,14 +158,24 @@ class Running(unittest.TestCase):
         """A child that has the same output open is ended. The control is that it had begun."""
         # wait: part of the test, until it is ended
         child = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
+        # wait: part of the test, until it is ended
+        lasting = "import time\ntime.sleep(600)"
         program = f"""
             import subprocess, sys
             child = subprocess.Popen([sys.executable, "-c", {child!r}], stdout=subprocess.PIPE, text=True)
             print(child.stdout.readline(), flush=True)
             heir = subprocess.Popen([sys.executable, "-c", {child!r}])
+            # Nobody ends this one, which leaves the group, and nobody waits for it.
+            other = subprocess.Popen([sys.executable, "-c", {lasting!r}], start_new_session=True)
+            print("other", other.pid, flush=True)
             print("1 passed, 0 failed", flush=True)
         """
         ended = self.run_of([job("leaving", textwrap.dedent(program))])
+        others = [int(text.split()[1]) for _, text in self.lines if text.startswith("other")]
+        for pid in others:
+            os.kill(pid, signal.SIGKILL)
+        self.assertEqual(len(others), 1)
+        self.assertTrue(ended["leaving"].passed)
         self.assertLess(ended["leaving"].seconds, END_TIMEOUT_SECONDS)
         left = [int(text) for _, text in self.lines if text.strip().isdigit()]
         self.assertTrue(left)

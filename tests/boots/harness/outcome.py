@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-# What is kept of a run that passed: logs and reports, not disks and images.
+# What is kept of a run that passed: logs, what machines reported, and whatever is small; not disks and images.
+KEPT = (".log", "port-")
 KEPT_BYTES_AT_MOST = 2 << 20
 _here = threading.local()
 
@@ -54,8 +55,9 @@ class Outcome:
 def lighten(directory: Path) -> None:
     """Removes what is large in the directory of a run that passed: together they would fill a disk."""
     for path in directory.rglob("*"):
-        if path.is_file() and not path.is_symlink() and path.stat().st_size > KEPT_BYTES_AT_MOST:
-            path.unlink()
+        is_kept = path.is_symlink() or not path.is_file() or any(part in path.name for part in KEPT)
+        if not is_kept and path.stat().st_size > KEPT_BYTES_AT_MOST:
+            path.unlink(missing_ok=True)
 
 
 def note(text: str) -> None:

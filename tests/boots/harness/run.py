@@ -82,7 +82,8 @@ def main(words: Sequence[str]) -> int:
             groups,
             PROJECT,
             objection=budget.objection,
-            is_over=budget.is_over,
+            # What somebody asked for by name, or all of it, takes what it takes.
+            is_over=budget.is_over if plan.due or options.core else lambda: False,
             environment=lambda: {calibration.VARIABLE: f"{pace.figure():.2f}"},
         )
         ended = runner.run(jobs)
