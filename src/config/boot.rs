@@ -36,7 +36,7 @@ impl Boot {
     #[must_use]
     pub fn gives_up(&self) -> Vec<String> {
         let secure_boot = (self.secure_boot == SecureBoot::NotRequired).then_some(
-            "boot.secure-boot = \"not-required\": nobody's signature counts, and which image runs is only said by PCRs 2 and 4",
+            "boot.secure-boot = \"not-required\": nobody's signature counts, and which image runs is only said by PCRs 2, 4 and 9",
         );
         let loader = self.loader.map(|Loader::SystemdBoot| {
             "boot.loader = \"systemd-boot\": an entry on the ESP can give the image an initrd, which PCR 12 tells once a \

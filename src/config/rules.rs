@@ -28,13 +28,14 @@ pub(crate) struct Broken {
 type Rule<T> = fn(&T) -> Result<(), String>;
 
 /// Rules about everything but single volumes.
-const OF_ALL: [Rule<Config>; 9] = [
+const OF_ALL: [Rule<Config>; 10] = [
     volumes,
     sealed,
     fence,
     boot::signed,
     boot::sealed,
     boot::additions,
+    boot::firmware,
     cluster,
     anchor,
     service,

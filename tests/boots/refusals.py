@@ -37,7 +37,7 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         stopped(node.boot(initrd=extending(node, 12)), 77, node, before, said="PCR 12 is not zero")
     with outcome.case("refusals::a_cluster_pcr_that_was_extended_before"):
         boot = node.boot(initrd=extending(node, 15))
-        stopped(boot, 77, node, before, said="PCR 15 is not zero")
+        stopped(boot, 77, node, before, said="is already extended")
     with outcome.case("refusals::no_tpm"):
         stopped(node.boot(initrd=impatient(node), tpm=False), 69, node, before)
     with outcome.case("refusals::a_missing_disk_within_the_device_timeout"):

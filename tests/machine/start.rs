@@ -11,8 +11,7 @@ use crate::support::firmware::{Firmware, HOST, OWNER};
 use crate::tpm_private::Private;
 
 const DISK_MIB: u64 = 160;
-const NOT_REQUIRED: &str =
-    "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"\ntpm.pcrs = [2, 4, 9, 12]\n";
+const NOT_REQUIRED: &str = "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"\ntpm.pcrs = [2, 4, 9, 12]\n";
 
 struct Node {
     disk: Disk,

@@ -123,6 +123,30 @@ pub(super) fn additions(config: &Config) -> Result<(), String> {
     Ok(())
 }
 
+/// As long as the shortest digest that firmware measures, SHA-1's: what has as many digits is no version.
+const DIGEST_DIGITS_MIN: usize = 40;
+
+/// A digest of the firmware's is of the bank, or it would be taken for a version that no firmware has.
+pub(super) fn firmware(config: &Config) -> Result<(), String> {
+    let Some(listed) = &config.boot.firmware else {
+        return Ok(());
+    };
+    let digits = Bank::from(config.tpm.bank).zero().len().saturating_mul(2);
+    let is_of_another_bank = |text: &&String| {
+        text.len() >= DIGEST_DIGITS_MIN
+            && text.len() != digits
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+    };
+    match listed.iter().find(is_of_another_bank) {
+        Some(text) => Err(format!(
+            "boot.firmware: expected {digits} digits in a digest, for tpm.bank is {}, found {}: {text}",
+            Bank::from(config.tpm.bank),
+            text.len()
+        )),
+        None => Ok(()),
+    }
+}
+
 /// Whoever can bring a boot about that measures as this one does may not have a volume made for it.
 pub(super) fn first_secret(boot: &Boot, volume: &Volume) -> Result<(), String> {
     let makes_its_own =

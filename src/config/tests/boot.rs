@@ -164,6 +164,16 @@ fn a_firmware_that_is_listed_has_a_part() {
         .collect();
     assert_eq!(parts, ["2026.08", "00ff"]);
     assert!(parse(STATE).unwrap().boot.firmware.is_none());
+    let digest = |digits: usize| listed(&format!("[\"{}\"]", "a".repeat(digits)));
+    for digits in [39, 64] {
+        parse(&digest(digits)).unwrap();
+    }
+    for digits in [40, 63, 96] {
+        let error = refusal(&digest(digits));
+        let sentence =
+            format!("expected 64 digits in a digest, for tpm.bank is sha256, found {digits}: ");
+        assert!(error.contains(&sentence), "{error}");
+    }
     for parts in ["[]", "[\"\"]", "[\"2026.08\", \"\"]"] {
         let error = refusal(&listed(parts));
         let sentence = "expected versions or digests of the firmware, at least one and none empty";
