@@ -156,6 +156,7 @@ impl Anchor {
             record.set(entry)?;
             self.define(tpm, record)?;
         }
+        self.draw_for_new_volume()?;
         self.next_stamp(volume)
     }
 
@@ -192,14 +193,12 @@ impl Anchor {
         tpm: &mut Tpm,
         volumes: &[(&Volume, Option<Checkpoint>)],
     ) -> Result<()> {
-        let counter = self.counter();
         let Some(loaded) = &mut self.loaded else {
             return Ok(());
         };
-        let counter = counter?;
         let mut changed = loaded.record.clear_acceptances();
         for readmitted in self.readmitted.drain(..) {
-            loaded.record.set(readmitted.entry(counter)?)?;
+            loaded.record.set(readmitted.entry())?;
             changed = true;
         }
         for (volume, checkpoint) in volumes {

@@ -39,7 +39,7 @@ use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 use crate::logging;
-use crate::protocol::{RECORD_PATH, VolumeClaim, VolumeRecord};
+use crate::protocol::{RECORD_PATH, Remembered, VolumeClaim, VolumeRecord};
 use crate::tpm::{AkKind, Tpm, TpmIdentity};
 
 /// How long things may take.
@@ -88,9 +88,7 @@ pub struct VolumeKey {
     /// The volume's secret.
     pub key: Secret,
     /// What the service remembers of the volume; none where it remembers nothing at all, as Trustee does.
-    pub record: Option<VolumeRecord>,
-    /// Whether an operator said that the record may stand in for a lost TPM.
-    pub readmitted: bool,
+    pub remembered: Option<Remembered>,
 }
 
 /// What the service gave.

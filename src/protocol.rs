@@ -284,14 +284,16 @@ pub struct VolumeRecord {
 
 /// What a service answers when it is asked for a volume's record.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub struct Remembered {
     /// The record.
     #[serde(flatten)]
     pub record: VolumeRecord,
-    /// An operator said that this volume's node has lost its TPM, so the record may stand in for what that remembered. Left
-    /// out where it is false.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub readmitted: bool,
+    /// An operator said that this volume's node has lost its TPM, so the record may stand in for what that remembered. The
+    /// value is when the service answers so, seconds since 1970, by which the node tells what one answer led to from what the
+    /// next one does. Left out where nobody said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub readmitted_s: Option<u64>,
 }
 
 /// A JSON web encryption in the flattened form. All parts are base64url without padding.

@@ -82,8 +82,8 @@ impl Sources<'_> {
                 lock(node_tpm)?
                     .read_counter()
                     .doing("comparing with the anchor")?;
-                if let Some(record) = readmission {
-                    self.readmit(volume, &mut keyed, &record)
+                if let Some(readmission) = readmission {
+                    self.readmit(volume, &mut keyed, &readmission)
                         .doing("comparing with the key service's record")?;
                     return Ok(keyed);
                 }

@@ -11,8 +11,9 @@
 //! lets through would keep a copy of any age at the newest count. The nonce says it. Headers and record have it in common, and
 //! a boot that finds an odd count draws another one, which reaches the record after the headers and before the count: from
 //! then on no header of [`Count::last`] fits but those that this boot has written. A boot that finds an even count goes on with the
-//! nonce there is, which costs no write: no other boot has written a header of an existing volume beside its own. What a first
-//! boot that was cut off has left of a new volume is one, and fits as long as the boot after it.
+//! nonce there is, which costs no write: no other boot has written a header beside its own that has this nonce. One that makes
+//! a volume draws another, since it writes that header before the count is odd: cut off there, what it has left fits until a
+//! boot was counted, and not longer.
 //!
 //! A record of before has no nonce, and its counter was raised once in each boot, when the headers were durable. Its headers
 //! fit as they did. The first boot that counts draws a nonce, and raises the counter to an even value after the record has it.

@@ -29,14 +29,28 @@ impl Anchor {
         }
     }
 
+    /// The header of a new volume is written before the counter says that headers are. Where that boot is cut off at an even
+    /// count, the next one goes on with the record's nonce, and what was left may not have that one.
+    pub(super) fn draw_for_new_volume(&mut self) -> Result<()> {
+        if !self.counts {
+            return Ok(());
+        }
+        let again = self.counted()?.nonce_again();
+        if again.is_some() && again == self.nonce {
+            self.nonce = self.nonce_of_boot(None)?;
+        }
+        Ok(())
+    }
+
     /// The stamp that a header of this volume written in this boot has.
     pub fn next_stamp(&self, volume: &Volume) -> Result<Stamp> {
         let nonce = self.nonce;
-        if let Some(readmitted) = self.readmitted.iter().find(|it| it.is_for(volume)) {
-            let epoch = readmitted.epoch();
-            return Ok(Stamp { epoch, nonce });
-        }
-        let ahead = self.entry(volume).map_or(0, |entry| entry.ahead);
+        let readmitted = self.readmitted.iter().find(|it| it.is_for(volume));
+        let ahead = match (readmitted, self.entry(volume)) {
+            (Some(readmitted), _) => readmitted.ahead(),
+            (None, Some(entry)) => entry.ahead,
+            (None, None) => 0,
+        };
         let epoch = self.next_count()?.checked_add_signed(ahead);
         let epoch = epoch.ok_or_else(|| Error::refused("the volume's epochs are at their end"))?;
         Ok(Stamp { epoch, nonce })

@@ -11,7 +11,7 @@ use crate::config::Level;
 use crate::error::{Error, Result};
 use crate::header::Stamp;
 use crate::key::KEY_LEN;
-use crate::protocol::VolumeRecord;
+use crate::protocol::{Remembered, VolumeRecord};
 
 /// What a volume's device holds, as far as can be told without its key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,6 +33,42 @@ pub struct VolumeProof {
     pub key_id: [u8; KEY_LEN],
     /// The boot that wrote its header.
     pub stamp: Stamp,
+}
+
+/// How many epochs there are for each second in which a service may answer: two for each boot. Times until the year 2242 fit.
+pub(super) const EPOCHS_OF_AN_ANSWER: u64 = 1 << 30;
+
+/// A key service's answer for the word of an operator that a volume's node has lost its TPM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Readmission {
+    /// What the service remembers of the volume.
+    pub record: VolumeRecord,
+    /// When it answered, in seconds since 1970 by its clock.
+    pub answered_s: u64,
+}
+
+impl Readmission {
+    /// The one in an answer, if it is one.
+    #[must_use]
+    pub fn of(remembered: &Remembered) -> Option<Self> {
+        Some(Self {
+            record: remembered.record.clone(),
+            answered_s: remembered.readmitted_s?,
+        })
+    }
+
+    /// How far the epochs of this answer are ahead of the TPM's counter.
+    pub(super) fn ahead(&self) -> Result<i64> {
+        let ahead = self.answered_s.checked_mul(EPOCHS_OF_AN_ANSWER);
+        ahead
+            .and_then(|ahead| i64::try_from(ahead).ok())
+            .ok_or_else(|| {
+                Error::refused(format_args!(
+                    "the key service answers at {} s since 1970: set its clock",
+                    self.answered_s
+                ))
+            })
+    }
 }
 
 /// Whether what was found may be gone on with. `entry` is the volume's in a record that exists.
@@ -151,8 +187,10 @@ pub fn recorded(
 }
 
 /// Whether a volume that the TPM does not remember is the one whose record the key service has, for the word of an operator
-/// that its node has lost its TPM. The disk may be as old as the last report to the service.
-pub fn readmitted(record: &VolumeRecord, proven: &VolumeProof) -> Result<()> {
+/// that its node has lost its TPM. The disk may be as old as the last report to the service, and no newer than what the answers
+/// before this one have led to.
+pub fn readmitted(readmission: &Readmission, proven: &VolumeProof) -> Result<()> {
+    let record = &readmission.record;
     if record.key_id.is_none() {
         return Err(Error::refused(format_args!(
             "rule D15: volume {} was readmitted, and the key service was never told which key it has, so nothing shows \
@@ -160,7 +198,15 @@ pub fn readmitted(record: &VolumeRecord, proven: &VolumeProof) -> Result<()> {
             proven.uuid
         )));
     }
-    recorded(record, &proven.key_id, Some(proven.stamp.epoch), None)
+    recorded(record, &proven.key_id, Some(proven.stamp.epoch), None)?;
+    if proven.stamp.epoch / EPOCHS_OF_AN_ANSWER > readmission.answered_s {
+        return Err(Error::refused(format_args!(
+            "rule G26: the header's epoch {} is of a later time than the key service's answer, {} s since 1970: set the \
+             service's clock, or attach the current disk",
+            proven.stamp.epoch, readmission.answered_s
+        )));
+    }
+    Ok(())
 }
 
 /// The first half of a volume-key id, enough to tell two apart.

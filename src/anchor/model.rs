@@ -17,7 +17,7 @@ use counting::Program;
 
 use super::Allowed;
 use super::count::Count;
-use super::judge::{self, DeviceState, VolumeProof};
+use super::judge::{self, DeviceState, Readmission, VolumeProof};
 use super::readmission::Readmitted;
 use super::record::{Accepted, Checkpoint, Entry, Record, State};
 use crate::config::{Level, VolumeName};
@@ -302,13 +302,15 @@ impl Node {
     /// A boot of a volume that is readmitted: see `super::readmission`.
     fn readmit(&self, level: Level, key: u8, epoch: u64) -> Result<Boot, String> {
         let proven = self.proven()?;
-        let record = VolumeRecord {
-            key_id: Some(hex::encode([key; KEY_LEN])),
-            epoch,
+        let readmission = Readmission {
+            record: VolumeRecord {
+                key_id: Some(hex::encode([key; KEY_LEN])),
+                epoch,
+            },
+            answered_s: self.fresh.into(),
         };
         let refusal = |error: crate::error::Error| error.to_string();
-        judge::readmitted(&record, &proven).map_err(refusal)?;
-        let readmitted = Readmitted::new(name(), level, &proven).map_err(refusal)?;
+        let readmitted = Readmitted::new(name(), level, &readmission, &proven).map_err(refusal)?;
         let counts = level >= Level::Epoch;
         let is_lost = self.nv.record.is_none();
         let define = is_lost.then(|| Write::Define(self.first_nonce(level)));
@@ -316,10 +318,11 @@ impl Node {
             None => self.counting(level),
             Some(define) => self.counting_after(define, level),
         };
-        let mut entry = readmitted.entry(counting.end).map_err(refusal)?;
+        let mut entry = readmitted.entry();
         entry.checkpoint = (level == Level::Checkpoint).then_some(checkpoint(self.disk.generation));
+        let epoch = counting.stamp.epoch.checked_add_signed(readmitted.ahead());
         let stamp = Stamp {
-            epoch: readmitted.epoch(),
+            epoch: epoch.unwrap(),
             ..counting.stamp
         };
         let renew = self.renew(&proven, stamp);
@@ -385,10 +388,12 @@ impl Node {
         let mut provisioning = entry(uuid, key, State::Provisioning, level);
         provisioning.acceptance = old.and_then(|old| old.acceptance);
         let (remember, counting) = if self.nv.record.is_some() {
-            (Write::Nv(provisioning), self.counting(level))
+            (Write::Nv(provisioning), self.counting_new(self, level))
         } else {
             let first = Write::First(provisioning, self.first_nonce(level));
-            let counting = self.counting_after(&first, level);
+            let mut defined = self.clone();
+            defined.apply(&first);
+            let counting = self.counting_new(&defined, level);
             (first, counting)
         };
         let slot = slot(uuid, key, counting.stamp);

@@ -6,13 +6,17 @@
 //! so whatever the power does before that, the next boot asks the service again. The entry comes into being in one write,
 //! complete: there is no time at which a volume is remembered and its epoch is not compared.
 //!
-//! The new counter knows nothing of the boots the old one counted. The entry holds how far the header is ahead of it.
+//! The new counter knows nothing of the boots the old one counted, and a host can have cut boots off with a copy of the disk,
+//! on the old TPM, on this one or on one in between, so that headers have epochs ahead of what the service was told. So each
+//! answer of the service begins epochs of its own, by the time at which it is given: they are above those of every answer before
+//! it, and the entry holds how far they are ahead of the TPM's counter. A copy that another answer led to is older than the first
+//! report of the boot that comes to its end, and fits no count of its TPM.
 
-use super::judge::VolumeProof;
+use super::judge::{self, Readmission, VolumeProof};
 use super::record::{Entry, Record, State};
 use super::{Allowed, Anchor, Exception, exception};
 use crate::config::{Level, Volume, VolumeName};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::key::KEY_LEN;
 use crate::tpm::Tpm;
 
@@ -23,29 +27,31 @@ pub(super) struct Readmitted {
     uuid: uuid::Uuid,
     key_id: [u8; KEY_LEN],
     level: Level,
-    /// The epoch its header has at the end of this boot.
-    epoch: u64,
+    /// How far its epochs are ahead of the TPM's counter from this boot on.
+    ahead: i64,
 }
 
 impl Readmitted {
-    /// `proven` is what the volume showed.
-    pub(super) fn new(name: VolumeName, level: Level, proven: &VolumeProof) -> Result<Self> {
-        let counted = u64::from(level >= Level::Epoch);
-        let epoch = proven.stamp.epoch.checked_add(counted);
+    /// `proven` is what the volume showed, and is compared with the answer.
+    pub(super) fn new(
+        name: VolumeName,
+        level: Level,
+        readmission: &Readmission,
+        proven: &VolumeProof,
+    ) -> Result<Self> {
+        judge::readmitted(readmission, proven)?;
         Ok(Self {
             name,
             uuid: proven.uuid,
             key_id: proven.key_id,
             level,
-            epoch: epoch.ok_or_else(|| Error::refused("the header's epoch is at its end"))?,
+            ahead: readmission.ahead()?,
         })
     }
 
-    /// What is remembered of it, by a TPM that counts `counter`.
-    pub(super) fn entry(&self, counter: u64) -> Result<Entry> {
-        let ahead = i128::from(self.epoch).checked_sub(i128::from(counter));
-        let ahead = ahead.and_then(|ahead| i64::try_from(ahead).ok());
-        Ok(Entry {
+    /// What is remembered of it.
+    pub(super) fn entry(&self) -> Entry {
+        Entry {
             name: self.name.clone(),
             uuid: self.uuid,
             key_id: self.key_id,
@@ -53,16 +59,14 @@ impl Readmitted {
             level: self.level,
             acceptance: None,
             checkpoint: None,
-            ahead: ahead.ok_or_else(|| {
-                Error::refused("the header's epoch is too far from the TPM's counter")
-            })?,
+            ahead: self.ahead,
             enroll: false,
-        })
+        }
     }
 
-    /// The epoch its header has at the end of this boot.
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
+    /// How far its epochs are ahead of the TPM's counter from this boot on.
+    pub(super) fn ahead(&self) -> i64 {
+        self.ahead
     }
 
     pub(super) fn is_for(&self, volume: &Volume) -> bool {
@@ -85,18 +89,19 @@ impl Anchor {
         &mut self,
         tpm: &mut Tpm,
         volume: &Volume,
+        readmission: &Readmission,
         proven: &VolumeProof,
     ) -> Result<Exception> {
-        let readmitted = Readmitted::new(volume.name.clone(), volume.level(), proven)?;
+        let name = volume.name.clone();
+        let readmitted = Readmitted::new(name, volume.level(), readmission, proven)?;
         if self.loaded.is_none() {
             self.define(tpm, Record::default())?;
         }
         // That there is no room is found out before anything is measured.
         if let Some(loaded) = &self.loaded {
-            let counter = self.counter()?;
             let mut record = loaded.record.clone();
             for readmitted in self.readmitted.iter().chain([&readmitted]) {
-                record.set(readmitted.entry(counter)?)?;
+                record.set(readmitted.entry())?;
             }
         }
         self.readmitted.push(readmitted);

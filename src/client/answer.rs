@@ -196,15 +196,20 @@ mod tests {
 
     /// Only the very word of a service that knows readmissions counts.
     #[test]
-    fn a_volume_is_readmitted_where_the_service_says_true_and_nothing_else() {
+    fn a_volume_is_readmitted_where_the_service_says_when_and_by_nothing_else() {
         let body = |text: &str| format!(r#"{{"key-id":"{}","epoch":7{text}}}"#, "ab".repeat(32));
-        let readmitted = |text: &str| record(body(text).as_bytes()).map(|it| it.readmitted);
-        assert_eq!(readmitted(r#","readmitted":true"#), Ok(true));
-        for text in ["", r#","readmitted":false"#, r#","Readmitted":true"#] {
-            assert_eq!(readmitted(text), Ok(false), "{text}");
+        let readmitted = |text: &str| record(body(text).as_bytes()).map(|it| it.readmitted_s);
+        assert_eq!(readmitted(r#","readmitted-s":7"#), Ok(Some(7)));
+        for text in [
+            "",
+            r#","readmitted":true"#,
+            r#","Readmitted-s":7"#,
+            r#","readmitted-s":null"#,
+        ] {
+            assert_eq!(readmitted(text), Ok(None), "{text}");
         }
-        for text in ["1", "\"true\"", "null", "{}", "true,\"readmitted\":true"] {
-            let text = format!(r#","readmitted":{text}"#);
+        for text in ["true", "\"7\"", "-7", "{}", "7,\"readmitted-s\":7"] {
+            let text = format!(r#","readmitted-s":{text}"#);
             assert!(readmitted(&text).is_err(), "{text}");
         }
     }

@@ -178,11 +178,7 @@ fn volume(
     } else {
         None
     };
-    Ok(VolumeKey {
-        key,
-        readmitted: remembered.as_ref().is_some_and(|it| it.readmitted),
-        record: remembered.map(|it| it.record),
-    })
+    Ok(VolumeKey { key, remembered })
 }
 
 /// What the service remembers of the volume. Of one it has never heard of it remembers nothing.

@@ -129,7 +129,7 @@ fn a_service_with_the_extension_gives_keys_cluster_and_record() {
     assert_eq!(given.url, mock.url);
     let volume = given.volume(UUID).unwrap();
     assert_eq!(volume.key.expose(), [7; 32]);
-    let record = volume.record.clone().unwrap();
+    let record = volume.remembered.clone().unwrap().record;
     assert_eq!(record.epoch, 7);
     let cluster = given.cluster.as_ref().unwrap();
     assert_eq!(
@@ -193,7 +193,7 @@ fn a_service_without_the_extension_gives_keys_to_who_asks_for_trustee_only() {
     };
     let mut given = client.ask(&mut tpm, &wanted()).unwrap();
     assert_eq!(given.volume(UUID).unwrap().key.expose(), [7; 32]);
-    assert_eq!(given.volume(UUID).unwrap().record, None);
+    assert_eq!(given.volume(UUID).unwrap().remembered, None);
     let record = VolumeRecord {
         key_id: None,
         epoch: 1,

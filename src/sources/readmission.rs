@@ -6,22 +6,18 @@
 
 use log::warn;
 
+use crate::anchor::judge::Readmission;
 use crate::config::{Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
-use crate::protocol::VolumeRecord;
 use crate::sources::Sources;
 use crate::sources::tpm::lock;
 use crate::volume::{Found, Keyed};
 
 impl Sources<'_> {
-    /// The service's record of a volume that the TPM does not remember, if the volume was readmitted. The service is asked
+    /// The service's answer about a volume that the TPM does not remember, if the volume was readmitted. The service is asked
     /// even where the volume has another source before it.
-    pub(crate) fn readmission(
-        self,
-        volume: &Volume,
-        found: &Found,
-    ) -> Result<Option<VolumeRecord>> {
+    pub(crate) fn readmission(self, volume: &Volume, found: &Found) -> Result<Option<Readmission>> {
         let asks = volume.sources.contains(&Source::Service) && volume.level() != Level::Off;
         if !(asks && matches!(found, Found::Existing(_))) {
             return Ok(None);
@@ -45,19 +41,18 @@ impl Sources<'_> {
         self,
         volume: &Volume,
         keyed: &mut Keyed,
-        record: &VolumeRecord,
+        readmission: &Readmission,
     ) -> Result<()> {
         let Some(proven) = keyed.proof()? else {
             return Err(Error::refused(
                 "a volume without an epoch cannot be compared with the key service's record",
             ));
         };
-        crate::anchor::judge::readmitted(record, &proven)?;
         {
             let mut node_tpm = lock(self.node_tpm)?;
             let (tpm, anchor) = node_tpm.anchor()?;
             let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
-            let exception = anchor.readmit(tpm, volume, &proven)?;
+            let exception = anchor.readmit(tpm, volume, readmission, &proven)?;
             node_tpm.exceptions.push(exception);
         }
         if volume.level() == Level::Checkpoint {

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 
 use log::warn;
 
-use crate::anchor::judge;
+use crate::anchor::judge::{self, Readmission};
 use crate::anchor::record::Accepted;
 use crate::client::{Client, Cluster, KeyRequest, KeyResponse, Logs};
 use crate::config::{ClusterFrom, Config, Source, Volume};
@@ -119,15 +119,16 @@ impl ServiceSession {
         node_tpm: &Mutex<NodeTpm>,
         uuid: &str,
         record: &Recorder,
-    ) -> Result<Option<VolumeRecord>> {
+    ) -> Result<Option<Readmission>> {
         let Some(mut exchange) = self.exchange()? else {
             return Ok(None);
         };
         match exchange.ask(node_tpm) {
             Ok(response) => {
                 record.service(&response.url, response.took);
-                let response = response.volume(uuid).ok().filter(|it| it.readmitted);
-                Ok(response.and_then(|response| response.record.clone()))
+                let volume = response.volume(uuid).ok();
+                let remembered = volume.and_then(|volume| volume.remembered.as_ref());
+                Ok(remembered.and_then(Readmission::of))
             }
             Err(error) if error.exit() == Exit::Temporary => Err(error),
             Err(error) => {
@@ -225,6 +226,6 @@ impl Exchange {
 
     fn remembered(&self, uuid: &str) -> Option<&VolumeRecord> {
         let response = self.given()?.volume(uuid).ok()?;
-        response.record.as_ref()
+        response.remembered.as_ref().map(|it| &it.record)
     }
 }

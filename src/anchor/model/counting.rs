@@ -18,8 +18,6 @@ pub(super) struct Counting {
     pub(super) first: Option<Write>,
     /// What comes after the last one.
     pub(super) then: Vec<Write>,
-    /// The counter's value after that.
-    pub(super) end: u64,
 }
 
 impl Nv {
@@ -50,6 +48,17 @@ impl Node {
         defined.counting_with(level, nonce)
     }
 
+    /// The same in a boot that makes a volume, whose record is that of `defined`: as `Anchor::draw_for_new_volume` has it.
+    pub(super) fn counting_new(&self, defined: &Self, level: Level) -> Counting {
+        let count = defined.nv.count();
+        let nonce = match (self.nv.record.is_some(), count.nonce_again()) {
+            (false, None) => count.nonce,
+            (false, Some(_)) => BootNonce::from_bytes([self.fresh | 0x80; NONCE_LEN]),
+            (true, _) => Some(self.drawn()),
+        };
+        defined.counting_with(level, nonce)
+    }
+
     /// The nonce of a record that this boot makes.
     pub(super) fn first_nonce(&self, level: Level) -> Option<BootNonce> {
         (level >= Level::Epoch && self.program == Program::Now).then(|| self.drawn())
@@ -73,7 +82,6 @@ impl Node {
             stamp: Stamp { epoch: next, nonce },
             first,
             then,
-            end: next,
         }
     }
 }

@@ -68,6 +68,8 @@ struct World {
     told: [Told; 2],
     /// Whether the operator has readmitted both volumes.
     word: bool,
+    /// The time at which the service answers for that next.
+    answers: u8,
     /// The content at the start of the last session, and at its end.
     start: [u8; 2],
     end: [u8; 2],
@@ -91,7 +93,8 @@ struct Left {
 enum Broken {
     /// What another system has made was opened.
     Forged,
-    /// A content was opened from before the last session or, for an operator's word, from before the last report.
+    /// A content was opened that the last session began with, or an older one; for an operator's word, one from before the
+    /// session that was reported last.
     Old,
     /// The newest disks do not open, and nobody gave them up.
     Lost,
@@ -117,6 +120,8 @@ enum Act {
     RaiseCounter,
     /// Another system removes the counter, makes it again, and raises it once.
     MakeCounterAgain,
+    /// The node gets a new TPM.
+    ReplaceTpm,
     /// An operator says that the node has lost its TPM.
     Readmit,
 }
@@ -132,6 +137,8 @@ enum Mistake {
     KeysNotCompared,
     /// The service's epoch is not compared.
     ReportNotCompared,
+    /// The epochs of one answer of the service begin where those of another do.
+    AnswersNotTold,
 }
 
 impl World {
@@ -163,6 +170,7 @@ impl World {
             },
             told: [told; 2],
             word: false,
+            answers: 1,
             start: [2; 2],
             end: [3; 2],
             drawn: 1,
@@ -213,6 +221,10 @@ impl World {
                 now.removed = now.removed.max(now.counter?);
                 now.counter = Some(now.removed + 1);
                 now.harmed = true;
+            }
+            Act::ReplaceTpm => {
+                now.record = None;
+                (now.counter, now.removed) = (None, 0);
             }
             Act::Readmit => now.word = true,
         }

@@ -112,6 +112,42 @@ fn no_disk_from_before_the_last_boot_is_opened() {
     }
 }
 
+/// What a boot that was cut off has left of a volume it made opens in the boot after it, and in none that follows: it is empty,
+/// and the volume is not. The volume is the node's first one, or a new one that was accepted.
+#[test]
+fn what_a_boot_that_was_cut_off_has_left_of_a_new_volume_is_not_opened_once_that_has_been_open() {
+    let level = Level::Epoch;
+    let (mut made, _) = used(level);
+    made.accept(Accepted::New);
+    let even = Nv {
+        counter: 2,
+        ..Node::new().nv
+    };
+    let starts = [
+        Node::new(),
+        Node {
+            nv: even,
+            ..Node::new()
+        },
+        with_disk(&made, BLANK),
+    ];
+    for start in starts {
+        let mut left = 0;
+        for now in crashed(&start, level, 2) {
+            if now.seen() != Ok(DeviceState::Volume) || now.disk == start.disk {
+                continue;
+            }
+            left += 1;
+            let up = now.booted(level).unwrap();
+            assert_eq!(up.disk.content, now.disk.content);
+            let again = with_disk(&up, now.disk).boot(level);
+            assert!(again.is_err(), "{now:?}");
+            up.boot(level).unwrap();
+        }
+        assert!(left > 2, "only {left} were left");
+    }
+}
+
 /// The limit of level `identity`, and of every level within one boot: said, not hidden.
 #[test]
 fn at_level_identity_an_old_disk_passes() {

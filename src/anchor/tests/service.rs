@@ -2,6 +2,7 @@
 //! What a key service remembers, and what is asked of it.
 
 use super::*;
+use crate::anchor::judge::{EPOCHS_OF_AN_ANSWER, Readmission};
 
 /// A volume whose lost TPM has had another record.
 fn told(epoch: u64) -> VolumeProof {
@@ -89,8 +90,16 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
         key_id: Some(hex::encode(KEY_ID)),
         epoch: 7,
     };
-    for epoch in [7, 8] {
-        judge::readmitted(&record, &told(epoch)).unwrap();
+    let readmitted = |record: &VolumeRecord, epoch| {
+        let readmission = Readmission {
+            record: record.clone(),
+            answered_s: 5,
+        };
+        judge::readmitted(&readmission, &told(epoch))
+    };
+    // The epochs of this very answer are the last ones there can be.
+    for epoch in [7, 8, 6 * EPOCHS_OF_AN_ANSWER - 1] {
+        readmitted(&record, epoch).unwrap();
     }
     let other = VolumeRecord {
         key_id: Some(hex::encode([0x12; 32])),
@@ -108,8 +117,13 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
         ),
         (&other, 7, "rule D15: this is a volume with key"),
         (&never_told, 7, "rule D15: volume 22222222-"),
+        (
+            &record,
+            6 * EPOCHS_OF_AN_ANSWER,
+            "rule G26: the header's epoch 6442450944 is of a later time",
+        ),
     ] {
-        let error = judge::readmitted(record, &told(epoch)).unwrap_err();
+        let error = readmitted(record, epoch).unwrap_err();
         assert!(error.to_string().starts_with(expected), "{error}");
         assert_eq!(error.exit(), Exit::Refused);
     }
@@ -120,19 +134,30 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
 fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_before() {
     let mut node = Node::new();
     let old = 57;
-    for interrupted in [true, true, false] {
+    let mut ahead = 0;
+    for (interrupted, answered_s) in [(true, 3), (true, 7), (false, 8)] {
+        ahead = answered_s * EPOCHS_OF_AN_ANSWER;
+        let readmission = Readmission {
+            record: VolumeRecord {
+                key_id: Some(hex::encode(KEY_ID)),
+                epoch: old,
+            },
+            answered_s,
+        };
         let (config, mut tpm, mut anchor) = node.boot("epoch");
         let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
         anchor.permit(state, DeviceState::Volume).unwrap_err();
         assert!(anchor.is_unknown(state));
-        let exception = anchor.readmit(&mut tpm, state, &told(old)).unwrap();
+        let exception = anchor
+            .readmit(&mut tpm, state, &readmission, &told(old))
+            .unwrap();
         assert_eq!(exception.event(), "nightlatch:accept:readmitted:state");
         anchor.permit(data, DeviceState::Blank).unwrap();
         let made = anchor
             .begin_provisioning(&mut tpm, data, UUID, KEY_ID)
             .unwrap()
             .epoch;
-        assert_eq!(anchor.next_stamp(state).unwrap().epoch, old + 1);
+        assert_eq!(anchor.next_stamp(state).unwrap().epoch, ahead + made);
         // As the exception is measured, into a PCR of the record's policy.
         tpm.event(config.tpm.fence_pcr, exception.event().as_bytes())
             .unwrap();
@@ -150,7 +175,7 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
     }
     let made = anchor.counter().unwrap();
     assert!(made < old);
-    for (volume, epoch) in [(state, old + 1), (data, made)] {
+    for (volume, epoch) in [(state, ahead + made), (data, made)] {
         anchor.verify(volume, &proven(&anchor, epoch)).unwrap();
         anchor
             .verify(volume, &proven(&anchor, epoch - 1))
@@ -162,12 +187,16 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
 
     let (config, _, anchor) = node.boot("epoch");
     let state = config.volumes().next().unwrap();
-    anchor.verify(state, &proven(&anchor, old + 3)).unwrap();
-    let error = anchor.verify(state, &proven(&anchor, old + 1)).unwrap_err();
+    anchor
+        .verify(state, &proven(&anchor, ahead + made + 2))
+        .unwrap();
+    let error = anchor
+        .verify(state, &proven(&anchor, ahead + made))
+        .unwrap_err();
     let said = format!(
         "rule G26: the header is of epoch {}, and the TPM counts {}:",
-        old + 1,
-        old + 3
+        ahead + made,
+        ahead + made + 2
     );
     assert!(error.to_string().starts_with(&said), "{error}");
 }

@@ -56,8 +56,9 @@ pub(crate) fn record(
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
     let entry = owned(service, session, &id)?;
+    let now_s = now_s();
     reply(&Remembered {
-        readmitted: entry.is_readmitted(&session.ek, now_s()),
+        readmitted_s: entry.is_readmitted(&session.ek, now_s).then_some(now_s),
         record: entry.record,
     })
 }

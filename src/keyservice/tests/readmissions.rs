@@ -77,7 +77,7 @@ fn the_next_machine_gets_the_volume_and_keeps_it_and_no_other_does() {
     // Without an operator's word nothing is as it would be with it.
     denied(&rig, &next, "owner");
     let usual = remembered(&rig, &before);
-    assert_eq!(usual.get("readmitted"), None, "{usual}");
+    assert_eq!(usual.get("readmitted-s"), None, "{usual}");
 
     readmit(&rig, soon());
     let session = admitted(&rig, &next);
@@ -97,7 +97,7 @@ fn the_next_machine_gets_the_volume_and_keeps_it_and_no_other_does() {
     let key = format!("{RESOURCE_PATH}/nightlatch/volume-key/{UUID}");
     assert_eq!(rig.caller.get(&key, Some(&session)).status, 200);
     let record: Remembered = rig.caller.get(&record_path(UUID), Some(&session)).json();
-    assert!(record.readmitted);
+    assert!(record.readmitted_s.is_some());
     assert_eq!(record.record.epoch, EPOCH);
 
     // It is bound: neither another machine nor the one it belonged to, which had a session, gets anything.
@@ -109,13 +109,13 @@ fn the_next_machine_gets_the_volume_and_keeps_it_and_no_other_does() {
 
     // A boot without a report, as after a power cut: it is told the same again.
     let again = admitted(&rig, &next);
-    assert_eq!(remembered(&rig, &again)["readmitted"], true);
+    assert!(remembered(&rig, &again)["readmitted-s"].is_u64());
 
     // The report uses it up, even where it says nothing new.
     assert_eq!(told(&rig, &again, EPOCH), 200);
     assert_eq!(entry(&rig).readmission, None);
     let after = admitted(&rig, &next);
-    assert_eq!(remembered(&rig, &after).get("readmitted"), None);
+    assert_eq!(remembered(&rig, &after).get("readmitted-s"), None);
     for machine in [&owner, &third] {
         denied(&rig, machine, "owner");
     }
@@ -127,10 +127,10 @@ fn the_owner_may_be_readmitted_too_and_only_a_session_after_that_uses_it_up() {
     let (rig, owner, before) = registered();
     readmit(&rig, soon());
     assert_eq!(told(&rig, &before, EPOCH), 200);
-    assert_eq!(remembered(&rig, &before).get("readmitted"), None);
+    assert_eq!(remembered(&rig, &before).get("readmitted-s"), None);
     assert!(entry(&rig).readmission.is_some());
     let session = admitted(&rig, &owner);
-    assert_eq!(remembered(&rig, &session)["readmitted"], true);
+    assert!(remembered(&rig, &session)["readmitted-s"].is_u64());
     denied(&rig, &Machine::new(2), "owner");
     assert_eq!(told(&rig, &session, EPOCH + 1), 200);
     assert_eq!(entry(&rig).readmission, None);
@@ -199,7 +199,7 @@ fn the_word_of_an_operator_ends_and_can_be_taken_back() {
         word.until_s = now_s();
     }
     readmission::set(&rig.service.store, &id, over.readmission.as_ref()).unwrap();
-    assert_eq!(remembered(&rig, &session).get("readmitted"), None);
+    assert_eq!(remembered(&rig, &session).get("readmitted-s"), None);
     denied(&rig, &owner, "owner");
     assert_eq!(told(&rig, &session, EPOCH), 200);
     assert_eq!(entry(&rig).readmission, None);

@@ -62,7 +62,7 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
         let got = given.volume(uuid).unwrap();
         let expected = rig.master_secret().derive(&rig.salt(), uuid).unwrap();
         assert_eq!(got.key.expose(), expected.expose());
-        let record = got.record.clone().unwrap();
+        let record = got.remembered.clone().unwrap().record;
         assert_eq!(
             record,
             VolumeRecord {

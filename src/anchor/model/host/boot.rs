@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A boot of the node with two volumes, write for write.
 
-use super::super::super::judge::{self, DeviceState};
+use super::super::super::judge::{self, DeviceState, Readmission};
 use super::super::super::readmission::Readmitted;
 use super::*;
 use crate::protocol::VolumeRecord;
@@ -32,6 +32,7 @@ impl World {
         let mut now = *self;
         let mut all = Vec::new();
         now.drawn += 1;
+        now.answers += u8::from(judged.readmitted.iter().any(Option::is_some));
         now.harmed |= boot.copies.contains(&true);
         if now.record.is_none() {
             now.counter = Some(now.counter.unwrap_or(now.removed) + 1);
@@ -59,10 +60,16 @@ impl World {
             }
             let entry = self.entry(volume);
             if entry.is_none() && self.word {
-                judge::readmitted(&self.record_of(volume, planted), &proof).map_err(refusal)?;
-                let name = name();
-                let volume = &mut readmitted[volume];
-                *volume = Some(Readmitted::new(name, Level::Epoch, &proof).map_err(refusal)?);
+                let answer = Readmission {
+                    record: self.record_of(volume, planted),
+                    answered_s: if planted == Mistake::AnswersNotTold {
+                        1
+                    } else {
+                        self.answers.into()
+                    },
+                };
+                let taken = Readmitted::new(name(), Level::Epoch, &answer, &proof);
+                readmitted[volume] = Some(taken.map_err(refusal)?);
                 continue;
             }
             judge::permit(entry.as_ref(), DeviceState::Volume).map_err(refusal)?;
@@ -116,12 +123,10 @@ impl World {
             self.tell(nonce, all);
         }
         for volume in boot.order {
-            let ahead = self.record.unwrap().ahead[volume].unwrap_or(0);
             let readmitted = judged.readmitted[volume].as_ref();
-            let epoch = readmitted.map_or_else(
-                || next.checked_add_signed(ahead).unwrap(),
-                Readmitted::epoch,
-            );
+            let ahead = readmitted.map(Readmitted::ahead);
+            let ahead = ahead.or(self.record.unwrap().ahead[volume]).unwrap_or(0);
+            let epoch = next.checked_add_signed(ahead).unwrap();
             let slot = if boot.copies[volume] {
                 &mut self.copies[volume]
             } else {
@@ -160,13 +165,14 @@ impl World {
                 std::mem::swap(&mut self.newest[volume], &mut self.copies[volume]);
             }
             let sheet = &mut self.newest[volume];
-            let oldest = match judged.readmitted[volume] {
-                Some(_) => self.told[volume].content,
-                None => self.start[volume],
+            // The last session has ended with another content than it began with.
+            let is_old = match judged.readmitted[volume] {
+                Some(_) => sheet.content < self.told[volume].content,
+                None => sheet.content <= self.start[volume],
             };
             if sheet.key == FORGED {
                 self.broken = Some(Broken::Forged);
-            } else if sheet.content < oldest {
+            } else if is_old {
                 self.broken = self.broken.or(Some(Broken::Old));
             }
             self.start[volume] = sheet.content;
@@ -179,8 +185,7 @@ impl World {
     fn settle(&mut self, judged: &Judged, all: &mut Vec<Self>) {
         for (volume, readmitted) in judged.readmitted.iter().enumerate() {
             if let Some(readmitted) = readmitted {
-                let entry = readmitted.entry(self.counter.unwrap()).unwrap();
-                self.record.as_mut().unwrap().ahead[volume] = Some(entry.ahead);
+                self.record.as_mut().unwrap().ahead[volume] = Some(readmitted.ahead());
             }
         }
         if judged.readmitted.iter().any(Option::is_some) {

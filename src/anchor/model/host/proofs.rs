@@ -56,6 +56,16 @@ const STRANGERS: Depth = Depth {
     orders: &[[0, 1]],
 };
 
+/// A host that attaches copies and cuts boots off around an operator's words, on TPMs that it replaces.
+const WORDS: Depth = Depth {
+    moves: 9,
+    left: Left { cuts: 2, acts: 3 },
+    acts: &[Act::Keep(0), Act::ReplaceTpm, Act::Readmit],
+    copies: Copies::Newest,
+    attached: &[[false; 2], [true, false]],
+    orders: &[[0, 1]],
+};
+
 impl World {
     /// All worlds one move away.
     fn moves(&self, depth: Depth, planted: Mistake) -> Vec<Self> {
@@ -130,7 +140,12 @@ fn search(depth: Depth, planted: Mistake) -> (Vec<Broken>, usize) {
 
 #[test]
 fn nothing_opens_that_must_not_and_everything_that_must_whatever_is_done_between_boots() {
-    for (depth, least) in [(HONEST, 5_000), (COPIES, 100_000), (STRANGERS, 50_000)] {
+    for (depth, least) in [
+        (HONEST, 5_000),
+        (COPIES, 100_000),
+        (STRANGERS, 50_000),
+        (WORDS, 50_000),
+    ] {
         let (found, worlds) = search(depth, Mistake::None);
         assert_eq!(found, [], "after {worlds} worlds");
         assert!(worlds > least, "only {worlds} worlds");
@@ -144,6 +159,7 @@ fn each_mistake_is_found() {
         (Mistake::NonceFirst, HONEST, Broken::Lost),
         (Mistake::KeysNotCompared, STRANGERS, Broken::Forged),
         (Mistake::ReportNotCompared, STRANGERS, Broken::Old),
+        (Mistake::AnswersNotTold, WORDS, Broken::Lost),
     ] {
         let (found, worlds) = search(depth, planted);
         assert_eq!(found, [broken], "{planted:?}, {worlds} worlds");
