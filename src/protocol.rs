@@ -282,6 +282,10 @@ pub struct VolumeRecord {
     pub epoch: u64,
 }
 
+/// How many epochs of a volume there are for each second in which a service may answer for an operator's word: two for each
+/// boot. Times until the year 2242 fit into 63 bits.
+pub const EPOCHS_OF_AN_ANSWER: u64 = 1 << 30;
+
 /// What a service answers when it is asked for a volume's record.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -290,8 +294,8 @@ pub struct Remembered {
     #[serde(flatten)]
     pub record: VolumeRecord,
     /// An operator said that this volume's node has lost its TPM, so the record may stand in for what that remembered. The
-    /// value is when the service answers so, seconds since 1970, by which the node tells what one answer led to from what the
-    /// next one does. Left out where nobody said it.
+    /// value is when the service answers so, seconds since 1970: later than in any answer before about this volume, so that
+    /// what one answer led to is told from what the next one does. Left out where nobody said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmitted_s: Option<u64>,
 }

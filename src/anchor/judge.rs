@@ -11,7 +11,7 @@ use crate::config::Level;
 use crate::error::{Error, Result};
 use crate::header::Stamp;
 use crate::key::KEY_LEN;
-use crate::protocol::{Remembered, VolumeRecord};
+use crate::protocol::{EPOCHS_OF_AN_ANSWER, Remembered, VolumeRecord};
 
 /// What a volume's device holds, as far as can be told without its key.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -34,9 +34,6 @@ pub struct VolumeProof {
     /// The boot that wrote its header.
     pub stamp: Stamp,
 }
-
-/// How many epochs there are for each second in which a service may answer: two for each boot. Times until the year 2242 fit.
-pub(super) const EPOCHS_OF_AN_ANSWER: u64 = 1 << 30;
 
 /// A key service's answer for the word of an operator that a volume's node has lost its TPM.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -201,8 +198,8 @@ pub fn readmitted(readmission: &Readmission, proven: &VolumeProof) -> Result<()>
     recorded(record, &proven.key_id, Some(proven.stamp.epoch), None)?;
     if proven.stamp.epoch / EPOCHS_OF_AN_ANSWER > readmission.answered_s {
         return Err(Error::refused(format_args!(
-            "rule G26: the header's epoch {} is of a later time than the key service's answer, {} s since 1970: set the \
-             service's clock, or attach the current disk",
+            "rule G26: the header's epoch {} is of a later time than the key service's answer, {} s since 1970: attach the \
+             current disk; if the service's store or clock was put back, set it right, or restore the data into a new volume",
             proven.stamp.epoch, readmission.answered_s
         )));
     }

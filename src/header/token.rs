@@ -45,7 +45,8 @@ pub struct NightlatchToken {
     pub volume: VolumeName,
     /// The salt of the clusterID. It is not secret.
     pub salt: [u8; 32],
-    /// The epoch: how far the node's counter in the TPM had come in the boot that last wrote the header.
+    /// The epoch: how far the node's counter in the TPM had come in the boot that last wrote the header, and how far ahead a
+    /// readmission has put it.
     pub epoch: u64,
     /// The nonce of that boot. Headers of before have none.
     pub nonce: Option<BootNonce>,

@@ -41,6 +41,9 @@ pub struct VolumeEntry {
     /// Whether another endorsement key may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmission: Option<Readmission>,
+    /// The time in the last answer for an operator's word, seconds since 1970. It outlives the word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_s: Option<u64>,
 }
 
 impl VolumeEntry {
@@ -119,6 +122,7 @@ pub fn register(
                 epoch: 0,
             },
             readmission: None,
+            answered_s: None,
         };
         if let Some(known) = known {
             found.push(parse(&known)?);

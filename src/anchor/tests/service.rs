@@ -2,7 +2,8 @@
 //! What a key service remembers, and what is asked of it.
 
 use super::*;
-use crate::anchor::judge::{EPOCHS_OF_AN_ANSWER, Readmission};
+use crate::anchor::judge::Readmission;
+use crate::protocol::EPOCHS_OF_AN_ANSWER;
 
 /// A volume whose lost TPM has had another record.
 fn told(epoch: u64) -> VolumeProof {

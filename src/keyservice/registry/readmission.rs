@@ -10,6 +10,7 @@ use crate::keyservice::registry;
 use crate::keyservice::store::Store;
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::Readmission;
+use crate::protocol::{EPOCHS_OF_AN_ANSWER, Remembered};
 
 /// How long the word of an operator holds, in seconds: whoever held back the report of a boot would have it for ever.
 pub const VALID_S: u64 = 24 * 60 * 60;
@@ -32,4 +33,26 @@ pub fn take(store: &Store, id: &VolumeId, ek: &str, now_s: u64) -> Result<bool> 
         entry.ek == ek
     })?;
     Ok(is_ours == Some(true))
+}
+
+/// What the node with endorsement key `ek` is told of its volume. Where it has the volume for the word of an operator, the time
+/// in that answer is later than that of every answer before and than what was reported, whatever this replica's clock says. None
+/// where the volume is not this node's any more.
+pub fn answer(store: &Store, id: &VolumeId, ek: &str, now_s: u64) -> Result<Option<Remembered>> {
+    let remembered = registry::change(store, id, |entry| {
+        if entry.ek != ek {
+            return None;
+        }
+        let readmitted_s = entry.is_readmitted(ek, now_s).then(|| {
+            let told_s = entry.record.epoch / EPOCHS_OF_AN_ANSWER;
+            let before_s = entry.answered_s.unwrap_or_default().max(told_s);
+            now_s.max(before_s.saturating_add(1))
+        });
+        entry.answered_s = readmitted_s.or(entry.answered_s);
+        Some(Remembered {
+            record: entry.record.clone(),
+            readmitted_s,
+        })
+    })?;
+    Ok(remembered.flatten())
 }

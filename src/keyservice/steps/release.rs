@@ -3,8 +3,7 @@
 
 use crate::key::{KEY_LEN, Secret};
 use crate::keyservice::audit::now_s;
-use crate::keyservice::registry;
-use crate::keyservice::registry::{Reported, VolumeEntry};
+use crate::keyservice::registry::{self, Reported, VolumeEntry, readmission};
 use crate::keyservice::reply::{Fault, Rejection, Reply};
 use crate::keyservice::session::{Admitted, PresentedSession, Session};
 use crate::keyservice::state::{AuditTrail, Service, parse, text};
@@ -57,10 +56,14 @@ pub(crate) fn record(
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
     let entry = owned(service, session, &id)?;
     let now_s = now_s();
-    reply(&Remembered {
-        readmitted_s: entry.is_readmitted(&session.ek, now_s).then_some(now_s),
-        record: entry.record,
-    })
+    if !entry.is_readmitted(&session.ek, now_s) {
+        return reply(&Remembered {
+            record: entry.record,
+            readmitted_s: None,
+        });
+    }
+    let remembered = readmission::answer(&service.store, &id, &session.ek, now_s)?;
+    reply(&remembered.ok_or_else(|| not_theirs(&id))?)
 }
 
 /// Remembers what a node says of a volume it has opened.

@@ -204,6 +204,7 @@ fn register(at: &StoreAt, others: &[String]) {
                 epoch: 1,
             },
             readmission: None,
+            answered_s: None,
         };
         [
             (format!("{NODES}{ek}"), serde_json::to_vec(&node).unwrap()),

@@ -277,10 +277,11 @@ class Runner:
         # what is left of its group was ended.
         os.waitid(os.P_PID, program.pid, os.WEXITED | os.WNOWAIT)
         self._groups.ended(program.pid)
+        listener.let_go()
         _, status, usage = os.wait4(program.pid, 0)
         program.returncode = os.waitstatus_to_exitcode(status)
         listener.finish()
-        if self._is_over():
+        if program.returncode < 0 and self._is_over():
             hear(f"ended with {program.returncode}: {NO_TIME}")
         return judged(job, program.returncode, said, hear), usage.ru_utime + usage.ru_stime
 
@@ -293,6 +294,8 @@ class Listener:
         self._program = program
         self._hear = hear
         self._error: Exception | None = None
+        self._lock = threading.Lock()
+        self._is_gone = False
         self._thread = threading.Thread(target=self._follow, daemon=True)
         self._thread.start()
 
@@ -303,7 +306,14 @@ class Listener:
                 self._hear(line.rstrip("\n"))
         except Exception as error:  # noqa: BLE001 - it is raised again, by who waits for the end
             self._error = error
-            with_nobody_left(self._program.pid)
+            with self._lock:
+                if not self._is_gone:
+                    with_nobody_left(self._program.pid)
+
+    def let_go(self) -> None:
+        """To be called before the program's number can be another's."""
+        with self._lock:
+            self._is_gone = True
 
     def finish(self) -> None:
         """To be called once the program and its group are gone: nobody waits long for what left the group."""
