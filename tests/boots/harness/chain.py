@@ -27,11 +27,13 @@ def demo() -> image.Image:
 
 
 # The others boot the demo image.
-IMAGES: dict[str, Callable[[], image.Image]] = {
+IMAGES: dict[str, Callable[[], image.Image | None]] = {
     "dracut": lambda: image.dracut(builds.say),
     "enrolment": lambda: uki.beside(demo(), "enrolling"),
     "owners": lambda: uki.beside(demo(), "service"),
     "service": lambda: uki.beside(demo(), "service"),
+    # It builds its own.
+    "template": lambda: None,
 }
 
 

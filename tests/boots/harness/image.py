@@ -207,15 +207,19 @@ def _staged(kind: str) -> Path:
 
 def _mkosi(directory: Path, trees: Sequence[Path], extra: Sequence[str] = ()) -> None:
     """Runs mkosi on one configuration; its packages come from where the machine's own do."""
-    version = int(_output(["mkosi", "--version"]).split()[1].split(".")[0].split("~")[0])
-    sandbox = "--package-manager-tree" if version < 25 else "--sandbox-tree"
-    command = ["mkosi", f"--directory={directory}", f"{sandbox}={_apt_tree()}"]
+    command = ["mkosi", f"--directory={directory}", *package_options()]
     # One cache for each: its key in there does not say what the packages are for.
     cache = _made(CACHE / "cache" / directory.name)
-    command += [f"--output-dir={CACHE}", f"--cache-dir={cache}"]
-    command += [f"--package-cache-dir={_made(CACHE / 'packages')}", "--incremental=yes", "--force"]
+    command += [f"--output-dir={CACHE}", f"--cache-dir={cache}", "--incremental=yes", "--force"]
     command += [f"--extra-tree={tree}" for tree in trees]
     _run(f"mkosi-{directory.name}", [*command, *extra, "build"])
+
+
+def package_options() -> list[str]:
+    """The options of mkosi's that say where packages come from, and where they are kept."""
+    version = int(_output(["mkosi", "--version"]).split()[1].split(".")[0].split("~")[0])
+    sandbox = "--package-manager-tree" if version < 25 else "--sandbox-tree"
+    return [f"{sandbox}={_apt_tree()}", f"--package-cache-dir={_made(CACHE / 'packages')}"]
 
 
 def _apt_tree() -> Path:

@@ -43,7 +43,7 @@ OTHERS = ("power",)
 SERVED = ("enrolment", "key_service", "readmission")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start", "start_off")
-REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets")
+REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "template")
 SERVED_BOOTS = ("service", "enrolment", "owners")
 # What a scenario boots, if not the demo image.
 BOOT_NEEDS = {
@@ -51,6 +51,8 @@ BOOT_NEEDS = {
     "enrolment": "build/service-image",
     "owners": "build/service-image",
     "service": "build/service-image",
+    # It builds an image of its own.
+    "template": "build/programs",
 }
 CHAINS = 2
 

@@ -117,9 +117,9 @@ def is_on(log: Iterable[Mapping[str, Any]]) -> bool:
     return _measured(log, 7, _variable_event(GLOBAL_VARIABLE, "SecureBoot", b"\x01"))
 
 
-def vouched(log: Iterable[Mapping[str, Any]], by: Path) -> bool:
-    """Whether in a boot's log this certificate vouched for a program."""
-    entry = SIGNATURE_OWNER.bytes_le + der(by)
+def vouched(log: Iterable[Mapping[str, Any]], by: Path, owner_of: uuid.UUID = SIGNATURE_OWNER) -> bool:
+    """Whether in a boot's log this certificate vouched for a program, as an entry that `owner_of` put there."""
+    entry = owner_of.bytes_le + der(by)
     return _measured(log, 7, _variable_event(SECURITY_DATABASE, "db", entry))
 
 
