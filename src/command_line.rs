@@ -75,6 +75,13 @@ impl CommandLine {
         options.contains(&"noruntime") && !options.contains(&"runtime")
     }
 
+    /// Whether it keeps a hibernation image of somebody else's from being resumed; `noresume` does not (Linux,
+    /// kernel/power/hibernate.c).
+    #[must_use]
+    pub fn turns_hibernation_off(&self) -> bool {
+        self.of_kernel().any(|word| word == "nohibernate")
+    }
+
     /// Which of two words without a value comes last.
     #[must_use]
     pub fn last_of<'a>(&self, words: [&'a str; 2]) -> Option<&'a str> {

@@ -26,6 +26,7 @@ mod config;
 mod derive;
 mod enroll;
 mod evidence;
+mod image;
 mod nodes;
 mod policy;
 mod status;
@@ -34,6 +35,7 @@ mod status;
 mod context;
 pub mod header;
 mod mounts;
+mod needs;
 
 // What is typed, read, asked and shown.
 mod cli;
@@ -178,6 +180,7 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
         Verb::Policy(cli::Policy::Explain { policy, evidence }) => {
             policy::explain(policy, evidence)
         }
+        Verb::Image(cli::Image::Check { file }) => image::check(file),
         Verb::Anchor(cli::Anchor::Show) => anchor::show(root),
         Verb::Anchor(cli::Anchor::Accept { yes, kind, volume }) => {
             anchor::accept(root, *kind, volume, *yes)

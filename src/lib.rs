@@ -62,6 +62,7 @@ pub mod systemd;
 
 // The TPM, what is written on disks and on the wire, and what is mounted. How work is done beside other work, and again.
 pub mod header;
+pub mod initrd;
 pub mod mounted;
 mod parallel;
 pub mod protocol;

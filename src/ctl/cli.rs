@@ -67,6 +67,8 @@ pub(in crate::ctl) enum Verb {
     #[command(subcommand)]
     Policy(Policy),
     #[command(subcommand)]
+    Image(Image),
+    #[command(subcommand)]
     Anchor(Anchor),
     Enroll(Enroll),
     #[command(subcommand)]
@@ -202,6 +204,18 @@ pub(in crate::ctl) struct PolicyImage {
     /// stub takes an initrd from the host.
     #[arg(long = "initrd-hash", value_name = "DIGEST", value_parser = values::digest)]
     pub(in crate::ctl) initrd_hashes: Vec<String>,
+}
+
+/// Check images before they are booted.
+#[derive(Debug, Subcommand)]
+pub(in crate::ctl) enum Image {
+    /// Say whether an initrd has all that its configuration needs, whether it is closed, and how large its parts are; of a
+    /// unified kernel image also what its command line, its stub and the kernel inside have to be.
+    Check {
+        /// The unified kernel image, or an initrd as a file.
+        #[arg(value_name = "UKI|INITRD")]
+        file: PathBuf,
+    },
 }
 
 /// Show and change what the TPM remembers of this node's volumes.

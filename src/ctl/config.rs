@@ -5,7 +5,6 @@
 
 mod findings;
 mod keys;
-mod needs;
 mod warnings;
 mod words;
 
@@ -16,7 +15,7 @@ use serde_json::{Value, json};
 use self::findings::{Finding, findings};
 use self::warnings::warnings;
 use crate::config::FilePath;
-use crate::ctl::{Answer, input};
+use crate::ctl::{Answer, input, needs};
 use crate::error::{Doing, Exit, Result};
 
 /// The longest configuration that is read, in bytes.

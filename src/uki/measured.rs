@@ -79,6 +79,17 @@ impl<'a> Uki<'a> {
         Pe::parse(self.kernel).doing(format_args!("section {KERNEL}"))
     }
 
+    /// A section as the stub finds it in memory, if it is there.
+    pub fn section(&self, name: &str) -> Result<Option<&'a [u8]>> {
+        contents(&self.program, name)
+    }
+
+    /// The names of its sections, and how long each is in memory.
+    pub fn sizes(&self) -> impl Iterator<Item = (String, usize)> {
+        let sections = self.program.sections.iter();
+        sections.map(|it| (String::from_utf8_lossy(it.name).into_owned(), it.memory_len))
+    }
+
     /// Its command line.
     #[must_use]
     pub fn command_line(&self) -> Option<&str> {

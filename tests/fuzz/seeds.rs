@@ -51,6 +51,7 @@ fn main() {
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
+    write(place, "initrd", initrds());
     write(
         place,
         "event_log",
@@ -155,6 +156,21 @@ fn unified_images() -> Vec<Vec<u8>> {
         plain,
         signed,
     ]
+}
+
+/// An archive as it is, compressed, and one behind the other.
+fn initrds() -> Vec<Vec<u8>> {
+    use support::initrd::{Made, archive, elf};
+    let program = Made::Program(elf(&["libc.so.6"], "$ORIGIN"));
+    let made = archive([
+        ("init", &Made::link("usr/bin/a")),
+        ("usr/bin/a", &program),
+        ("usr/bin/b", &Made::Name(1, b"shared".to_vec())),
+        ("usr/bin/c", &Made::Name(1, Vec::new())),
+    ]);
+    let compressed = support::initrd::compressed(&made);
+    let both = [&compressed[3], &made[..]].concat();
+    compressed.into_iter().chain([both]).collect()
 }
 
 fn superblock() -> Vec<u8> {

@@ -17,6 +17,7 @@ pub(crate) mod caller;
 pub(crate) mod curve;
 pub(crate) mod etcd;
 pub(crate) mod firmware;
+pub(crate) mod initrd;
 pub(crate) mod machine;
 pub(crate) mod mock;
 pub(crate) mod swtpm;

@@ -7,7 +7,7 @@ use crate::command_line::CommandLine;
 use crate::config::SecureBoot;
 use crate::error::{Error, Result};
 
-/// Keeps a hibernation image of somebody else's from being resumed; `noresume` does not (Linux, kernel/power/hibernate.c).
+/// Keeps a hibernation image of somebody else's from being resumed.
 const NO_HIBERNATION: &str = "nohibernate";
 /// Keeps the firmware's variables, which the host writes, from being read: systemd takes one of them for a part of the command line
 /// where Secure Boot is off (systemd, `proc-cmdline.c`).
@@ -31,7 +31,7 @@ fn missing(line: &CommandLine, secure_boot: SecureBoot) -> Vec<&'static str> {
     if secure_boot == SecureBoot::NotRequired && !line.turns_variables_off() {
         missing.push(NO_VARIABLES);
     }
-    if !line.of_kernel().any(|word| word == NO_HIBERNATION) {
+    if !line.turns_hibernation_off() {
         missing.push(NO_HIBERNATION);
     }
     missing

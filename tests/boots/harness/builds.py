@@ -28,6 +28,9 @@ BUILT = root.CACHE / "built.json"
 # One build for layer 1 and for machines: the feature adds what layer 1 is compiled with anyway.
 TESTS = ("--lib", "--test", "it", "--test", "corpus", "--test", "machine")
 FEATURES = "--features=software-tpm"
+# What an initrd is for, and the exit code for one that a boot would not open anything with.
+PROGRAM = "usr/lib/nightlatch/nightlatch"
+REFUSED = 77
 
 
 def say(text: str) -> None:
@@ -68,12 +71,35 @@ def demo_image() -> None:
     """The demo image, if a policy could have it: not with a kernel inside that its owner's key signed, for example."""
     disk = image.demo(say).disk
     unified = uki.take(disk, disk.with_suffix(".judged.efi"))
-    command = [str(image.PROGRAMS / "nightlatchctl"), "policy", "image", str(unified)]
-    command += ["--authority", str(secure_boot.owner().programs.certificate)]
-    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    _told(["policy", "image", str(unified), "--authority", str(secure_boot.owner().programs.certificate)])
+    _told(["image", "check", str(unified)])
     unified.unlink()
-    if ended.returncode != 0:
+    _is_missed(image.demo(say).packed)
+
+
+def dracut_image() -> None:
+    """The Debian with dracut, if all that its configuration needs is in its initrd."""
+    initrd = image.dracut(say).packed
+    _told(["image", "check", str(initrd)])
+    _is_missed(initrd)
+
+
+def _is_missed(initrd: Path) -> None:
+    """An initrd without the program in it does not pass, so the check of one with it says something."""
+    lacking = image.with_files(initrd, {PROGRAM: "-> /dev/null"}, initrd.with_suffix(".lacking"))
+    said = _told(["image", "check", str(lacking)], REFUSED)
+    lacking.unlink()
+    if f"missing  nightlatch: /{PROGRAM}" not in said:
+        raise RuntimeError(f"image check of an initrd without {PROGRAM}:\n{said}")
+
+
+def _told(words: list[str], code: int = 0) -> str:
+    """What nightlatchctl says of a file, on both streams, if it ends with `code`."""
+    command = [str(image.PROGRAMS / "nightlatchctl"), *words]
+    ended = subprocess.run(command, check=False, capture_output=True, text=True)
+    if ended.returncode != code:
         raise RuntimeError(f"{' '.join(command)}: {ended.returncode}\n{ended.stderr}")
+    return ended.stdout + ended.stderr
 
 
 def service_images() -> None:
@@ -88,7 +114,7 @@ BUILDS: dict[str, Callable[[], object]] = {
     "programs": lambda: image.programs(say),
     "tests": tests,
     "image": demo_image,
-    "dracut": lambda: image.dracut(say),
+    "dracut": dracut_image,
     "service-image": service_images,
 }
 

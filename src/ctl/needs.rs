@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an initrd has to have for a configuration, which what builds images asks for.
+//! What an initrd has to have for a configuration: what builds images asks for it, and `image check` compares.
+//!
+//! **Never:** anything that depends on the machine that asks.
 
 use std::collections::BTreeSet;
 
@@ -87,28 +89,35 @@ pub(super) fn effective(config: &Config) -> Result<Value> {
 
 /// Programs, modules, files and the network.
 pub(super) fn of_initrd(config: &Config) -> Value {
-    let file_systems: BTreeSet<&str> = config.volumes().map(|it| it.file_system.as_str()).collect();
-    let made = config.volumes().filter(|it| it.format == Format::IfBlank);
-    let makers: BTreeSet<String> = made
-        .map(|volume| format!("mkfs.{}", volume.file_system.as_str()))
-        .collect();
-    let programs: Vec<String> = PROGRAMS
-        .iter()
-        .map(ToString::to_string)
-        .chain(makers)
-        .collect();
     let files: Vec<&str> = config.files().map(FilePath::as_str).collect();
     json!({
-        "programs": programs,
-        "modules": modules(config, &file_systems),
-        "file-systems": file_systems,
+        "programs": programs(config),
+        "modules": modules(config),
+        "file-systems": file_systems(config),
         "files": files,
         "network": config.needs_service(),
         "other-volumes": config.boot.other_volumes,
     })
 }
 
-fn modules<'a>(config: &Config, file_systems: &BTreeSet<&'a str>) -> Vec<&'a str> {
+/// Programs: by their paths, or by their names.
+pub(super) fn programs(config: &Config) -> Vec<String> {
+    let made = config.volumes().filter(|it| it.format == Format::IfBlank);
+    let makers: BTreeSet<String> = made
+        .map(|volume| format!("mkfs.{}", volume.file_system.as_str()))
+        .collect();
+    let programs = PROGRAMS.iter().map(ToString::to_string);
+    programs.chain(makers).collect()
+}
+
+/// The file systems of the volumes.
+pub(super) fn file_systems(config: &Config) -> BTreeSet<&'static str> {
+    let volumes = config.volumes();
+    volumes.map(|it| it.file_system.as_str()).collect()
+}
+
+/// Modules of the kernel, as far as it has them.
+fn modules(config: &Config) -> Vec<&'static str> {
     let network: &[&str] = if config.needs_service() {
         &OF_NETWORK
     } else {
@@ -116,7 +125,7 @@ fn modules<'a>(config: &Config, file_systems: &BTreeSet<&'a str>) -> Vec<&'a str
     };
     let sets: [&[&'static str]; 3] = [&MODULES, &CRYPTO, network];
     let needed = sets.into_iter().flatten().copied();
-    needed.chain(file_systems.iter().copied()).collect()
+    needed.chain(file_systems(config)).collect()
 }
 
 /// A list as lines, and else the value in one.
