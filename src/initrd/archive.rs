@@ -56,13 +56,14 @@ pub(super) fn entry(bytes: &[u8]) -> Result<(Entry<'_>, &[u8])> {
     }
     let name_end = HEADER_LEN.checked_add(name_len).ok_or_else(cut)?;
     let name = bytes.get(HEADER_LEN..name_end).ok_or_else(cut)?;
-    let Some((0, name)) = name.split_last() else {
+    if name.last() != Some(&0) {
         return Err(broken("a name in it has no end"));
-    };
+    }
     let start = aligned(name_end)?;
     let end = start.checked_add(len(FILE_LEN)?).ok_or_else(cut)?;
     let entry = Entry {
-        name,
+        // Padded with zeros by archivers that align contents.
+        name: to_zero(name),
         mode: number(header, MODE)?,
         links: number(header, LINKS)?,
         id: (
@@ -93,6 +94,12 @@ pub(super) fn len(bytes: &[u8]) -> Result<usize> {
 pub(super) fn behind_zeros(bytes: &[u8]) -> &[u8] {
     let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
     bytes.get(zeros..).unwrap_or_default()
+}
+
+/// What comes before the first zero, which ends a name.
+pub(super) fn to_zero(bytes: &[u8]) -> &[u8] {
+    let end = bytes.iter().position(|byte| *byte == 0);
+    end.and_then(|end| bytes.get(..end)).unwrap_or(bytes)
 }
 
 pub(super) fn broken(why: &str) -> Error {

@@ -25,6 +25,8 @@ const NEEDED: u64 = 1;
 const STRINGS: u64 = 5;
 const RPATH: u64 = 15;
 const RUNPATH: u64 = 29;
+/// The longest name of a library or list of places, with its zero: that of a path.
+const STRING_LEN_MAX: usize = 4096;
 /// The most segments and libraries that are looked at. Programs have some ten of both.
 const ENTRIES_MAX: usize = 4096;
 
@@ -155,7 +157,8 @@ fn broken(why: &str) -> Error {
 
 /// The text up to the zero that ends it.
 fn string(bytes: &[u8]) -> Result<&str> {
-    let end = bytes.iter().position(|byte| *byte == 0);
+    let mut first = bytes.iter().take(STRING_LEN_MAX);
+    let end = first.position(|byte| *byte == 0);
     let text = end.and_then(|end| bytes.get(..end));
     text.and_then(|text| std::str::from_utf8(text).ok())
         .ok_or_else(|| broken("a name in it is no text"))

@@ -16,6 +16,10 @@ const LINK: u32 = 0o120_000;
 const EXECUTABLE: u32 = 0o111;
 /// The most files of an initrd. Distributions' have some thousands.
 const FILES_MAX: usize = 500_000;
+/// The longest path, and the longest target of a link (Linux, `PATH_MAX`).
+const PATH_LEN_MAX: usize = 4096;
+/// The most names that are looked at on the way to one file, those of one link and of what was left when it was met.
+const PENDING_MAX: usize = 256;
 /// The most names of a file.
 const NAMES_MAX: usize = 1000;
 /// How many links are followed on the way to a file (Linux, `MAXSYMLINKS`).
@@ -50,8 +54,9 @@ impl<'a> Tree<'a> {
     /// Unpacks all parts, the last over those before it.
     pub fn of(parts: &'a [Part<'_>]) -> Result<Self> {
         let mut tree = Self::default();
+        let mut entries: usize = 0;
         for part in parts {
-            tree.unpack(&part.unpacked)?;
+            tree.unpack(&part.unpacked, &mut entries)?;
         }
         Ok(tree)
     }
@@ -102,7 +107,8 @@ impl<'a> Tree<'a> {
         self.0.iter().map(|(path, node)| (path.as_str(), node))
     }
 
-    fn unpack(&mut self, bytes: &'a [u8]) -> Result<()> {
+    /// `entries` counts those of all parts.
+    fn unpack(&mut self, bytes: &'a [u8], entries: &mut usize) -> Result<()> {
         let mut hardlinks = Hardlinks::new();
         let mut rest = behind_zeros(bytes);
         let mut is_complete = true;
@@ -116,7 +122,8 @@ impl<'a> Tree<'a> {
             }
             self.add(&entry, &mut hardlinks)?;
             rest = after;
-            if self.0.len() > FILES_MAX {
+            *entries = entries.saturating_add(1);
+            if *entries > FILES_MAX {
                 return Err(broken("it has more files than any initrd"));
             }
         }
@@ -140,9 +147,13 @@ impl<'a> Tree<'a> {
         let node = match entry.mode & KIND {
             DIRECTORY => Node::Directory,
             LINK => {
-                let target = std::str::from_utf8(entry.contents);
+                // As the kernel does, which goes on behind one that is too long.
+                if entry.contents.len() > PATH_LEN_MAX {
+                    return Ok(());
+                }
+                let target = std::str::from_utf8(archive::to_zero(entry.contents));
                 let target = target.map_err(|error| broken(&format!("link {name}: {error}")))?;
-                Node::Link(target.trim_end_matches('\0').to_owned())
+                Node::Link(target.to_owned())
             }
             REGULAR => {
                 return self.add_file(place, entry, hardlinks);
@@ -200,31 +211,38 @@ impl<'a> Tree<'a> {
     /// Where a path leads, if it is not in a circle of links.
     fn resolved(&self, path: &str, last: Last) -> Option<String> {
         let mut pending = components(path);
-        let mut place: Vec<String> = Vec::new();
+        let mut place = String::new();
         let mut followed: usize = 0;
         while let Some(name) = pending.pop() {
+            if pending.len() > PENDING_MAX {
+                return None;
+            }
+            let parent = place.len();
             if name == ".." {
-                place.pop();
+                place.truncate(place.rfind('/').unwrap_or_default());
                 continue;
             }
-            place.push(name);
+            if !place.is_empty() {
+                place.push('/');
+            }
+            place.push_str(name);
+            if place.len() > PATH_LEN_MAX {
+                return None;
+            }
             if pending.is_empty() && last == Last::Kept {
                 break;
             }
-            let Some(Node::Link(target)) = self.0.get(&place.join("/")) else {
+            let Some(Node::Link(target)) = self.0.get(&place) else {
                 continue;
             };
             followed = followed.saturating_add(1);
             if followed > LINKS_MAX {
                 return None;
             }
-            place.pop();
-            if target.starts_with('/') {
-                place.clear();
-            }
+            place.truncate(if target.starts_with('/') { 0 } else { parent });
             pending.extend(components(target));
         }
-        Some(place.join("/"))
+        Some(place)
     }
 }
 
@@ -236,7 +254,7 @@ enum Last {
 }
 
 /// The names of a path, the last one first.
-fn components(path: &str) -> Vec<String> {
+fn components(path: &str) -> Vec<&str> {
     let names = path.rsplit('/').filter(|name| !matches!(*name, "" | "."));
-    names.map(str::to_owned).collect()
+    names.collect()
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""mkosi/template as a user has it: copied, its three commands run, its image booted with the keys that it made.
+"""mkosi/template as a user has it: copied, its keys and image made, and that booted in a machine as `boot` would start.
 
 What a user would not have is what reports from inside, beside the user's own files, and where packages come from.
 """

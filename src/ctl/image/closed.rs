@@ -16,13 +16,15 @@ const NO_IMPORTED: &str = include_str!("../../../units/initrd/no-imported-creden
 const NO_LOADED: &str = include_str!("../../../units/initrd/no-loaded-credentials.conf");
 const NO_OPTIONS: &str = include_str!("../../../units/initrd/system.conf");
 
-const GENERATORS: [&str; 3] = [
+const GENERATORS: [&str; 4] = [
     "etc/systemd/system-generators",
+    "usr/local/lib/systemd/system-generators",
     "usr/lib/systemd/system-generators",
     "lib/systemd/system-generators",
 ];
-const RULES: [&str; 3] = [
+const RULES: [&str; 4] = [
     "etc/udev/rules.d",
+    "usr/local/lib/udev/rules.d",
     "usr/lib/udev/rules.d",
     "lib/udev/rules.d",
 ];

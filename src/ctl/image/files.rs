@@ -22,8 +22,9 @@ const UNITS: [&str; 4] = [
     "nightlatch-reboot.timer",
 ];
 /// Where units are (systemd.unit(5)).
-pub(super) const UNIT_PLACES: [&str; 3] = [
+pub(super) const UNIT_PLACES: [&str; 4] = [
     "etc/systemd/system",
+    "usr/local/lib/systemd/system",
     "usr/lib/systemd/system",
     "lib/systemd/system",
 ];
@@ -74,7 +75,7 @@ pub(super) fn is_of_systemd(tree: &Tree<'_>, report: &mut Report) -> bool {
         );
         return false;
     }
-    if tree.has(RELEASE) {
+    if tree.find(RELEASE).is_some() {
         report.good("initrd", format!("/init is /{name}"));
     } else {
         report.missing(

@@ -10,6 +10,8 @@ use crate::initrd::{Node, Tree};
 
 const PLACE: &str = "usr/lib/modules";
 const PLACE_WITHOUT_USR: &str = "lib/modules";
+/// How many modules are told, and how many things of one, that something is absent for.
+const BROKEN_MAX: usize = 20;
 /// Without one of them nothing of ours opens: what maps a volume and the crypto of it, as the kernel calls them. Other ciphers come
 /// from libcryptsetup's own library.
 const ALWAYS: [&str; 6] = [
@@ -177,6 +179,9 @@ impl Modules {
             self.broken.push(format!("{folder}/{why}"));
         }
         for line in dependencies.lines() {
+            if self.broken.len() >= BROKEN_MAX {
+                break;
+            }
             let Some((module, needed)) = line.split_once(':') else {
                 continue;
             };
@@ -185,8 +190,11 @@ impl Modules {
             }
             let absent = needed.split_whitespace();
             let absent = absent.filter(|path| !tree.has(&format!("{folder}/{path}")));
-            self.broken
-                .extend(absent.map(|path| format!("{module} needs {path}, which is not there")));
+            self.broken.extend(
+                absent
+                    .take(BROKEN_MAX)
+                    .map(|path| format!("{module} needs {path}, which is not there")),
+            );
         }
     }
 

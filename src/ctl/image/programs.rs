@@ -30,6 +30,8 @@ const LOADED: [(&str, &str); 2] = [
         "systemd loads it, and measures no phase of the boot without it",
     ),
 ];
+/// The most places of its own that a file has its libraries looked for in.
+const PLACES_MAX: usize = 64;
 /// Where the dynamic loader looks by itself (ld.so(8)), after the directories of the machine's own.
 const USUAL: [&str; 4] = ["usr/lib64", "lib64", "usr/lib", "lib"];
 const OF_X86: [&str; 2] = ["usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu"];
@@ -183,6 +185,7 @@ impl<'t, 'a> Libraries<'t, 'a> {
 fn places(elf: &Elf<'_>, path: &str) -> Vec<String> {
     let origin = path.rsplit_once('/').map_or("", |(place, _)| place);
     let own = elf.search.iter().flat_map(|list| list.split(':'));
+    let own = own.take(PLACES_MAX);
     let own = own.map(|place| {
         place
             .replace("$ORIGIN", origin)

@@ -83,7 +83,9 @@ impl Report {
         }
     }
 
+    /// Names in an initrd are its maker's: nothing of them ends a line or is a terminal's command.
     fn add(&mut self, what: &'static str, verdict: Verdict, text: String) {
+        let text = text.replace(char::is_control, "\u{fffd}");
         self.checks.push(Check {
             what,
             verdict,

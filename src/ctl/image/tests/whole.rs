@@ -40,6 +40,7 @@ impl Initrd {
         made.put("init", Made::link("usr/lib/systemd/systemd"));
         made.put("lib", Made::link("usr/lib"));
         made.put("etc/initrd-release", Made::link("/etc/os-release"));
+        made.put("etc/os-release", Made::file("ID=debian\n"));
         made.put("etc/nightlatch/nightlatch.toml", Made::file(CONFIG));
         made.put("etc/nightlatch/authority.pem", Made::file(pem));
         let nightlatch = elf(&["libtss2-tctildr.so.0", "libc.so.6"], "");
