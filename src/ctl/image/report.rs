@@ -47,15 +47,15 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn good(&mut self, what: &'static str, text: impl Into<String>) {
-        self.add(what, Verdict::Good, text.into());
+        self.add(what, Verdict::Good, &text.into());
     }
 
     pub(super) fn missing(&mut self, what: &'static str, text: impl Into<String>) {
-        self.add(what, Verdict::Missing, text.into());
+        self.add(what, Verdict::Missing, &text.into());
     }
 
     pub(super) fn note(&mut self, what: &'static str, text: impl Into<String>) {
-        self.add(what, Verdict::Note, text.into());
+        self.add(what, Verdict::Note, &text.into());
     }
 
     /// The configuration in it is wrong, which is another exit code.
@@ -84,7 +84,7 @@ impl Report {
     }
 
     /// Names in an initrd are its maker's: nothing of them ends a line or is a terminal's command.
-    fn add(&mut self, what: &'static str, verdict: Verdict, text: String) {
+    fn add(&mut self, what: &'static str, verdict: Verdict, text: &str) {
         let text = text.replace(char::is_control, "\u{fffd}");
         self.checks.push(Check {
             what,
