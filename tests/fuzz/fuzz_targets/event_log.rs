@@ -77,8 +77,11 @@ fn start(log: &Log, bank: Bank) {
             assert!(!start.programs.is_empty() && !vouched.is_empty());
             let mut others = vouched.clone();
             others.retain(|entry| *entry != vouched[0]);
-            expected.authorities = Some(&others);
-            assert!(prove(log, &values, &expected).is_err());
+            let by_others = Expected {
+                authorities: Some(&others),
+                ..expected.clone()
+            };
+            assert!(prove(log, &values, &by_others).is_err());
         }
         Err(unmet) => assert!(!unmet.to_string().is_empty()),
     }
