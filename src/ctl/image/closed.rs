@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::files::UNIT_PLACES;
+use super::files::{UNIT_PLACES, first_there};
 use super::report::Report;
 use crate::config::Config;
 use crate::initrd::Tree;
@@ -81,10 +81,7 @@ fn is_shut(tree: &Tree<'_>, name: &str) -> bool {
     } else {
         UNIT_PLACES
     };
-    // The first that is there counts.
-    let first = places.iter().map(|place| format!("{place}/{name}"));
-    let first = first.into_iter().find(|path| tree.has(path));
-    first.is_none_or(|path| tree.link(&path) == Some(NOWHERE))
+    first_there(tree, &places, name).is_none_or(|path| tree.link(&path) == Some(NOWHERE))
 }
 
 /// The lines of a list, without comments.

@@ -53,6 +53,12 @@ const NETWORK_UNITS: [&str; 3] = [
     "network-online.target",
 ];
 
+/// The path of a name in the first of these places that has it, a link that leads nowhere too: the one that counts.
+pub(super) fn first_there(tree: &Tree<'_>, places: &[&str], name: &str) -> Option<String> {
+    let paths = places.iter().map(|place| format!("{place}/{name}"));
+    paths.into_iter().find(|path| tree.has(path))
+}
+
 /// Whether systemd is PID 1 in it.
 pub(super) fn is_of_systemd(tree: &Tree<'_>, report: &mut Report) -> bool {
     if OF_INITRAMFS_TOOLS.iter().any(|path| tree.has(path)) {
@@ -113,10 +119,7 @@ pub(super) fn of_nightlatch(tree: &Tree<'_>, report: &mut Report) {
     };
     missing.extend(UNITS.iter().filter_map(|name| absent(&UNIT_PLACES, name)));
     missing.extend(RULES.iter().filter_map(|name| absent(&RULES_PLACES, name)));
-    if !UNIT_PLACES
-        .iter()
-        .any(|place| tree.has(&format!("{place}/{WANTED}")))
-    {
+    if first_there(tree, &UNIT_PLACES, WANTED).is_none() {
         missing.push(format!(
             "{WANTED} is not there, so nothing starts nightlatch: {INSTALL}"
         ));
@@ -190,11 +193,7 @@ pub(super) fn network(tree: &Tree<'_>, config: &Config, report: &mut Report) {
     }
     let mut missing: Vec<String> = NETWORK_UNITS
         .iter()
-        .filter(|unit| {
-            !UNIT_PLACES
-                .iter()
-                .any(|place| tree.has(&format!("{place}/{unit}")))
-        })
+        .filter(|unit| first_there(tree, &UNIT_PLACES, unit).is_none())
         .map(|unit| format!("{unit} is not there: the key service cannot be reached"))
         .collect();
     let own = tree.below(NETWORK_PLACES[0]).map(|(path, _)| path);
