@@ -16,6 +16,8 @@
 //!    record: see [`count`].
 //! 3. Entries say `ready`, and what the operator accepted is used up.
 //!
+//! A record that was made under other PCR values is told in [`stale`].
+//!
 //! **Never:** a secret of a volume, or anything that is taken from the disk and believed.
 
 pub mod checkpoint;
@@ -28,6 +30,7 @@ mod model;
 mod readmission;
 pub mod record;
 mod runtime;
+mod stale;
 #[cfg(test)]
 mod tests;
 
@@ -39,17 +42,22 @@ pub use located::Located;
 use readmission::Readmitted;
 use record::{Accepted, Checkpoint, Entry, Record, State};
 pub use runtime::RuntimeAnchor;
+use stale::Carried;
 
 use crate::config::{Config, Level, Volume, VolumeName};
 use crate::error::{Doing, Error, Result};
 use crate::header::{BootNonce, Stamp};
 use crate::key::{KEY_LEN, Secret};
-use crate::tpm::{Handles, NvAccess, Policy, Tpm};
+use crate::tpm::{Handles, NvAccess, Places, Policy, Tpm};
 
 /// What this boot knows of the anchor.
 #[derive(Debug)]
 pub struct Anchor {
+    places: Places,
+    /// Where the record is, or is to be.
     at: Handles,
+    /// Where there are records that were made under other PCR values.
+    others: Vec<u32>,
     policy: Policy,
     /// Record and way to write it; `None` until there is one.
     loaded: Option<Loaded>,
@@ -63,6 +71,8 @@ pub struct Anchor {
     enrolled: Vec<VolumeName>,
     /// The volumes that are remembered once this boot has succeeded.
     readmitted: Vec<Readmitted>,
+    /// The volumes that a record made anew remembers from the start.
+    carried: Vec<Carried>,
 }
 
 #[derive(Debug)]
@@ -87,6 +97,8 @@ pub enum Allowed {
     Accepted(Accepted),
     /// At the key service: a volume that this TPM does not remember.
     Readmitted,
+    /// By the key service, which stands in for a record that was made under other PCR values.
+    Stale,
 }
 
 impl Allowed {
@@ -96,6 +108,7 @@ impl Allowed {
         match self {
             Self::Accepted(kind) => kind.as_str(),
             Self::Readmitted => "readmitted",
+            Self::Stale => "stale",
         }
     }
 
@@ -104,7 +117,7 @@ impl Allowed {
     pub fn on_node(self) -> Option<Accepted> {
         match self {
             Self::Accepted(kind) => Some(kind),
-            Self::Readmitted => None,
+            Self::Readmitted | Self::Stale => None,
         }
     }
 }
@@ -123,6 +136,9 @@ impl Anchor {
     /// An acceptance is an exception of every boot until one has succeeded, whether the disk needs it or not: after a power
     /// cut the disk does not tell any more that it did.
     pub fn permit(&self, volume: &Volume, seen: DeviceState) -> Result<Option<Exception>> {
+        if self.is_stale() {
+            return Err(Self::refuse_stale(volume, seen));
+        }
         let entry = self.entry(volume);
         judge::permit(entry, seen)?;
         let kind = entry.and_then(|entry| entry.acceptance);

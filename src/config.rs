@@ -77,6 +77,20 @@ pub struct Tpm {
     pub bank: PolicyBank,
     /// The PCR, one of `pcrs`, that is extended after the hand-over so that nothing can be unsealed any more.
     pub fence_pcr: Pcr,
+    /// On whose word a boot goes on where the PCRs have other values than when the anchor's record was made.
+    pub stale: Stale,
+}
+
+/// On whose word a boot goes on whose anchor was made under other PCR values: the image is another one, or the firmware, or
+/// their settings.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stale {
+    /// The key service's: it admits what was booted, and what it remembers of the volume is compared.
+    #[default]
+    Service,
+    /// An operator's at the key service, each time.
+    Operator,
 }
 
 /// Banks good enough for a policy. SHA-1 is not.
@@ -122,7 +136,7 @@ pub enum ClusterFrom {
     Service,
 }
 
-/// Where in the TPM's NV memory the anchor is: two indices, of the range that belongs to the owner (TCG Registry of
+/// Where in the TPM's NV memory the anchor is: indices of the range that belongs to the owner (TCG Registry of
 /// Reserved TPM 2.0 Handles and Localities, section 2.2.2).
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -131,6 +145,8 @@ pub struct Anchor {
     pub index: NvIndex,
     /// The counter of its boots.
     pub counter: NvIndex,
+    /// Where the record is made anew while the one before is still needed: they change places.
+    pub spare_index: NvIndex,
 }
 
 impl Default for Anchor {
@@ -138,6 +154,7 @@ impl Default for Anchor {
         Self {
             index: NvIndex::ANCHOR,
             counter: NvIndex::COUNTER,
+            spare_index: NvIndex::SPARE,
         }
     }
 }
@@ -182,6 +199,7 @@ impl Default for Tpm {
             ]),
             bank: PolicyBank::default(),
             fence_pcr: Pcr::KERNEL_CONFIG,
+            stale: Stale::default(),
         }
     }
 }

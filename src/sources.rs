@@ -11,6 +11,7 @@
 pub(crate) mod enroll;
 pub(crate) mod readmission;
 pub(crate) mod service;
+pub(crate) mod stale;
 pub(crate) mod tpm;
 
 use std::sync::Mutex;
@@ -21,10 +22,11 @@ use uuid::Uuid;
 
 use crate::anchor::Allowed;
 use crate::anchor::judge::DeviceState;
-use crate::config::{Config, Source, Volume};
+use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::parallel::spawn;
 use crate::sources::service::ServiceSession;
+use crate::sources::stale::StandIn;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::tpm::Policy;
@@ -44,7 +46,7 @@ impl Sources<'_> {
     pub(crate) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
         let policy = Policy::from(&self.config.tpm);
         let node_tpm = self.node_tpm;
-        let readmission = self.readmission(volume, &found)?;
+        let stand_in = self.stand_in(volume, &found)?;
         let permit = |seen| {
             lock(node_tpm)?
                 .permit(volume, seen)
@@ -71,7 +73,7 @@ impl Sources<'_> {
             Found::Existing(existing) => {
                 // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
                 let asks = volume.sources.contains(&Source::Service);
-                if asks && readmission.is_none() {
+                if asks && stand_in.is_none() {
                     permit(DeviceState::Volume)?;
                 }
                 let keyed = self.unlock(volume, *existing);
@@ -82,9 +84,12 @@ impl Sources<'_> {
                 lock(node_tpm)?
                     .read_counter()
                     .doing("comparing with the anchor")?;
-                if let Some(readmission) = readmission {
-                    self.readmit(volume, &mut keyed, &readmission)
-                        .doing("comparing with the key service's record")?;
+                if let Some(stand_in) = stand_in {
+                    match stand_in {
+                        StandIn::Operator(word) => self.readmit(volume, &mut keyed, &word),
+                        StandIn::Service(record) => self.carry_over(volume, &mut keyed, &record),
+                    }
+                    .doing("comparing with the key service's record")?;
                     return Ok(keyed);
                 }
                 let accepted = {
@@ -98,6 +103,8 @@ impl Sources<'_> {
                     .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;
                 self.enroll(volume, &mut keyed).doing("enrolling")?;
+                self.refresh_seal(volume, &mut keyed)
+                    .doing("sealing anew")?;
                 Ok(keyed)
             }
         }
@@ -111,6 +118,12 @@ impl Sources<'_> {
         thread::scope(|scope| {
             let providers = SecretProviders {
                 unseal: Box::new(|sealed| {
+                    // Whoever knows the values of this boot can have sealed a disk of their own to them before it.
+                    if lock(node_tpm)?.is_stale() && volume.level() != Level::Off {
+                        return Err(Error::refused(
+                            "the TPM's record was made under other PCR values, so nothing says that this disk is this node's",
+                        ));
+                    }
                     let secret = lock(node_tpm)?.tpm.unseal(sealed, policy)?;
                     // An error is met again by whoever needs the anchor.
                     spawn(scope, || lock(node_tpm)?.read_counter())?;

@@ -14,8 +14,8 @@
 //! [`Tpm::read`], [`Tpm::read_all`], [`Tpm::require_zero`], [`Tpm::event`] and [`Tpm::extend`] one each. Once for a
 //! connection: finding the storage root key two; the session that satisfies policies one to start and one to end, and the
 //! same for the one that vouches, which [`Tpm::read_last`] ends without a command; the values for a policy one, unless
-//! [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four, [`Tpm::find_anchor`]
-//! two, [`Tpm::read_anchor`] three more, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session of
+//! [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four, [`Tpm::find_records`]
+//! three, [`Tpm::read_anchor`] three more, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session of
 //! policies, [`Tpm::write_anchor`] five, [`Tpm::quote`] and [`Tpm::attest`] one and, once, two for their key,
 //! [`Tpm::activate`] two. Looking for a persistent endorsement key takes two, and two of the storage root key's are saved
 //! where nothing is sealed or unsealed; for its certificate in the TPM three or more.
@@ -46,7 +46,7 @@ use tss_esapi::{Context, TctiNameConf};
 pub use crate::sealed::Sealed;
 pub use crate::tpm::attest::Evidence;
 pub use crate::tpm::endorsement::TpmIdentity;
-pub use crate::tpm::nv::{Handles, NvAccess};
+pub use crate::tpm::nv::{FoundRecords, Handles, NvAccess, Places};
 pub use crate::tpm::policy::Policy;
 pub use crate::tpm::quote::{AkKind, Quote};
 
@@ -96,7 +96,7 @@ impl Tpm {
     }
 
     /// A refusal of what was sealed to other values, and why they may be others.
-    fn sealed_to_others(&self, refusal: Error) -> Error {
+    pub(crate) fn sealed_to_others(&self, refusal: Error) -> Error {
         match &self.why_others {
             Some(why) => Error::new(refusal.exit(), format_args!("{refusal}; {why}")),
             None => refusal,

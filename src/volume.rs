@@ -143,6 +143,13 @@ impl Keyed {
         }))
     }
 
+    /// The digest of the policy that a secret of it was sealed to the TPM under, as the header says, which is authentic.
+    #[must_use]
+    pub fn sealed_under(&self) -> Option<[u8; 32]> {
+        let token = self.candidate.checked.tpm.as_ref();
+        token.map(|token| token.policy_hash)
+    }
+
     /// The epoch of the header; foreign profiles have none.
     #[must_use]
     pub fn epoch(&self) -> Option<u64> {

@@ -10,9 +10,10 @@ use crate::header::{BootNonce, Stamp};
 use crate::tpm::Tpm;
 
 impl Anchor {
-    /// Reads the counter, once, where there is a record. Everything about epochs needs it.
+    /// Reads the counter, once, where there is a record, be it one that cannot be read. Everything about epochs needs it.
     pub fn count(&mut self, tpm: &mut Tpm) -> Result<()> {
-        if self.loaded.is_some() && self.counter.is_none() {
+        let is_there = self.loaded.is_some() || self.is_stale();
+        if is_there && self.counter.is_none() {
             self.counter = Some(tpm.count_anchor(self.at)?);
             let again = self.counted()?.nonce_again();
             self.nonce = self.nonce_of_boot(again)?;

@@ -2,6 +2,8 @@
 //! What the anchor's entry says to what was found on the disk. Pure, so that every crash and every attack can be played
 //! through: see the model in `model.rs`.
 
+pub mod stale;
+
 use log::info;
 use uuid::Uuid;
 

@@ -4,65 +4,77 @@
 
 use super::record::{RECORD_LEN, Record};
 use super::{Anchor, Loaded};
-use crate::config::{Config, Level, Volume};
+use crate::config::{Config, Level, NvIndex, Volume};
 use crate::error::{Error, Result};
-use crate::tpm::{Handles, NvAccess, Policy, Tpm};
+use crate::tpm::{FoundRecords, Handles, NvAccess, Places, Policy, Tpm};
 
 /// Where the anchor is. It was looked for and is not read yet.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Located {
-    at: Handles,
+    places: Places,
     policy: Policy,
     counts: bool,
-    /// Whether there is a record.
-    is_made: bool,
+    found: FoundRecords,
 }
 
 impl Located {
-    /// Looks for the anchor, and refuses one that another boot chain or another program made; `None` where no volume wants
-    /// one.
+    /// Looks for the anchor, and refuses one that another program made; `None` where no volume wants one.
     pub fn find(config: &Config, tpm: &mut Tpm) -> Result<Option<Self>> {
         let levels = config.volumes().map(Volume::level);
         let Some(highest) = levels.max().filter(|level| *level != Level::Off) else {
             return Ok(None);
         };
-        let at = Handles {
-            record: config.anchor.index.handle(),
-            counter: config.anchor.counter.handle(),
+        let anchor = &config.anchor;
+        let places = Places {
+            records: [anchor.index, anchor.spare_index].map(NvIndex::handle),
+            counter: anchor.counter.handle(),
         };
         let policy = Policy::from(&config.tpm);
         Ok(Some(Self {
-            at,
+            places,
             policy,
             counts: highest >= Level::Epoch,
-            is_made: tpm.find_anchor(at, policy, RECORD_LEN)?,
+            found: tpm.find_records(places, policy, RECORD_LEN)?,
         }))
     }
 
+    /// Whether there is a record, and none that this boot can read.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.found.readable.is_none() && !self.found.others.is_empty()
+    }
+
     /// Reads the anchor, all but its counter.
-    pub fn read(self, tpm: &mut Tpm) -> Result<Anchor> {
+    pub fn read(&self, tpm: &mut Tpm) -> Result<Anchor> {
+        let FoundRecords { readable, others } = self.found.clone();
+        let loaded = readable.map(|at| load(tpm, at, self.policy)).transpose()?;
+        let [first, _] = self.places.records;
+        let counter = self.places.counter;
         Ok(Anchor {
-            at: self.at,
+            places: self.places,
+            at: readable.unwrap_or(Handles {
+                record: first,
+                counter,
+            }),
+            others,
             policy: self.policy,
-            loaded: self.loaded(tpm)?,
+            loaded,
             counter: None,
             nonce: None,
             counts: self.counts,
             enrolled: Vec::new(),
             readmitted: Vec::new(),
+            carried: Vec::new(),
         })
     }
+}
 
-    fn loaded(self, tpm: &mut Tpm) -> Result<Option<Loaded>> {
-        if !self.is_made {
-            return Ok(None);
-        }
-        let bytes = tpm.read_anchor(self.at, self.policy, RECORD_LEN)?;
-        // It was there, and nobody but this program writes in this boot.
-        let bytes = bytes.ok_or_else(|| Error::refused("the anchor was removed just now"))?;
-        let (record, auth) = Record::parse(&bytes)?;
-        let pcr_policy = tpm.anchor_policy(self.policy)?;
-        let access = NvAccess { auth, pcr_policy };
-        Ok(Some(Loaded { record, access }))
-    }
+fn load(tpm: &mut Tpm, at: Handles, policy: Policy) -> Result<Loaded> {
+    let bytes = tpm.read_anchor(at, policy, RECORD_LEN)?;
+    // It was there, and nobody but this program writes in this boot.
+    let bytes = bytes.ok_or_else(|| Error::refused("the anchor was removed just now"))?;
+    let (record, auth) = Record::parse(&bytes)?;
+    let pcr_policy = tpm.anchor_policy(policy)?;
+    let access = NvAccess { auth, pcr_policy };
+    Ok(Loaded { record, access })
 }

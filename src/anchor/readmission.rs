@@ -18,7 +18,6 @@ use super::{Allowed, Anchor, Exception, exception};
 use crate::config::{Level, Volume, VolumeName};
 use crate::error::Result;
 use crate::key::KEY_LEN;
-use crate::tpm::Tpm;
 
 /// A volume that the TPM is to remember once its boot has succeeded.
 #[derive(Clone, Debug)]
@@ -83,26 +82,20 @@ impl Anchor {
 
     /// Takes up a volume that the TPM does not remember and that was shown to be the one an operator readmitted.
     ///
-    /// An anchor without entries is made where there is none, as that can be done only before the fence's PCR takes the
-    /// exception. [`Anchor::commit`] remembers the volume.
+    /// Where there is no record [`Anchor::renew_record`] makes one. [`Anchor::commit`] remembers the volume.
     pub fn readmit(
         &mut self,
-        tpm: &mut Tpm,
         volume: &Volume,
         readmission: &Readmission,
         proven: &VolumeProof,
     ) -> Result<Exception> {
         let name = volume.name.clone();
         let readmitted = Readmitted::new(name, volume.level(), readmission, proven)?;
-        if self.loaded.is_none() {
-            self.define(tpm, Record::default())?;
-        }
         // That there is no room is found out before anything is measured.
-        if let Some(loaded) = &self.loaded {
-            let mut record = loaded.record.clone();
-            for readmitted in self.readmitted.iter().chain([&readmitted]) {
-                record.set(readmitted.entry())?;
-            }
+        let loaded = self.loaded.as_ref();
+        let mut record = loaded.map_or_else(Record::default, |it| it.record.clone());
+        for readmitted in self.readmitted.iter().chain([&readmitted]) {
+            record.set(readmitted.entry())?;
         }
         self.readmitted.push(readmitted);
         Ok(exception(volume, Allowed::Readmitted))

@@ -313,10 +313,22 @@ fn another_boot_chain_cannot_read_the_record() {
     let config = node.config("epoch");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"another kernel").unwrap();
-    let error = Located::find(&config, &mut tpm).unwrap_err();
-    assert_eq!(error.exit(), Exit::Refused, "{error}");
+    let mut anchor = read(&config, &mut tpm).unwrap();
+    assert!(anchor.is_stale());
+    let volume = config.volumes().next().unwrap();
+    for seen in [DeviceState::Volume, DeviceState::Blank] {
+        let error = anchor.permit(volume, seen).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused, "{error}");
+        let said = "the TPM's record was made under other PCR values";
+        assert!(error.to_string().starts_with(said), "{error}");
+    }
+    // That the boots were counted can be read all the same.
+    anchor.count(&mut tpm).unwrap();
+    assert_eq!(anchor.counter().unwrap(), 2);
     drop(tpm);
-    node.boot("epoch");
+    let (_, _, anchor) = node.boot("epoch");
+    assert!(!anchor.is_stale());
+    anchor.permit(volume, DeviceState::Volume).unwrap();
 }
 
 #[test]

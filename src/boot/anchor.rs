@@ -80,7 +80,9 @@ pub(super) fn count<'a>(
     let Some(anchor) = anchor else {
         return Ok(renewed);
     };
+    // An image of before with a disk of before finds no record of its own from here on.
     anchor.advance(tpm)?;
+    anchor.remove_others(tpm)?;
     record.epoch(anchor.counter()?);
     for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
         anchor.enrolled(volume);

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::{
     ANCHORED_MAX, ClusterFrom, Config, FileSystem, Format, Level, Profile, Role, RootMode, Source,
-    Volume,
+    Stale, Volume,
 };
 
 /// The longest that a device is waited for, in seconds: a day, as there is somebody to look by then.
@@ -135,6 +135,10 @@ fn service(config: &Config) -> Result<(), String> {
             "service: expected a volume with the source \"service\", or measure.cluster = \"service\"".into(),
         ),
         Some(service) => service.check(),
+        None if config.tpm.stale == Stale::Operator => Err(
+            "tpm.stale = \"operator\" needs a table [service]: an operator's word reaches a node through the key service alone"
+                .into(),
+        ),
         None if config.needs_service() => Err(
             "expected a table [service], for the source \"service\" or measure.cluster = \"service\"".into(),
         ),
@@ -144,11 +148,16 @@ fn service(config: &Config) -> Result<(), String> {
 
 fn anchor(config: &Config) -> Result<(), String> {
     let anchor = &config.anchor;
-    if anchor.index == anchor.counter {
-        return Err(format!(
-            "anchor.counter: expected another NV index than anchor.index, found {} in both",
-            anchor.counter
-        ));
+    for (key, index, other, taken) in [
+        ("counter", anchor.counter, "index", anchor.index),
+        ("spare-index", anchor.spare_index, "index", anchor.index),
+        ("spare-index", anchor.spare_index, "counter", anchor.counter),
+    ] {
+        if index == taken {
+            return Err(format!(
+                "anchor.{key}: expected another NV index than anchor.{other}, found {index} in both"
+            ));
+        }
     }
     let anchored = |volume: &&Volume| volume.level() != Level::Off;
     match config.volumes().filter(anchored).count() {

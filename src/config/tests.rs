@@ -218,14 +218,18 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
 }
 
 #[test]
-fn the_anchors_two_indices_are_the_owners_and_differ() {
+fn the_anchors_indices_are_the_owners_and_differ() {
     let with = |line: &str| parse(&format!("[anchor]\n{line}\n{STATE}"));
-    assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());
-    let error = with("counter = 0x01804e10").unwrap_err().to_string();
-    assert!(
-        error.contains("expected another NV index than anchor.index"),
-        "{error}"
-    );
+    assert!(with("index = 0x01800001\ncounter = 0x01800002\nspare-index = 0x01800003").is_ok());
+    for (line, other) in [
+        ("counter = 0x01804e10", "index"),
+        ("spare-index = 0x01804e10", "index"),
+        ("spare-index = 0x01804e11", "counter"),
+    ] {
+        let error = with(line).unwrap_err().to_string();
+        let said = format!("expected another NV index than anchor.{other}, found");
+        assert!(error.contains(&said), "{error}");
+    }
     for outside in ["0x017fffff", "0x01c00000"] {
         let error = with(&format!("index = {outside}")).unwrap_err().to_string();
         assert!(
@@ -233,6 +237,17 @@ fn the_anchors_two_indices_are_the_owners_and_differ() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn an_operators_word_about_a_stale_record_needs_a_key_service() {
+    let with = |lines: &str| parse(&format!("[tpm]\nstale = \"operator\"\n{lines}"));
+    let error = with(STATE).unwrap_err().to_string();
+    assert!(
+        error.contains("tpm.stale = \"operator\" needs a table [service]"),
+        "{error}"
+    );
+    assert_eq!(parse(STATE).unwrap().tpm.stale, Stale::Service);
 }
 
 #[test]

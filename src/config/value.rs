@@ -72,6 +72,9 @@ impl NvIndex {
     /// Where the anchor's counter is unless configured otherwise.
     pub const COUNTER: Self = Self(0x0180_4e11);
 
+    /// Where a record is made while another one is still needed, unless configured otherwise.
+    pub const SPARE: Self = Self(0x0180_4e12);
+
     /// The handle.
     #[must_use]
     pub fn handle(self) -> u32 {

@@ -7,34 +7,13 @@
 use log::warn;
 
 use crate::anchor::judge::Readmission;
-use crate::config::{Level, Source, Volume};
-use crate::error::{Doing, Error, Result};
-use crate::key::Secret;
+use crate::config::{Level, Volume};
+use crate::error::{Error, Result};
 use crate::sources::Sources;
 use crate::sources::tpm::lock;
-use crate::volume::{Found, Keyed};
+use crate::volume::Keyed;
 
 impl Sources<'_> {
-    /// The service's answer about a volume that the TPM does not remember, if the volume was readmitted. The service is asked
-    /// even where the volume has another source before it.
-    pub(crate) fn readmission(self, volume: &Volume, found: &Found) -> Result<Option<Readmission>> {
-        let asks = volume.sources.contains(&Source::Service) && volume.level() != Level::Off;
-        if !(asks && matches!(found, Found::Existing(_))) {
-            return Ok(None);
-        }
-        let is_unknown = match lock(self.node_tpm)?.anchor()? {
-            (_, Some(anchor)) => anchor.is_unknown(volume),
-            (_, None) => false,
-        };
-        if !is_unknown {
-            return Ok(None);
-        }
-        let uuid = found.claim(volume)?.uuid;
-        self.service
-            .readmission(self.node_tpm, &uuid, self.record)
-            .doing("the TPM does not remember this volume; asking the key service whether it was readmitted")
-    }
-
     /// Compares a volume that was readmitted with the service's record, and has the TPM remember it once this boot has
     /// succeeded. What the lost TPM had sealed is sealed anew.
     pub(crate) fn readmit(
@@ -50,9 +29,9 @@ impl Sources<'_> {
         };
         {
             let mut node_tpm = lock(self.node_tpm)?;
-            let (tpm, anchor) = node_tpm.anchor()?;
+            let (_, anchor) = node_tpm.anchor()?;
             let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
-            let exception = anchor.readmit(tpm, volume, readmission, &proven)?;
+            let exception = anchor.readmit(volume, readmission, &proven)?;
             node_tpm.exceptions.push(exception);
         }
         if volume.level() == Level::Checkpoint {
@@ -61,13 +40,7 @@ impl Sources<'_> {
                 "nobody knows the last checkpoint of its file system: in this boot its age is told by the epoch alone"
             );
         }
-        if keyed.source == Source::Service && volume.sources.contains(&Source::Tpm) {
-            let secret = Secret::new(keyed.secret().expose().to_vec());
-            let seal = |secret: &Secret| self.seal(secret);
-            if let Err(error) = keyed.rekey(volume, &self.config.tpm, &secret, seal) {
-                warn!(volume = volume.name.as_str(); "not sealed to this TPM, the key service goes on opening it: {error}");
-            }
-        }
+        self.seal_anew(volume, keyed);
         Ok(())
     }
 }

@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use log::warn;
 
-use crate::anchor::judge::{self, Readmission};
+use crate::anchor::judge;
 use crate::anchor::record::Accepted;
 use crate::client::{Client, Cluster, KeyRequest, KeyResponse, Logs};
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
-use crate::protocol::VolumeRecord;
+use crate::protocol::{Remembered, VolumeRecord};
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
@@ -111,31 +111,20 @@ impl ServiceSession {
         Ok(response.and_then(|response| response.secret(uuid).ok()))
     }
 
-    /// What the service remembers of the volume with this UUID, where an operator said there that its node has lost its TPM.
-    ///
-    /// An error where that cannot be told now; a denial is no word of an operator.
-    pub(crate) fn readmission(
+    /// What the service remembers of the volume with this UUID; none where there is no service, or one that remembers nothing.
+    pub(crate) fn ask_about(
         &self,
         node_tpm: &Mutex<NodeTpm>,
         uuid: &str,
         record: &Recorder,
-    ) -> Result<Option<Readmission>> {
+    ) -> Result<Option<Remembered>> {
         let Some(mut exchange) = self.exchange()? else {
             return Ok(None);
         };
-        match exchange.ask(node_tpm) {
-            Ok(response) => {
-                record.service(&response.url, response.took);
-                let volume = response.volume(uuid).ok();
-                let remembered = volume.and_then(|volume| volume.remembered.as_ref());
-                Ok(remembered.and_then(Readmission::of))
-            }
-            Err(error) if error.exit() == Exit::Temporary => Err(error),
-            Err(error) => {
-                warn!("{error}");
-                Ok(None)
-            }
-        }
+        let response = exchange.ask(node_tpm)?;
+        record.service(&response.url, response.took);
+        let volume = response.volume(uuid).ok();
+        Ok(volume.and_then(|volume| volume.remembered.clone()))
     }
 
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator

@@ -68,11 +68,31 @@ impl NodeTpm {
 
     /// The TPM, and the anchor where a volume wants one, which is read first if it is not yet: all but its counter.
     pub(crate) fn anchor(&mut self) -> Result<(&mut Tpm, Option<&mut Anchor>)> {
-        if let Some(located) = self.located {
+        if let Some(located) = &self.located {
+            // It stays located where reading fails: an error is met again by whoever needs the anchor.
             self.anchor = Some(located.read(&mut self.tpm)?);
             self.located = None;
         }
         Ok((&mut self.tpm, self.anchor.as_mut()))
+    }
+
+    /// Whether the anchor has a record, and none that this boot can read. No command.
+    pub(crate) fn is_stale(&self) -> bool {
+        let located = self.located.as_ref();
+        located.is_some_and(Located::is_stale) || self.anchor.as_ref().is_some_and(Anchor::is_stale)
+    }
+
+    /// Makes the anchor's record anew, where volumes were found that go on in another one.
+    pub(crate) fn renew_record(&mut self) -> Result<()> {
+        match self.anchor()? {
+            (tpm, Some(anchor)) => anchor.renew_record(tpm),
+            (_, None) => Ok(()),
+        }
+    }
+
+    /// Whether [`NodeTpm::renew_record`] has something to do.
+    pub(crate) fn is_to_be_renewed(&self) -> bool {
+        self.anchor.as_ref().is_some_and(Anchor::is_to_be_renewed)
     }
 
     /// The anchor, for whoever goes on with it. This boot has none from here on.
@@ -113,10 +133,15 @@ impl NodeTpm {
 
     /// Whether what was found may be gone on with.
     pub(crate) fn permit(&mut self, volume: &Volume, seen: DeviceState) -> Result<()> {
-        if let (_, Some(anchor)) = self.anchor_of(volume)? {
-            let exception = anchor.permit(volume, seen)?;
-            self.exceptions.extend(exception);
-        }
+        let (tpm, anchor) = self.anchor_of(volume)?;
+        let permitted = match anchor {
+            Some(anchor) if anchor.is_stale() => anchor
+                .permit(volume, seen)
+                .map_err(|refusal| tpm.sealed_to_others(refusal)),
+            Some(anchor) => anchor.permit(volume, seen),
+            None => Ok(None),
+        };
+        self.exceptions.extend(permitted?);
         Ok(())
     }
 

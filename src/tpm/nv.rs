@@ -11,6 +11,7 @@
 mod area;
 mod index;
 
+use log::debug;
 use tss_esapi::Context;
 use tss_esapi::handles::NvIndexHandle;
 use tss_esapi::interface_types::resource_handles::NvAuth;
@@ -23,8 +24,42 @@ use self::index::record_len;
 use super::integrity::Role;
 use super::session::{Denied, Encrypt};
 use super::{Policy, Tpm, policy, response};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
+
+/// Where the indices may be: a record that is made while another one is still needed stands beside it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Places {
+    /// The places for a record.
+    pub records: [u32; 2],
+    /// The counter's index.
+    pub counter: u32,
+}
+
+impl Places {
+    /// The counter, and the record in the first place that is none of `taken`.
+    #[must_use]
+    pub fn free(self, taken: &[u32]) -> Option<Handles> {
+        let free = self.records.into_iter().find(|it| !taken.contains(it));
+        free.map(|record| self.with(record))
+    }
+
+    fn with(self, record: u32) -> Handles {
+        Handles {
+            record,
+            counter: self.counter,
+        }
+    }
+}
+
+/// The records that there are. Where there is one the counter is there as well.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FoundRecords {
+    /// The one that this boot can read.
+    pub readable: Option<Handles>,
+    /// Where there are those that were made under other PCR values.
+    pub others: Vec<u32>,
+}
 
 /// Where the two indices live.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -45,28 +80,33 @@ pub struct NvAccess {
 }
 
 impl Tpm {
-    /// Whether there is a record, of `len` bytes, that was written. Where there is one, all that is needed to read it is got
-    /// ready.
+    /// Which records there are, of `len` bytes and written. Where there is one to read, all that is needed for that is got ready.
     ///
-    /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
+    /// Refused: an index of another program in the first place or the counter's, a record without its counter.
     ///
-    /// Commands: `NV_ReadPublic` twice; in a connection's first use of the policy also `PCR_Read`, and of its session
-    /// `StartAuthSession`.
-    pub fn find_anchor(&mut self, at: Handles, policy: Policy, len: usize) -> Result<bool> {
-        self.find_now(at, policy, len)
-            .and_then(|found| match found {
-                None => Ok(false),
-                Some(_) => self.in_session(Encrypt::Response, |_, _| Ok(true)),
+    /// Commands: `NV_ReadPublic` three times, and once more for each record of other values; in a connection's first use of the
+    /// policy also `PCR_Read`, and of its session `StartAuthSession`.
+    pub fn find_records(
+        &mut self,
+        places: Places,
+        policy: Policy,
+        len: usize,
+    ) -> Result<FoundRecords> {
+        self.find_all(places, policy, len)
+            .and_then(|found| match found.readable {
+                None => Ok(found),
+                Some(_) => self.in_session(Encrypt::Response, |_, _| Ok(found)),
             })
             .doing("reading the anchor in the TPM")
     }
 
     /// The record, of `len` bytes. `None`: there is no record, or it was never written.
     ///
-    /// Refused: what [`Tpm::find_anchor`] refuses.
+    /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
     ///
-    /// Commands: those of [`Tpm::find_anchor`], if it was not asked before and found one, then `PolicyPCR`, `PolicyOR`,
-    /// `NV_Read`; in a connection's first use of the session that vouches also `StartAuthSession`.
+    /// Commands: `PolicyPCR`, `PolicyOR`, `NV_Read`; before them, where [`Tpm::find_records`] did not find it, `NV_ReadPublic`
+    /// twice and what the first use of policy and session takes; in a connection's first use of the session that vouches also
+    /// `StartAuthSession`.
     pub fn read_anchor(
         &mut self,
         at: Handles,
@@ -97,6 +137,42 @@ impl Tpm {
     ) -> Result<u64> {
         self.define_now(at, policy, auth, record)
             .doing("making the anchor in the TPM")
+    }
+
+    /// Makes a record beside those there are, whose counter it goes on with. What of ours is in its place is removed: whoever
+    /// asks has found that nothing names it.
+    ///
+    /// Commands: `PCR_Read`, `NV_ReadPublic` once or more, `NV_DefineSpace`, `PolicyPCR`, `PolicyOR`, `NV_Write`; where something
+    /// is in its place also `NV_UndefineSpace`.
+    pub fn define_record(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        auth: &Secret,
+        record: &[u8],
+    ) -> Result<()> {
+        self.define_beside(at, policy, auth, record)
+            .doing("making the anchor's record anew in the TPM")
+    }
+
+    /// Whether the record at `index`, of `len` bytes, was made and written under the PCR policy with this digest. Command:
+    /// `NV_ReadPublic`.
+    pub fn is_record_of(&mut self, index: u32, pcr_policy: [u8; 32], len: usize) -> Result<bool> {
+        let area = Area::record(index, pcr_policy, record_len(len)?);
+        let found = self.find(index).and_then(|found| match found {
+            Some(handle) => self.state_by_name(&area, handle),
+            None => Ok(None),
+        });
+        found
+            .map(|state| state == Some(State::Written))
+            .doing("looking for the anchor's record in the TPM")
+    }
+
+    /// Removes a record of ours, of `len` bytes, under whatever policy it was made. Commands: `NV_ReadPublic` twice,
+    /// `NV_UndefineSpace`.
+    pub fn remove_record(&mut self, index: u32, len: usize) -> Result<()> {
+        self.remove_now(index, len)
+            .doing("removing the anchor's record of before from the TPM")
     }
 
     /// Raises the counter. Command: `NV_Increment`.
@@ -153,6 +229,34 @@ impl Tpm {
     pub fn anchor_policy(&mut self, policy: Policy) -> Result<[u8; 32]> {
         self.policy_hash(policy)
             .doing("reading the anchor's policy")
+    }
+
+    fn find_all(&mut self, places: Places, policy: Policy, len: usize) -> Result<FoundRecords> {
+        // Another program's counter is in the way whether there is a record or not.
+        let counter = self.counter_state(&Area::counter(places.counter))?;
+        let mut found = FoundRecords::default();
+        for (number, index) in places.records.into_iter().enumerate() {
+            let at = places.with(index);
+            match self.record_state(at, policy, len) {
+                Ok((_, None | Some((_, State::Unwritten)))) => {}
+                Ok((_, Some((_, State::Written)))) => {
+                    found.readable = found.readable.or(Some(at));
+                }
+                Ok((_, Some((_, State::OtherPolicy)))) => found.others.push(index),
+                // What is in the second place is in the way only once that is needed.
+                Err(error) if number > 0 && error.exit() == Exit::Refused => debug!("{error}"),
+                Err(error) => return Err(error),
+            }
+        }
+        let at = found
+            .readable
+            .or(found.others.first().map(|it| places.with(*it)));
+        match (at, counter) {
+            (Some(at), None | Some((_, State::Unwritten | State::OtherPolicy))) => {
+                Err(no_counter(at))
+            }
+            _ => Ok(found),
+        }
     }
 
     /// The record's index, where it was written.
@@ -232,18 +336,58 @@ impl Tpm {
         if let Some(handle) = old {
             self.undefine(&area, handle)?;
         }
-        let handle = self.define(&area, Some(auth))?;
+        self.make_record(&area, policy, auth, &data)?;
+        self.remember(at.counter, counter);
+        Ok(count)
+    }
+
+    fn define_beside(
+        &mut self,
+        at: Handles,
+        policy: Policy,
+        auth: &Secret,
+        record: &[u8],
+    ) -> Result<()> {
+        let data = MaxNvBuffer::try_from(record)?;
+        self.policy_hash_now(policy)?;
+        let (area, found) = self.record_state(at, policy, record.len())?;
+        if let Some((handle, _)) = found {
+            self.undefine(&area, handle)?;
+        }
+        self.make_record(&area, policy, auth, &data)
+    }
+
+    /// Makes the record's index and writes it, which the policy of PCR values allows once.
+    fn make_record(
+        &mut self,
+        area: &Area,
+        policy: Policy,
+        auth: &Secret,
+        data: &MaxNvBuffer,
+    ) -> Result<()> {
+        let handle = self.define(area, Some(auth))?;
         let branches = branches(self.policy_hash(policy)?)?;
         self.in_session(Encrypt::Command, |tpm, session| {
             tpm.with_pcrs((session, None), policy, Some(&branches), |context| {
                 context.nv_write(NvAuth::NvIndex(handle), handle, data.clone(), 0)
             })
         })
-        .map_err(|denied| self.denied_as(denied, &area))
+        .map_err(|denied| self.denied_as(denied, area))
         .doing("writing the record")?;
-        self.remember(at.counter, counter);
-        self.remember(at.record, handle);
-        Ok(count)
+        self.remember(area.index, handle);
+        Ok(())
+    }
+
+    fn remove_now(&mut self, index: u32, len: usize) -> Result<()> {
+        // The policy is not compared.
+        let area = Area::record(index, [0; 32], record_len(len)?);
+        let Some(handle) = self.find(index)? else {
+            return Ok(());
+        };
+        match self.state_of(&area, handle)? {
+            State::Written | State::OtherPolicy => self.undefine(&area, handle),
+            State::Unwritten => Ok(()),
+        }
     }
 
     fn increment(&mut self, handle: NvIndexHandle) -> Result<()> {

@@ -140,7 +140,7 @@ fn a_node_gets_its_key_and_its_cluster_from_the_service_in_every_boot() {
     let path = format!("POST /kbs/v0/nightlatch/volume/{}", first.volumes[0].uuid);
     let told = node.service.body(&path);
     let second = node.boot().unwrap();
-    assert_eq!(node.tpm.commands(), 26);
+    assert_eq!(node.tpm.commands(), 27);
     assert_eq!(
         (second.volumes[0].how, second.volumes[0].source),
         (How::Unlocked, Source::Service)

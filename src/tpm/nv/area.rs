@@ -167,12 +167,13 @@ impl Area {
         ))
     }
 
-    fn remedy(&self) -> String {
-        let key = match self.kind {
-            Kind::Counter => "anchor.counter",
-            Kind::Record => "anchor.index",
-        };
-        format!("set {key} in the configuration to a free handle")
+    fn remedy(&self) -> &'static str {
+        match self.kind {
+            Kind::Counter => "set anchor.counter in the configuration to a free handle",
+            Kind::Record => {
+                "set anchor.index or anchor.spare-index in the configuration, whichever it is, to a free handle"
+            }
+        }
     }
 
     fn attributes(&self) -> u32 {

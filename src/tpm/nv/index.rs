@@ -79,7 +79,7 @@ impl Tpm {
         self.indices.push(Open { index, handle });
     }
 
-    fn state_of(&mut self, area: &Area, handle: NvIndexHandle) -> Result<State> {
+    pub(super) fn state_of(&mut self, area: &Area, handle: NvIndexHandle) -> Result<State> {
         match self.state_by_name(area, handle)? {
             Some(state) => Ok(state),
             None => self.deviation(area, handle),

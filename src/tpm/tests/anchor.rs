@@ -6,6 +6,11 @@ pub(super) const AT: Handles = Handles {
     counter: 0x0180_4e11,
 };
 
+pub(super) const PLACES: Places = Places {
+    records: [0x0180_4e10, 0x0180_4e12],
+    counter: 0x0180_4e11,
+};
+
 /// Length of a record of eight entries, in bytes.
 pub(super) const LEN: usize = 1008;
 

@@ -4,7 +4,7 @@ use super::proxy::{Fault, Proxy};
 use super::*;
 
 const FOREIGN_RECORD: &str = "reading the anchor in the TPM: NV index 0x1804e10 belongs to another program: \
-     set anchor.index in the configuration to a free handle";
+     set anchor.index or anchor.spare-index in the configuration, whichever it is, to a free handle";
 const FOREIGN_COUNTER: &str = "reading the anchor in the TPM: NV index 0x1804e11 belongs to another program: \
      set anchor.counter in the configuration to a free handle";
 
@@ -52,7 +52,7 @@ fn an_index_of_another_program_is_refused_and_left_alone() {
         Exit::Refused,
         "reading the anchor in the TPM: NV index 0x1804e10 has 1007 bytes where 1008 were expected: \
          another version of this program made it, or another program: \
-         set anchor.index in the configuration to a free handle",
+         set anchor.index or anchor.spare-index in the configuration, whichever it is, to a free handle",
     );
     remove("0x1804e10");
 

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the TPM cannot say of a volume, asked of the key service: the TPM remembers nothing of it, or its record was made under
+//! other PCR values; and a secret that is sealed to other values than those of now is sealed anew.
+
+use log::warn;
+
+use crate::anchor::judge::{Readmission, stale};
+use crate::config::{Level, Source, Stale, Volume};
+use crate::error::{Doing, Error, Exit, Result};
+use crate::key::Secret;
+use crate::protocol::VolumeRecord;
+use crate::sources::Sources;
+use crate::sources::tpm::lock;
+use crate::tpm::Policy;
+use crate::volume::{Found, Keyed};
+
+/// What stands in for the TPM's memory of a volume.
+#[derive(Debug)]
+pub(crate) enum StandIn {
+    /// The word of an operator, who said at the key service that the node has lost its TPM.
+    Operator(Readmission),
+    /// What the key service remembers, where the TPM's record was made under other PCR values.
+    Service(VolumeRecord),
+}
+
+/// What the TPM remembers of a volume.
+enum Memory {
+    Known,
+    Unknown,
+    /// There is a record, and this boot cannot read it.
+    Unreadable,
+}
+
+impl Sources<'_> {
+    /// What stands in for what the TPM does not say of a volume that exists. The service is asked even where the volume has another
+    /// source before it.
+    pub(crate) fn stand_in(self, volume: &Volume, found: &Found) -> Result<Option<StandIn>> {
+        let asks = volume.sources.contains(&Source::Service) && volume.level() != Level::Off;
+        if !(asks && matches!(found, Found::Existing(_))) {
+            return Ok(None);
+        }
+        let memory = match lock(self.node_tpm)?.anchor()? {
+            (_, Some(anchor)) if anchor.is_stale() => Memory::Unreadable,
+            (_, Some(anchor)) if anchor.is_unknown(volume) => Memory::Unknown,
+            _ => Memory::Known,
+        };
+        let uuid = found.claim(volume)?.uuid;
+        match memory {
+            Memory::Known => Ok(None),
+            Memory::Unknown => self.readmission(&uuid).doing(
+                "the TPM does not remember this volume; asking the key service whether it was readmitted",
+            ),
+            Memory::Unreadable => self
+                .of_unreadable(volume, &uuid)
+                .map(Some)
+                .doing("the TPM's record was made under other PCR values; asking the key service what it remembers"),
+        }
+    }
+
+    /// An operator's word. A denial is none; an error is what may pass.
+    fn readmission(self, uuid: &str) -> Result<Option<StandIn>> {
+        match self.service.ask_about(self.node_tpm, uuid, self.record) {
+            Ok(remembered) => {
+                let word = remembered.as_ref().and_then(Readmission::of);
+                Ok(word.map(StandIn::Operator))
+            }
+            Err(error) if error.exit() == Exit::Temporary => Err(error),
+            Err(error) => {
+                warn!("{error}");
+                Ok(None)
+            }
+        }
+    }
+
+    fn of_unreadable(self, volume: &Volume, uuid: &str) -> Result<StandIn> {
+        let remembered = self
+            .service
+            .ask_about(self.node_tpm, uuid, self.record)?
+            .ok_or_else(|| {
+                Error::refused(
+                    "it keeps no records of volumes, so it cannot stand in for the TPM's",
+                )
+            })?;
+        if let Some(word) = Readmission::of(&remembered) {
+            return Ok(StandIn::Operator(word));
+        }
+        let why = match (self.config.tpm.stale, volume.level()) {
+            (Stale::Operator, _) => "tpm.stale is \"operator\"",
+            (_, Level::Checkpoint) => {
+                "the volume's level is \"checkpoint\", and the last checkpoint is in the record that cannot be read"
+            }
+            (Stale::Service, Level::Off | Level::Identity | Level::Epoch) => {
+                return Ok(StandIn::Service(remembered.record));
+            }
+        };
+        let uuid = uuid.parse().map_err(Error::failure)?;
+        Err(Error::refused(format_args!(
+            "{why}, so it takes an operator's word: {}",
+            stale::readmit(&uuid)
+        )))
+    }
+
+    /// Compares a volume with what the key service remembers of it, and has the TPM remember it in a record of this boot. What was
+    /// sealed under the values of before is sealed anew.
+    pub(crate) fn carry_over(
+        self,
+        volume: &Volume,
+        keyed: &mut Keyed,
+        record: &VolumeRecord,
+    ) -> Result<()> {
+        let Some(proven) = keyed.proof()? else {
+            return Err(Error::refused(
+                "a volume without an epoch cannot be compared with the key service's record",
+            ));
+        };
+        let sealed_under = keyed.sealed_under();
+        {
+            let mut node_tpm = lock(self.node_tpm)?;
+            let (_, anchor) = node_tpm.anchor()?;
+            let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
+            let exception = anchor.carry_over(volume, record, &proven, sealed_under)?;
+            node_tpm.exceptions.push(exception);
+        }
+        self.seal_anew(volume, keyed);
+        Ok(())
+    }
+
+    /// Seals the secret to the PCR values of now where it is sealed to others: a boot that was cut off, or another image, has left
+    /// it so.
+    pub(crate) fn refresh_seal(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
+        let Some(sealed_under) = keyed.sealed_under() else {
+            return Ok(());
+        };
+        let policy = Policy::from(&self.config.tpm);
+        let now = lock(self.node_tpm)?.tpm.anchor_policy(policy)?;
+        if sealed_under != now && !keyed.is_to_be_rewritten() {
+            self.seal_anew(volume, keyed);
+        }
+        Ok(())
+    }
+
+    /// Makes ready to seal the secret that the key service gave to the TPM as it is now. The volume is open, and opens without.
+    pub(super) fn seal_anew(self, volume: &Volume, keyed: &mut Keyed) {
+        if keyed.source != Source::Service || !volume.sources.contains(&Source::Tpm) {
+            return;
+        }
+        let secret = Secret::new(keyed.secret().expose().to_vec());
+        let seal = |secret: &Secret| self.seal(secret);
+        if let Err(error) = keyed.rekey(volume, &self.config.tpm, &secret, seal) {
+            warn!(volume = volume.name.as_str(); "not sealed to this TPM, the key service goes on opening it: {error}");
+        }
+    }
+}
