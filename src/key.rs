@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Secrets, and the keys derived from them.
+//! Secrets, the keys derived from them, and the [nonce](nonce) of a boot, which is drawn like them and is none.
 //!
 //! Derivations are byte-compatible with Constellation: HKDF-SHA256 (RFC 5869) with the info string `key-` + id, 32 bytes.
 //!
 //! **Never:** a secret printed or cloned: its bytes have one door, [`Secret::expose`].
 
 pub(crate) mod ecdh;
+mod nonce;
 
 use std::fmt;
 
 use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
+
+pub use nonce::{BootNonce, NONCE_LEN};
 
 use crate::error::{Doing, Error, Result};
 

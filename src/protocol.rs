@@ -26,6 +26,7 @@ use sha2::{Digest, Sha384};
 
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
+use crate::key::BootNonce;
 
 /// The version of the protocol. Servers compare it for equality.
 pub const VERSION: &str = "0.4.0";
@@ -280,6 +281,10 @@ pub struct VolumeRecord {
     /// The highest epoch that was reported.
     #[serde(default)]
     pub epoch: u64,
+    /// The nonce of the header of that epoch, which tells it from those of boots that were cut off at the same epoch. None
+    /// where the header has none, or the node was of a version that does not report it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nonce: Option<BootNonce>,
 }
 
 /// How many epochs of a volume there are for each second in which a service may answer for an operator's word: two for each

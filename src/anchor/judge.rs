@@ -155,10 +155,14 @@ pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -
 }
 
 /// Compares a volume with what a key service remembers of it, where the operator accepted `accepted`. Pure as well.
+///
+/// Two headers of one epoch are told apart by the nonce: a host that cuts boots off keeps an old disk at the newest epoch, and
+/// where the TPM's record is gone there is no other nonce to compare with (see [`super::count`]). Of a higher epoch the service
+/// knows none.
 pub fn recorded(
     record: &VolumeRecord,
     key_id: &[u8; KEY_LEN],
-    epoch: Option<u64>,
+    stamp: Option<Stamp>,
     accepted: Option<Accepted>,
 ) -> Result<()> {
     let key_id = hex::encode(key_id);
@@ -170,12 +174,22 @@ pub fn recorded(
              it was put in the other's place; attach the right disk"
         )));
     }
-    // A header without an epoch is older than any that has one.
-    if epoch.unwrap_or(0) >= record.epoch || accepted == Some(Accepted::Rollback) {
+    if accepted == Some(Accepted::Rollback) {
         return Ok(());
     }
-    let found = match epoch {
-        Some(epoch) => format!("is of epoch {epoch}"),
+    // A header without an epoch is older than any that has one.
+    let (epoch, nonce) = stamp.map_or((0, None), |stamp| (stamp.epoch, stamp.nonce));
+    if epoch == record.epoch && record.nonce.is_some() && record.nonce != nonce {
+        return Err(Error::refused(format_args!(
+            "rule G26: the header is of epoch {epoch}, which the key service remembers, and another boot wrote it, which was \
+             cut off: attach the current disk"
+        )));
+    }
+    if epoch >= record.epoch {
+        return Ok(());
+    }
+    let found = match stamp {
+        Some(_) => format!("is of epoch {epoch}"),
         None => "has no epoch".to_owned(),
     };
     Err(Error::refused(format_args!(
@@ -197,7 +211,7 @@ pub fn readmitted(readmission: &Readmission, proven: &VolumeProof) -> Result<()>
             proven.uuid
         )));
     }
-    recorded(record, &proven.key_id, Some(proven.stamp.epoch), None)?;
+    recorded(record, &proven.key_id, Some(proven.stamp), None)?;
     if proven.stamp.epoch / EPOCHS_OF_AN_ANSWER > readmission.answered_s {
         return Err(Error::refused(format_args!(
             "rule G26: the header's epoch {} is of a later time than the key service's answer, {} s since 1970: attach the \

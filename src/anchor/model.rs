@@ -73,8 +73,8 @@ struct Node {
     /// The number of the next UUID, key and nonce.
     fresh: u8,
     program: Program,
-    /// Key and epoch the service remembers, where an operator readmitted the volume and no boot was reported since.
-    readmission: Option<(u8, u64)>,
+    /// Key, epoch and nonce the service remembers, where an operator readmitted the volume and no boot was reported since.
+    readmission: Option<(u8, u64, Option<BootNonce>)>,
 }
 
 /// One write, after which the power may go.
@@ -279,10 +279,8 @@ impl Node {
     fn boot(&self, level: Level) -> Result<Boot, String> {
         let entry_now = self.nv.entry();
         let seen = self.seen()?;
-        if let (None, DeviceState::Volume, Some((key, epoch))) =
-            (&entry_now, seen, self.readmission)
-        {
-            return self.readmit(level, key, epoch);
+        if let (None, DeviceState::Volume, Some(told)) = (&entry_now, seen, self.readmission) {
+            return self.readmit(level, told);
         }
         judge::permit(entry_now.as_ref(), seen).map_err(|error| error.to_string())?;
         let writes = match seen {
@@ -300,12 +298,17 @@ impl Node {
     }
 
     /// A boot of a volume that is readmitted: see `super::readmission`.
-    fn readmit(&self, level: Level, key: u8, epoch: u64) -> Result<Boot, String> {
+    fn readmit(
+        &self,
+        level: Level,
+        (key, epoch, nonce): (u8, u64, Option<BootNonce>),
+    ) -> Result<Boot, String> {
         let proven = self.proven()?;
         let readmission = Readmission {
             record: VolumeRecord {
                 key_id: Some(hex::encode([key; KEY_LEN])),
                 epoch,
+                nonce,
             },
             answered_s: self.fresh.into(),
         };

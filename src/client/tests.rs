@@ -197,6 +197,7 @@ fn a_service_without_the_extension_gives_keys_to_who_asks_for_trustee_only() {
     let record = VolumeRecord {
         key_id: None,
         epoch: 1,
+        nonce: None,
     };
     let failed = given.report(&[(UUID.to_owned(), record)]);
     assert!(failed.is_empty(), "{failed:?}");

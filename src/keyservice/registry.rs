@@ -120,6 +120,7 @@ pub fn register(
             record: VolumeRecord {
                 key_id: None,
                 epoch: 0,
+                nonce: None,
             },
             readmission: None,
             answered_s: None,
@@ -186,7 +187,8 @@ pub enum Reported {
     NotOurs,
 }
 
-/// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once. A boot has succeeded
+/// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once, and the nonce once for
+/// each epoch. A boot has succeeded
 /// then, so the word of an operator that the node had the volume for is used up.
 pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Result<Reported> {
     let reported = change(store, id, |entry| {
@@ -251,9 +253,21 @@ fn merge(known: &VolumeRecord, told: &VolumeRecord) -> std::result::Result<Volum
         (Some(id), _) | (None, Some(id)) => Some(id.clone()),
         (None, None) => None,
     };
+    let nonce = match (known.nonce, told.nonce) {
+        // Of a higher epoch nothing was known yet. What a node of before does not say is not known then.
+        (_, nonce) if told.epoch > known.epoch => nonce,
+        (Some(known), Some(told)) if known != told => {
+            return Err(format!(
+                "nonce {told} was reported, and {known} is recorded for the same epoch: another boot, which was cut off, wrote \
+                 the header"
+            ));
+        }
+        (known, told) => known.or(told),
+    };
     Ok(VolumeRecord {
         key_id,
         epoch: told.epoch,
+        nonce,
     })
 }
 

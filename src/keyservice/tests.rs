@@ -16,6 +16,7 @@ use rig::Rig;
 
 use crate::config::Role;
 use crate::key;
+use crate::key::{BootNonce, NONCE_LEN};
 use crate::protocol::VolumeRecord;
 use crate::support::caller::record_path;
 use crate::support::machine::{Machine, volume};
@@ -99,6 +100,7 @@ fn a_record_of_a_volume_only_grows() {
     let told = |epoch, key: Option<&str>| VolumeRecord {
         key_id: key.map(|digit| digit.repeat(64)),
         epoch,
+        nonce: None,
     };
     let first: VolumeRecord = rig.caller.get(&path, Some(&session)).json();
     assert_eq!(first, told(0, None));
@@ -122,8 +124,38 @@ fn a_record_of_a_volume_only_grows() {
     let last: VolumeRecord = rig.caller.get(&path, Some(&session)).json();
     assert_eq!(last, told(5, Some("a")));
 
+    // Of the headers of one epoch it is the one that was told first. A node of before does not say which.
+    let with = |epoch, byte: Option<u8>| VolumeRecord {
+        nonce: byte.and_then(|byte| BootNonce::from_bytes([byte; NONCE_LEN])),
+        ..told(epoch, Some("a"))
+    };
+    for (record, kept) in [
+        (with(5, Some(1)), with(5, Some(1))),
+        (with(5, Some(1)), with(5, Some(1))),
+        (with(5, None), with(5, Some(1))),
+        (with(6, None), with(6, None)),
+        (with(6, Some(2)), with(6, Some(2))),
+        (with(7, Some(3)), with(7, Some(3))),
+    ] {
+        assert_eq!(post(&record).json::<VolumeRecord>(), kept);
+    }
+    assert_eq!(post(&with(7, Some(4))).status, 401);
+    let denial = rig.last();
+    assert_eq!(denial["check"], "record");
+    let why = denial["why"].as_str().unwrap();
+    assert!(
+        why.contains("nonce 04040404040404 was reported, and 03030303030303 is recorded"),
+        "{why}"
+    );
+    for bad in ["00000000000000", "0303030303030", "0A0A0A0A0A0A0A"] {
+        let record = serde_json::json!({"epoch": 8, "nonce": bad});
+        assert_eq!(rig.caller.post(&path, Some(&session), &record).status, 400);
+    }
+    let last: VolumeRecord = rig.caller.get(&path, Some(&session)).json();
+    assert_eq!(last, with(7, Some(3)));
+
     // The next boot: a disk of that epoch or a later one, not an earlier one or a blank one.
-    for (epoch, status) in [(Some(5), 200), (Some(6), 200), (Some(4), 401), (None, 401)] {
+    for (epoch, status) in [(Some(7), 200), (Some(8), 200), (Some(6), 401), (None, 401)] {
         let (heard, _) = rig.caller.attest(&machine, &claim(epoch), |_| ());
         assert_eq!(heard.status, status, "{epoch:?}");
     }
@@ -133,6 +165,6 @@ fn a_record_of_a_volume_only_grows() {
         denial["why"]
             .as_str()
             .unwrap()
-            .contains("has epoch 0, and 5 is recorded")
+            .contains("has epoch 0, and 7 is recorded")
     );
 }

@@ -80,6 +80,60 @@ fn the_messages_have_the_shapes_of_the_protocol() {
     assert_eq!(value["tee-evidence"]["additional_evidence"], "");
 }
 
+/// The record as the version before has it.
+#[derive(Debug, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "kebab-case")]
+struct OfBefore {
+    #[serde(default)]
+    key_id: Option<String>,
+    #[serde(default)]
+    epoch: u64,
+}
+
+/// A node or a service of before knows no nonces: it ignores one, and what is said without one is what it says itself.
+#[test]
+fn a_record_without_a_nonce_is_what_it_was_before_there_were_any() {
+    let key_id = "ab".repeat(32);
+    let before = format!(r#"{{"key-id":"{key_id}","epoch":7}}"#);
+    let record = VolumeRecord {
+        key_id: Some(key_id),
+        epoch: 7,
+        nonce: None,
+    };
+    assert_eq!(serde_json::to_string(&record).unwrap(), before);
+    assert_eq!(
+        serde_json::from_str::<VolumeRecord>(&before).unwrap(),
+        record
+    );
+    let answer = before.replace('}', r#","readmitted-s":5}"#);
+    let remembered = Remembered {
+        record: record.clone(),
+        readmitted_s: Some(5),
+    };
+    assert_eq!(serde_json::to_string(&remembered).unwrap(), answer);
+    assert_eq!(
+        serde_json::from_str::<Remembered>(&answer).unwrap(),
+        remembered
+    );
+
+    let told = before.replace('}', r#","nonce":"0102030405060a"}"#);
+    let nonce = BootNonce::from_bytes([1, 2, 3, 4, 5, 6, 10]);
+    let with = VolumeRecord { nonce, ..record };
+    assert_eq!(serde_json::to_string(&with).unwrap(), told);
+    assert_eq!(serde_json::from_str::<VolumeRecord>(&told).unwrap(), with);
+    let flat = told.replace('}', r#","readmitted-s":5}"#);
+    assert_eq!(
+        serde_json::from_str::<Remembered>(&flat).unwrap().record,
+        with
+    );
+    for bad in ["00000000000000", "0102030405060A", "0102"] {
+        let flat = flat.replace("0102030405060a", bad);
+        serde_json::from_str::<Remembered>(&flat).unwrap_err();
+    }
+    let read = |text: &str| serde_json::from_str::<OfBefore>(text).unwrap();
+    assert_eq!(read(&told), read(&before));
+}
+
 #[test]
 fn what_takes_more_memory_than_it_is_worth_is_not_kept() {
     let request = |init_data: &str, count: usize| {

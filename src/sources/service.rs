@@ -134,7 +134,7 @@ impl ServiceSession {
             return Ok(());
         };
         match exchange.remembered(&keyed.uuid) {
-            Some(record) => judge::recorded(record, &keyed.key_id, keyed.epoch(), accepted),
+            Some(record) => judge::recorded(record, &keyed.key_id, keyed.stamp, accepted),
             None => Ok(()),
         }
     }
@@ -160,6 +160,7 @@ impl ServiceSession {
                 let record = VolumeRecord {
                     key_id: Some(hex::encode(keyed.key_id)),
                     epoch: keyed.epoch().unwrap_or(0),
+                    nonce: keyed.stamp.and_then(|stamp| stamp.nonce),
                 };
                 (keyed.uuid.clone(), record)
             })

@@ -217,7 +217,9 @@ pub(super) fn answers() -> Vec<Vec<u8>> {
         (2, text(&json!({"key-id": "ab".repeat(32), "epoch": 7}))),
         (
             2,
-            text(&json!({"key-id": "ab".repeat(32), "epoch": 7, "readmitted-s": 5})),
+            text(
+                &json!({"key-id": "ab".repeat(32), "epoch": 7, "nonce": "01".repeat(7), "readmitted-s": 5}),
+            ),
         ),
         (3, b"kbs-session-id=abc.DEF-_~%3D; Path=/; Secure".to_vec()),
         (4, [&401_u16.to_be_bytes()[..], &text(&problem)].concat()),

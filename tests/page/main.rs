@@ -188,6 +188,7 @@ fn boot(admin: &Admin, number: u32, uuid: &str, command_line: &str, ends: Ends) 
         let record = VolumeRecord {
             key_id: Some("ab".repeat(32)),
             epoch,
+            nonce: None,
         };
         let path = record_path(uuid);
         assert_eq!(caller.post(&path, Some(&session), &record).status, 200);

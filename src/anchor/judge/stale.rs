@@ -37,7 +37,7 @@ pub fn verify(
              what made the TPM's record, until that boot was reported"
         )));
     }
-    recorded(record, &proven.key_id, Some(stamp.epoch), None)?;
+    recorded(record, &proven.key_id, Some(*stamp), None)?;
     let (answer_s, told_s) = [stamp.epoch, record.epoch]
         .map(|epoch| epoch / EPOCHS_OF_AN_ANSWER)
         .into();

@@ -15,7 +15,8 @@
 //! - "a value drawn per boot, written to the record between headers and raise" has to be written after the last header:
 //!   [`Mistake::NonceFirst`] is the other order. And it need be drawn only after a boot that was cut off.
 //! - What the service remembers stands in for a record that is gone only while key ids are compared:
-//!   [`Mistake::KeysNotCompared`] (C6 there).
+//!   [`Mistake::KeysNotCompared`] (C6 there). And nonces: a copy of a boot that was cut off has the epoch that was reported
+//!   ([`Mistake::ReportedNonceNotCompared`]).
 //!
 //! Not here: other values of PCRs, as the record cannot be read then and nothing is opened.
 
@@ -45,6 +46,7 @@ struct Sheet {
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Told {
     epoch: u64,
+    nonce: u8,
     /// The content that was the newest when the boot it was told of began.
     content: u8,
 }
@@ -93,8 +95,8 @@ struct Left {
 enum Broken {
     /// What another system has made was opened.
     Forged,
-    /// A content was opened that the last session began with, or an older one; for an operator's word, one from before the
-    /// session that was reported last.
+    /// A content was opened that the last session began with, or an older one; for an operator's word, one that the session
+    /// began with that was reported last, or an older one.
     Old,
     /// The newest disks do not open, and nobody gave them up.
     Lost,
@@ -137,6 +139,8 @@ enum Mistake {
     KeysNotCompared,
     /// The service's epoch is not compared.
     ReportNotCompared,
+    /// The service's nonce is not compared.
+    ReportedNonceNotCompared,
     /// The epochs of one answer of the service begin where those of another do.
     AnswersNotTold,
 }
@@ -154,6 +158,7 @@ impl World {
         };
         let told = Told {
             epoch: 4,
+            nonce: 1,
             content: 2,
         };
         Self {

@@ -17,9 +17,11 @@ fn lost(node: &Node) -> [Node; 3] {
 }
 
 /// What the service was told of this disk when its boot was done.
-fn told(disk: &Disk) -> (u8, u64) {
+fn told(disk: &Disk) -> (u8, u64, Option<BootNonce>) {
     match disk.primary {
-        Slot::Header { key, epoch, .. } => (key, epoch),
+        Slot::Header {
+            key, epoch, nonce, ..
+        } => (key, epoch, nonce),
         Slot::Zero | Slot::Torn => panic!("{disk:?} has no header"),
     }
 }
@@ -108,19 +110,22 @@ fn a_readmission_is_for_one_key_and_for_nothing_that_is_blank() {
     for level in LEVELS {
         let (before, _) = used(level);
         for node in lost(&before) {
-            let (key, epoch) = told(&node.disk);
+            let (key, epoch, nonce) = told(&node.disk);
             let with = |word| Node {
                 readmission: Some(word),
                 ..node.clone()
             };
-            let why = with((key + 1, epoch)).boot(level).unwrap_err();
+            let why = with((key + 1, epoch, nonce)).boot(level).unwrap_err();
             assert!(why.starts_with("rule D15"), "{why}");
-            let why = with((key, epoch + 1)).boot(level).unwrap_err();
+            let why = with((key, epoch + 1, nonce)).boot(level).unwrap_err();
             assert!(why.starts_with("rule G26"), "{why}");
+            let other = BootNonce::from_bytes([0xff; NONCE_LEN]);
+            let why = with((key, epoch, other)).boot(level).unwrap_err();
+            assert!(why.contains("another boot wrote it"), "{why}");
             // The control, and what a TPM that remembers something makes of it.
-            let up = with((key, epoch)).booted(level).unwrap();
+            let up = with((key, epoch, nonce)).booted(level).unwrap();
             let up = Node {
-                readmission: Some((key, epoch)),
+                readmission: Some((key, epoch, nonce)),
                 ..up
             };
             let why = with_disk(&up, BLANK).boot(level).unwrap_err();

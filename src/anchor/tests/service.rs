@@ -3,6 +3,7 @@
 
 use super::*;
 use crate::anchor::judge::Readmission;
+use crate::header::NONCE_LEN;
 use crate::protocol::EPOCHS_OF_AN_ANSWER;
 
 /// A volume whose lost TPM has had another record.
@@ -42,8 +43,12 @@ fn what_a_key_service_remembers_is_compared_too() {
     let record = |key_id: Option<u8>, epoch| VolumeRecord {
         key_id: key_id.map(|byte| hex::encode([byte; 32])),
         epoch,
+        nonce: None,
     };
-    let judge = |record: &VolumeRecord, epoch| judge::recorded(record, &[7; 32], epoch, None);
+    let judge = |record: &VolumeRecord, epoch: Option<u64>| {
+        let stamp = epoch.map(|epoch| Stamp { epoch, nonce: None });
+        judge::recorded(record, &[7; 32], stamp, None)
+    };
     for (record, epoch) in [
         (record(None, 0), Some(0)),
         (record(Some(7), 5), Some(5)),
@@ -79,10 +84,72 @@ fn what_a_key_service_remembers_is_compared_too() {
     );
     // What the operator accepted for this boot is about the epoch, and only about going back.
     let accepting = |key_id, kind| {
-        judge::recorded(&record(Some(key_id), 5), &[7; 32], Some(4), Some(kind)).is_ok()
+        let old = Stamp {
+            epoch: 4,
+            nonce: None,
+        };
+        judge::recorded(&record(Some(key_id), 5), &[7; 32], Some(old), Some(kind)).is_ok()
     };
     assert!(accepting(7, Accepted::Rollback));
     assert!(!accepting(7, Accepted::New) && !accepting(8, Accepted::Rollback));
+}
+
+/// A header of the remembered epoch is the remembered one, where the service was told which that is.
+#[test]
+fn of_the_headers_of_one_epoch_a_key_service_remembers_one() {
+    let nonce = |byte: u8| BootNonce::from_bytes([byte; NONCE_LEN]);
+    let record = |nonce| VolumeRecord {
+        key_id: Some(hex::encode(KEY_ID)),
+        epoch: 8,
+        nonce,
+    };
+    let judge = |known, epoch, nonce, accepted| {
+        let stamp = Some(Stamp { epoch, nonce });
+        judge::recorded(&record(known), &KEY_ID, stamp, accepted)
+    };
+    for (known, epoch, found) in [
+        (nonce(1), 8, nonce(1)),
+        // Of a later boot nothing was reported, and of before nothing is known.
+        (nonce(1), 10, nonce(2)),
+        (nonce(1), 10, None),
+        (None, 8, nonce(2)),
+        (None, 8, None),
+    ] {
+        judge(known, epoch, found, None).unwrap();
+    }
+    let said = "rule G26: the header is of epoch 8, which the key service remembers, and another boot wrote it, which was cut \
+                off: attach the current disk";
+    for found in [nonce(2), None] {
+        let error = judge(nonce(1), 8, found, None).unwrap_err();
+        assert_eq!(
+            (error.exit(), error.to_string()),
+            (Exit::Refused, said.into())
+        );
+        judge(nonce(1), 8, found, Some(Accepted::Rollback)).unwrap();
+        judge(nonce(1), 8, found, Some(Accepted::New)).unwrap_err();
+        let stamp = Stamp {
+            epoch: 8,
+            nonce: found,
+        };
+        let readmission = |known| Readmission {
+            record: record(known),
+            answered_s: 5,
+        };
+        let error = judge::readmitted(&readmission(nonce(1)), &proven_of(stamp)).unwrap_err();
+        assert_eq!(error.to_string(), said);
+        judge::readmitted(&readmission(found), &proven_of(stamp)).unwrap();
+    }
+    // A header that has neither epoch nor nonce is not the one that was remembered.
+    let never = VolumeRecord {
+        epoch: 0,
+        ..record(nonce(1))
+    };
+    judge::recorded(&never, &KEY_ID, None, None).unwrap_err();
+    let unknown = VolumeRecord {
+        nonce: None,
+        ..never
+    };
+    judge::recorded(&unknown, &KEY_ID, None, None).unwrap();
 }
 
 #[test]
@@ -90,6 +157,7 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
     let record = VolumeRecord {
         key_id: Some(hex::encode(KEY_ID)),
         epoch: 7,
+        nonce: None,
     };
     let readmitted = |record: &VolumeRecord, epoch| {
         let readmission = Readmission {
@@ -109,6 +177,7 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
     let never_told = VolumeRecord {
         key_id: None,
         epoch: 0,
+        nonce: None,
     };
     for (record, epoch, expected) in [
         (
@@ -142,6 +211,7 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
             record: VolumeRecord {
                 key_id: Some(hex::encode(KEY_ID)),
                 epoch: old,
+                nonce: None,
             },
             answered_s,
         };

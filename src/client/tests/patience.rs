@@ -178,6 +178,7 @@ fn all_reports_have_one_time_and_none_is_begun_after_one_that_ran_out_of_it() {
     let record = VolumeRecord {
         key_id: None,
         epoch: 7,
+        nonce: None,
     };
     let news = [UUID, OTHER].map(|uuid| (uuid.to_owned(), record.clone()));
     let path = |uuid: &str| format!("POST /kbs/v0/nightlatch/volume/{uuid}");

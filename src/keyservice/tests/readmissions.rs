@@ -39,6 +39,7 @@ fn told(rig: &Rig, session: &str, epoch: u64) -> u16 {
     let record = VolumeRecord {
         key_id: Some("a".repeat(64)),
         epoch,
+        nonce: None,
     };
     let heard = rig.caller.post(&record_path(UUID), Some(session), &record);
     heard.status

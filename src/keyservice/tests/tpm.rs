@@ -67,7 +67,8 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
             record,
             VolumeRecord {
                 key_id: None,
-                epoch: 0
+                epoch: 0,
+                nonce: None,
             }
         );
     }
@@ -77,6 +78,7 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
     let record = VolumeRecord {
         key_id: Some("ab".repeat(32)),
         epoch: 1,
+        nonce: None,
     };
     let failed = given.report(&[(UUID.to_owned(), record.clone())]);
     assert!(failed.is_empty(), "{failed:?}");

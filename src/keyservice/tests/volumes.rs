@@ -169,6 +169,7 @@ fn a_volume_that_was_not_claimed_is_not_served() {
     let told = VolumeRecord {
         key_id: None,
         epoch: 7,
+        nonce: None,
     };
     assert_eq!(
         rig.caller
@@ -214,6 +215,7 @@ fn a_denial_for_one_volume_of_several_names_it() {
     let told = VolumeRecord {
         key_id: None,
         epoch: 7,
+        nonce: None,
     };
     let heard = rig
         .caller

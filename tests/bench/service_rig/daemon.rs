@@ -202,6 +202,7 @@ fn register(at: &StoreAt, others: &[String]) {
             record: VolumeRecord {
                 key_id: Some("ab".repeat(32)),
                 epoch: 1,
+                nonce: None,
             },
             readmission: None,
             answered_s: None,

@@ -92,13 +92,18 @@ impl World {
     }
 
     fn record_of(&self, volume: usize, planted: Mistake) -> VolumeRecord {
-        let told = self.told[volume].epoch;
+        let told = self.told[volume];
         VolumeRecord {
             key_id: Some(hex::encode([number(volume); KEY_LEN])),
             epoch: if planted == Mistake::ReportNotCompared {
                 0
             } else {
-                told
+                told.epoch
+            },
+            nonce: if planted == Mistake::ReportedNonceNotCompared {
+                None
+            } else {
+                nonce(told.nonce)
             },
         }
     }
@@ -167,7 +172,7 @@ impl World {
             let sheet = &mut self.newest[volume];
             // The last session has ended with another content than it began with.
             let is_old = match judged.readmitted[volume] {
-                Some(_) => sheet.content < self.told[volume].content,
+                Some(_) => sheet.content <= self.told[volume].content,
                 None => sheet.content <= self.start[volume],
             };
             if sheet.key == FORGED {
@@ -194,6 +199,7 @@ impl World {
         for volume in 0..2 {
             self.told[volume] = Told {
                 epoch: self.newest[volume].epoch,
+                nonce: self.newest[volume].nonce,
                 content: self.start[volume],
             };
         }

@@ -159,6 +159,7 @@ fn each_mistake_is_found() {
         (Mistake::NonceFirst, HONEST, Broken::Lost),
         (Mistake::KeysNotCompared, STRANGERS, Broken::Forged),
         (Mistake::ReportNotCompared, STRANGERS, Broken::Old),
+        (Mistake::ReportedNonceNotCompared, WORDS, Broken::Old),
         (Mistake::AnswersNotTold, WORDS, Broken::Lost),
     ] {
         let (found, worlds) = search(depth, planted);
