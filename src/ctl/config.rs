@@ -3,6 +3,7 @@
 //!
 //! **Never:** a second parser: what is wrong is what the boot's own stumbles over.
 
+mod condition;
 mod findings;
 mod keys;
 mod warnings;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use crate::sources::top;
+use crate::sources::{read, top};
 
 const CONTROL: &str = env!("CARGO_BIN_EXE_nightlatchctl");
 
@@ -132,6 +132,15 @@ fn an_initrds_tree_gets_no_nightlatchctl_and_no_wrong_configuration() {
     assert!(done.status.success(), "{done:?}");
     assert!(tree.join("usr/lib/nightlatch/nightlatch").exists());
     assert!(!tree.join("usr/bin/nightlatchctl").exists());
+    // What is valid and will hurt is told, and ends no build.
+    assert!(!String::from_utf8_lossy(&done.stdout).contains("warning: "));
+    let service = "\n[service]\nurls = [\"https://192.0.2.1:8443\"]\nca = \"/etc/nightlatch/service-ca.pem\"\n";
+    let text = read("units/examples/state.toml").replace("[\"tpm\", ", "[\"service\", \"tpm\", ");
+    fs::write(&config, text + service).unwrap();
+    let done = install("initrd", at);
+    assert!(done.status.success(), "{done:?}");
+    let told = String::from_utf8_lossy(&done.stdout);
+    assert_eq!(told.matches(": volume.sources: ").count(), 2, "{told}");
     fs::write(&config, "volume = []\n").unwrap();
     assert_eq!(install("initrd", at).status.code(), Some(78));
     // The final system's tree gets it.

@@ -152,6 +152,10 @@ fn what_is_valid_and_will_hurt_is_warned_of() {
     let text = with(&[
         ("https://192.0.2.1:8443", "https://keys.example.org"),
         ("/dev/disk/by-id/virtio-state", "/dev/disk/by-label/state"),
+        (
+            "sources = [\"service\"]",
+            "sources = [\"service\", \"tpm\"]",
+        ),
         ("/var/lib/state", "/var/lib/pre-built"),
     ]);
     let config = findings(&text).unwrap();
@@ -161,6 +165,7 @@ fn what_is_valid_and_will_hurt_is_warned_of() {
         "f: line 5, column 1: service.urls: https://keys.example.org has a name",
         "f: line 5, column 1: service.urls: https://keys.example.org has no port, which is 443",
         "f: line 11, column 1: volume.device: /dev/disk/by-label/state is made from what the disk says",
+        "f: line 12, column 1: volume.sources: \"tpm\" opens the volume alone where",
         "f: line 13, column 1: volume.mount: systemd calls its unit var-lib-pre\\x2dbuilt.mount",
     ];
     assert_eq!(told.len(), starts.len(), "{told:#?}");

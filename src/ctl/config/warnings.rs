@@ -3,6 +3,7 @@
 
 use toml::de::DeTable;
 
+use super::condition::of_sources;
 use super::findings::{Finding, offset_in_volume, offset_of};
 use crate::config::{Config, ServiceUrl, Volume};
 use crate::systemd::unit::unit_name;
@@ -42,16 +43,18 @@ pub(super) fn warnings(text: &str, config: &Config) -> Vec<Finding> {
     });
     let of_volumes = config.volumes().enumerate().flat_map(|(number, volume)| {
         let whole = &whole;
-        of_volume(volume).into_iter().map(move |(key, said)| {
-            let at = offset_in_volume(whole, number, key);
-            Finding::at(text, at, Some(format!("volume.{key}")), &said)
-        })
+        of_volume(config, volume)
+            .into_iter()
+            .map(move |(key, said)| {
+                let at = offset_in_volume(whole, number, key);
+                Finding::at(text, at, Some(format!("volume.{key}")), &said)
+            })
     });
     of_service.chain(of_volumes).collect()
 }
 
 /// Each with the key that it is about.
-fn of_volume(volume: &Volume) -> Vec<(&'static str, String)> {
+fn of_volume(config: &Config, volume: &Volume) -> Vec<(&'static str, String)> {
     let mut said = Vec::new();
     let devices = [
         ("device", Some(&volume.device)),
@@ -64,6 +67,8 @@ fn of_volume(volume: &Volume) -> Vec<(&'static str, String)> {
             .find(|(start, _)| device.as_str().starts_with(start));
         said.extend(unsteady.map(|(_, why)| (key, format!("{device} {why}"))));
     }
+    let sources = of_sources(config, volume);
+    said.extend(sources.into_iter().map(|why| ("sources", why)));
     if let Some(mount) = &volume.mount {
         let unit = unit_name(mount.as_str(), "mount");
         if unit.contains('\\') {
