@@ -14,6 +14,7 @@ use nightlatch::volume::How;
 use serde_json::json;
 
 use crate::disk::{self, BOOT, Disk, close};
+use crate::support::firmware::Firmware;
 use crate::support::mock::Script;
 pub(crate) use crate::support::mock::{Mock, Twist};
 use crate::tpm_private::Private;
@@ -52,10 +53,13 @@ pub(crate) struct Node {
     pub(crate) disk: Disk,
     pub(crate) tpm: Private,
     pub(crate) service: Mock,
-    lines: Vec<&'static str>,
-    measure: &'static str,
+    pub(crate) lines: Vec<&'static str>,
+    /// Further lines behind those of the table of the TPM.
+    pub(crate) measure: &'static str,
     /// Further lines of the table of the service.
     pub(crate) terms: &'static str,
+    /// What the firmware starts.
+    pub(crate) firmware: Firmware,
 }
 
 /// As whoever provisions a machine does.
@@ -75,6 +79,7 @@ impl Node {
             lines: lines.to_vec(),
             measure: "",
             terms: "",
+            firmware: Firmware::signed(),
         }
     }
 
@@ -100,7 +105,7 @@ impl Node {
         &mut self,
         hand_over: impl FnOnce() -> Result<(), Error>,
     ) -> Result<Status, Error> {
-        self.tpm.reset();
+        self.tpm.reset_to(&self.firmware);
         self.tpm.commands();
         let config = self.config();
         let record = Recorder::start();

@@ -7,7 +7,7 @@
 //! device-mapper/log-writes), and nothing that was not: a replay up to a flush is the worst disk a crash can leave there.
 //! Each state the TPM takes is marked in the same log before the program hears of it.
 
-mod log;
+pub(crate) mod log;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,7 +24,7 @@ use crate::tpm_private::Private;
 use crate::tpm_watched::Watched;
 use log::{Entry, FLUSH, FUA, MARK, entries};
 
-const LOGGED: &str = "logged";
+pub(crate) const LOGGED: &str = "logged";
 const DISK_MIB: u64 = 136;
 /// All that is written, and the same again for what nobody thought of.
 const LOG_MIB: u64 = 512;
@@ -38,7 +38,7 @@ const ENROLLING: &str = "enrolling";
 const ENROLLED: &str = "enrolled";
 
 /// One word: the target takes no more.
-fn mark(text: &str) {
+pub(crate) fn mark(text: &str) {
     run("dmsetup", &["message", LOGGED, "0", "mark", text], b"");
 }
 
@@ -92,7 +92,7 @@ fn record() -> Story {
 }
 
 /// Takes the mapping away, after the volume on it.
-struct Unmap;
+pub(crate) struct Unmap;
 
 impl Drop for Unmap {
     fn drop(&mut self) {

@@ -28,6 +28,7 @@ mod readmission;
 mod refusals;
 mod rollback;
 mod round_trip;
+mod stale;
 mod start;
 mod stock;
 #[path = "../support/mod.rs"]

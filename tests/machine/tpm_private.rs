@@ -84,9 +84,14 @@ impl Private {
 
     /// The power goes, and comes back with an earlier state. Only who runs the TPM can do that; a crash cannot.
     pub(crate) fn restore(&mut self, state: &[u8]) {
+        self.restore_to(state, &Firmware::signed());
+    }
+
+    /// The same, and the machine is started like this.
+    pub(crate) fn restore_to(&mut self, state: &[u8], firmware: &Firmware) {
         self.0
             .reset_with(|dir| fs::write(dir.join(STATE_FILE), state).unwrap());
-        self.starts(&Firmware::signed());
+        self.starts(firmware);
     }
 
     /// Runs one of the tpm2-tools, which must succeed, and gives what it printed.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
+use crate::support::firmware::Firmware;
 use crate::tpm_private::{Private, free_pair};
 
 /// What is called with the number of each new state.
@@ -73,9 +74,14 @@ impl Watched {
         self.port
     }
 
-    /// The power goes and comes back.
+    /// The power goes and comes back, and the firmware starts the owner's image.
     pub(crate) fn reset(&mut self) {
-        self.tpm.reset();
+        self.reset_to(&Firmware::signed());
+    }
+
+    /// The power goes and comes back, and the machine is started like this.
+    pub(crate) fn reset_to(&mut self, firmware: &Firmware) {
+        self.tpm.reset_to(firmware);
         self.watch.port.store(self.tpm.port(), Ordering::SeqCst);
         self.watch.look();
     }

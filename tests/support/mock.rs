@@ -147,9 +147,16 @@ impl Mock {
 
     /// The body of the last request of this method and path.
     pub(crate) fn body(&self, line: &str) -> Value {
+        self.bodies(line).pop().unwrap()
+    }
+
+    /// The bodies of all requests of this method and path.
+    pub(crate) fn bodies(&self, line: &str) -> Vec<Value> {
         let seen = self.shared.seen.lock().unwrap();
-        let (_, body) = seen.iter().rev().find(|(seen, _)| seen == line).unwrap();
-        serde_json::from_str(body).unwrap()
+        let those = seen.iter().filter(|(seen, _)| seen == line);
+        those
+            .map(|(_, body)| serde_json::from_str(body).unwrap())
+            .collect()
     }
 
     /// Changes what it does from now on.

@@ -2,21 +2,21 @@
 //! The log on the disk: Linux, drivers/md/dm-log-writes.c.
 
 const LOG_MAGIC: u64 = 0x6a_7366_7773_6872;
-pub(super) const FLUSH: u64 = 1;
-pub(super) const FUA: u64 = 1 << 1;
+pub(crate) const FLUSH: u64 = 1;
+pub(crate) const FUA: u64 = 1 << 1;
 const DISCARD: u64 = 1 << 2;
-pub(super) const MARK: u64 = 1 << 3;
+pub(crate) const MARK: u64 = 1 << 3;
 /// The fixed part of an entry; a mark's text follows it.
 const ENTRY_LEN: usize = 32;
 
 /// One entry of the log.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) struct Entry<'a> {
+pub(crate) struct Entry<'a> {
     /// In bytes.
-    pub(super) at: u64,
-    pub(super) flags: u64,
-    pub(super) data: &'a [u8],
-    pub(super) mark: &'a str,
+    pub(crate) at: u64,
+    pub(crate) flags: u64,
+    pub(crate) data: &'a [u8],
+    pub(crate) mark: &'a str,
 }
 
 fn word(bytes: &[u8], at: usize) -> u64 {
@@ -24,7 +24,7 @@ fn word(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The entries, each in a sector of its own, in front of its data.
-pub(super) fn entries(log: &[u8]) -> Vec<Entry<'_>> {
+pub(crate) fn entries(log: &[u8]) -> Vec<Entry<'_>> {
     assert_eq!(word(log, 0), LOG_MAGIC, "this is not a log");
     let sector_len = usize::try_from(word(log, 24) & 0xffff_ffff).unwrap();
     let mut next = sector_len;

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The power goes at every instant of a boot that carries a node over to another image: at each flush and each forced write of the
+//! disk, and at each state that the TPM keeps, as `crate::log_writes` has it. Whichever image boots next, the volume opens, and the
+//! other one opens it after that.
+
+use nightlatch::config::{Config, Source};
+use nightlatch::volume::How;
+use serde_json::Value;
+
+use super::{image, indices};
+use crate::boots;
+use crate::disk::{self, BOOT, Disk, run};
+use crate::key_service::{ENDORSEMENT_KEY, Mock, Node, service, table};
+use crate::log_writes::log::{Entry, FLUSH, FUA, MARK, entries};
+use crate::log_writes::{LOGGED, Unmap, mark};
+use crate::tpm_private::Private;
+use crate::tpm_watched::Watched;
+
+const DISK_MIB: u64 = 136;
+const LOG_MIB: u64 = 512;
+
+fn config(service: &Mock, disk: &Disk, port: u16) -> Config {
+    let volume = disk::lines(disk, &super::SOURCES);
+    let service = table(service);
+    Config::parse(&format!(
+        "{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{service}{volume}"
+    ))
+    .unwrap()
+}
+
+/// A boot of the first image, which makes the volume, another one, and one of the second image, all of it in the log.
+struct Story {
+    log: Vec<u8>,
+    states: Vec<Vec<u8>>,
+    /// What the service was told before the last boot.
+    told: Value,
+    path: String,
+}
+
+fn record() -> Story {
+    let (disk, log) = (Disk::in_memory(DISK_MIB), Disk::in_memory(LOG_MIB));
+    let sectors = DISK_MIB << 11;
+    let line = format!("0 {sectors} log-writes {} {}", disk.as_str(), log.as_str());
+    run("dmsetup", &["create", LOGGED], line.as_bytes());
+    let over = Unmap;
+    let logged = Disk::at(&format!("/dev/mapper/{LOGGED}"));
+    let mut tpm = Watched::start(|number| mark(&format!("tpm:{number}")));
+    tpm.tool("tpm2_createek", &ENDORSEMENT_KEY);
+    let service = service();
+    let config = config(&service, &logged, tpm.port());
+    let mut path = String::new();
+    for number in [1, 1, 2] {
+        mark(&format!("image:{number}"));
+        tpm.reset_to(&image(number));
+        let before = service.requests().len();
+        let volume = boots::boot(&config, || {}).unwrap();
+        let is_carried = volume.accepted.as_deref() == Some("stale");
+        assert_eq!(is_carried, number == 2, "{volume:?}");
+        assert!(service.requests().len() > before);
+        path = format!("/kbs/v0/nightlatch/volume/{}", volume.uuid);
+    }
+    let told = service.bodies(&format!("POST {path}"));
+    drop((logged, over));
+    Story {
+        log: log.backing(),
+        states: tpm.into_states(),
+        told: told[1].clone(),
+        path,
+    }
+}
+
+/// How many entries are durable, and the TPM's last state, at each instant of the last boot.
+fn points(entries: &[Entry<'_>]) -> Vec<(usize, usize)> {
+    let (mut state, mut is_last, mut is_new) = (0, false, false);
+    let mut points = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        match entry.mark.split_once(':') {
+            Some(("image", number)) => is_last = number == "2",
+            Some(("tpm", number)) => {
+                state = number.parse().unwrap();
+                is_new = true;
+            }
+            _ => {}
+        }
+        is_new |= !entry.data.is_empty();
+        if is_last && is_new && entry.flags & (FLUSH | FUA | MARK) != 0 {
+            is_new = false;
+            points.push((index + 1, state));
+        }
+    }
+    points
+}
+
+#[test]
+fn whichever_image_boots_after_a_crash_the_node_goes_on_with_either() {
+    let story = record();
+    let entries = entries(&story.log);
+    let points = points(&entries);
+    println!(
+        "{} points, {} states of the TPM",
+        points.len(),
+        story.states.len()
+    );
+    assert!(points.len() > 8, "{points:?}");
+    let (left, copy) = (Disk::in_memory(DISK_MIB), Disk::in_memory(DISK_MIB));
+    let mut node = Node {
+        disk: copy,
+        ..Node::new(&super::SOURCES)
+    };
+    let (mut written, mut carried) = (0, [0; 2]);
+    for (number, (durable, state)) in points.into_iter().enumerate() {
+        for entry in &entries[written..durable] {
+            left.write_behind(entry.at, entry.data);
+        }
+        written = durable;
+        left.forget_reads();
+        node.disk.load_from(&left);
+        node.service.tell(&story.path, story.told.clone());
+        // Either image is the next one at each second point; the other one follows, and then the same again.
+        let order = if number % 2 == 0 {
+            [2, 1, 1]
+        } else {
+            [1, 2, 2]
+        };
+        node.tpm = Private::start();
+        node.tpm.restore(&story.states[state]);
+        for (which, image_now) in order.into_iter().enumerate() {
+            node.firmware = image(image_now);
+            let status = node.boot().unwrap_or_else(|error| {
+                panic!("entry {durable}, state {state}, {order:?}, boot {which}: {error}")
+            });
+            let volume = &status.volumes[0];
+            assert_eq!(
+                (volume.how, volume.source),
+                (How::Unlocked, Source::Service)
+            );
+            let is_carried = volume.accepted.is_some();
+            assert_eq!(is_carried && which == 2, false, "the same image again");
+            assert!(is_carried || which != 1, "the other image finds no record");
+            if which == 0 {
+                carried[usize::from(is_carried)] += 1;
+            }
+            assert_eq!(indices(&node).len(), 2);
+        }
+    }
+    println!("not carried over and carried over by the next boot: {carried:?}");
+    assert!(carried.iter().all(|count| *count > 0), "{carried:?}");
+}
