@@ -7,8 +7,9 @@
 //! header's MAC covers that. A record that was removed has another name or none, and takes an operator's word.
 //!
 //! The record is made anew when every volume has been judged, complete and in the other place. The headers that were sealed anew
-//! follow, then the count, and only then the record of before is removed. Cut off in between, this image finds its own record, and
-//! the image of before finds the one that it made; either seals anew what the other has sealed.
+//! follow, then the record of before is removed, and only then nonce and count go on: no record is left that does not know them.
+//! Cut off in between, this image finds its own record, and the image of before finds the one that it made; either seals anew what
+//! the other has sealed.
 //!
 //! What is lost with the record: nonces (what a boot left that was cut off fits, as long as it is no older than the last report to
 //! the service), checkpoints (so a volume of that level takes an operator's word), what an operator accepted or asked for, and the
@@ -193,6 +194,12 @@ impl Anchor {
                  update was cut off, and then another image was booted; boot the image of that update once, to its end",
             )
         })
+    }
+
+    /// Whether a header that names a record of before would name one that is gone after this boot.
+    #[must_use]
+    pub fn has_others(&self) -> bool {
+        !self.others.is_empty()
     }
 
     /// Removes the records that this boot cannot read. All headers must name the one of this boot and be durable.

@@ -80,9 +80,9 @@ pub(super) fn count<'a>(
     let Some(anchor) = anchor else {
         return Ok(renewed);
     };
-    // An image of before with a disk of before finds no record of its own from here on.
-    anchor.advance(tpm)?;
+    // Before the nonce and the count, which no record that is left may miss.
     anchor.remove_others(tpm)?;
+    anchor.advance(tpm)?;
     record.epoch(anchor.counter()?);
     for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
         anchor.enrolled(volume);

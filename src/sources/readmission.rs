@@ -40,7 +40,6 @@ impl Sources<'_> {
                 "nobody knows the last checkpoint of its file system: in this boot its age is told by the epoch alone"
             );
         }
-        self.seal_anew(volume, keyed);
-        Ok(())
+        self.seal_anew(volume, keyed)
     }
 }

@@ -121,8 +121,7 @@ impl Sources<'_> {
             let exception = anchor.carry_over(volume, record, &proven, sealed_under)?;
             node_tpm.exceptions.push(exception);
         }
-        self.seal_anew(volume, keyed);
-        Ok(())
+        self.seal_anew(volume, keyed)
     }
 
     /// Seals the secret to the PCR values of now where it is sealed to others: a boot that was cut off, or another image, has left
@@ -133,21 +132,32 @@ impl Sources<'_> {
         };
         let policy = Policy::from(&self.config.tpm);
         let now = lock(self.node_tpm)?.tpm.anchor_policy(policy)?;
-        if sealed_under != now && !keyed.is_to_be_rewritten() {
-            self.seal_anew(volume, keyed);
+        if sealed_under == now || keyed.has_next_secret() {
+            return Ok(());
         }
-        Ok(())
+        self.seal_anew(volume, keyed)
     }
 
-    /// Makes ready to seal the secret that the key service gave to the TPM as it is now. The volume is open, and opens without.
-    pub(super) fn seal_anew(self, volume: &Volume, keyed: &mut Keyed) {
+    /// Makes ready to seal the secret that the key service gave to the TPM as it is now.
+    ///
+    /// Where that fails the volume is open all the same, and opens without. But no record may be removed that a header still names.
+    pub(super) fn seal_anew(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
         if keyed.source != Source::Service || !volume.sources.contains(&Source::Tpm) {
-            return;
+            return Ok(());
         }
         let secret = Secret::new(keyed.secret().expose().to_vec());
         let seal = |secret: &Secret| self.seal(secret);
-        if let Err(error) = keyed.rekey(volume, &self.config.tpm, &secret, seal) {
-            warn!(volume = volume.name.as_str(); "not sealed to this TPM, the key service goes on opening it: {error}");
+        let sealed = keyed.rekey(volume, &self.config.tpm, &secret, seal);
+        let has_others = match lock(self.node_tpm)?.anchor()? {
+            (_, Some(anchor)) => anchor.has_others() && keyed.sealed_under().is_some(),
+            (_, None) => false,
+        };
+        match sealed {
+            Err(error) if !has_others => {
+                warn!(volume = volume.name.as_str(); "not sealed to this TPM, the key service goes on opening it: {error}");
+                Ok(())
+            }
+            sealed => sealed.doing("sealing to this TPM"),
         }
     }
 }

@@ -71,6 +71,12 @@ impl Keyed {
         mine.is_some_and(|token| token.own_secret)
     }
 
+    /// Whether [`Keyed::rekey`] has made a header with another secret, or one that is sealed anew.
+    #[must_use]
+    pub fn has_next_secret(&self) -> bool {
+        self.next.is_some()
+    }
+
     /// Whether there is more to write than the next epoch: another secret, or what an interruption left undone.
     #[must_use]
     pub fn is_to_be_rewritten(&self) -> bool {
