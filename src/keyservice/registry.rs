@@ -13,10 +13,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
+use crate::keyservice::session::Admitted;
 use crate::keyservice::store::{Entry, Store};
 use crate::keyservice::volume_id::VolumeId;
-use crate::protocol::VolumeRecord;
 use crate::protocol::admin::{Denial, Readmission};
+use crate::protocol::{EphemeralKey, VolumeRecord};
 
 /// What keys of volumes start with; the UUID follows.
 pub const VOLUMES: &str = "volume/";
@@ -44,6 +45,10 @@ pub struct VolumeEntry {
     /// The time in the last answer for an operator's word, seconds since 1970. It outlives the word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_s: Option<u64>,
+    /// The session that had that answer, by the key that its node drew for it; none where the word that there is led to no
+    /// answer yet. See [`VolumeEntry::is_used_up`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_to: Option<EphemeralKey>,
 }
 
 impl VolumeEntry {
@@ -58,6 +63,25 @@ impl VolumeEntry {
     pub fn is_readmitted(&self, ek: &str, now_s: u64) -> bool {
         let is_its = |grant: &Readmission| grant.ek.as_deref() == Some(ek);
         self.ek == ek && self.grant(now_s).is_some_and(is_its)
+    }
+
+    /// Whether a report of `session`, whose node the volume is, ends the operator's word that the node has it for: it is of the
+    /// boot that was answered last, or the word is over.
+    ///
+    /// A host can hold the report of an attempt back, clear the TPM, and let it through while the next attempt is under way,
+    /// for as long as the admission of the first one lasts. That attempt would be left without the word: cut off, it could
+    /// not be made again. The epoch of a report does not say which answer it follows from: at levels that compare none it never
+    /// changes, and a boot whose TPM remembers the volume was answered too and goes on with the epochs of an earlier answer. The
+    /// session does, and the service has sealed it: its key is drawn for one handshake.
+    ///
+    /// A report that comes before the next answer does end the word, wherever the next boot is: that one has opened nothing yet,
+    /// and stops. Where the last answer was of a version that does not write the session down, the report of the next boot does.
+    fn is_used_up(&self, session: &Admitted, now_s: u64) -> bool {
+        let is_last = self.answered_to.as_ref() == Some(&session.tee_pubkey);
+        let grant = self.readmission.as_ref();
+        grant.is_some_and(|grant| {
+            grant.ek.as_deref() == Some(session.ek.as_str()) && (is_last || !grant.holds(now_s))
+        })
     }
 
     /// The word, while it holds.
@@ -124,6 +148,7 @@ pub fn register(
             },
             readmission: None,
             answered_s: None,
+            answered_to: None,
         };
         if let Some(known) = known {
             found.push(parse(&known)?);
@@ -187,19 +212,25 @@ pub enum Reported {
     NotOurs,
 }
 
-/// Takes a report of node `ek` about its volume: epochs only grow, and the id of the key is set once, and the nonce once for
-/// each epoch. A boot has succeeded
-/// then, so the word of an operator that the node had the volume for is used up.
-pub fn report(store: &Store, ek: &str, id: &VolumeId, told: &VolumeRecord) -> Result<Reported> {
+/// Takes a report of a node about its volume: epochs only grow, and the id of the key is set once, and the nonce once for each
+/// epoch. A boot has succeeded then, so the word of an operator that it had the volume for is used up. A late report of an
+/// earlier boot says what it says of the volume, and leaves the word.
+pub fn report(
+    store: &Store,
+    session: &Admitted,
+    id: &VolumeId,
+    told: &VolumeRecord,
+    now_s: u64,
+) -> Result<Reported> {
     let reported = change(store, id, |entry| {
-        if entry.ek != ek {
+        if entry.ek != session.ek {
             return Reported::NotOurs;
         }
         let merged = match merge(&entry.record, told) {
             Ok(merged) => merged,
             Err(why) => return Reported::Contradicts(why),
         };
-        if is_word_of(entry, ek) {
+        if entry.is_used_up(session, now_s) {
             entry.readmission = None;
         }
         entry.record = merged.clone();
@@ -229,12 +260,6 @@ pub(crate) fn change<T>(
     Err(Error::temporary(format_args!(
         "volume {id}: its record changes all the time"
     )))
-}
-
-/// Whether there is a word of an operator that this node has taken, be it over or not.
-fn is_word_of(entry: &VolumeEntry, ek: &str) -> bool {
-    let taken = entry.readmission.as_ref().and_then(|it| it.ek.as_deref());
-    taken == Some(ek)
 }
 
 fn merge(known: &VolumeRecord, told: &VolumeRecord) -> std::result::Result<VolumeRecord, String> {

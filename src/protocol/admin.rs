@@ -97,7 +97,8 @@ pub struct Volume {
     pub readmission: Option<Readmission>,
 }
 
-/// An operator's word that the node of a volume has lost its TPM. It is used up by the report of a boot that succeeded.
+/// An operator's word that the node of a volume has lost its TPM. It is used up by the report of a boot that succeeded, if
+/// that was the last one to be told of it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Readmission {

@@ -62,7 +62,7 @@ pub(crate) fn record(
             readmitted_s: None,
         });
     }
-    let remembered = readmission::answer(&service.store, &id, &session.ek, now_s)?;
+    let remembered = readmission::answer(&service.store, &id, session, now_s)?;
     reply(&remembered.ok_or_else(|| not_theirs(&id))?)
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn report(
             "expected 64 hexadecimal digits in lower case",
         ));
     }
-    match registry::report(&service.store, &session.ek, &id, &told)? {
+    match registry::report(&service.store, session, &id, &told, now_s())? {
         Reported::Kept(record) => reply(&record),
         Reported::Contradicts(why) => Err(Rejection::denied(
             "record",

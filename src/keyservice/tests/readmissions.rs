@@ -12,7 +12,7 @@ use crate::keyservice::registry::readmission::VALID_S;
 use crate::keyservice::tests::rig::Rig;
 use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::protocol::admin::Readmission;
-use crate::protocol::{RESOURCE_PATH, Remembered, VolumeRecord};
+use crate::protocol::{EPOCHS_OF_AN_ANSWER, RESOURCE_PATH, Remembered, VolumeRecord};
 use crate::support::caller::record_path;
 use crate::support::machine::{Machine, volume};
 
@@ -137,6 +137,70 @@ fn the_owner_may_be_readmitted_too_and_only_a_session_after_that_uses_it_up() {
     assert!(remembered(&rig, &session)["readmitted-s"].is_u64());
     denied(&rig, &Machine::new(2), "owner");
     assert_eq!(told(&rig, &session, EPOCH + 1), 200);
+    assert_eq!(entry(&rig).readmission, None);
+}
+
+/// The host clears the TPM, and lets the report of the attempt before through while the next one is under way.
+#[test]
+fn a_report_that_was_held_back_leaves_the_word_to_the_boot_that_is_under_way() {
+    let (rig, owner, _) = registered();
+    let epoch_of = |answered_s: u64| answered_s * EPOCHS_OF_AN_ANSWER + 2;
+    let mut epoch = EPOCH;
+    let mut attempt = || {
+        let (session, _) = rig.caller.admitted(&owner, &at(epoch));
+        let answered_s = remembered(&rig, &session)["readmitted-s"].as_u64();
+        epoch = epoch_of(answered_s.unwrap());
+        (session, epoch)
+    };
+    readmit(&rig, soon());
+    let (first, first_epoch) = attempt();
+    let (second, second_epoch) = attempt();
+    assert_eq!(told(&rig, &first, first_epoch), 200);
+    assert_eq!(entry(&rig).record.epoch, first_epoch);
+    assert_eq!(entry(&rig).readmission.unwrap().ek, Some(owner.ek_id()));
+
+    // The second one is cut off, and the next goes on. What is older than the record says nothing, late or not.
+    let (third, third_epoch) = attempt();
+    assert!(first_epoch < second_epoch && second_epoch < third_epoch);
+    assert_eq!(told(&rig, &first, first_epoch - 1), 401);
+    assert_eq!(told(&rig, &second, second_epoch), 200);
+    assert!(entry(&rig).is_readmitted(&owner.ek_id(), now_s()));
+
+    // The control: the report of the last one.
+    assert_eq!(told(&rig, &third, third_epoch), 200);
+    assert_eq!(entry(&rig).readmission, None);
+    assert_eq!(told(&rig, &second, second_epoch), 401);
+
+    // Epochs tell nothing where they stay: at levels that compare none, and where the TPM remembers the volume again.
+    readmit(&rig, soon());
+    let (first, second) = (attempt().0, attempt().0);
+    assert_eq!(told(&rig, &first, third_epoch), 200);
+    assert!(entry(&rig).is_readmitted(&owner.ek_id(), now_s()));
+    assert_eq!(told(&rig, &second, third_epoch), 200);
+    assert_eq!(entry(&rig).readmission, None);
+}
+
+#[test]
+fn an_answer_for_an_earlier_word_ends_no_later_one_and_one_of_before_none_at_all() {
+    let (rig, owner, _) = registered();
+    readmit(&rig, soon());
+    let first = admitted(&rig, &owner);
+    assert!(remembered(&rig, &first)["readmitted-s"].is_u64());
+    // Another word, which the node has taken and was not told of yet.
+    readmit(&rig, soon());
+    let second = admitted(&rig, &owner);
+    assert_eq!(told(&rig, &first, EPOCH), 200);
+    assert!(entry(&rig).is_readmitted(&owner.ek_id(), now_s()));
+    assert!(remembered(&rig, &second)["readmitted-s"].is_u64());
+
+    // A service of before does not write down whom it answered: the report of the next boot counts.
+    let id = UUID.to_owned().try_into().unwrap();
+    registry::change(&rig.service.store, &id, |entry| entry.answered_to = None).unwrap();
+    assert_eq!(told(&rig, &second, EPOCH), 200);
+    assert!(entry(&rig).is_readmitted(&owner.ek_id(), now_s()));
+    let next = admitted(&rig, &owner);
+    assert!(remembered(&rig, &next)["readmitted-s"].is_u64());
+    assert_eq!(told(&rig, &next, EPOCH), 200);
     assert_eq!(entry(&rig).readmission, None);
 }
 

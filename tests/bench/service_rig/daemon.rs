@@ -206,6 +206,7 @@ fn register(at: &StoreAt, others: &[String]) {
             },
             readmission: None,
             answered_s: None,
+            answered_to: None,
         };
         [
             (format!("{NODES}{ek}"), serde_json::to_vec(&node).unwrap()),
