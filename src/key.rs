@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Secrets, the keys derived from them, and the [nonce](nonce) of a boot, which is drawn like them and is none.
+//! Secrets, the keys derived from them, and the [`nonce`] of a boot, which is drawn like them and is none.
 //!
 //! Derivations are byte-compatible with Constellation: HKDF-SHA256 (RFC 5869) with the info string `key-` + id, 32 bytes.
 //!
