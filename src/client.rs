@@ -39,7 +39,7 @@ use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 use crate::logging;
-use crate::protocol::{RECORD_PATH, Remembered, VolumeClaim, VolumeRecord};
+use crate::protocol::{RECORD_PATH, Remembered, VolumeClaim, VolumeReport};
 use crate::tpm::{AkKind, Tpm, TpmIdentity};
 
 /// How long things may take.
@@ -122,20 +122,20 @@ impl KeyResponse {
         Ok(Secret::new(given.key.expose().to_vec()))
     }
 
-    /// Tells the service which key each of these volumes has and which epoch it is at, where it remembers such things.
-    /// Returns what went wrong.
+    /// Tells the service of each of these volumes which key it has, which epoch it is at, and whether its secret is the node's
+    /// own, where it remembers such things. Returns what went wrong.
     ///
     /// There is one time for all of them, and after a report that ran out of it none is begun: a boot does not wait once
     /// for each volume where nobody answers.
-    pub fn report(&mut self, news: &[(String, VolumeRecord)]) -> Vec<Error> {
+    pub fn report(&mut self, news: &[(String, VolumeReport)]) -> Vec<Error> {
         let mut failed = Vec::new();
         if !self.knows_records {
             return failed;
         }
         let until = later(self.timeouts.report);
         self.http.prolong(until);
-        for (uuid, record) in news {
-            let said = self.tell(uuid, record, until);
+        for (uuid, told) in news {
+            let said = self.tell(uuid, told, until);
             let is_over = matches!(&said, Err(failure) if failure.wait().is_some());
             let said = said.map_err(into_error);
             let said = said.doing(format_args!("reporting volume {uuid} to {}", self.url));
@@ -151,13 +151,13 @@ impl KeyResponse {
     fn tell(
         &mut self,
         uuid: &str,
-        record: &VolumeRecord,
+        told: &VolumeReport,
         until: Instant,
     ) -> std::result::Result<(), Failure> {
         let mut backoff = Backoff::of(self.timeouts);
         let path = format!("{RECORD_PATH}/{uuid}");
         loop {
-            let Err(failure) = self.http.post(&path, record) else {
+            let Err(failure) = self.http.post(&path, told) else {
                 return Ok(());
             };
             match failure.wait() {

@@ -18,12 +18,14 @@
 pub mod admin;
 mod bounded;
 pub mod jwe;
+mod report;
 
 use base64ct::{Base64, Encoding};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha384};
 
+pub use self::report::VolumeReport;
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::key::BootNonce;
@@ -47,7 +49,7 @@ pub const ATTEST_PATH: &str = "/kbs/v0/attest";
 /// Below the server's address; `REPOSITORY/TYPE/TAG` follows.
 pub const RESOURCE_PATH: &str = "/kbs/v0/resource";
 /// Below the server's address; a volume's UUID follows. Part of the extension: a [`Remembered`] is answered, and
-/// a [`VolumeRecord`] reported.
+/// a [`VolumeReport`] told.
 pub const RECORD_PATH: &str = "/kbs/v0/nightlatch/volume";
 
 /// The repository of all that nodes ask for.

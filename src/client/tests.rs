@@ -11,6 +11,7 @@ use super::*;
 use crate::clock::limit;
 use crate::config::{Role, Tcti};
 use crate::error::Exit;
+use crate::protocol::VolumeRecord;
 use crate::support::swtpm::Swtpm;
 
 const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
@@ -118,6 +119,14 @@ fn refusal(twist: Twist) -> (Error, Vec<String>) {
     (error, requests)
 }
 
+/// What a node tells of a volume that has the service's key.
+fn told_of(record: VolumeRecord) -> VolumeReport {
+    VolumeReport {
+        record,
+        own_secret: false,
+    }
+}
+
 const AUTH: &str = "POST /kbs/v0/auth";
 const ATTEST: &str = "POST /kbs/v0/attest";
 
@@ -137,7 +146,7 @@ fn a_service_with_the_extension_gives_keys_cluster_and_record() {
         (&[1; 32][..], [2; 32])
     );
     assert!(given.volume(OTHER).is_err());
-    let failed = given.report(&[(UUID.to_owned(), record)]);
+    let failed = given.report(&[(UUID.to_owned(), told_of(record))]);
     assert!(failed.is_empty(), "{failed:?}");
     assert_eq!(
         mock.requests(),
@@ -199,7 +208,7 @@ fn a_service_without_the_extension_gives_keys_to_who_asks_for_trustee_only() {
         epoch: 1,
         nonce: None,
     };
-    let failed = given.report(&[(UUID.to_owned(), record)]);
+    let failed = given.report(&[(UUID.to_owned(), told_of(record))]);
     assert!(failed.is_empty(), "{failed:?}");
     assert!(
         mock.requests()

@@ -112,6 +112,7 @@ fn volumes(volumes: &[Volume]) -> String {
             volume.role.as_str().into(),
             volume.record.epoch.to_string(),
             utc(volume.registered_s),
+            if volume.own_secret { "own" } else { "-" }.into(),
             volume.record.key_id.clone().unwrap_or_else(|| "-".into()),
             volume
                 .readmission
@@ -124,6 +125,7 @@ fn volumes(volumes: &[Volume]) -> String {
         "ROLE",
         "EPOCH",
         "REGISTERED",
+        "SECRET",
         "KEY ID",
         "READMITS",
     ];

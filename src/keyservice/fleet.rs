@@ -110,6 +110,7 @@ fn volume_of(entry: &Entry) -> Result<Volume> {
         role: volume.role,
         registered_s: volume.registered_s,
         record: volume.record,
+        own_secret: volume.own_secret,
         readmission: volume.readmission,
     })
 }
@@ -214,6 +215,8 @@ pub(crate) struct Summary {
     pub(crate) denied: usize,
     /// How many volumes there are.
     pub(crate) volumes: usize,
+    /// How many of them have a secret that their node made itself.
+    pub(crate) own_secrets: usize,
     /// Those that did something last, the latest first, with their volumes.
     pub(crate) newest: Vec<Node>,
 }
@@ -238,16 +241,18 @@ impl Summary {
         let newest = summary.newest.iter_mut();
         let mut places: HashMap<String, &mut Node> =
             newest.map(|node| (node.ek.clone(), node)).collect();
-        let mut volumes = 0_usize;
+        let (mut volumes, mut own_secrets) = (0_usize, 0_usize);
         each(store, VOLUMES, |entry| {
             let volume = volume_of(entry)?;
             volumes = volumes.saturating_add(1);
+            own_secrets = own_secrets.saturating_add(usize::from(volume.own_secret));
             if let Some(node) = places.get_mut(&volume.ek) {
                 node.volumes.push(volume);
             }
             Ok(())
         })?;
         summary.volumes = volumes;
+        summary.own_secrets = own_secrets;
         Ok(summary)
     }
 

@@ -17,7 +17,7 @@ use crate::keyservice::session::Admitted;
 use crate::keyservice::store::{Entry, Store};
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::{Denial, Readmission};
-use crate::protocol::{EphemeralKey, VolumeRecord};
+use crate::protocol::{EphemeralKey, VolumeRecord, VolumeReport};
 
 /// What keys of volumes start with; the UUID follows.
 pub const VOLUMES: &str = "volume/";
@@ -39,6 +39,9 @@ pub struct VolumeEntry {
     pub registered_s: u64,
     /// What nodes reported of it.
     pub record: VolumeRecord,
+    /// Whether its secret is one that the node made itself, by the last report. Nothing but what operators see follows from it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_secret: bool,
     /// Whether another endorsement key may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmission: Option<Readmission>,
@@ -146,6 +149,7 @@ pub fn register(
                 epoch: 0,
                 nonce: None,
             },
+            own_secret: false,
             readmission: None,
             answered_s: None,
             answered_to: None,
@@ -219,14 +223,14 @@ pub fn report(
     store: &Store,
     session: &Admitted,
     id: &VolumeId,
-    told: &VolumeRecord,
+    told: &VolumeReport,
     now_s: u64,
 ) -> Result<Reported> {
     let reported = change(store, id, |entry| {
         if entry.ek != session.ek {
             return Reported::NotOurs;
         }
-        let merged = match merge(&entry.record, told) {
+        let merged = match merge(&entry.record, &told.record) {
             Ok(merged) => merged,
             Err(why) => return Reported::Contradicts(why),
         };
@@ -234,6 +238,7 @@ pub fn report(
             entry.readmission = None;
         }
         entry.record = merged.clone();
+        entry.own_secret = told.own_secret;
         Reported::Kept(merged)
     })?;
     Ok(reported.unwrap_or(Reported::NotOurs))

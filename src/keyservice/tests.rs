@@ -6,6 +6,7 @@ mod connections;
 mod evidence;
 mod introductions;
 mod operations;
+mod own_secret;
 mod readmissions;
 mod rig;
 mod sessions;

@@ -92,6 +92,9 @@ pub struct Volume {
     /// What nodes reported of it.
     #[serde(flatten)]
     pub record: VolumeRecord,
+    /// Whether its node made its secret itself and was not given the service's key yet, as the node says.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub own_secret: bool,
     /// Whether another endorsement key may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmission: Option<Readmission>,

@@ -159,3 +159,31 @@ fn what_takes_more_memory_than_it_is_worth_is_not_kept() {
         "{error}"
     );
 }
+
+/// Both ways: a service of before reads the record alone, and what a node of before tells is a report.
+#[test]
+fn a_report_is_a_record_with_a_word_that_is_left_out_where_it_says_nothing() {
+    let record: VolumeRecord = serde_json::from_value(json!({"epoch": 7})).unwrap();
+    for (own_secret, value) in [
+        (false, json!({"epoch": 7})),
+        (true, json!({"epoch": 7, "own-secret": true})),
+    ] {
+        let report = VolumeReport {
+            record: record.clone(),
+            own_secret,
+        };
+        assert_eq!(serde_json::to_value(&report).unwrap(), value);
+        let body = value.to_string();
+        assert_eq!(VolumeReport::parse(body.as_bytes()).unwrap(), report);
+        assert_eq!(serde_json::from_str::<VolumeRecord>(&body).unwrap(), record);
+    }
+    for broken in [
+        "",
+        "{",
+        "3",
+        r#"{"epoch":-1}"#,
+        r#"{"epoch":7,"own-secret":1}"#,
+    ] {
+        VolumeReport::parse(broken.as_bytes()).unwrap_err();
+    }
+}

@@ -12,7 +12,7 @@ use crate::client::{Client, Cluster, KeyRequest, KeyResponse, Logs};
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
-use crate::protocol::{Remembered, VolumeRecord};
+use crate::protocol::{Remembered, VolumeRecord, VolumeReport};
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
@@ -28,7 +28,7 @@ struct Exchange {
     /// What came of asking; a failure as its verdict and sentence, since each volume is told.
     asked: Option<std::result::Result<KeyResponse, (Exit, String)>>,
     /// What the service is to remember of the volumes it spoke of.
-    reports: Vec<(String, VolumeRecord)>,
+    reports: Vec<(String, VolumeReport)>,
 }
 
 impl ServiceSession {
@@ -162,7 +162,8 @@ impl ServiceSession {
                     epoch: keyed.epoch().unwrap_or(0),
                     nonce: keyed.stamp.and_then(|stamp| stamp.nonce),
                 };
-                (keyed.uuid.clone(), record)
+                let own_secret = keyed.has_own_secret();
+                (keyed.uuid.clone(), VolumeReport { record, own_secret })
             })
             .collect();
         exchange.reports = reports;

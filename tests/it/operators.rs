@@ -4,12 +4,13 @@
 use std::fs;
 use std::process::Output;
 
-use serde_json::Value;
+use nightlatch::config::Role;
+use serde_json::{Value, json};
 
 use crate::programs::daemon::{POLL, is_admitted, patience, uuid};
 use crate::programs::operators::Admin;
-use crate::support::caller::Caller;
-use crate::support::machine::Machine;
+use crate::support::caller::{Caller, record_path};
+use crate::support::machine::{Machine, volume};
 
 #[test]
 fn only_who_the_operators_authority_vouches_for_is_answered() {
@@ -101,6 +102,42 @@ fn nodes_and_volumes_are_listed_shown_and_forgotten() {
         (&forgets[1]["ek"], &forgets[1]["volumes"][0]),
         (&Value::from(one), &Value::from(uuid(2)))
     );
+}
+
+#[test]
+fn a_volume_with_a_secret_of_its_own_is_shown_until_it_is_enrolled() {
+    let admin = Admin::start();
+    let caller = &admin.daemon.caller;
+    let claim = [volume(&uuid(1), Role::State, None)];
+    let (session, _) = caller.admitted(&Machine::new(1), &claim);
+    let path = record_path(&uuid(1));
+    // What its line says of the secret, after time and date, and what machines read.
+    let shown = |id: &str| {
+        let output = admin.nodes(&["show", id]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&uuid(1)));
+        let words: Vec<&str> = line.unwrap().split_whitespace().collect();
+        let [.., secret, _, _] = words[..] else {
+            panic!("{text}");
+        };
+        secret.to_owned()
+    };
+    let node = Machine::new(1).ek_id();
+    let enrolled = json!({"epoch": 2});
+    for (told, secret) in [
+        (json!({"epoch": 1, "own-secret": true}), "own"),
+        (enrolled, "-"),
+    ] {
+        assert_eq!(caller.post(&path, Some(&session), &told).status, 200);
+        assert_eq!(
+            (shown(&uuid(1)), shown(&node)),
+            (secret.into(), secret.into())
+        );
+        let own = (secret == "own").then_some(&Value::Bool(true));
+        assert_eq!(admin.json(&["show", &uuid(1)]).get("own-secret"), own);
+        let volumes = &admin.json(&["show", &node])["volumes"];
+        assert_eq!(volumes[0].get("own-secret"), own, "{volumes}");
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::key_service::{KEY, Node, Twist, WRONG};
 use crate::node::policy;
 
 pub(crate) const SOURCES: &str = "sources = [\"service\", \"tpm\", \"generate\"]";
+/// What the request begins with in which a node tells of a volume.
+const REPORT: &str = "POST /kbs/v0/nightlatch/volume/";
 /// Where the key material of keyslots 0 and 1 is, and behind it that of 2 and 3.
 pub(crate) const FIRST: u64 = 32_768;
 const PAIR_LEN: usize = 770_048;
@@ -188,11 +190,18 @@ fn a_volume_without_an_anchor_is_enrolled_too() {
 fn a_volume_is_left_alone_until_the_operator_asks_where_the_configuration_says_so() {
     let mut node = Node::new(&[SOURCES]);
     node.terms = "enroll = \"asked\"";
+    let told = |node: &Node| {
+        let requests = node.service.requests();
+        let report = requests.iter().rfind(|it| it.starts_with(REPORT)).unwrap();
+        node.service.body(report).get("own-secret").cloned()
+    };
     node.twist(Twist::Deny);
     assert_eq!(node.opens(), (How::Formatted, Source::Generate));
     node.twist(Twist::Nothing);
     let left = node.boot().unwrap();
     assert_eq!(said(&left), (Source::Tpm, 1, false, Some(Enroll::Asked)));
+    // The service hears of it, and of its end in the boot that brings it.
+    assert_eq!(told(&node), Some(true.into()));
     assert_eq!(keyslots(&node.disk), [0, 1]);
     left.write(Path::new("/")).unwrap();
     assert!(ctl(&["enroll"]).contains("own"));
@@ -206,6 +215,7 @@ fn a_volume_is_left_alone_until_the_operator_asks_where_the_configuration_says_s
     assert!(asked());
     node.twist(Twist::Nothing);
     assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, 1, true, None));
+    assert_eq!(told(&node), None);
     assert!(!asked());
     let after = node.boot().unwrap();
     assert_eq!(said(&after), (Source::Service, 2, false, None));

@@ -180,7 +180,7 @@ fn all_reports_have_one_time_and_none_is_begun_after_one_that_ran_out_of_it() {
         epoch: 7,
         nonce: None,
     };
-    let news = [UUID, OTHER].map(|uuid| (uuid.to_owned(), record.clone()));
+    let news = [UUID, OTHER].map(|uuid| (uuid.to_owned(), told_of(record.clone())));
     let path = |uuid: &str| format!("POST /kbs/v0/nightlatch/volume/{uuid}");
     // The control, and one that is denied: the next volume is told of all the same.
     for (twist, failures) in [(Twist::Nothing, 0), (Twist::Never, 2)] {

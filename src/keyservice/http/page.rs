@@ -111,6 +111,7 @@ fn numbers(summary: &Summary) -> Markup {
             div { dt { "booted within a day" } dd { (summary.booted_today) } }
             div class=(denied) { dt { "denied since they last booted" } dd { (summary.denied) } }
             div { dt { "volumes" } dd { (summary.volumes) } }
+            div { dt { "with a secret of their own" } dd { (summary.own_secrets) } }
         }
     }
 }
@@ -185,6 +186,7 @@ fn row(now_s: u64, node: &Node) -> Markup {
                     div {
                         (volume.role.as_str()) ", epoch " (volume.record.epoch)
                         small { code { (volume.uuid) } }
+                        @if volume.own_secret { small { span.badge.plain { "own secret" } " not enrolled" } }
                         @if let Some(word) = &volume.readmission { (readmission(now_s, word)) }
                     }
                 }

@@ -6,10 +6,10 @@ use crate::keyservice::audit::now_s;
 use crate::keyservice::registry::{self, Reported, VolumeEntry, readmission};
 use crate::keyservice::reply::{Fault, Rejection, Reply};
 use crate::keyservice::session::{Admitted, PresentedSession, Session};
-use crate::keyservice::state::{AuditTrail, Service, parse, text};
+use crate::keyservice::state::{AuditTrail, Service, text};
 use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::{
-    CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, Remembered, VOLUME_TYPE, VolumeRecord,
+    CLUSTER_TAG, Jwe, MEASUREMENT_TYPE, REPOSITORY, Remembered, VOLUME_TYPE, VolumeReport,
 };
 
 /// A secret, encrypted to the machine's key of this boot.
@@ -78,8 +78,10 @@ pub(crate) fn report(
     trail.volumes.push(uuid.to_owned());
     let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
     owned(service, session, &id)?;
-    let told: VolumeRecord = parse(body)?;
-    if told.key_id.as_deref().is_some_and(|key| !is_key_id(key)) {
+    let told = VolumeReport::parse(body)
+        .map_err(|error| Rejection::new(Fault::Malformed, "body", error))?;
+    let key_id = told.record.key_id.as_deref();
+    if key_id.is_some_and(|key| !is_key_id(key)) {
         return Err(Rejection::new(
             Fault::Malformed,
             "key-id",

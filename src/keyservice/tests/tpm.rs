@@ -9,7 +9,7 @@ use crate::keyservice::registry;
 use crate::keyservice::tests::rig::{Rig, policy};
 use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::pcr::{Bank, Pcr};
-use crate::protocol::{ATTEST_PATH, AUTH_PATH, Bytes, Challenge, VolumeRecord};
+use crate::protocol::{ATTEST_PATH, AUTH_PATH, Bytes, Challenge, VolumeRecord, VolumeReport};
 use crate::support::machine::{Draft, Machine, volume};
 use crate::support::swtpm::Swtpm;
 use crate::tpm::{AkKind, Tpm};
@@ -80,11 +80,18 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
         epoch: 1,
         nonce: None,
     };
-    let failed = given.report(&[(UUID.to_owned(), record.clone())]);
+    let told = VolumeReport {
+        record: record.clone(),
+        own_secret: true,
+    };
+    let failed = given.report(&[(UUID.to_owned(), told)]);
     assert!(failed.is_empty(), "{failed:?}");
     let entry = registry::volume(&rig.service.store, &UUID.to_owned().try_into().unwrap());
     let entry = entry.unwrap().unwrap();
-    assert_eq!((entry.ek, entry.record), (id, record));
+    assert_eq!(
+        (entry.ek, entry.record, entry.own_secret),
+        (id, record, true)
+    );
 
     // Once the clusterID is measured, nobody on that machine gets anything until it boots again.
     tpm.event(Pcr::SYSTEM_IDENTITY, b"cluster").unwrap();

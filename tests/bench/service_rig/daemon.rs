@@ -204,6 +204,7 @@ fn register(at: &StoreAt, others: &[String]) {
                 epoch: 1,
                 nonce: None,
             },
+            own_secret: false,
             readmission: None,
             answered_s: None,
             answered_to: None,

@@ -52,6 +52,35 @@ fn what_a_node_sends_is_text_on_the_page() {
 }
 
 #[test]
+fn a_secret_that_a_node_made_itself_is_shown_at_its_volume_and_counted() {
+    let page = |own_secret: bool| {
+        let volume = serde_json::json!({
+            "uuid": "a6c7535f-0a9f-4c23-9524-fed431126906", "ek": "ab", "role": "state", "registered-s": 5, "epoch": 3,
+            "own-secret": own_secret,
+        });
+        let node = serde_json::json!({
+            "ek": "ab", "first-seen-s": 1, "last-seen-s": 1, "image": "usual", "address": "192.0.2.1", "volumes": [volume],
+        });
+        let summary = Summary {
+            nodes: 1,
+            volumes: 1,
+            own_secrets: usize::from(own_secret),
+            newest: vec![serde_json::from_value(node).unwrap()],
+            ..Summary::default()
+        };
+        draw(&View {
+            now_s: 3,
+            summary: &summary,
+            events: &[],
+        })
+    };
+    let counted = |count| format!("<dt>with a secret of their own</dt><dd>{count}</dd>");
+    let (with, without) = (page(true), page(false));
+    assert!(with.contains("own secret</span> not enrolled") && with.contains(&counted(1)));
+    assert!(!without.contains("not enrolled") && without.contains(&counted(0)));
+}
+
+#[test]
 fn a_word_of_an_operator_is_shown_while_it_holds() {
     let word = |ek: Option<&str>| Readmission {
         until_s: 100,
