@@ -56,8 +56,15 @@ pub struct Anchor {
     places: Places,
     /// Where the record is, or is to be.
     at: Handles,
-    /// Where there are records that were made under other PCR values.
+    /// Where there are records that were made under other PCR values, or whose counter is gone.
     others: Vec<u32>,
+    /// Where a boot was cut off that was about to write a record.
+    unwritten: Vec<u32>,
+    /// Whether the record was made by a boot that was cut off before it came to its end, in the place of one that it could not read.
+    /// It says nothing until a key service has stood in for it again: see [`stale`].
+    is_provisional: bool,
+    /// Whether there is a counter, where there are others.
+    has_counter: bool,
     policy: Policy,
     /// Record and way to write it; `None` until there is one.
     loaded: Option<Loaded>,
@@ -137,12 +144,17 @@ impl Anchor {
     /// cut the disk does not tell any more that it did.
     pub fn permit(&self, volume: &Volume, seen: DeviceState) -> Result<Option<Exception>> {
         if self.is_stale() {
-            return Err(Self::refuse_stale(volume, seen));
+            return Err(self.refuse_stale(volume, seen));
         }
         let entry = self.entry(volume);
         judge::permit(entry, seen)?;
-        let kind = entry.and_then(|entry| entry.acceptance);
-        Ok(kind.map(|kind| exception(volume, Allowed::Accepted(kind))))
+        let allowed = match entry.and_then(|entry| entry.acceptance) {
+            Some(kind) => Some(Allowed::Accepted(kind)),
+            // A boot that could not read the record was cut off, so the header can be what that one has written.
+            None if seen == DeviceState::Volume && self.has_others() => Some(Allowed::Stale),
+            None => None,
+        };
+        Ok(allowed.map(|kind| exception(volume, kind)))
     }
 
     /// Remembers that a volume is being made, before anything of it is on the disk. Returns the stamp its header is to have.
@@ -174,6 +186,13 @@ impl Anchor {
         }
         self.draw_for_new_volume()?;
         self.next_stamp(volume)
+    }
+
+    /// Whether this is the UUID that is remembered of the volume.
+    #[must_use]
+    pub fn remembers(&self, volume: &Volume, uuid: &str) -> bool {
+        self.entry(volume)
+            .is_some_and(|entry| entry.uuid.to_string() == uuid)
     }
 
     /// Compares a volume whose key is known with what the TPM remembers.
@@ -287,7 +306,11 @@ impl Anchor {
 }
 
 fn exception(volume: &Volume, kind: Allowed) -> Exception {
-    warn!(volume = volume.name.as_str(); "the operator accepted: {}", kind.as_str());
+    let who = match kind {
+        Allowed::Accepted(_) | Allowed::Readmitted => "the operator accepted",
+        Allowed::Stale => "for a record of the TPM that cannot be read the key service accepted",
+    };
+    warn!(volume = volume.name.as_str(); "{who}: {}", kind.as_str());
     Exception {
         volume: volume.name.clone(),
         kind,

@@ -159,9 +159,9 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
         let keyed = each_volume(found, |volume, found| {
             record.step("keying", Some(volume), || sources.key_of(volume, found))
         })?;
-        if lock(&node_tpm)?.is_to_be_renewed() {
-            record.step("making the anchor's record anew", None, || {
-                lock(&node_tpm)?.renew_record()
+        if lock(&node_tpm)?.is_to_move() {
+            record.step("moving the anchor's record", None, || {
+                lock(&node_tpm)?.move_record()
             })?;
         }
         Ok((node_tpm, keyed))

@@ -141,12 +141,10 @@ pub enum ClusterFrom {
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Anchor {
-    /// The record of this node's volumes.
+    /// The record of this node's volumes, here or at [`NvIndex::spare`].
     pub index: NvIndex,
     /// The counter of its boots.
     pub counter: NvIndex,
-    /// Where the record is made anew while the one before is still needed: they change places.
-    pub spare_index: NvIndex,
 }
 
 impl Default for Anchor {
@@ -154,7 +152,6 @@ impl Default for Anchor {
         Self {
             index: NvIndex::ANCHOR,
             counter: NvIndex::COUNTER,
-            spare_index: NvIndex::SPARE,
         }
     }
 }

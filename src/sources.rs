@@ -22,7 +22,7 @@ use uuid::Uuid;
 
 use crate::anchor::Allowed;
 use crate::anchor::judge::DeviceState;
-use crate::config::{Config, Level, Source, Volume};
+use crate::config::{Config, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::parallel::spawn;
 use crate::sources::service::ServiceSession;
@@ -76,7 +76,8 @@ impl Sources<'_> {
                 if asks && stand_in.is_none() {
                     permit(DeviceState::Volume)?;
                 }
-                let keyed = self.unlock(volume, *existing);
+                let without_tpm = matches!(stand_in, Some(StandIn::Service(..)));
+                let keyed = self.unlock(volume, *existing, without_tpm);
                 if !asks {
                     permit(DeviceState::Volume)?;
                 }
@@ -87,18 +88,18 @@ impl Sources<'_> {
                 if let Some(stand_in) = stand_in {
                     match stand_in {
                         StandIn::Operator(word) => self.readmit(volume, &mut keyed, &word),
-                        StandIn::Service(record) => self.carry_over(volume, &mut keyed, &record),
+                        StandIn::Service(record, word) => {
+                            self.carry_over(volume, &mut keyed, &record, word.as_ref())
+                        }
                     }
                     .doing("comparing with the key service's record")?;
                     return Ok(keyed);
                 }
-                let accepted = {
-                    let mut node_tpm = lock(node_tpm)?;
-                    node_tpm
-                        .verify(volume, &keyed)
-                        .doing("comparing with the anchor")?;
-                    node_tpm.accepted(volume).and_then(Allowed::on_node)
-                };
+                if self.verify(volume, &mut keyed)? {
+                    return Ok(keyed);
+                }
+                let accepted = lock(node_tpm)?.accepted(volume);
+                let accepted = accepted.and_then(Allowed::on_node);
                 self.service
                     .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;
@@ -112,16 +113,17 @@ impl Sources<'_> {
 
     /// The key of a volume that exists. While the processor gets it out of the keyslot the TPM has nothing to do, and the
     /// anchor and its counter are read, which the volume is compared with then.
-    fn unlock(self, volume: &Volume, existing: Existing) -> Result<Keyed> {
+    /// Where the service stands in for what the TPM remembers it is done `without_tpm`, which gives no secret then.
+    fn unlock(self, volume: &Volume, existing: Existing, without_tpm: bool) -> Result<Keyed> {
         let policy = Policy::from(&self.config.tpm);
         let node_tpm = self.node_tpm;
         thread::scope(|scope| {
             let providers = SecretProviders {
                 unseal: Box::new(|sealed| {
                     // Whoever knows the values of this boot can have sealed a disk of their own to them before it.
-                    if lock(node_tpm)?.is_stale() && volume.level() != Level::Off {
+                    if without_tpm {
                         return Err(Error::refused(
-                            "the TPM's record was made under other PCR values, so nothing says that this disk is this node's",
+                            "the TPM's record of the volumes cannot be used, so nothing says that this disk is this node's",
                         ));
                     }
                     let secret = lock(node_tpm)?.tpm.unseal(sealed, policy)?;

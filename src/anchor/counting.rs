@@ -12,7 +12,7 @@ use crate::tpm::Tpm;
 impl Anchor {
     /// Reads the counter, once, where there is a record, be it one that cannot be read. Everything about epochs needs it.
     pub fn count(&mut self, tpm: &mut Tpm) -> Result<()> {
-        let is_there = self.loaded.is_some() || self.is_stale();
+        let is_there = self.loaded.is_some() || (self.is_stale() && self.has_counter);
         if is_there && self.counter.is_none() {
             self.counter = Some(tpm.count_anchor(self.at)?);
             let again = self.counted()?.nonce_again();

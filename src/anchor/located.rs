@@ -2,7 +2,7 @@
 //! The anchor before it is read. What can be told without reading it is told while the disks are read, and the rest while
 //! the processor works on a keyslot.
 
-use super::record::{RECORD_LEN, Record};
+use super::record::{Accepted, RECORD_LEN, Record};
 use super::{Anchor, Loaded};
 use crate::config::{Config, Level, NvIndex, Volume};
 use crate::error::{Error, Result};
@@ -26,7 +26,7 @@ impl Located {
         };
         let anchor = &config.anchor;
         let places = Places {
-            records: [anchor.index, anchor.spare_index].map(NvIndex::handle),
+            records: [anchor.index, anchor.index.spare()].map(NvIndex::handle),
             counter: anchor.counter.handle(),
         };
         let policy = Policy::from(&config.tpm);
@@ -38,15 +38,14 @@ impl Located {
         }))
     }
 
-    /// Whether there is a record, and none that this boot can read.
-    #[must_use]
-    pub fn is_stale(&self) -> bool {
-        self.found.readable.is_none() && !self.found.others.is_empty()
-    }
-
     /// Reads the anchor, all but its counter.
     pub fn read(&self, tpm: &mut Tpm) -> Result<Anchor> {
-        let FoundRecords { readable, others } = self.found.clone();
+        let FoundRecords {
+            readable,
+            others,
+            unwritten,
+            has_counter,
+        } = self.found.clone();
         let loaded = readable.map(|at| load(tpm, at, self.policy)).transpose()?;
         let [first, _] = self.places.records;
         let counter = self.places.counter;
@@ -57,6 +56,9 @@ impl Located {
                 counter,
             }),
             others,
+            unwritten,
+            is_provisional: loaded.as_ref().is_some_and(Loaded::is_provisional),
+            has_counter,
             policy: self.policy,
             loaded,
             counter: None,
@@ -66,6 +68,13 @@ impl Located {
             readmitted: Vec::new(),
             carried: Vec::new(),
         })
+    }
+}
+
+impl Loaded {
+    fn is_provisional(&self) -> bool {
+        let mut entries = self.record.entries();
+        entries.any(|entry| entry.acceptance == Some(Accepted::Stale))
     }
 }
 

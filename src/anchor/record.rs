@@ -22,7 +22,7 @@
 //! | 104 | 8 | how far its epochs are ahead of the counter, two's complement |
 //! | 112 | 1 | state: 0 free, 1 provisioning, 2 ready |
 //! | 113 | 1 | level: 1 identity, 2 epoch, 3 checkpoint |
-//! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk |
+//! | 114 | 1 | acceptance: 0 none, 1 an older disk, 2 a new disk, 3 a record of before that could not be read |
 //! | 115 | 1 | 1 if the volume is to be given the key service's key, else 0 |
 
 use std::ops::Range;
@@ -94,6 +94,8 @@ pub enum Accepted {
     Rollback,
     /// A blank disk in its place.
     New,
+    /// What was remembered of it before could not be read, and a key service stood in for that. Nobody asks for it on the node.
+    Stale,
 }
 
 impl Accepted {
@@ -103,6 +105,7 @@ impl Accepted {
         match self {
             Self::Rollback => "rollback",
             Self::New => "new",
+            Self::Stale => "stale",
         }
     }
 }
@@ -290,11 +293,12 @@ impl Accepted {
         match self {
             Self::Rollback => 1,
             Self::New => 2,
+            Self::Stale => 3,
         }
     }
 
     fn from_number(number: u8) -> Option<Self> {
-        [Self::Rollback, Self::New]
+        [Self::Rollback, Self::New, Self::Stale]
             .into_iter()
             .find(|kind| kind.number() == number)
     }

@@ -8,19 +8,22 @@
 //!
 //! The record is made anew when every volume has been judged, complete and in the other place. The headers that were sealed anew
 //! follow, then the record of before is removed, and only then nonce and count go on: no record is left that does not know them.
-//! Cut off in between, this image finds its own record, and the image of before finds the one that it made; either seals anew what
-//! the other has sealed.
+//! Cut off in between, the image of before finds the record that it made, and goes on with it; this image finds its own, which is
+//! provisional: each entry says so until a boot has come to its end. Meanwhile the image of before can have gone on with the same
+//! count, so a provisional record is not believed, and the service is asked again. Either image seals anew what the other has
+//! sealed, and removes the other's record.
 //!
 //! What is lost with the record: nonces (what a boot left that was cut off fits, as long as it is no older than the last report to
 //! the service), checkpoints (so a volume of that level takes an operator's word), what an operator accepted or asked for, and the
 //! entries of volumes that the configuration does not have any more.
 
 use log::{info, warn};
+use uuid::Uuid;
 
 use super::judge::stale::{self, Continued};
 use super::judge::{DeviceState, VolumeProof};
-use super::record::{Entry, RECORD_LEN, Record, State};
-use super::{Allowed, Anchor, Exception, Loaded};
+use super::record::{Accepted, Entry, RECORD_LEN, Record, State};
+use super::{Allowed, Anchor, Exception, Loaded, exception};
 use crate::config::{Level, Volume, VolumeName};
 use crate::error::{Error, Result};
 use crate::key::{KEY_LEN, Secret};
@@ -31,12 +34,14 @@ use crate::tpm::{Handles, NvAccess, Tpm};
 #[derive(Clone, Debug)]
 pub(super) struct Carried {
     name: VolumeName,
-    uuid: uuid::Uuid,
+    uuid: Uuid,
     key_id: [u8; KEY_LEN],
     level: Level,
     continued: Continued,
-    /// The digest of the policy its secret was sealed under, and so the record of before was made under.
-    sealed_under: Option<[u8; 32]>,
+    /// Where the record of before is that its header names, if it names one.
+    named: Option<u32>,
+    /// Whether an operator has said that it may go on.
+    is_allowed: bool,
 }
 
 impl Carried {
@@ -46,7 +51,7 @@ impl Carried {
         level: Level,
         (record, counter): (&VolumeRecord, u64),
         proven: &VolumeProof,
-        sealed_under: Option<[u8; 32]>,
+        (named, is_allowed): (Option<u32>, bool),
     ) -> Result<Self> {
         Ok(Self {
             name,
@@ -54,7 +59,8 @@ impl Carried {
             key_id: proven.key_id,
             level,
             continued: stale::verify(record, counter, level, proven)?,
-            sealed_under,
+            named,
+            is_allowed,
         })
     }
 
@@ -66,7 +72,8 @@ impl Carried {
             key_id: self.key_id,
             state: State::Ready,
             level: self.level,
-            acceptance: None,
+            // Each boot says so until one has come to its end.
+            acceptance: Some(Accepted::Stale),
             checkpoint: None,
             ahead: self.continued.ahead,
             enroll: false,
@@ -85,18 +92,35 @@ impl Carried {
 }
 
 impl Anchor {
-    /// Whether there is a record, and none that this boot can read.
+    /// Whether there is a record, and none that this boot can read and believe.
     #[must_use]
     pub fn is_stale(&self) -> bool {
-        self.loaded.is_none() && !self.others.is_empty()
+        self.is_provisional || (self.loaded.is_none() && !self.others.is_empty())
     }
 
-    /// What is said of a device where the record cannot be read and nothing stands in for it.
-    pub(super) fn refuse_stale(volume: &Volume, seen: DeviceState) -> Error {
-        let why = Error::refused(
+    /// Whether the counter is gone, and with it what any record says of the boots that were counted.
+    #[must_use]
+    pub fn has_lost_counter(&self) -> bool {
+        self.is_stale() && !self.has_counter
+    }
+
+    /// What is said of a device where the record cannot be used and nothing stands in for it.
+    pub(super) fn refuse_stale(&self, volume: &Volume, seen: DeviceState) -> Error {
+        if self.has_lost_counter() {
+            return Error::refused(format_args!(
+                "there is a record in the TPM and no counter in NV index {:#x}: somebody removed it, so nothing shows whether the \
+                 disks are the latest. If a key service remembers volume {}, \"nightlatchctl nodes readmit UUID\" there lets the \
+                 next boot open it; else restore the disks from a backup you trust, give the VM a new TPM and provision anew",
+                self.at.counter, volume.name
+            ));
+        }
+        let why = if self.is_provisional {
+            "the boot that moved the TPM's record to this image was cut off, and the image of before can have gone on since: boot that, \
+             or have the key service admit this one"
+        } else {
             "the TPM's record was made under other PCR values: this machine booted another image, or the firmware, its settings \
-             or tpm.pcrs have changed; boot what made it",
-        );
+             or tpm.pcrs have changed; boot what made it"
+        };
         match seen {
             DeviceState::Volume => Error::refused(format_args!(
                 "{why}. Only a key service can stand in for it, and volume {} has none among its sources",
@@ -104,85 +128,91 @@ impl Anchor {
             )),
             DeviceState::Blank | DeviceState::Interrupted(_) => Error::refused(format_args!(
                 "{why}. The device has no volume, and whether there was one cannot be told: a volume is made when the others \
-                 have moved to the record of this image"
+                 have moved to the record of this image. If nothing is to be kept, give the VM a new TPM"
             )),
         }
     }
 
     /// Takes up a volume that the key service remembers, where the TPM's record cannot be read. `sealed_under` is the digest of
-    /// the policy in its header. [`Anchor::renew_record`] remembers it.
+    /// the policy in its header, `is_allowed` an operator's consent. [`Anchor::renew_record`] remembers it.
     pub fn carry_over(
         &mut self,
+        tpm: &mut Tpm,
         volume: &Volume,
         record: &VolumeRecord,
-        proven: &VolumeProof,
-        sealed_under: Option<[u8; 32]>,
+        (proven, sealed_under): (&VolumeProof, Option<[u8; 32]>),
+        is_allowed: bool,
     ) -> Result<Exception> {
         let name = volume.name.clone();
         let known = (record, self.counter()?);
-        let carried = Carried::new(name, volume.level(), known, proven, sealed_under)?;
+        let named = sealed_under.map(|policy| self.named_by(tpm, &proven.uuid, policy));
+        let vouched = (named.transpose()?, is_allowed);
+        let carried = Carried::new(name, volume.level(), known, proven, vouched)?;
         self.carried.push(carried);
-        let kind = Allowed::Stale;
-        warn!(
-            volume = volume.name.as_str();
-            "the TPM's record of before cannot be read: on the key service's word it goes on in one of this image"
-        );
-        let volume = volume.name.clone();
-        Ok(Exception { volume, kind })
+        Ok(exception(volume, Allowed::Stale))
     }
 
     /// Whether [`Anchor::renew_record`] has something to do.
     #[must_use]
     pub fn is_to_be_renewed(&self) -> bool {
-        self.loaded.is_none() && !(self.carried.is_empty() && self.readmitted.is_empty())
+        let is_due = self.loaded.is_none() || self.is_provisional;
+        is_due && !(self.carried.is_empty() && self.readmitted.is_empty())
     }
 
     /// Makes the record anew when every volume has been judged: nothing was written before. It can be done only before the fence's
     /// PCR takes an exception.
     pub fn renew_record(&mut self, tpm: &mut Tpm) -> Result<()> {
-        if self.others.is_empty() {
+        if self.others.is_empty() && !self.is_provisional {
             return self.define(tpm, Record::default());
         }
-        let named = self.named(tpm)?;
-        self.at = self.place_beside(&named)?;
+        let named = named(&self.carried)?;
         let record = Carried::record(&self.carried)?;
-        let auth = Secret::random()?;
-        let bytes = record.encode(&auth);
-        tpm.define_record(self.at, self.policy, &auth, &bytes)?;
-        let pcr_policy = tpm.anchor_policy(self.policy)?;
-        let access = NvAccess { auth, pcr_policy };
-        info!(
-            "the anchor's record is made anew in NV index {:#x}",
-            self.at.record
-        );
-        self.loaded = Some(Loaded { record, access });
-        // One that nothing names has made room for it.
-        let made = self.at.record;
-        self.others.retain(|other| *other != made);
+        if !self.has_counter {
+            self.counter = Some(tpm.make_counter(self.at)?);
+            self.has_counter = true;
+        }
+        match &mut self.loaded {
+            // One of this image's: it is written over, in one command, as headers may name it and the one of before.
+            Some(loaded) => {
+                loaded.record = record;
+                self.write(tpm)?;
+            }
+            None => self.make_beside(tpm, &named, record)?,
+        }
+        self.is_provisional = false;
         let again = self.counted()?.nonce_again();
         self.nonce = self.nonce_of_boot(again)?;
         Ok(())
     }
 
-    /// The records of before that the headers name. Where a volume is carried over that names one, it has to be there.
-    fn named(&self, tpm: &mut Tpm) -> Result<Vec<u32>> {
-        let mut named = Vec::new();
-        for carried in &self.carried {
-            let Some(policy) = carried.sealed_under else {
-                continue;
-            };
-            let mut found = None;
-            for other in &self.others {
-                if tpm.is_record_of(*other, policy, RECORD_LEN)? {
-                    found = Some(*other);
-                }
+    fn make_beside(&mut self, tpm: &mut Tpm, named: &[u32], record: Record) -> Result<()> {
+        self.at = self.place_beside(named)?;
+        let auth = Secret::random()?;
+        let bytes = record.encode(&auth);
+        tpm.define_record(self.at, self.policy, &auth, &bytes)?;
+        let pcr_policy = tpm.anchor_policy(self.policy)?;
+        let access = NvAccess { auth, pcr_policy };
+        let made = self.at.record;
+        info!("the anchor's record is made anew in NV index {made:#x}");
+        self.loaded = Some(Loaded { record, access });
+        // One that nothing names has made room for it.
+        self.others.retain(|other| *other != made);
+        self.unwritten.retain(|other| *other != made);
+        Ok(())
+    }
+
+    /// Where the record is that a header names which was sealed under this policy.
+    fn named_by(&self, tpm: &mut Tpm, uuid: &Uuid, policy: [u8; 32]) -> Result<u32> {
+        let own = self.is_provisional.then_some(self.at.record);
+        for there in self.others.iter().copied().chain(own) {
+            if tpm.is_record_of(there, policy, RECORD_LEN)? {
+                return Ok(there);
             }
-            named.push(found.ok_or_else(|| gone(carried))?);
         }
-        match self.carried.first() {
-            Some(carried) if named.is_empty() => Err(unnamed(carried)),
-            _ => Ok(named),
-        }
+        Err(Error::refused(format_args!(
+            "the TPM's record that its header names is gone, and what is there was made by something else; {}",
+            stale::readmit(uuid)
+        )))
     }
 
     fn place_beside(&self, named: &[u32]) -> Result<Handles> {
@@ -206,26 +236,31 @@ impl Anchor {
     pub fn remove_others(&mut self, tpm: &mut Tpm) -> Result<()> {
         for other in self.others.drain(..) {
             tpm.remove_record(other, RECORD_LEN)?;
-            info!(
-                "the anchor's record in NV index {other:#x}, made under other PCR values, is removed"
-            );
+            info!("the anchor's record of before, in NV index {other:#x}, is removed");
+        }
+        // What has no content is in nobody's way.
+        let made = self.at.record;
+        for other in self.unwritten.drain(..).filter(|other| *other != made) {
+            if let Err(error) = tpm.remove_record(other, RECORD_LEN) {
+                warn!("{error}");
+            }
         }
         Ok(())
     }
 }
 
-fn gone(carried: &Carried) -> Error {
-    Error::refused(format_args!(
-        "volume {}: the TPM's record that its header names is gone, and what is there was made by something else; {}",
-        carried.name,
-        stale::readmit(&carried.uuid)
-    ))
-}
-
-fn unnamed(carried: &Carried) -> Error {
-    Error::refused(format_args!(
-        "no volume has a secret that is sealed to the TPM, so nothing shows that the TPM's record is the one that was made for \
-         them; {}",
-        stale::readmit(&carried.uuid)
-    ))
+/// The records of before that these volumes' headers name. Nothing else shows that what is there is the node's, unless an operator
+/// has said so.
+fn named(all: &[Carried]) -> Result<Vec<u32>> {
+    let named: Vec<u32> = all.iter().filter_map(|carried| carried.named).collect();
+    match all.first() {
+        Some(carried) if named.is_empty() && !all.iter().any(|it| it.is_allowed) => {
+            Err(Error::refused(format_args!(
+                "no volume has a secret that is sealed to the TPM, so nothing shows that the TPM's record is the one that was made \
+             for them; {}",
+                stale::readmit(&carried.uuid)
+            )))
+        }
+        _ => Ok(named),
+    }
 }

@@ -3,6 +3,7 @@
 
 mod counting;
 mod service;
+mod stale;
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -10,10 +11,12 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
+use super::count::Count;
 use super::judge::{DeviceState, VolumeProof};
 use super::record::{Accepted, Entry, State};
 use super::*;
 use crate::error::Exit;
+use crate::header::BootNonce;
 use crate::pcr::Pcr;
 use crate::protocol::VolumeRecord;
 use crate::support::swtpm::Swtpm;

@@ -8,8 +8,8 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    ANCHORED_MAX, ClusterFrom, Config, FileSystem, Format, Level, Profile, Role, RootMode, Source,
-    Stale, Volume,
+    ANCHORED_MAX, ClusterFrom, Config, FileSystem, Format, Level, NvIndex, Profile, Role, RootMode,
+    Source, Stale, Volume,
 };
 
 /// The longest that a device is waited for, in seconds: a day, as there is somebody to look by then.
@@ -148,17 +148,15 @@ fn service(config: &Config) -> Result<(), String> {
 
 fn anchor(config: &Config) -> Result<(), String> {
     let anchor = &config.anchor;
-    for (key, index, other, taken) in [
-        ("counter", anchor.counter, "index", anchor.index),
-        ("spare-index", anchor.spare_index, "index", anchor.index),
-        ("spare-index", anchor.spare_index, "counter", anchor.counter),
-    ] {
-        if index == taken {
-            return Err(format!(
-                "anchor.{key}: expected another NV index than anchor.{other}, found {index} in both"
-            ));
-        }
+    let spare = anchor.index.spare();
+    if [anchor.index, spare].contains(&anchor.counter) {
+        return Err(format!(
+            "anchor.counter: expected another NV index than anchor.index and the second one after it, {spare}, found {}",
+            anchor.counter
+        ));
     }
+    NvIndex::try_from(spare.handle())
+        .map_err(|error| format!("anchor.index: of the second one after it: {error}"))?;
     let anchored = |volume: &&Volume| volume.level() != Level::Off;
     match config.volumes().filter(anchored).count() {
         0..=ANCHORED_MAX => Ok(()),

@@ -220,16 +220,15 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
 #[test]
 fn the_anchors_indices_are_the_owners_and_differ() {
     let with = |line: &str| parse(&format!("[anchor]\n{line}\n{STATE}"));
-    assert!(with("index = 0x01800001\ncounter = 0x01800002\nspare-index = 0x01800003").is_ok());
-    for (line, other) in [
-        ("counter = 0x01804e10", "index"),
-        ("spare-index = 0x01804e10", "index"),
-        ("spare-index = 0x01804e11", "counter"),
-    ] {
-        let error = with(line).unwrap_err().to_string();
-        let said = format!("expected another NV index than anchor.{other}, found");
-        assert!(error.contains(&said), "{error}");
+    assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());
+    for taken in ["0x01804e10", "0x01804e12"] {
+        let error = with(&format!("counter = {taken}")).unwrap_err().to_string();
+        let said =
+            "expected another NV index than anchor.index and the second one after it, 0x01804e12";
+        assert!(error.contains(said), "{error}");
     }
+    let error = with("index = 0x01bffffe").unwrap_err().to_string();
+    assert!(error.contains("of the second one after it"), "{error}");
     for outside in ["0x017fffff", "0x01c00000"] {
         let error = with(&format!("index = {outside}")).unwrap_err().to_string();
         assert!(

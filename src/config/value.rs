@@ -72,8 +72,15 @@ impl NvIndex {
     /// Where the anchor's counter is unless configured otherwise.
     pub const COUNTER: Self = Self(0x0180_4e11);
 
-    /// Where a record is made while another one is still needed, unless configured otherwise.
-    pub const SPARE: Self = Self(0x0180_4e12);
+    /// How far behind a record's place the other one is, behind that of the counter.
+    const TO_SPARE: u32 = 2;
+
+    /// Where a record is made while the one at this place is still needed. It follows from the place, so that images with the same
+    /// configuration of it always see each other's: of two that do not, each could go on with a record of its own and one counter.
+    #[must_use]
+    pub fn spare(self) -> Self {
+        Self(self.0.saturating_add(Self::TO_SPARE))
+    }
 
     /// The handle.
     #[must_use]

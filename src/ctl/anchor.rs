@@ -56,6 +56,9 @@ pub(super) fn accept(
     let what = match kind {
         Accepted::Rollback => "an older state of its disk",
         Accepted::New => "a blank disk in its place, which will be formatted",
+        Accepted::Stale => {
+            "what a key service said in the place of a record that could not be read"
+        }
     };
     confirm(
         is_meant,

@@ -19,8 +19,9 @@ use crate::volume::{Found, Keyed};
 pub(crate) enum StandIn {
     /// The word of an operator, who said at the key service that the node has lost its TPM.
     Operator(Readmission),
-    /// What the key service remembers, where the TPM's record was made under other PCR values.
-    Service(VolumeRecord),
+    /// What the key service remembers, where the TPM's record was made under other PCR values; and an operator's word, if there
+    /// is one: with it goes on what the record of before does not vouch for.
+    Service(VolumeRecord, Option<Readmission>),
 }
 
 /// What the TPM remembers of a volume.
@@ -29,6 +30,8 @@ enum Memory {
     Unknown,
     /// There is a record, and this boot cannot read it.
     Unreadable,
+    /// There is a record, and its counter is gone.
+    Uncounted,
 }
 
 impl Sources<'_> {
@@ -40,6 +43,7 @@ impl Sources<'_> {
             return Ok(None);
         }
         let memory = match lock(self.node_tpm)?.anchor()? {
+            (_, Some(anchor)) if anchor.has_lost_counter() => Memory::Uncounted,
             (_, Some(anchor)) if anchor.is_stale() => Memory::Unreadable,
             (_, Some(anchor)) if anchor.is_unknown(volume) => Memory::Unknown,
             _ => Memory::Known,
@@ -47,8 +51,11 @@ impl Sources<'_> {
         let uuid = found.claim(volume)?.uuid;
         match memory {
             Memory::Known => Ok(None),
-            Memory::Unknown => self.readmission(&uuid).doing(
+            Memory::Unknown => self.readmission(&uuid).map(|word| word.map(StandIn::Operator)).doing(
                 "the TPM does not remember this volume; asking the key service whether it was readmitted",
+            ),
+            Memory::Uncounted => self.readmission(&uuid).map(|word| word.map(StandIn::Operator)).doing(
+                "the TPM's counter of boots is gone; asking the key service whether this volume was readmitted",
             ),
             Memory::Unreadable => self
                 .of_unreadable(volume, &uuid)
@@ -57,13 +64,41 @@ impl Sources<'_> {
         }
     }
 
+    /// Compares a volume with what the TPM remembers. Where that refuses it an operator's word counts: another program can have
+    /// raised the counter, and the disk be the newest all the same. `true` if the volume goes on by that word.
+    pub(crate) fn verify(self, volume: &Volume, keyed: &mut Keyed) -> Result<bool> {
+        let verified = lock(self.node_tpm)?
+            .verify(volume, keyed)
+            .doing("comparing with the anchor");
+        let Err(refusal) = verified else {
+            return Ok(false);
+        };
+        // The service is not asked for another node's disk.
+        let is_its_own = match lock(self.node_tpm)?.anchor()? {
+            (_, Some(anchor)) => anchor.remembers(volume, &keyed.uuid),
+            (_, None) => false,
+        };
+        let asks = is_its_own && volume.sources.contains(&Source::Service);
+        if !asks || refusal.exit() != Exit::Refused {
+            return Err(refusal);
+        }
+        let word = self.readmission(&keyed.uuid).unwrap_or_else(|error| {
+            warn!("{error}");
+            None
+        });
+        let Some(word) = word else {
+            return Err(refusal);
+        };
+        warn!(volume = volume.name.as_str(); "{refusal}");
+        self.readmit(volume, keyed, &word)
+            .doing("comparing with the key service's record")?;
+        Ok(true)
+    }
+
     /// An operator's word. A denial is none; an error is what may pass.
-    fn readmission(self, uuid: &str) -> Result<Option<StandIn>> {
+    fn readmission(self, uuid: &str) -> Result<Option<Readmission>> {
         match self.service.ask_about(self.node_tpm, uuid, self.record) {
-            Ok(remembered) => {
-                let word = remembered.as_ref().and_then(Readmission::of);
-                Ok(word.map(StandIn::Operator))
-            }
+            Ok(remembered) => Ok(remembered.as_ref().and_then(Readmission::of)),
             Err(error) if error.exit() == Exit::Temporary => Err(error),
             Err(error) => {
                 warn!("{error}");
@@ -82,7 +117,7 @@ impl Sources<'_> {
                 )
             })?;
         if let Some(word) = Readmission::of(&remembered) {
-            return Ok(StandIn::Operator(word));
+            return Ok(StandIn::Service(remembered.record, Some(word)));
         }
         let why = match (self.config.tpm.stale, volume.level()) {
             (Stale::Operator, _) => "tpm.stale is \"operator\"",
@@ -90,7 +125,7 @@ impl Sources<'_> {
                 "the volume's level is \"checkpoint\", and the last checkpoint is in the record that cannot be read"
             }
             (Stale::Service, Level::Off | Level::Identity | Level::Epoch) => {
-                return Ok(StandIn::Service(remembered.record));
+                return Ok(StandIn::Service(remembered.record, None));
             }
         };
         let uuid = uuid.parse().map_err(Error::failure)?;
@@ -107,6 +142,7 @@ impl Sources<'_> {
         volume: &Volume,
         keyed: &mut Keyed,
         record: &VolumeRecord,
+        word: Option<&Readmission>,
     ) -> Result<()> {
         let Some(proven) = keyed.proof()? else {
             return Err(Error::refused(
@@ -114,14 +150,24 @@ impl Sources<'_> {
             ));
         };
         let sealed_under = keyed.sealed_under();
-        {
+        let carried = {
             let mut node_tpm = lock(self.node_tpm)?;
-            let (_, anchor) = node_tpm.anchor()?;
+            let (tpm, anchor) = node_tpm.anchor()?;
             let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
-            let exception = anchor.carry_over(volume, record, &proven, sealed_under)?;
-            node_tpm.exceptions.push(exception);
+            let of_header = (&proven, sealed_under);
+            let carried = anchor.carry_over(tpm, volume, record, of_header, word.is_some());
+            node_tpm.exceptions.extend(carried.as_ref().ok().cloned());
+            carried
+        };
+        match (carried, word) {
+            (Ok(_), _) => self.seal_anew(volume, keyed),
+            // A record that is gone and a counter that was raised are what an operator's word is for.
+            (Err(refusal), Some(word)) if refusal.exit() == Exit::Refused => {
+                warn!(volume = volume.name.as_str(); "{refusal}");
+                self.readmit(volume, keyed, word)
+            }
+            (Err(refusal), _) => Err(refusal),
         }
-        self.seal_anew(volume, keyed)
     }
 
     /// Seals the secret to the PCR values of now where it is sealed to others: a boot that was cut off, or another image, has left
@@ -142,14 +188,16 @@ impl Sources<'_> {
     ///
     /// Where that fails the volume is open all the same, and opens without. But no record may be removed that a header still names.
     pub(super) fn seal_anew(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
-        if keyed.source != Source::Service || !volume.sources.contains(&Source::Tpm) {
+        let is_sealed = volume.sources.contains(&Source::Tpm) && keyed.stamp.is_some();
+        if keyed.source != Source::Service || !is_sealed {
             return Ok(());
         }
         let secret = Secret::new(keyed.secret().expose().to_vec());
         let seal = |secret: &Secret| self.seal(secret);
         let sealed = keyed.rekey(volume, &self.config.tpm, &secret, seal);
+        let names_one = volume.level() != Level::Off && keyed.sealed_under().is_some();
         let has_others = match lock(self.node_tpm)?.anchor()? {
-            (_, Some(anchor)) => anchor.has_others() && keyed.sealed_under().is_some(),
+            (_, Some(anchor)) => anchor.has_others() && names_one,
             (_, None) => false,
         };
         match sealed {

@@ -76,23 +76,23 @@ impl NodeTpm {
         Ok((&mut self.tpm, self.anchor.as_mut()))
     }
 
-    /// Whether the anchor has a record, and none that this boot can read. No command.
-    pub(crate) fn is_stale(&self) -> bool {
-        let located = self.located.as_ref();
-        located.is_some_and(Located::is_stale) || self.anchor.as_ref().is_some_and(Anchor::is_stale)
-    }
-
-    /// Makes the anchor's record anew, where volumes were found that go on in another one.
-    pub(crate) fn renew_record(&mut self) -> Result<()> {
-        match self.anchor()? {
-            (tpm, Some(anchor)) => anchor.renew_record(tpm),
-            (_, None) => Ok(()),
+    /// Makes the anchor's record anew, where volumes were found that go on in another one. That one can be removed later is found
+    /// out before anything is written.
+    pub(crate) fn move_record(&mut self) -> Result<()> {
+        let (tpm, Some(anchor)) = self.anchor()? else {
+            return Ok(());
+        };
+        tpm.require_owner()?;
+        if anchor.is_to_be_renewed() {
+            anchor.renew_record(tpm)?;
         }
+        Ok(())
     }
 
-    /// Whether [`NodeTpm::renew_record`] has something to do.
-    pub(crate) fn is_to_be_renewed(&self) -> bool {
-        self.anchor.as_ref().is_some_and(Anchor::is_to_be_renewed)
+    /// Whether [`NodeTpm::move_record`] has something to do.
+    pub(crate) fn is_to_move(&self) -> bool {
+        let anchor = self.anchor.as_ref();
+        anchor.is_some_and(|anchor| anchor.is_to_be_renewed() || anchor.has_others())
     }
 
     /// The anchor, for whoever goes on with it. This boot has none from here on.

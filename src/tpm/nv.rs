@@ -13,6 +13,7 @@ mod index;
 
 use log::debug;
 use tss_esapi::Context;
+use tss_esapi::constants::PropertyTag;
 use tss_esapi::handles::NvIndexHandle;
 use tss_esapi::interface_types::resource_handles::NvAuth;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
@@ -52,13 +53,17 @@ impl Places {
     }
 }
 
-/// The records that there are. Where there is one the counter is there as well.
+/// The records that there are.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct FoundRecords {
-    /// The one that this boot can read.
+    /// The one that this boot can read, with its counter.
     pub readable: Option<Handles>,
-    /// Where there are those that were made under other PCR values.
+    /// Where there are those that were made under other PCR values, or whose counter is gone.
     pub others: Vec<u32>,
+    /// Where a boot was cut off that was about to write one.
+    pub unwritten: Vec<u32>,
+    /// Whether there is a counter, which no record is made without.
+    pub has_counter: bool,
 }
 
 /// Where the two indices live.
@@ -82,7 +87,7 @@ pub struct NvAccess {
 impl Tpm {
     /// Which records there are, of `len` bytes and written. Where there is one to read, all that is needed for that is got ready.
     ///
-    /// Refused: an index of another program in the first place or the counter's, a record without its counter.
+    /// Refused: an index of another program in the first place or the counter's.
     ///
     /// Commands: `NV_ReadPublic` three times, and once more for each record of other values; in a connection's first use of the
     /// policy also `PCR_Read`, and of its session `StartAuthSession`.
@@ -155,6 +160,39 @@ impl Tpm {
             .doing("making the anchor's record anew in the TPM")
     }
 
+    /// Refuses where indices cannot be made and removed, because an owner authorisation is set. Command: `GetCapability`.
+    pub fn require_owner(&mut self) -> Result<()> {
+        let permanent = response::resubmitting(&mut self.context, |context| {
+            context
+                .execute_without_session(|context| context.get_tpm_property(PropertyTag::Permanent))
+        });
+        let permanent = permanent
+            .map_err(Error::from)
+            .doing("asking for the TPM's authorisations")?;
+        if permanent.unwrap_or_default() & OWNER_AUTH_SET == 0 {
+            Ok(())
+        } else {
+            Err(owner_authorisation())
+        }
+    }
+
+    /// Makes the counter of a record whose own is gone; returns its value. It is raised twice, so that what a boot has left that was
+    /// cut off before does not fit it. Commands: `NV_ReadPublic`, `NV_DefineSpace`, `NV_Increment` twice, `NV_Read`.
+    pub fn make_counter(&mut self, at: Handles) -> Result<u64> {
+        let area = Area::counter(at.counter);
+        let made = self.counter_state(&area).and_then(|found| {
+            let counter = match found {
+                Some((handle, _)) => handle,
+                None => self.define(&area, None)?,
+            };
+            self.increment(counter)?;
+            self.increment(counter)?;
+            self.remember(at.counter, counter);
+            self.count(counter)
+        });
+        made.doing("making the anchor's counter anew in the TPM")
+    }
+
     /// Whether the record at `index`, of `len` bytes, was made and written under the PCR policy with this digest. Command:
     /// `NV_ReadPublic`.
     pub fn is_record_of(&mut self, index: u32, pcr_policy: [u8; 32], len: usize) -> Result<bool> {
@@ -168,7 +206,7 @@ impl Tpm {
             .doing("looking for the anchor's record in the TPM")
     }
 
-    /// Removes a record of ours, of `len` bytes, under whatever policy it was made. Commands: `NV_ReadPublic` twice,
+    /// Removes a record of ours, of `len` bytes, under whatever policy it was made; another program's index is refused. Commands: `NV_ReadPublic` twice,
     /// `NV_UndefineSpace`.
     pub fn remove_record(&mut self, index: u32, len: usize) -> Result<()> {
         self.remove_now(index, len)
@@ -234,27 +272,31 @@ impl Tpm {
     fn find_all(&mut self, places: Places, policy: Policy, len: usize) -> Result<FoundRecords> {
         // Another program's counter is in the way whether there is a record or not.
         let counter = self.counter_state(&Area::counter(places.counter))?;
-        let mut found = FoundRecords::default();
+        let mut found = FoundRecords {
+            has_counter: matches!(counter, Some((_, State::Written))),
+            ..FoundRecords::default()
+        };
+        let mut foreign = None;
         for (number, index) in places.records.into_iter().enumerate() {
             let at = places.with(index);
             match self.record_state(at, policy, len) {
-                Ok((_, None | Some((_, State::Unwritten)))) => {}
-                Ok((_, Some((_, State::Written)))) => {
+                Ok((_, None)) => {}
+                Ok((_, Some((_, State::Unwritten)))) => found.unwritten.push(index),
+                Ok((_, Some((_, State::Written)))) if found.has_counter => {
                     found.readable = found.readable.or(Some(at));
                 }
-                Ok((_, Some((_, State::OtherPolicy)))) => found.others.push(index),
-                // What is in the second place is in the way only once that is needed.
-                Err(error) if number > 0 && error.exit() == Exit::Refused => debug!("{error}"),
+                Ok((_, Some((_, State::Written | State::OtherPolicy)))) => found.others.push(index),
+                // What another program has there is in the way only where a record is to be made.
+                Err(error) if error.exit() == Exit::Refused => {
+                    debug!("{error}");
+                    foreign = foreign.or(Some(error).filter(|_| number == 0));
+                }
                 Err(error) => return Err(error),
             }
         }
-        let at = found
-            .readable
-            .or(found.others.first().map(|it| places.with(*it)));
-        match (at, counter) {
-            (Some(at), None | Some((_, State::Unwritten | State::OtherPolicy))) => {
-                Err(no_counter(at))
-            }
+        let is_none = found.readable.is_none() && found.others.is_empty();
+        match foreign {
+            Some(error) if is_none => Err(error),
             _ => Ok(found),
         }
     }
@@ -384,10 +426,8 @@ impl Tpm {
         let Some(handle) = self.find(index)? else {
             return Ok(());
         };
-        match self.state_of(&area, handle)? {
-            State::Written | State::OtherPolicy => self.undefine(&area, handle),
-            State::Unwritten => Ok(()),
-        }
+        self.state_of(&area, handle)?;
+        self.undefine(&area, handle)
     }
 
     fn increment(&mut self, handle: NvIndexHandle) -> Result<()> {
@@ -512,6 +552,17 @@ fn branches(pcr_policy: [u8; 32]) -> Result<DigestList> {
     list.add(Digest::try_from(&pcr_policy[..])?)?;
     list.add(Digest::try_from(&policy::knowing_auth()[..])?)?;
     Ok(list)
+}
+
+/// `ownerAuthSet` of `TPMA_PERMANENT` (TPM 2.0 part 2, section 8.6).
+const OWNER_AUTH_SET: u32 = 1;
+
+/// The owner may make and remove indices, and who that is takes an authorisation that nothing here has.
+fn owner_authorisation() -> Error {
+    Error::refused(
+        "the anchor has to be made or moved and the TPM's owner authorisation is set: \
+         clear it with tpm2_changeauth -c owner until this boot is done",
+    )
 }
 
 fn no_counter(at: Handles) -> Error {

@@ -29,6 +29,7 @@ mod refusals;
 mod rollback;
 mod round_trip;
 mod stale;
+mod stale_cuts;
 mod start;
 mod stock;
 #[path = "../support/mod.rs"]

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node that boots another image than the one that made the TPM's record: the key service carries it over, and nobody else.
 
-mod cuts;
-
 use std::fs;
 
 use nightlatch::config::Source;
@@ -15,7 +13,7 @@ use crate::disk::{Saved, run};
 use crate::key_service::{Node, Twist};
 use crate::support::firmware::{Firmware, OWNER};
 
-const SOURCES: [&str; 1] = ["sources = [\"service\", \"tpm\"]"];
+pub(crate) const SOURCES: [&str; 1] = ["sources = [\"service\", \"tpm\"]"];
 const OTHER: &str = "the TPM's record was made under other PCR values";
 /// `anchor.index`, `anchor.spare-index` and `anchor.counter`, as tpm2-tools write them.
 const FIRST: &str = "0x1804E10";
@@ -23,7 +21,7 @@ const SPARE: &str = "0x1804E12";
 const COUNTER: &str = "0x1804E11";
 
 /// An image of the owner's, as PCR 4 tells it from the others.
-fn image(number: u8) -> Firmware {
+pub(crate) fn image(number: u8) -> Firmware {
     let program = format!("image {number}");
     Firmware::with_secure_boot(true)
         .authority(OWNER)
@@ -64,7 +62,7 @@ fn refused(node: &mut Node, expected: &str) -> String {
 }
 
 /// Which NV indices there are, all of them the anchor's.
-fn indices(node: &Node) -> Vec<String> {
+pub(crate) fn indices(node: &Node) -> Vec<String> {
     let said = node.tpm.tool("tpm2_getcap", &["handles-nv-index"]);
     let said = String::from_utf8(said).unwrap();
     let handles = said.lines().filter_map(|line| line.strip_prefix("- "));
@@ -94,13 +92,18 @@ fn is_carried_over(node: &mut Node) {
 
 #[test]
 fn a_node_is_carried_to_another_image_and_back_and_is_alone_again_afterwards() {
-    for (first, sources) in [
-        (Source::Service, SOURCES),
-        (Source::Tpm, ["sources = [\"tpm\", \"service\"]"]),
+    let to_and_back = [(2, SPARE), (3, FIRST), (2, SPARE)];
+    for (first, sources, moves) in [
+        (Source::Service, SOURCES, &to_and_back[..]),
+        (
+            Source::Tpm,
+            ["sources = [\"tpm\", \"service\"]"],
+            &to_and_back[..1],
+        ),
     ] {
         let (mut node, _) = used(&sources);
         assert_eq!(indices(&node), [FIRST, COUNTER]);
-        for (number, record) in [(2, SPARE), (3, FIRST), (2, SPARE)] {
+        for &(number, record) in moves {
             node.firmware = image(number);
             is_carried_over(&mut node);
             let mut left = [record, COUNTER];
@@ -155,6 +158,23 @@ fn without_the_services_word_nothing_is_changed_and_the_image_of_before_opens_wh
     is_carried_over(&mut node);
 }
 
+/// Other PCRs in the configuration are other values as well: so what was sealed to fewer goes on, as a volume of before does.
+#[test]
+fn a_node_that_was_sealed_to_fewer_pcrs_is_carried_over_by_the_same_image() {
+    let mut node = Node::new(&SOURCES);
+    node.measure = "pcrs = [7, 12, 13]";
+    node.boot().unwrap();
+    // What another image reaches as well is no other value.
+    node.firmware = image(2);
+    assert_eq!(said(&node.boot().unwrap()), (Source::Service, None));
+    node.measure = "";
+    is_carried_over(&mut node);
+    node.twist(Twist::Deny);
+    assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None));
+    node.firmware = image(3);
+    refused(&mut node, OTHER);
+}
+
 /// Without a service, and with one that an operator has to speak through.
 #[test]
 fn who_has_to_say_it_is_told() {
@@ -185,8 +205,10 @@ fn who_has_to_say_it_is_told() {
         let mut record = reported(&node);
         record["readmitted-s"] = 1_800_000_000.into();
         node.service.tell(&path(&node), record);
-        let status = node.boot().unwrap();
-        assert_eq!(said(&status), (Source::Service, Some("readmitted")));
+        let told = reported(&node)["epoch"].as_u64().unwrap();
+        is_carried_over(&mut node);
+        // It is consent; the epochs go on as they are, so a boot that is cut off costs nothing.
+        assert_eq!(reported(&node)["epoch"], told + 2);
         assert_eq!(said(&node.boot().unwrap()), (Source::Service, None));
         assert_eq!(indices(&node), [COUNTER, SPARE]);
     }
@@ -243,6 +265,16 @@ fn a_record_that_another_system_put_there_is_one_that_is_gone() {
             assert!(told.contains("nightlatchctl nodes readmit"), "{told}");
         }
     }
+    // An operator's word is for that.
+    let (told, disk) = (reported(&node), node.disk.save());
+    let mut word = told.clone();
+    word["readmitted-s"] = 1_800_000_000.into();
+    node.service.tell(&path(&node), word);
+    let status = node.boot().unwrap();
+    assert_eq!(said(&status), (Source::Service, Some("readmitted")));
+    assert_eq!(said(&node.boot().unwrap()), (Source::Service, None));
+    node.service.tell(&path(&node), told);
+    node.disk.load(&disk);
     // The control: the record itself is still there.
     node.tpm.restore(&state);
     plant(&node, SPARE);
@@ -299,4 +331,42 @@ fn a_disk_that_another_system_sealed_to_the_next_image_is_not_opened_by_the_tpm(
     refused(&mut node, "");
     node.disk.load(&genuine);
     is_carried_over(&mut node);
+}
+
+/// Anybody who may open the TPM's device raises the counter, or removes it. An operator's word is the way back.
+#[test]
+fn a_counter_that_another_program_raised_or_removed_takes_an_operators_word() {
+    let (mut node, _) = used(&SOURCES);
+    for (tool, said_of_it) in [
+        (
+            "tpm2_nvincrement",
+            "another program has raised the TPM's counter",
+        ),
+        ("tpm2_nvundefine", "somebody removed it"),
+    ] {
+        let by = if tool == "tpm2_nvundefine" {
+            "o"
+        } else {
+            COUNTER
+        };
+        // Twice, as once is what a boot that was cut off leaves.
+        for _ in 0..if tool == "tpm2_nvundefine" { 1 } else { 2 } {
+            node.tpm.tool(tool, &["-C", by, COUNTER]);
+        }
+        let told = refused(&mut node, said_of_it);
+        assert!(told.contains("nightlatchctl nodes readmit"), "{told}");
+        let record = reported(&node);
+        let mut word = record.clone();
+        let told_s = record["epoch"].as_u64().unwrap() >> 30;
+        word["readmitted-s"] = (told_s + 1_000_000_000).into();
+        node.service.tell(&path(&node), word);
+        let status = node.boot().unwrap();
+        assert_eq!(said(&status), (Source::Service, Some("readmitted")));
+        assert_eq!(said(&node.boot().unwrap()), (Source::Service, None));
+        node.twist(Twist::Deny);
+        assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None));
+        node.twist(Twist::Nothing);
+        // So that the service knows of that boot, too.
+        node.boot().unwrap();
+    }
 }

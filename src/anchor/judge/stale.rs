@@ -61,13 +61,15 @@ pub fn verify(
     if level >= Level::Epoch && known.fits(found) != Fit::Newest {
         return Err(Error::refused(format_args!(
             "rule G26: the header is of epoch {}, and the TPM's counter is at {counter}: the disk was put back to an earlier \
-             state, or lost its last writes, or another program has raised the counter; attach the current disk. If it is: {}",
+             state, or lost its last writes; or another program has raised the counter, or the volume was last open at a level \
+             that does not count. Attach the current disk. If it is: {}",
             stamp.epoch,
             readmit(uuid)
         )));
     }
     let ahead = i64::try_from(stamp.epoch.saturating_sub(count)).map_err(Error::refused)?;
-    let is_last = count == known.last();
+    // The headers of a volume whose epochs are not counted are of whichever boot wrote them.
+    let is_last = count == known.last() && level >= Level::Epoch;
     Ok(Continued {
         ahead,
         nonce: stamp.nonce.filter(|_| is_last),

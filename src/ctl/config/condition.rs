@@ -5,14 +5,14 @@
 //! What each order comes to follows from `sources.rs` (which source a boot takes), `sources/enroll.rs` (when the service's
 //! key takes the place of another) and `boot.rs` (what ends a boot before).
 
-use crate::config::{ClusterFrom, Config, Source, Volume};
+use crate::config::{ClusterFrom, Config, Level, Source, Volume};
 
 /// What the service knows and a boot without it does not.
 const KNOWN: &str = "what the service knows, such as a policy that changed or a node taken out";
 
 /// What to do where the service is to be asked in each boot.
 const ALONE: &str = "write sources = [\"service\"] where the service is to be a condition of each boot, once the volume has \
-                     its key";
+                     its key; another image then takes an operator's word";
 
 /// A sentence for each source of the volume that does without the service, the one that opens it first.
 ///
@@ -57,6 +57,36 @@ pub(super) fn of_sources(config: &Config, volume: &Volume) -> Vec<String> {
         }
     });
     opens.into_iter().chain(makes).collect()
+}
+
+/// Whether a boot of another image takes an operator's word for the volume, although a key service remembers it; with the key that
+/// it is about. See `anchor/stale.rs`.
+pub(super) fn of_updates(config: &Config, volume: &Volume) -> Option<(&'static str, String)> {
+    let has = |volume: &Volume, source| volume.sources.contains(&source);
+    if volume.level() == Level::Off || !has(volume, Source::Service) {
+        return None;
+    }
+    let word = "each boot of another image takes an operator's word at the key service, \"nightlatchctl nodes readmit UUID\"";
+    if volume.level() == Level::Checkpoint {
+        return Some((
+            "anchor",
+            format!(
+                "with \"checkpoint\" {word}, since the last checkpoint cannot be read then; write \"epoch\" where updates have \
+                 to go by themselves"
+            ),
+        ));
+    }
+    let is_sealed = |volume: &Volume| volume.level() != Level::Off && has(volume, Source::Tpm);
+    let shows_nothing = !config.volumes().any(is_sealed);
+    shows_nothing.then(|| {
+        (
+            "sources",
+            format!(
+                "no volume has \"tpm\" among its sources, so {word}: nothing shows that the TPM's record is this node's; add \
+                 \"tpm\" behind \"service\" where updates have to go by themselves"
+            ),
+        )
+    })
 }
 
 #[cfg(test)]

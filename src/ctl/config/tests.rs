@@ -38,7 +38,12 @@ fn with(changes: &[(&str, &str)]) -> String {
 fn a_good_configuration_has_nothing_wrong_with_it() {
     assert_eq!(found(GOOD), [""; 0]);
     let config = findings(GOOD).unwrap();
-    assert!(warnings(GOOD, &config).is_empty());
+    // But for its price: the service alone cannot carry it to another image.
+    let [price] = &warnings(GOOD, &config)[..] else {
+        panic!("{:?}", warnings(GOOD, &config));
+    };
+    let said = price.text(Path::new("f"));
+    assert!(said.contains("takes an operator's word"), "{said}");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use toml::de::DeTable;
 
-use super::condition::of_sources;
+use super::condition::{of_sources, of_updates};
 use super::findings::{Finding, offset_in_volume, offset_of};
 use crate::config::{Config, ServiceUrl, Volume};
 use crate::systemd::unit::unit_name;
@@ -69,6 +69,7 @@ fn of_volume(config: &Config, volume: &Volume) -> Vec<(&'static str, String)> {
     }
     let sources = of_sources(config, volume);
     said.extend(sources.into_iter().map(|why| ("sources", why)));
+    said.extend(of_updates(config, volume));
     if let Some(mount) = &volume.mount {
         let unit = unit_name(mount.as_str(), "mount");
         if unit.contains('\\') {

@@ -171,7 +171,7 @@ impl Area {
         match self.kind {
             Kind::Counter => "set anchor.counter in the configuration to a free handle",
             Kind::Record => {
-                "set anchor.index or anchor.spare-index in the configuration, whichever it is, to a free handle"
+                "set anchor.index in the configuration to a free handle, and the second one after it too"
             }
         }
     }

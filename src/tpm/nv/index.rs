@@ -8,8 +8,8 @@ use tss_esapi::structures::Auth;
 
 use super::super::session::Encrypt;
 use super::super::{Policy, Tpm, response};
-use super::Handles;
 use super::area::{Area, State};
+use super::{Handles, owner_authorisation};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 
@@ -140,10 +140,7 @@ impl Area {
     /// What it means that the TPM refuses to make or to remove this index.
     fn denied(&self, error: tss_esapi::Error) -> Error {
         match response::code(error) {
-            response::AUTH_FAIL | response::BAD_AUTH => Error::refused(
-                "the anchor has to be made and the TPM's owner authorisation is set: \
-                 clear it with tpm2_changeauth -c owner until the first boot is done",
-            ),
+            response::AUTH_FAIL | response::BAD_AUTH => owner_authorisation(),
             response::NV_SPACE => self.no_room(),
             response::SIZE | response::ATTRIBUTES => self.not_offered(),
             _ => Error::from(error),

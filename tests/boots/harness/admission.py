@@ -30,7 +30,7 @@ intermediates = ["{manufacturer}/issuercert.pem"]
 [[role]]
 name = "node"
 volumes = ["state", "root"]
-images = ["demo"]
+images = [{images}]
 """
 # An image that nobody has booted: all that differs from it is what is started.
 NO_IMAGE = """\
@@ -80,20 +80,25 @@ class Fleet:
         node.tpm = self.tpm(directory / "tpm")
         return node
 
-    def admit(self) -> None:
-        """Takes the image for what nightlatchctl says of its file, whether it was ever booted or not."""
-        unified = uki.take(self.image.disk, self.directory / "admitted.efi")
-        command = [str(CONTROL), "policy", "image", str(unified), "--name", "demo"]
+    def admit(self, **also: Image) -> None:
+        """Takes the image, and others by their names, for what nightlatchctl says of the files, whether they were ever booted or not."""
+        images = {"demo": self.image, **also}
+        tables = "\n".join(self._table(name, image) for name, image in images.items())
+        self._policy = self._policy_for(tables, *images)
+        self.service.admit(self._policy)
+
+    def _table(self, name: str, image: Image) -> str:
+        unified = uki.take(image.disk, self.directory / f"{name}.efi")
+        command = [str(CONTROL), "policy", "image", str(unified), "--name", name]
         command += ["--authority", str(self._authority)]
         made = subprocess.run(command, check=True, capture_output=True, text=True)
         unified.unlink()
         # The table names the certificate as a file beside the policy.
-        table = made.stdout.replace(f'"{self._authority.name}"', f'"{self._authority}"')
-        self._policy = self._policy_for(table)
-        self.service.admit(self._policy)
+        return made.stdout.replace(f'"{self._authority.name}"', f'"{self._authority}"')
 
-    def _policy_for(self, table: str) -> str:
-        return POLICY.format(manufacturer=self._manufacturer, image=table)
+    def _policy_for(self, tables: str, *names: str) -> str:
+        images = ", ".join(f'"{name}"' for name in names or ("demo",))
+        return POLICY.format(manufacturer=self._manufacturer, image=tables, images=images)
 
 
 def denials(service: KeyService) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ IMAGES: dict[str, Callable[[], image.Image | None]] = {
     "dracut": lambda: image.dracut(builds.say),
     "enrolment": lambda: uki.beside(demo(), "enrolling"),
     "owners": lambda: uki.beside(demo(), "service"),
+    "updates": lambda: uki.beside(demo(), "service"),
     "service": lambda: uki.beside(demo(), "service"),
     # It builds its own.
     "template": lambda: None,

@@ -40,16 +40,17 @@ CORE_CASES = (
 # What is no case of a machine of layer 2: see kills.py.
 OTHERS = ("power",)
 # Of the cases, those whose machines have a key service.
-SERVED = ("enrolment", "key_service", "readmission")
+SERVED = ("enrolment", "key_service", "readmission", "stale", "stale_cuts")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start", "start_off")
-REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "template")
-SERVED_BOOTS = ("service", "enrolment", "owners")
+REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "template", "updates")
+SERVED_BOOTS = ("service", "enrolment", "owners", "updates")
 # What a scenario boots, if not the demo image.
 BOOT_NEEDS = {
     "dracut": "build/dracut",
     "enrolment": "build/service-image",
     "owners": "build/service-image",
+    "updates": "build/service-image",
     "service": "build/service-image",
     # It builds an image of its own.
     "template": "build/programs",

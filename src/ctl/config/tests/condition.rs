@@ -78,3 +78,32 @@ fn nothing_is_said_where_no_service_is_a_source() {
     assert!(volume.sources.contains(&Source::Tpm), "{text}");
     assert_eq!(of_sources(&config, volume), [""; 0]);
 }
+
+#[test]
+fn what_keeps_updates_from_going_by_themselves_is_told() {
+    let told = |sources: &str, level: &str| {
+        let text = format!(
+            "{HEAD}[[volume]]\nname = \"state\"\nrole = \"state\"\ndevice = \"/dev/disk/by-id/virtio-state\"\n\
+             format = \"never\"\nsources = {sources}\nmount = \"/var/lib/state\"\nanchor = \"{level}\"\n"
+        );
+        let config = Config::parse(&text).unwrap_or_else(|error| panic!("{error}:\n{text}"));
+        let volume = config.volumes().next().unwrap();
+        of_updates(&config, volume)
+    };
+    let both = "[\"service\", \"tpm\"]";
+    for (sources, level, key) in [
+        (both, "checkpoint", "anchor"),
+        ("[\"service\"]", "epoch", "sources"),
+    ] {
+        let (about, said) = told(sources, level).unwrap();
+        assert_eq!(about, key);
+        assert!(said.contains("nightlatchctl nodes readmit"), "{said}");
+    }
+    for (sources, level) in [
+        (both, "epoch"),
+        (both, "identity"),
+        ("[\"service\"]", "off"),
+    ] {
+        assert_eq!(told(sources, level), None);
+    }
+}

@@ -7,12 +7,12 @@ use nightlatch::config::{Config, Source};
 use nightlatch::volume::How;
 use serde_json::Value;
 
-use super::{image, indices};
 use crate::boots;
 use crate::disk::{self, BOOT, Disk, run};
 use crate::key_service::{ENDORSEMENT_KEY, Mock, Node, service, table};
 use crate::log_writes::log::{Entry, FLUSH, FUA, MARK, entries};
 use crate::log_writes::{LOGGED, Unmap, mark};
+use crate::stale::{SOURCES, image, indices};
 use crate::tpm_private::Private;
 use crate::tpm_watched::Watched;
 
@@ -20,7 +20,7 @@ const DISK_MIB: u64 = 136;
 const LOG_MIB: u64 = 512;
 
 fn config(service: &Mock, disk: &Disk, port: u16) -> Config {
-    let volume = disk::lines(disk, &super::SOURCES);
+    let volume = disk::lines(disk, &SOURCES);
     let service = table(service);
     Config::parse(&format!(
         "{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{service}{volume}"
@@ -105,7 +105,7 @@ fn whichever_image_boots_after_a_crash_the_node_goes_on_with_either() {
     let (left, copy) = (Disk::in_memory(DISK_MIB), Disk::in_memory(DISK_MIB));
     let mut node = Node {
         disk: copy,
-        ..Node::new(&super::SOURCES)
+        ..Node::new(&SOURCES)
     };
     let (mut written, mut carried) = (0, [0; 2]);
     for (number, (durable, state)) in points.into_iter().enumerate() {
