@@ -305,6 +305,10 @@ pub struct Remembered {
     /// what one answer led to is told from what the next one does. Left out where nobody said it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmitted_s: Option<u64>,
+    /// Beside `readmitted_s`: what the answers up to this one led to counts no more, unless it is in the record: another boot
+    /// was reported since. Left out where there is none, and by services of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void_s: Option<u64>,
 }
 
 /// A JSON web encryption in the flattened form. All parts are base64url without padding.

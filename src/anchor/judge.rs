@@ -44,6 +44,8 @@ pub struct Readmission {
     pub record: VolumeRecord,
     /// When it answered, in seconds since 1970 by its clock.
     pub answered_s: u64,
+    /// The last answer before it after which a boot was reported that had it; 0 where there is none.
+    pub void_s: u64,
 }
 
 impl Readmission {
@@ -53,6 +55,7 @@ impl Readmission {
         Some(Self {
             record: remembered.record.clone(),
             answered_s: remembered.readmitted_s?,
+            void_s: remembered.void_s.unwrap_or(0),
         })
     }
 
@@ -214,7 +217,16 @@ pub fn readmitted(readmission: &Readmission, proven: &VolumeProof) -> Result<()>
         )));
     }
     recorded(record, &proven.key_id, Some(proven.stamp), None)?;
-    if proven.stamp.epoch / EPOCHS_OF_AN_ANSWER > readmission.answered_s {
+    let [led_to_s, told_s] =
+        [proven.stamp.epoch, record.epoch].map(|epoch| epoch / EPOCHS_OF_AN_ANSWER);
+    if led_to_s != told_s && led_to_s <= readmission.void_s {
+        return Err(Error::refused(format_args!(
+            "rule G26: the header's epoch {} follows from an answer of the key service's at {led_to_s} s since 1970, and a boot that did \
+             not was reported since: attach the current disk",
+            proven.stamp.epoch
+        )));
+    }
+    if led_to_s > readmission.answered_s {
         return Err(Error::refused(format_args!(
             "rule G26: the header's epoch {} is of a later time than the key service's answer, {} s since 1970: attach the \
              current disk; if the service's store or clock was put back, set it right, or restore the data into a new volume",

@@ -311,6 +311,7 @@ impl Node {
                 nonce,
             },
             answered_s: self.fresh.into(),
+            void_s: 0,
         };
         let refusal = |error: crate::error::Error| error.to_string();
         let readmitted = Readmitted::new(name(), level, &readmission, &proven).map_err(refusal)?;

@@ -28,7 +28,7 @@ use crate::config::{Level, Volume, VolumeName};
 use crate::error::{Error, Result};
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::VolumeRecord;
-use crate::tpm::{Handles, NvAccess, Tpm};
+use crate::tpm::{Handles, NvAccess, Places, Tpm};
 
 /// A volume that the record made anew is to have.
 #[derive(Clone, Debug)]
@@ -83,7 +83,10 @@ impl Carried {
     /// The record that these volumes are remembered in.
     pub(super) fn record(all: &[Self]) -> Result<Record> {
         let mut record = Record::default();
-        record.nonce = stale::common_nonce(all.iter().map(|it| it.continued))?;
+        record.nonce = match stale::common_nonce(all.iter().map(|it| it.continued)) {
+            Err(_) if are_allowed(all) => None,
+            nonce => nonce?,
+        };
         for carried in all {
             record.set(carried.entry())?;
         }
@@ -186,7 +189,11 @@ impl Anchor {
     }
 
     fn make_beside(&mut self, tpm: &mut Tpm, named: &[u32], record: Record) -> Result<()> {
-        self.at = self.place_beside(named)?;
+        self.at = match place_beside(self.places, &self.others, named) {
+            // Each has an operator's word, which counts until a boot has come to its end.
+            Err(_) if are_allowed(&self.carried) => self.at,
+            place => place?,
+        };
         let auth = Secret::random()?;
         let bytes = record.encode(&auth);
         tpm.define_record(self.at, self.policy, &auth, &bytes)?;
@@ -215,17 +222,6 @@ impl Anchor {
         )))
     }
 
-    fn place_beside(&self, named: &[u32]) -> Result<Handles> {
-        let places = self.places;
-        let place = places.free(&self.others).or_else(|| places.free(named));
-        place.ok_or_else(|| {
-            Error::refused(
-                "the volumes name two records that were made under other PCR values, so there is no place for another one: an \
-                 update was cut off, and then another image was booted; boot the image of that update once, to its end",
-            )
-        })
-    }
-
     /// Whether a header that names a record of before would name one that is gone after this boot.
     #[must_use]
     pub fn has_others(&self) -> bool {
@@ -251,7 +247,7 @@ impl Anchor {
 
 /// The records of before that these volumes' headers name. Nothing else shows that what is there is the node's, unless an operator
 /// has said so.
-fn named(all: &[Carried]) -> Result<Vec<u32>> {
+pub(super) fn named(all: &[Carried]) -> Result<Vec<u32>> {
     let named: Vec<u32> = all.iter().filter_map(|carried| carried.named).collect();
     match all.first() {
         Some(carried) if named.is_empty() && !all.iter().any(|it| it.is_allowed) => {
@@ -263,4 +259,20 @@ fn named(all: &[Carried]) -> Result<Vec<u32>> {
         }
         _ => Ok(named),
     }
+}
+
+/// Whether an operator has said of each that it may go on.
+fn are_allowed(all: &[Carried]) -> bool {
+    all.iter().all(|carried| carried.is_allowed)
+}
+
+/// Where a record is made beside `others`: in a place that is free, or in that of one that no header names.
+pub(super) fn place_beside(places: Places, others: &[u32], named: &[u32]) -> Result<Handles> {
+    let place = places.free(others).or_else(|| places.free(named));
+    place.ok_or_else(|| {
+        Error::refused(
+            "the volumes name two records that were made under other PCR values, so there is no place for another one: an update \
+             was cut off, and then another image was booted; boot the image of that update once, to its end",
+        )
+    })
 }

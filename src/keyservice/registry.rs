@@ -52,6 +52,10 @@ pub struct VolumeEntry {
     /// answer yet. See [`VolumeEntry::is_used_up`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub answered_to: Option<EphemeralKey>,
+    /// The last answer after which a boot was reported that had it. Where that boot went on without it, its volume being remembered
+    /// after all, a copy that an answer led to would pass for newer than what was reported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub void_s: Option<u64>,
 }
 
 impl VolumeEntry {
@@ -153,6 +157,7 @@ pub fn register(
             readmission: None,
             answered_s: None,
             answered_to: None,
+            void_s: None,
         };
         if let Some(known) = known {
             found.push(parse(&known)?);
@@ -236,6 +241,9 @@ pub fn report(
         };
         if entry.is_used_up(session, now_s) {
             entry.readmission = None;
+        }
+        if entry.answered_to.as_ref() == Some(&session.tee_pubkey) {
+            entry.void_s = entry.answered_s;
         }
         entry.record = merged.clone();
         entry.own_secret = told.own_secret;

@@ -18,10 +18,12 @@
 //!   [`Mistake::KeysNotCompared`] (C6 there). And nonces: a copy of a boot that was cut off has the epoch that was reported
 //!   ([`Mistake::ReportedNonceNotCompared`]).
 //!
-//! Not here: other values of PCRs, as the record cannot be read then and nothing is opened.
+//! Boots of several images, whose records the others cannot read, are in [`stale`].
 
 mod boot;
 mod proofs;
+mod search;
+mod stale;
 
 use uuid::Uuid;
 
@@ -33,6 +35,9 @@ use super::*;
 /// The key of a volume that another system has made.
 const FORGED: u8 = 9;
 
+/// What made a record that another system has put there: a policy that no header has.
+const OTHER_SYSTEM: u8 = 0;
+
 /// A disk: its header, and how new what is behind it is.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Sheet {
@@ -40,6 +45,14 @@ struct Sheet {
     epoch: u64,
     nonce: u8,
     content: u8,
+    /// The image whose PCR values the secret is sealed to.
+    sealed_under: u8,
+    /// Whether the boot that wrote the header was cut off before it opened the volume.
+    is_of_cut: bool,
+    /// Whether that boot, or the one before it that was cut off as well, could not read the record.
+    is_of_stale: bool,
+    /// Whether a change of the secret was cut off before the header was written.
+    has_leftover: bool,
 }
 
 /// What the key service was told last of a volume.
@@ -51,17 +64,22 @@ struct Told {
     content: u8,
 }
 
-/// What the TPM remembers: of each volume, if it does, how far its epochs are ahead.
+/// What a record remembers: of each volume, if it does, how far its epochs are ahead.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct Remembered {
+    /// The image that made it.
+    made_by: u8,
     nonce: u8,
     ahead: [Option<i64>; 2],
+    /// Whether it stands for one that could not be read, and no boot with it has come to its end.
+    is_carried: bool,
 }
 
 /// The node, its host and its service.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 struct World {
-    record: Option<Remembered>,
+    /// In each place.
+    records: [Option<Remembered>; 2],
     counter: Option<u64>,
     /// The highest counter that was removed: TPM 2.0 part 1, section 37.2.4.
     removed: u64,
@@ -72,6 +90,8 @@ struct World {
     word: bool,
     /// The time at which the service answers for that next.
     answers: u8,
+    /// The last answer after which a boot was reported that had it.
+    void: u8,
     /// The content at the start of the last session, and at its end.
     start: [u8; 2],
     end: [u8; 2],
@@ -80,6 +100,8 @@ struct World {
     left: Left,
     /// Whether the host or another system has done what may cost the newest disk.
     harmed: bool,
+    /// Whether a record was removed, or the TPM, and it may take an operator's word.
+    gone: bool,
     broken: Option<Broken>,
 }
 
@@ -96,10 +118,12 @@ enum Broken {
     /// What another system has made was opened.
     Forged,
     /// A content was opened that the last session began with, or an older one; for an operator's word, one that the session
-    /// began with that was reported last, or an older one.
+    /// began with that was reported last, or an older one; where the record cannot be read see [`stale`].
     Old,
     /// The newest disks do not open, and nobody gave them up.
     Lost,
+    /// A TPM that has no record of this node's opened something without an operator's word.
+    Unasked,
 }
 
 /// Which copies the host has at first.
@@ -116,9 +140,12 @@ enum Copies {
 enum Act {
     /// The host keeps a copy of a disk, in the place of the one before.
     Keep(usize),
-    /// Another system makes a volume with a header that fits what is public, in the place of the copy.
-    Forge(usize),
-    RemoveRecord,
+    /// Another system makes a volume with a header that fits what is public, in the place of the copy, sealed to an image's values.
+    Forge(usize, u8),
+    /// Another system removes the record in this place.
+    RemoveRecord(usize),
+    /// The same, and it puts one of its own there.
+    PutRecord(usize),
     RaiseCounter,
     /// Another system removes the counter, makes it again, and raises it once.
     MakeCounterAgain,
@@ -143,6 +170,10 @@ enum Mistake {
     ReportedNonceNotCompared,
     /// The epochs of one answer of the service begin where those of another do.
     AnswersNotTold,
+    /// What an answer led to counts after a boot that went on without it.
+    VoidNotCompared,
+    /// Where the record cannot be read.
+    Stale(stale::Mistake),
 }
 
 impl World {
@@ -154,6 +185,10 @@ impl World {
                 epoch,
                 nonce: 1,
                 content,
+                sealed_under: 1,
+                is_of_cut: false,
+                is_of_stale: false,
+                has_leftover: false,
             })
         };
         let told = Told {
@@ -162,10 +197,15 @@ impl World {
             content: 2,
         };
         Self {
-            record: Some(Remembered {
-                nonce: 1,
-                ahead: [Some(0); 2],
-            }),
+            records: [
+                Some(Remembered {
+                    made_by: 1,
+                    nonce: 1,
+                    ahead: [Some(0); 2],
+                    is_carried: false,
+                }),
+                None,
+            ],
             counter: Some(4),
             removed: 0,
             newest: sheets(4, 3),
@@ -176,28 +216,36 @@ impl World {
             told: [told; 2],
             word: false,
             answers: 1,
+            void: 0,
             start: [2; 2],
             end: [3; 2],
             drawn: 1,
             left,
             harmed: false,
+            gone: false,
             broken: None,
         }
     }
 
-    fn count(&self) -> Option<Count> {
+    /// With the nonce of the record in this place.
+    fn count(&self, place: usize) -> Option<Count> {
         Some(Count {
             counter: self.counter?,
-            nonce: self.record.and_then(|record| nonce(record.nonce)),
+            nonce: self.records[place].and_then(|record| nonce(record.nonce)),
         })
     }
 
-    fn entry(&self, volume: usize) -> Option<Entry> {
-        let ahead = self.record?.ahead[volume]?;
+    fn entry(&self, place: usize, volume: usize) -> Option<Entry> {
+        let ahead = self.records[place]?.ahead[volume]?;
         let number = number(volume);
         let mut entry = entry(number, number, State::Ready, Level::Epoch);
         entry.ahead = ahead;
         Some(entry)
+    }
+
+    fn remove(&mut self, place: usize) {
+        let old = self.records[place].take();
+        self.gone |= old.is_some_and(|record| record.made_by != OTHER_SYSTEM);
     }
 
     /// The world after this act, or why there is nothing to do.
@@ -208,16 +256,25 @@ impl World {
         }
         match act {
             Act::Keep(volume) => now.copies[volume] = now.newest[volume],
-            Act::Forge(volume) => {
-                let count = self.count()?;
+            Act::Forge(volume, image) => {
                 now.copies[volume] = Sheet {
                     key: FORGED,
-                    epoch: count.next()?,
-                    nonce: self.newest[volume].nonce,
+                    epoch: self.count(0)?.next()?,
                     content: 0,
+                    sealed_under: image,
+                    ..self.newest[volume]
                 };
             }
-            Act::RemoveRecord => now.record = None,
+            Act::RemoveRecord(place) => now.remove(place),
+            Act::PutRecord(place) => {
+                now.remove(place);
+                now.records[place] = Some(Remembered {
+                    made_by: OTHER_SYSTEM,
+                    nonce: 0,
+                    ahead: [None; 2],
+                    is_carried: false,
+                });
+            }
             Act::RaiseCounter => {
                 now.counter = Some(now.counter?.checked_add(1)?);
                 now.harmed = true;
@@ -228,7 +285,8 @@ impl World {
                 now.harmed = true;
             }
             Act::ReplaceTpm => {
-                now.record = None;
+                now.records = [None; 2];
+                now.gone = true;
                 (now.counter, now.removed) = (None, 0);
             }
             Act::Readmit => now.word = true,

@@ -134,6 +134,7 @@ fn of_the_headers_of_one_epoch_a_key_service_remembers_one() {
         let readmission = |known| Readmission {
             record: record(known),
             answered_s: 5,
+            void_s: 0,
         };
         let error = judge::readmitted(&readmission(nonce(1)), &proven_of(stamp)).unwrap_err();
         assert_eq!(error.to_string(), said);
@@ -163,6 +164,7 @@ fn a_readmitted_volume_is_the_one_that_the_service_remembers_and_no_older() {
         let readmission = Readmission {
             record: record.clone(),
             answered_s: 5,
+            void_s: 0,
         };
         judge::readmitted(&readmission, &told(epoch))
     };
@@ -214,6 +216,7 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
                 nonce: None,
             },
             answered_s,
+            void_s: 0,
         };
         let (config, mut tpm, mut anchor) = node.boot("epoch");
         let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());

@@ -313,6 +313,7 @@ fn a_counter_that_is_gone_is_made_anew_for_an_operators_word() {
             let readmission = judge::Readmission {
                 record: told(stamp),
                 answered_s: 5,
+                void_s: 0,
             };
             let exception = anchor.readmit(volume, &readmission, &proven_of(stamp));
             assert_eq!(exception.unwrap().kind, Allowed::Readmitted, "{number}");

@@ -65,6 +65,7 @@ pub fn answer(
         Some(Remembered {
             record: entry.record.clone(),
             readmitted_s,
+            void_s: entry.void_s.filter(|_| readmitted_s.is_some()),
         })
     })?;
     Ok(remembered.flatten())

@@ -60,6 +60,7 @@ pub(crate) fn record(
         return reply(&Remembered {
             record: entry.record,
             readmitted_s: None,
+            void_s: None,
         });
     }
     let remembered = readmission::answer(&service.store, &id, session, now_s)?;

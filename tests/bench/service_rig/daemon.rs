@@ -207,6 +207,7 @@ fn register(at: &StoreAt, others: &[String]) {
             own_secret: false,
             readmission: None,
             answered_s: None,
+            void_s: None,
             answered_to: None,
         };
         [

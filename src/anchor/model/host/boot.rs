@@ -3,26 +3,35 @@
 
 use super::super::super::judge::{self, DeviceState, Readmission};
 use super::super::super::readmission::Readmitted;
+use super::super::super::stale::Carried;
 use super::*;
 use crate::protocol::VolumeRecord;
 
-/// Which disks are attached, and whose header is written first.
+/// What is booted, which disks are attached, and whose header is written first.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Boot {
+    pub(super) image: u8,
     pub(super) copies: [bool; 2],
     pub(super) order: [usize; 2],
 }
 
-/// The boot of both newest disks.
-pub(super) const NEWEST: Boot = Boot {
-    copies: [false; 2],
-    order: [0, 1],
-};
+impl Boot {
+    /// The boot of both newest disks.
+    pub(super) fn newest(image: u8) -> Self {
+        Self {
+            image,
+            copies: [false; 2],
+            order: [0, 1],
+        }
+    }
+}
 
 /// What the boot is about to do, judged before anything is written.
-struct Judged {
-    sheets: [Sheet; 2],
+pub(super) struct Judged {
+    pub(super) sheets: [Sheet; 2],
     readmitted: [Option<Readmitted>; 2],
+    /// The volumes for which the key service stands in, as the record cannot be read.
+    pub(super) carried: Vec<Carried>,
 }
 
 impl World {
@@ -32,54 +41,112 @@ impl World {
         let mut now = *self;
         let mut all = Vec::new();
         now.drawn += 1;
-        now.answers += u8::from(judged.readmitted.iter().any(Option::is_some));
+        now.answers += u8::from(self.word);
         now.harmed |= boot.copies.contains(&true);
-        if now.record.is_none() {
-            now.counter = Some(now.counter.unwrap_or(now.removed) + 1);
-            now.record = Some(Remembered {
-                nonce: now.drawn,
-                ahead: [None; 2],
-            });
-            all.push(now);
+        let place = match self.readable(boot.image) {
+            Some(place) => place,
+            None if self.records == [None; 2] => now.define(boot.image, &mut all),
+            None => now.renew_record(boot.image, &judged, &mut all)?,
+        };
+        now.write_headers(boot, &judged, place, planted, &mut all);
+        now.open(boot, &judged, place);
+        if !judged.carried.is_empty() && self.has_none_of_ours() && !self.word {
+            now.broken = now.broken.or(Some(Broken::Unasked));
         }
-        now.write_headers(boot, &judged, planted, &mut all);
-        now.open(boot, &judged);
         all.push(now);
-        now.settle(&judged, &mut all);
+        now.settle(&judged, place, &mut all);
         Ok(all)
+    }
+
+    /// Both indices, in the first place.
+    fn define(&mut self, image: u8, all: &mut Vec<Self>) -> usize {
+        self.counter = Some(self.counter.unwrap_or(self.removed) + 1);
+        self.records[0] = Some(Remembered {
+            made_by: image,
+            nonce: self.drawn,
+            ahead: [None; 2],
+            is_carried: false,
+        });
+        all.push(*self);
+        0
     }
 
     fn judge(&self, boot: Boot, planted: Mistake) -> Result<Judged, String> {
         let refusal = |error: crate::error::Error| error.to_string();
         let sheets = [0, 1].map(|volume| self.attached(boot, volume));
+        let place = self.readable(boot.image);
+        let is_stale = place.is_none() && self.records != [None; 2];
         let mut readmitted = [None, None];
+        let mut carried = Vec::new();
         for (volume, sheet) in sheets.iter().enumerate() {
             let mut proof = sheet.proof(volume);
             if planted == Mistake::KeysNotCompared {
                 proof.key_id = [number(volume); KEY_LEN];
             }
-            let entry = self.entry(volume);
+            if is_stale {
+                match self.carry_over(volume, sheet, planted) {
+                    Ok(taken) => carried.push(taken),
+                    Err(_) if self.word => {
+                        readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
+                    }
+                    Err(why) => return Err(why),
+                }
+                continue;
+            }
+            let entry = place.and_then(|place| self.entry(place, volume));
             if entry.is_none() && self.word {
-                let answer = Readmission {
-                    record: self.record_of(volume, planted),
-                    answered_s: if planted == Mistake::AnswersNotTold {
-                        1
-                    } else {
-                        self.answers.into()
-                    },
-                };
-                let taken = Readmitted::new(name(), Level::Epoch, &answer, &proof);
-                readmitted[volume] = Some(taken.map_err(refusal)?);
+                readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
                 continue;
             }
             judge::permit(entry.as_ref(), DeviceState::Volume).map_err(refusal)?;
-            let count = self.count().ok_or("there is no counter: restore")?;
+            let place = place.unwrap();
+            let count = self.count(place).ok_or("there is no counter: restore")?;
             if planted == Mistake::CountAlone && count.last() == proof.stamp.epoch {
                 proof.stamp.nonce = count.nonce;
             }
-            judge::verify(&entry.unwrap(), count, Level::Epoch, &proof).map_err(refusal)?;
+            match judge::verify(&entry.unwrap(), count, Level::Epoch, &proof) {
+                Ok(()) => {}
+                Err(_) if self.word => {
+                    readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
+                    continue;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+            if sheet.sealed_under != boot.image {
+                // The TPM does not open it, so the service was asked.
+                let known = self.record_of(volume, planted);
+                judge::recorded(&known, &proof.key_id, Some(proof.stamp), None).map_err(refusal)?;
+            }
         }
-        Ok(Judged { sheets, readmitted })
+        Ok(Judged {
+            sheets,
+            readmitted,
+            carried,
+        })
+    }
+
+    /// By an operator's word, with the service's answer for it.
+    fn readmit(
+        &self,
+        volume: usize,
+        proof: &VolumeProof,
+        planted: Mistake,
+    ) -> Result<Readmitted, String> {
+        let answered_s = if planted == Mistake::AnswersNotTold {
+            1
+        } else {
+            self.answers.into()
+        };
+        let answer = Readmission {
+            record: self.record_of(volume, planted),
+            answered_s,
+            void_s: if planted == Mistake::VoidNotCompared {
+                0
+            } else {
+                self.void.into()
+            },
+        };
+        Readmitted::new(name(), Level::Epoch, &answer, proof).map_err(|error| error.to_string())
     }
 
     fn attached(&self, boot: Boot, volume: usize) -> Sheet {
@@ -91,7 +158,7 @@ impl World {
         from[volume]
     }
 
-    fn record_of(&self, volume: usize, planted: Mistake) -> VolumeRecord {
+    pub(super) fn record_of(&self, volume: usize, planted: Mistake) -> VolumeRecord {
         let told = self.told[volume];
         VolumeRecord {
             key_id: Some(hex::encode([number(volume); KEY_LEN])),
@@ -108,45 +175,60 @@ impl World {
         }
     }
 
-    /// `Anchor::begin_renewal`, the headers, and `Anchor::advance`.
+    /// `Anchor::begin_renewal`, the headers, `Anchor::remove_others`, and `Anchor::advance`.
     fn write_headers(
         &mut self,
         boot: Boot,
         judged: &Judged,
+        place: usize,
         planted: Mistake,
         all: &mut Vec<Self>,
     ) {
-        let count = self.count().unwrap();
+        let count = self.count(place).unwrap();
         let next = count.next().unwrap();
-        let known = self.record.unwrap().nonce;
-        let is_new = all.is_empty() && count.nonce_again().is_none();
-        let nonce = if is_new { self.drawn } else { known };
+        let known = self.records[place].unwrap().nonce;
+        // One that was made for an operator's word has the nonce of this boot.
+        let has_one = known == self.drawn || count.nonce_again().is_some();
+        let nonce = if has_one { known } else { self.drawn };
         if count.is_raised_first() {
             self.raise(all);
         }
         if planted == Mistake::NonceFirst {
-            self.tell(nonce, all);
+            self.tell(nonce, place, all);
+        }
+        if planted.is(stale::Mistake::RemovedFirst) {
+            self.remove_others(place, all);
         }
         for volume in boot.order {
             let readmitted = judged.readmitted[volume].as_ref();
             let ahead = readmitted.map(Readmitted::ahead);
-            let ahead = ahead.or(self.record.unwrap().ahead[volume]).unwrap_or(0);
-            let epoch = next.checked_add_signed(ahead).unwrap();
-            let slot = if boot.copies[volume] {
-                &mut self.copies[volume]
-            } else {
-                &mut self.newest[volume]
-            };
-            *slot = Sheet {
+            let ahead = ahead.or(self.records[place].unwrap().ahead[volume]);
+            let epoch = next.checked_add_signed(ahead.unwrap_or(0)).unwrap();
+            let sealed_under = self.seal_anew(boot, judged, volume, planted, all);
+            *self.slot(boot, volume) = Sheet {
                 epoch,
                 nonce,
+                sealed_under,
+                is_of_cut: true,
+                is_of_stale: self.records[place].unwrap().is_carried
+                    || judged.sheets[volume].is_of_stale,
+                has_leftover: false,
                 ..judged.sheets[volume]
             };
             all.push(*self);
         }
-        self.tell(nonce, all);
+        self.remove_others(place, all);
+        self.tell(nonce, place, all);
         while self.counter != Some(next) {
             self.raise(all);
+        }
+    }
+
+    pub(super) fn slot(&mut self, boot: Boot, volume: usize) -> &mut Sheet {
+        if boot.copies[volume] {
+            &mut self.copies[volume]
+        } else {
+            &mut self.newest[volume]
         }
     }
 
@@ -155,8 +237,8 @@ impl World {
         all.push(*self);
     }
 
-    fn tell(&mut self, nonce: u8, all: &mut Vec<Self>) {
-        let record = self.record.as_mut().unwrap();
+    fn tell(&mut self, nonce: u8, place: usize, all: &mut Vec<Self>) {
+        let record = self.records[place].as_mut().unwrap();
         if record.nonce != nonce {
             record.nonce = nonce;
             all.push(*self);
@@ -164,16 +246,22 @@ impl World {
     }
 
     /// The file systems are mounted and written to.
-    fn open(&mut self, boot: Boot, judged: &Judged) {
+    fn open(&mut self, boot: Boot, judged: &Judged, place: usize) {
+        let record = self.records[place].as_mut().unwrap();
+        let is_carried = std::mem::take(&mut record.is_carried);
         for volume in 0..2 {
             if boot.copies[volume] {
                 std::mem::swap(&mut self.newest[volume], &mut self.copies[volume]);
             }
             let sheet = &mut self.newest[volume];
-            // The last session has ended with another content than it began with.
+            // A session has ended with another content than it began with.
+            let (start, told) = (self.start[volume], self.told[volume].content);
+            let was = judged.sheets[volume];
+            let is_given_up = was.is_of_cut && (is_carried || was.is_of_stale);
             let is_old = match judged.readmitted[volume] {
-                Some(_) => sheet.content <= self.told[volume].content,
-                None => sheet.content <= self.start[volume],
+                None if is_given_up => sheet.content <= told,
+                Some(_) => sheet.content <= told,
+                None => sheet.content <= start,
             };
             if sheet.key == FORGED {
                 self.broken = Some(Broken::Forged);
@@ -183,14 +271,16 @@ impl World {
             self.start[volume] = sheet.content;
             self.end[volume] += 1;
             sheet.content = self.end[volume];
+            (sheet.is_of_cut, sheet.is_of_stale) = (false, false);
         }
     }
 
     /// `Anchor::commit`, and the report.
-    fn settle(&mut self, judged: &Judged, all: &mut Vec<Self>) {
+    fn settle(&mut self, judged: &Judged, place: usize, all: &mut Vec<Self>) {
         for (volume, readmitted) in judged.readmitted.iter().enumerate() {
             if let Some(readmitted) = readmitted {
-                self.record.as_mut().unwrap().ahead[volume] = Some(readmitted.ahead());
+                let record = self.records[place].as_mut().unwrap();
+                record.ahead[volume] = Some(readmitted.ahead());
             }
         }
         if judged.readmitted.iter().any(Option::is_some) {
@@ -202,6 +292,9 @@ impl World {
                 nonce: self.newest[volume].nonce,
                 content: self.start[volume],
             };
+        }
+        if self.word {
+            self.void = self.answers - 1;
         }
         self.word = false;
         all.push(*self);

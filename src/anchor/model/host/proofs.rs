@@ -1,28 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the search finds: nothing with the program as it is, and each property broken by the mistake that breaks it.
 
-use std::collections::HashSet;
-
-use super::boot::{Boot, NEWEST};
+use super::search::{Depth, Search, search};
+use super::stale::Mistake::*;
 use super::*;
-
-/// How far a search goes.
-#[derive(Clone, Copy)]
-struct Depth {
-    moves: usize,
-    left: Left,
-    acts: &'static [Act],
-    copies: Copies,
-    /// Which of the disks may be a copy.
-    attached: &'static [[bool; 2]],
-    /// In which order headers are written.
-    orders: &'static [[usize; 2]],
-}
 
 const EVERYBODY: &[Act] = &[
     Act::Keep(0),
-    Act::Forge(0),
-    Act::RemoveRecord,
+    Act::Forge(0, 1),
+    Act::RemoveRecord(0),
     Act::RaiseCounter,
     Act::MakeCounterAgain,
     Act::Readmit,
@@ -36,6 +22,7 @@ const COPIES: Depth = Depth {
     copies: Copies::Newest,
     attached: &[[false; 2], [true, false], [true; 2]],
     orders: &[[0, 1], [1, 0]],
+    images: &[1],
 };
 /// Power cuts alone, one after the other.
 const HONEST: Depth = Depth {
@@ -45,6 +32,7 @@ const HONEST: Depth = Depth {
     copies: Copies::None,
     attached: &[[false; 2]],
     orders: &[[0, 1], [1, 0]],
+    images: &[1],
 };
 /// With another system on the TPM, and an operator's word.
 const STRANGERS: Depth = Depth {
@@ -54,6 +42,7 @@ const STRANGERS: Depth = Depth {
     copies: Copies::Older,
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
+    images: &[1],
 };
 
 /// A host that attaches copies and cuts boots off around an operator's words, on TPMs that it replaces.
@@ -64,79 +53,80 @@ const WORDS: Depth = Depth {
     copies: Copies::Newest,
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
+    images: &[1],
 };
 
-impl World {
-    /// All worlds one move away.
-    fn moves(&self, depth: Depth, planted: Mistake) -> Vec<Self> {
-        let mut all: Vec<_> = depth.acts.iter().filter_map(|act| self.act(*act)).collect();
-        let boots = depth.attached.iter().flat_map(|&copies| {
-            let orders = depth.orders.iter();
-            orders.map(move |&order| Boot { copies, order })
-        });
-        for boot in boots {
-            let mut worlds = match self.boot(boot, planted) {
-                Ok(worlds) => worlds,
-                Err(why) => {
-                    let tells = ["attach", "readmit", "restore"];
-                    assert!(tells.iter().any(|word| why.contains(word)), "{why}");
-                    continue;
-                }
-            };
-            // The last one is the whole boot, and the one before it that with its report held back.
-            let whole = worlds.split_off(worlds.len() - 2);
-            all.extend(whole);
-            if let Some(cuts) = self.left.cuts.checked_sub(1) {
-                for mut world in worlds {
-                    world.left.cuts = cuts;
-                    all.push(world);
-                }
-            }
-        }
-        all
-    }
+/// Power cuts alone, in whatever order of two images.
+const UPDATES: Depth = Depth {
+    moves: 6,
+    left: Left { cuts: 5, acts: 0 },
+    acts: &[],
+    copies: Copies::None,
+    attached: &[[false; 2]],
+    orders: &[[0, 1], [1, 0]],
+    images: &[1, 2],
+};
+/// The same with three.
+const THREE_IMAGES: Depth = Depth {
+    moves: 5,
+    left: Left { cuts: 4, acts: 0 },
+    acts: &[],
+    copies: Copies::None,
+    attached: &[[false; 2]],
+    orders: &[[0, 1]],
+    images: &[1, 2, 3],
+};
+/// A host that attaches copies and cuts boots off around an update.
+const COPIES_AND_UPDATES: Depth = Depth {
+    moves: 5,
+    left: Left { cuts: 3, acts: 1 },
+    acts: &[Act::Keep(0)],
+    copies: Copies::Newest,
+    attached: &[[false; 2], [true, false], [true; 2]],
+    orders: &[[0, 1]],
+    images: &[1, 2],
+};
+/// The same with copies of the session before, and no cut.
+const OLDER_COPIES: Depth = Depth {
+    moves: 6,
+    left: Left { cuts: 0, acts: 2 },
+    acts: &[Act::Keep(0), Act::RaiseCounter],
+    copies: Copies::Older,
+    attached: &[[false; 2], [true, false]],
+    orders: &[[0, 1]],
+    images: &[1, 2],
+};
+/// With another system on the TPM, and an operator's word.
+const STRANGERS_AND_UPDATES: Depth = Depth {
+    moves: 4,
+    left: Left { cuts: 2, acts: 2 },
+    acts: &[
+        Act::Keep(0),
+        Act::Forge(0, 1),
+        Act::Forge(0, 2),
+        Act::RemoveRecord(0),
+        Act::PutRecord(0),
+        Act::PutRecord(1),
+        Act::RaiseCounter,
+        Act::MakeCounterAgain,
+        Act::Readmit,
+    ],
+    copies: Copies::Older,
+    attached: &[[false; 2], [true, false]],
+    orders: &[[0, 1]],
+    images: &[1, 2],
+};
 
-    /// Whether the newest disks open: by themselves or, where the TPM remembers nothing, for an operator's word.
-    fn opens(&self, planted: Mistake) -> bool {
-        let asked = Self {
-            word: self
-                .record
-                .is_none_or(|record| record.ahead.contains(&None)),
-            ..*self
-        };
-        asked
-            .boot(NEWEST, planted)
-            .is_ok_and(|worlds| worlds.iter().all(|world| world.broken.is_none()))
-    }
-}
-
-/// The properties that a search finds broken, and how many worlds it has seen.
-fn search(depth: Depth, planted: Mistake) -> (Vec<Broken>, usize) {
-    let start = World::new(depth.left, depth.copies);
-    let mut seen = HashSet::from([start]);
-    let mut last = vec![start];
-    let mut found = Vec::new();
-    for _ in 0..depth.moves {
-        let mut next = Vec::new();
-        for mut world in last.iter().flat_map(|world| world.moves(depth, planted)) {
-            if !seen.insert(world) {
-                continue;
-            }
-            if !world.harmed && world.broken.is_none() && !world.opens(planted) {
-                world.broken = Some(Broken::Lost);
-            }
-            match world.broken {
-                Some(broken) if found.contains(&broken) => {}
-                // One is enough of a mistake.
-                Some(broken) if planted != Mistake::None => return (vec![broken], seen.len()),
-                Some(broken) => found.push(broken),
-                None => next.push(world),
-            }
-        }
-        last = next;
-    }
-    (found, seen.len())
-}
+/// A host that attaches copies and cuts boots off around updates and an operator's words.
+const WORDS_AND_UPDATES: Depth = Depth {
+    moves: 6,
+    left: Left { cuts: 2, acts: 1 },
+    acts: &[Act::Keep(0), Act::Readmit],
+    copies: Copies::Newest,
+    attached: &[[false; 2], [true, false]],
+    orders: &[[0, 1]],
+    images: &[1, 2],
+};
 
 #[test]
 fn nothing_opens_that_must_not_and_everything_that_must_whatever_is_done_between_boots() {
@@ -146,10 +136,30 @@ fn nothing_opens_that_must_not_and_everything_that_must_whatever_is_done_between
         (STRANGERS, 50_000),
         (WORDS, 50_000),
     ] {
-        let (found, worlds) = search(depth, Mistake::None);
-        assert_eq!(found, [], "after {worlds} worlds");
-        assert!(worlds > least, "only {worlds} worlds");
+        shows_nothing(depth, least);
     }
+}
+
+#[test]
+fn the_same_with_images_that_cannot_read_each_others_record() {
+    for (depth, least) in [
+        (UPDATES, 50_000),
+        (THREE_IMAGES, 30_000),
+        (COPIES_AND_UPDATES, 30_000),
+        (OLDER_COPIES, 1_000),
+        (STRANGERS_AND_UPDATES, 20_000),
+        (WORDS_AND_UPDATES, 20_000),
+    ] {
+        shows_nothing(depth, least);
+    }
+}
+
+fn shows_nothing(depth: Depth, least: usize) {
+    let Search { found, worlds } = search(depth, Mistake::None);
+    if let Some((broken, way)) = found.first() {
+        panic!("{broken:?} after {worlds} worlds: {way:#?}");
+    }
+    assert!(worlds > least, "only {worlds} worlds");
 }
 
 #[test]
@@ -160,9 +170,38 @@ fn each_mistake_is_found() {
         (Mistake::KeysNotCompared, STRANGERS, Broken::Forged),
         (Mistake::ReportNotCompared, STRANGERS, Broken::Old),
         (Mistake::ReportedNonceNotCompared, WORDS, Broken::Old),
-        (Mistake::AnswersNotTold, WORDS, Broken::Lost),
+        (Mistake::AnswersNotTold, WORDS, Broken::Old),
+        (Mistake::VoidNotCompared, WORDS, Broken::Old),
+        (
+            Mistake::Stale(KeysNotCompared),
+            STRANGERS_AND_UPDATES,
+            Broken::Forged,
+        ),
+        (
+            Mistake::Stale(ReportNotCompared),
+            COPIES_AND_UPDATES,
+            Broken::Old,
+        ),
+        (
+            Mistake::Stale(NonceNotCompared),
+            COPIES_AND_UPDATES,
+            Broken::Old,
+        ),
+        (
+            Mistake::Stale(CounterNotCompared),
+            OLDER_COPIES,
+            Broken::Old,
+        ),
+        (
+            Mistake::Stale(NameNotCompared),
+            STRANGERS_AND_UPDATES,
+            Broken::Unasked,
+        ),
+        (Mistake::Stale(RemovedFirst), UPDATES, Broken::Lost),
+        (Mistake::Stale(RepairKeepsSeal), THREE_IMAGES, Broken::Lost),
     ] {
-        let (found, worlds) = search(depth, planted);
+        let Search { found, worlds } = search(depth, planted);
+        let found: Vec<_> = found.iter().map(|(broken, _)| *broken).collect();
         assert_eq!(found, [broken], "{planted:?}, {worlds} worlds");
     }
 }
