@@ -211,7 +211,7 @@ fn measure_and_open<'a>(
     })?;
     let opened = record.step("counting", None, || count(node_tpm, opened, record))?;
     allow_writes(&pinned)?;
-    service.queue_report(&opened)?;
+    service.queue_report(node_tpm, &opened)?;
     for (volume, opened) in opened {
         let accepted = lock(node_tpm)?.accepted(volume);
         record.volume(describe(config, volume, opened.keyed(), accepted));

@@ -122,8 +122,8 @@ impl KeyResponse {
         Ok(Secret::new(given.key.expose().to_vec()))
     }
 
-    /// Tells the service of each of these volumes which key it has, which epoch it is at, and whether its secret is the node's
-    /// own, where it remembers such things. Returns what went wrong.
+    /// Tells the service of each of these volumes which key it has, which epoch it is at, whether its secret is the node's
+    /// own, and what was accepted of it, where it remembers such things. Returns what went wrong.
     ///
     /// There is one time for all of them, and after a report that ran out of it none is begun: a boot does not wait once
     /// for each volume where nobody answers.

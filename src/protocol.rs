@@ -25,7 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha384};
 
-pub use self::report::VolumeReport;
+pub use self::report::{Acceptance, VolumeReport};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
 use crate::key::BootNonce;

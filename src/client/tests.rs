@@ -124,6 +124,7 @@ fn told_of(record: VolumeRecord) -> VolumeReport {
     VolumeReport {
         record,
         own_secret: false,
+        accepted: None,
     }
 }
 

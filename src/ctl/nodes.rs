@@ -21,7 +21,8 @@ use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 use crate::https;
 use crate::protocol::admin::{
-    ErrorBody, Forgotten, NODES_PATH, Node, Page, READMISSION, Readmission, VOLUMES_PATH, Volume,
+    ErrorBody, Forgotten, LastAcceptance, NODES_PATH, Node, Page, READMISSION, Readmission,
+    VOLUMES_PATH, Volume,
 };
 
 /// How long an answer may take.
@@ -112,6 +113,10 @@ fn volumes(volumes: &[Volume]) -> String {
             volume.role.as_str().into(),
             volume.record.epoch.to_string(),
             utc(volume.registered_s),
+            volume
+                .accepted
+                .as_ref()
+                .map_or_else(|| "-".into(), accepted),
             if volume.own_secret { "own" } else { "-" }.into(),
             volume.record.key_id.clone().unwrap_or_else(|| "-".into()),
             volume
@@ -125,6 +130,7 @@ fn volumes(volumes: &[Volume]) -> String {
         "ROLE",
         "EPOCH",
         "REGISTERED",
+        "ACCEPTED",
         "SECRET",
         "KEY ID",
         "READMITS",
@@ -146,6 +152,11 @@ fn forget(server: &Service, id: &NodeOrVolume, is_meant: bool) -> Result<Answer>
         "{id}: forgotten; volumes that belong to the next node that asks for them: {volumes}\n"
     );
     answer(text, &forgotten)
+}
+
+/// What was accepted of it last, and when that was reported.
+fn accepted(last: &LastAcceptance) -> String {
+    format!("{} {}", last.what.as_str(), utc(last.reported_s))
 }
 
 /// Whom it lets in, and until when.

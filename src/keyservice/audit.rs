@@ -53,6 +53,9 @@ pub struct Line<'a> {
     /// What was expected and what was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<&'a str>,
+    /// What a report says was accepted of the volume in that boot.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<&'a str>,
     /// The certificate of the operator who made the service do it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub operator: Option<&'a str>,

@@ -111,6 +111,7 @@ fn volume_of(entry: &Entry) -> Result<Volume> {
         registered_s: volume.registered_s,
         record: volume.record,
         own_secret: volume.own_secret,
+        accepted: volume.accepted,
         readmission: volume.readmission,
     })
 }

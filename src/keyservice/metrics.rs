@@ -15,6 +15,7 @@ use prometheus_client::registry::Registry;
 
 use crate::error::{Error, Result};
 use crate::keyservice::reply::Step;
+use crate::protocol::Acceptance;
 
 /// Upper ends of the buckets of latencies, in seconds: around the budget of 100 ms.
 const BUCKETS_S: [f64; 12] = [
@@ -40,6 +41,11 @@ struct Of {
     outcome: &'static str,
 }
 
+#[derive(Clone, Copy, Debug, EncodeLabelSet, Eq, Hash, PartialEq)]
+struct Accepted {
+    what: &'static str,
+}
+
 /// All counters.
 #[derive(Debug)]
 pub struct Metrics {
@@ -47,6 +53,7 @@ pub struct Metrics {
     requests: Family<Ended, Counter>,
     seconds: Family<In, Histogram, fn() -> Histogram>,
     reloads: Family<Of, Counter>,
+    acceptances: Family<Accepted, Counter>,
     /// Connections that are open.
     pub connections: Gauge,
     /// Connections that were refused because their peer opened too many.
@@ -59,6 +66,7 @@ impl Default for Metrics {
         let requests = Family::default();
         let seconds = Family::new_with_constructor(histogram as fn() -> Histogram);
         let reloads = Family::default();
+        let acceptances = Family::default();
         let connections = Gauge::default();
         let refused_connections = Counter::default();
         registry.register(
@@ -77,6 +85,11 @@ impl Default for Metrics {
             Family::clone(&reloads),
         );
         registry.register(
+            "acceptances",
+            "Reports of volumes of which something was accepted, by what it was",
+            Family::clone(&acceptances),
+        );
+        registry.register(
             "connections",
             "Connections that are open",
             Gauge::clone(&connections),
@@ -86,14 +99,21 @@ impl Default for Metrics {
             "Connections refused because their peer opened too many",
             Counter::clone(&refused_connections),
         );
-        Self {
+        let metrics = Self {
             registry,
             requests,
             seconds,
             reloads,
+            acceptances,
             connections,
             refused_connections,
+        };
+        // From the start: an alert on growth does not see the first of a series that was not there.
+        for what in Acceptance::ALL {
+            let what = what.as_str();
+            drop(metrics.acceptances.get_or_create(&Accepted { what }));
         }
+        metrics
     }
 }
 
@@ -119,6 +139,12 @@ impl Metrics {
     /// Counts a reload.
     pub fn reload(&self, what: &'static str, outcome: &'static str) {
         self.reloads.get_or_create(&Of { what, outcome }).inc();
+    }
+
+    /// Counts a report of a volume of which this was accepted.
+    pub fn acceptance(&self, what: Acceptance) {
+        let what = what.as_str();
+        self.acceptances.get_or_create(&Accepted { what }).inc();
     }
 
     /// The text of all counters, in the format of `OpenMetrics` 1.0.

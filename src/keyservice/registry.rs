@@ -16,7 +16,7 @@ use crate::error::{Doing, Error, Result};
 use crate::keyservice::session::Admitted;
 use crate::keyservice::store::{Entry, Store};
 use crate::keyservice::volume_id::VolumeId;
-use crate::protocol::admin::{Denial, Readmission};
+use crate::protocol::admin::{Denial, LastAcceptance, Readmission};
 use crate::protocol::{EphemeralKey, VolumeRecord, VolumeReport};
 
 /// What keys of volumes start with; the UUID follows.
@@ -42,6 +42,13 @@ pub struct VolumeEntry {
     /// Whether its secret is one that the node made itself, by the last report. Nothing but what operators see follows from it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_secret: bool,
+    /// The last boot in which something was accepted of it, by its report. Nothing but what operators see follows from it.
+    #[serde(
+        default,
+        deserialize_with = "LastAcceptance::if_known",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub accepted: Option<LastAcceptance>,
     /// Whether another endorsement key may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmission: Option<Readmission>,
@@ -154,6 +161,7 @@ pub fn register(
                 nonce: None,
             },
             own_secret: false,
+            accepted: None,
             readmission: None,
             answered_s: None,
             answered_to: None,
@@ -247,6 +255,13 @@ pub fn report(
         }
         entry.record = merged.clone();
         entry.own_secret = told.own_secret;
+        // What a boot says in which nothing was accepted leaves it: operators look days later.
+        if let Some(what) = told.accepted {
+            entry.accepted = Some(LastAcceptance {
+                what,
+                reported_s: now_s,
+            });
+        }
         Reported::Kept(merged)
     })?;
     Ok(reported.unwrap_or(Reported::NotOurs))

@@ -27,6 +27,7 @@ use crate::keyservice::secrets::Master;
 use crate::keyservice::session::{self, PresentedSession};
 use crate::keyservice::store::Store;
 use crate::pcr::Bank;
+use crate::protocol::Acceptance;
 use crate::protocol::admin::Denial;
 
 /// The longest reason that is written down, in characters: it may quote what a machine sent.
@@ -122,6 +123,8 @@ pub struct AuditTrail {
     pub resource: Option<String>,
     /// The image.
     pub image: Option<String>,
+    /// What a report says was accepted.
+    pub accepted: Option<Acceptance>,
 }
 
 impl Service {
@@ -293,6 +296,7 @@ impl Service {
             image: trail.image.as_deref(),
             check: rejection.map(|rejection| rejection.check),
             why: why.as_deref(),
+            accepted: trail.accepted.map(Acceptance::as_str),
             operator: None,
         })
     }

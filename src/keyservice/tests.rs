@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The service as nodes see it: over TLS on loopback, with real keys.
 
+mod acceptances;
 mod bodies;
 mod connections;
 mod evidence;

@@ -9,9 +9,9 @@
 //!
 //! An error's body is a [`ErrorBody`].
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::VolumeRecord;
+use super::{Acceptance, VolumeRecord};
 use crate::config::Role;
 
 /// Below the server's address; the id of an endorsement key may follow.
@@ -95,9 +95,46 @@ pub struct Volume {
     /// Whether its node made its secret itself and was not given the service's key yet, as the node says.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub own_secret: bool,
+    /// The last boot in which something was accepted of it, as the node says.
+    #[serde(
+        default,
+        deserialize_with = "LastAcceptance::if_known",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub accepted: Option<LastAcceptance>,
     /// Whether another endorsement key may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmission: Option<Readmission>,
+}
+
+/// The last boot of a volume in which something was accepted of it. It stays until there is another one.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct LastAcceptance {
+    /// What was accepted.
+    pub what: Acceptance,
+    /// When the report of that boot came, seconds since 1970.
+    pub reported_s: u64,
+}
+
+impl LastAcceptance {
+    /// Reads one; one of a later version's words is none, and no reason to read nothing of the volume.
+    pub(crate) fn if_known<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Self>, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "kebab-case")]
+        struct Told {
+            what: String,
+            reported_s: u64,
+        }
+        let told = Option::<Told>::deserialize(from)?;
+        Ok(told.and_then(|told| {
+            let what = Acceptance::known(&told.what)?;
+            Some(Self {
+                what,
+                reported_s: told.reported_s,
+            })
+        }))
+    }
 }
 
 /// An operator's word that the node of a volume has lost its TPM. It is used up by the report of a boot that succeeded, if

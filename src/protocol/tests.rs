@@ -163,15 +163,21 @@ fn what_takes_more_memory_than_it_is_worth_is_not_kept() {
 
 /// Both ways: a service of before reads the record alone, and what a node of before tells is a report.
 #[test]
-fn a_report_is_a_record_with_a_word_that_is_left_out_where_it_says_nothing() {
+fn a_report_is_a_record_with_words_that_are_left_out_where_they_say_nothing() {
     let record: VolumeRecord = serde_json::from_value(json!({"epoch": 7})).unwrap();
-    for (own_secret, value) in [
-        (false, json!({"epoch": 7})),
-        (true, json!({"epoch": 7, "own-secret": true})),
-    ] {
+    let mut all = vec![
+        (false, None, json!({"epoch": 7})),
+        (true, None, json!({"epoch": 7, "own-secret": true})),
+    ];
+    for what in Acceptance::ALL {
+        let value = json!({"epoch": 7, "accepted": what.as_str()});
+        all.push((false, Some(what), value));
+    }
+    for (own_secret, accepted, value) in all {
         let report = VolumeReport {
             record: record.clone(),
             own_secret,
+            accepted,
         };
         assert_eq!(serde_json::to_value(&report).unwrap(), value);
         let body = value.to_string();
@@ -184,7 +190,12 @@ fn a_report_is_a_record_with_a_word_that_is_left_out_where_it_says_nothing() {
         "3",
         r#"{"epoch":-1}"#,
         r#"{"epoch":7,"own-secret":1}"#,
+        r#"{"epoch":7,"accepted":1}"#,
+        r#"{"epoch":7,"accepted":{"what":"stale"}}"#,
     ] {
         VolumeReport::parse(broken.as_bytes()).unwrap_err();
     }
+    // A node of a later version may have a word that is not known here, and is heard all the same.
+    let later = VolumeReport::parse(br#"{"epoch":7,"accepted":"recovered"}"#).unwrap();
+    assert_eq!((later.record, later.accepted), (record, None));
 }

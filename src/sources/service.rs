@@ -6,13 +6,13 @@ use std::sync::{Mutex, MutexGuard};
 
 use log::warn;
 
-use crate::anchor::judge;
 use crate::anchor::record::Accepted;
+use crate::anchor::{Allowed, judge};
 use crate::client::{Client, Cluster, KeyRequest, KeyResponse, Logs};
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
-use crate::protocol::{Remembered, VolumeRecord, VolumeReport};
+use crate::protocol::{Acceptance, Remembered, VolumeRecord, VolumeReport};
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
@@ -148,22 +148,31 @@ impl ServiceSession {
     }
 
     /// Takes down what the service is to be told of these volumes once they are open.
-    pub(crate) fn queue_report(&self, opened: &[(&Volume, Opened)]) -> Result<()> {
+    pub(crate) fn queue_report(
+        &self,
+        node_tpm: &Mutex<NodeTpm>,
+        opened: &[(&Volume, Opened)],
+    ) -> Result<()> {
         let Some(mut exchange) = self.exchange()? else {
             return Ok(());
         };
+        let node_tpm = lock(node_tpm)?;
         let reports = opened
             .iter()
-            .map(|(_, opened)| opened.keyed())
-            .filter(|keyed| exchange.remembered(&keyed.uuid).is_some())
-            .map(|keyed| {
+            .map(|(volume, opened)| (volume, opened.keyed()))
+            .filter(|(_, keyed)| exchange.remembered(&keyed.uuid).is_some())
+            .map(|(volume, keyed)| {
                 let record = VolumeRecord {
                     key_id: Some(hex::encode(keyed.key_id)),
                     epoch: keyed.epoch().unwrap_or(0),
                     nonce: keyed.stamp.and_then(|stamp| stamp.nonce),
                 };
-                let own_secret = keyed.has_own_secret();
-                (keyed.uuid.clone(), VolumeReport { record, own_secret })
+                let report = VolumeReport {
+                    record,
+                    own_secret: keyed.has_own_secret(),
+                    accepted: node_tpm.accepted(volume).map(acceptance),
+                };
+                (keyed.uuid.clone(), report)
             })
             .collect();
         exchange.reports = reports;
@@ -218,5 +227,29 @@ impl Exchange {
     fn remembered(&self, uuid: &str) -> Option<&VolumeRecord> {
         let response = self.given()?.volume(uuid).ok()?;
         response.remembered.as_ref().map(|it| &it.record)
+    }
+}
+
+/// What the service is told of what was allowed for a volume.
+fn acceptance(allowed: Allowed) -> Acceptance {
+    match allowed {
+        Allowed::Accepted(Accepted::Rollback) => Acceptance::Rollback,
+        Allowed::Accepted(Accepted::New) => Acceptance::New,
+        Allowed::Accepted(Accepted::Stale) | Allowed::Stale => Acceptance::Stale,
+        Allowed::Readmitted => Acceptance::Readmitted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_service_is_told_the_words_of_the_journal() {
+        let on_node = [Accepted::Rollback, Accepted::New, Accepted::Stale].map(Allowed::Accepted);
+        let all = [&on_node[..], &[Allowed::Readmitted, Allowed::Stale]].concat();
+        let told: Vec<&str> = all.iter().map(|it| acceptance(*it).as_str()).collect();
+        let said: Vec<&str> = all.iter().map(|it| it.as_str()).collect();
+        assert_eq!(told, said);
     }
 }

@@ -4,6 +4,7 @@
 use std::fs;
 use std::process::Output;
 
+use nightlatch::clock::utc;
 use nightlatch::config::Role;
 use serde_json::{Value, json};
 
@@ -137,6 +138,58 @@ fn a_volume_with_a_secret_of_its_own_is_shown_until_it_is_enrolled() {
         assert_eq!(admin.json(&["show", &uuid(1)]).get("own-secret"), own);
         let volumes = &admin.json(&["show", &node])["volumes"];
         assert_eq!(volumes[0].get("own-secret"), own, "{volumes}");
+    }
+}
+
+#[test]
+fn what_a_boot_went_on_with_is_shown_and_written_down() {
+    let admin = Admin::start();
+    let caller = &admin.daemon.caller;
+    let claim = [volume(&uuid(1), Role::State, None)];
+    let (session, _) = caller.admitted(&Machine::new(1), &claim);
+    let node = Machine::new(1).ek_id();
+    let shown = |id: &str| {
+        let output = admin.nodes(&["show", id]);
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find(|line| line.starts_with(&uuid(1)));
+        // Name, role, epoch and the time of registration stand before it.
+        let words = line.unwrap().split_whitespace().skip(4).take(2);
+        assert!(text.contains(" ACCEPTED "), "{text}");
+        words.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let path = record_path(&uuid(1));
+    let mut last = None;
+    for (epoch, accepted) in [
+        (1, None),
+        (2, Some("readmitted")),
+        (3, Some("stale")),
+        (4, None),
+    ] {
+        let mut told = json!({"epoch": epoch});
+        if let Some(what) = accepted {
+            told["accepted"] = what.into();
+            last = accepted;
+        }
+        assert_eq!(caller.post(&path, Some(&session), &told).status, 200);
+        let line = admin.audit().pop().unwrap();
+        assert_eq!(line["event"], "report");
+        assert_eq!(line.get("accepted").and_then(Value::as_str), accepted);
+
+        let volume = admin.json(&["show", &uuid(1)]);
+        let json = volume.get("accepted");
+        assert_eq!(
+            admin.json(&["show", &node])["volumes"][0].get("accepted"),
+            json
+        );
+        assert_eq!(json.map(|it| &it["what"]), last.map(Value::from).as_ref());
+        let time = json.map(|it| utc(it["reported-s"].as_u64().unwrap()));
+        for words in [shown(&uuid(1)), shown(&node)] {
+            match (last, &time) {
+                (Some(what), Some(time)) => assert_eq!(words, [what, time]),
+                // The column of its secret stands behind it.
+                _ => assert_eq!(words, ["-", "-"]),
+            }
+        }
     }
 }
 

@@ -88,6 +88,7 @@ fn is_carried_over(node: &mut Node) {
     let status = node.boot().unwrap();
     assert_eq!(said(&status), (Source::Service, Some("stale")));
     assert_eq!(measured(), before + 1);
+    assert_eq!(reported(node)["accepted"], "stale");
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(crate) struct Event {
     pub(crate) image: String,
     pub(crate) check: String,
     pub(crate) why: String,
+    pub(crate) accepted: String,
     pub(crate) operator: String,
 }
 

@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::keyservice::audit;
 use crate::keyservice::fleet::Summary;
 use crate::keyservice::fleet::recent::{Event, SHOWN_MAX};
-use crate::protocol::admin::{NODES_PATH, Node, Readmission, VOLUMES_PATH};
+use crate::protocol::admin::{LastAcceptance, NODES_PATH, Node, Readmission, VOLUMES_PATH};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -187,12 +187,18 @@ fn row(now_s: u64, node: &Node) -> Markup {
                         (volume.role.as_str()) ", epoch " (volume.record.epoch)
                         small { code { (volume.uuid) } }
                         @if volume.own_secret { small { span.badge.plain { "own secret" } " not enrolled" } }
+                        @if let Some(last) = &volume.accepted { (accepted(last)) }
                         @if let Some(word) = &volume.readmission { (readmission(now_s, word)) }
                     }
                 }
             }
         }
     }
+}
+
+/// The last boot that went on with something that no other boot would.
+fn accepted(last: &LastAcceptance) -> Markup {
+    html! { small { span.badge.plain { "accepted: " (last.what.as_str()) } " reported " (moment(last.reported_s)) } }
 }
 
 /// An operator's word about a volume while it holds: who may have the volume by it.
@@ -260,6 +266,7 @@ fn about(event: &Event) -> Markup {
         @if !event.resource.is_empty() { code { (event.resource) } " " }
         @for uuid in &event.volumes { code { (uuid) } " " }
         @if !event.image.is_empty() { small { "image " (event.image) } }
+        @if !event.accepted.is_empty() { small { "accepted: " (event.accepted) } }
         @if !event.operator.is_empty() { small { "by " (event.operator) } }
         @if !event.why.is_empty() { small { (event.why) } }
     }

@@ -81,6 +81,7 @@ pub(crate) fn report(
     owned(service, session, &id)?;
     let told = VolumeReport::parse(body)
         .map_err(|error| Rejection::new(Fault::Malformed, "body", error))?;
+    trail.accepted = told.accepted;
     let key_id = told.record.key_id.as_deref();
     if key_id.is_some_and(|key| !is_key_id(key)) {
         return Err(Rejection::new(
@@ -90,7 +91,12 @@ pub(crate) fn report(
         ));
     }
     match registry::report(&service.store, session, &id, &told, now_s())? {
-        Reported::Kept(record) => reply(&record),
+        Reported::Kept(record) => {
+            if let Some(what) = told.accepted {
+                service.metrics.acceptance(what);
+            }
+            reply(&record)
+        }
         Reported::Contradicts(why) => Err(Rejection::denied(
             "record",
             format_args!("volume {id}: {why}"),

@@ -9,7 +9,9 @@ use crate::keyservice::registry;
 use crate::keyservice::tests::rig::{Rig, policy};
 use crate::keyservice::tests::{OTHER_UUID, UUID};
 use crate::pcr::{Bank, Pcr};
-use crate::protocol::{ATTEST_PATH, AUTH_PATH, Bytes, Challenge, VolumeRecord, VolumeReport};
+use crate::protocol::{
+    ATTEST_PATH, AUTH_PATH, Acceptance, Bytes, Challenge, VolumeRecord, VolumeReport,
+};
 use crate::support::machine::{Draft, Machine, volume};
 use crate::support::swtpm::Swtpm;
 use crate::tpm::{AkKind, Tpm};
@@ -83,6 +85,7 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
     let told = VolumeReport {
         record: record.clone(),
         own_secret: true,
+        accepted: Some(Acceptance::Stale),
     };
     let failed = given.report(&[(UUID.to_owned(), told)]);
     assert!(failed.is_empty(), "{failed:?}");
@@ -92,6 +95,7 @@ fn the_client_of_the_initrd_gets_what_its_tpm_proves() {
         (entry.ek, entry.record, entry.own_secret),
         (id, record, true)
     );
+    assert_eq!(entry.accepted.unwrap().what, Acceptance::Stale);
 
     // Once the clusterID is measured, nobody on that machine gets anything until it boots again.
     tpm.event(Pcr::SYSTEM_IDENTITY, b"cluster").unwrap();

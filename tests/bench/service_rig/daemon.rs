@@ -205,6 +205,7 @@ fn register(at: &StoreAt, others: &[String]) {
                 nonce: None,
             },
             own_secret: false,
+            accepted: None,
             readmission: None,
             answered_s: None,
             void_s: None,

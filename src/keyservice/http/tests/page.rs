@@ -34,6 +34,7 @@ fn what_a_node_sends_is_text_on_the_page() {
         image: evil.into(),
         check: evil.into(),
         why: format!("command line: expected quiet, found {evil}"),
+        accepted: evil.into(),
         operator: evil.into(),
         step: evil.into(),
     };
@@ -78,6 +79,49 @@ fn a_secret_that_a_node_made_itself_is_shown_at_its_volume_and_counted() {
     let (with, without) = (page(true), page(false));
     assert!(with.contains("own secret</span> not enrolled") && with.contains(&counted(1)));
     assert!(!without.contains("not enrolled") && without.contains(&counted(0)));
+}
+
+#[test]
+fn what_was_accepted_of_a_volume_last_is_shown_at_it_and_at_its_report() {
+    let page = |accepted: Option<&str>| {
+        let mut volume = serde_json::json!({
+            "uuid": "a6c7535f-0a9f-4c23-9524-fed431126906", "ek": "ab", "role": "state", "registered-s": 5, "epoch": 3,
+        });
+        if let Some(what) = accepted {
+            volume["accepted"] = serde_json::json!({"what": what, "reported-s": 86_400});
+        }
+        let node = serde_json::json!({
+            "ek": "ab", "first-seen-s": 1, "last-seen-s": 1, "image": "usual", "address": "192.0.2.1", "volumes": [volume],
+        });
+        let summary = Summary {
+            nodes: 1,
+            volumes: 1,
+            newest: vec![serde_json::from_value(node).unwrap()],
+            ..Summary::default()
+        };
+        let event = Event {
+            kind: "report".into(),
+            accepted: accepted.unwrap_or_default().into(),
+            ..Event::default()
+        };
+        draw(&View {
+            now_s: 3,
+            summary: &summary,
+            events: &[event],
+        })
+    };
+    let nothing = page(None);
+    assert!(!nothing.contains("accepted: "), "{nothing}");
+    for what in ["rollback", "new", "readmitted", "stale"] {
+        let page = page(Some(what));
+        let badge =
+            format!("accepted: {what}</span> reported <time datetime=\"1970-01-02T00:00:00Z\">");
+        assert!(page.contains(&badge), "{page}");
+        assert!(
+            page.contains(&format!("<small>accepted: {what}</small>")),
+            "{page}"
+        );
+    }
 }
 
 #[test]
