@@ -308,7 +308,9 @@ impl Anchor {
 fn exception(volume: &Volume, kind: Allowed) -> Exception {
     let who = match kind {
         Allowed::Accepted(_) | Allowed::Readmitted => "the operator accepted",
-        Allowed::Stale => "for a record of the TPM that cannot be read the key service accepted",
+        Allowed::Stale => {
+            "the TPM has a record of another image, which may have written the header: accepted"
+        }
     };
     warn!(volume = volume.name.as_str(); "{who}: {}", kind.as_str());
     Exception {

@@ -123,7 +123,8 @@ impl Sources<'_> {
                     // Whoever knows the values of this boot can have sealed a disk of their own to them before it.
                     if without_tpm {
                         return Err(Error::refused(
-                            "the TPM's record of the volumes cannot be used, so nothing says that this disk is this node's",
+                            "where the TPM's record of the volumes cannot be used it gives no secret, and the key service's does not \
+                             open this volume: boot what was booted before until \"nightlatchctl enroll\" shows none",
                         ));
                     }
                     let secret = lock(node_tpm)?.tpm.unseal(sealed, policy)?;

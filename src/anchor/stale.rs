@@ -170,17 +170,18 @@ impl Anchor {
         }
         let named = named(&self.carried)?;
         let record = Carried::record(&self.carried)?;
-        if !self.has_counter {
+        let had_counter = self.has_counter;
+        if !had_counter {
             self.counter = Some(tpm.make_counter(self.at)?);
             self.has_counter = true;
         }
-        match &mut self.loaded {
+        if let Some(loaded) = &mut self.loaded {
             // One of this image's: it is written over, in one command, as headers may name it and the one of before.
-            Some(loaded) => {
-                loaded.record = record;
-                self.write(tpm)?;
-            }
-            None => self.make_beside(tpm, &named, record)?,
+            loaded.record = record;
+            self.write(tpm)?;
+        } else {
+            self.at = self.place_of_new(tpm, had_counter, &named)?;
+            self.make(tpm, record)?;
         }
         self.is_provisional = false;
         let again = self.counted()?.nonce_again();
@@ -188,12 +189,24 @@ impl Anchor {
         Ok(())
     }
 
-    fn make_beside(&mut self, tpm: &mut Tpm, named: &[u32], record: Record) -> Result<()> {
-        self.at = match place_beside(self.places, &self.others, named) {
+    fn place_of_new(&self, tpm: &mut Tpm, had_counter: bool, named: &[u32]) -> Result<Handles> {
+        if !had_counter {
+            // One of this image's says nothing any more, and two of them would be one too many.
+            let policy = tpm.anchor_policy(self.policy)?;
+            for &record in &self.others {
+                if tpm.is_record_of(record, policy, RECORD_LEN)? {
+                    return Ok(Handles { record, ..self.at });
+                }
+            }
+        }
+        match place_beside(self.places, &self.others, named) {
             // Each has an operator's word, which counts until a boot has come to its end.
-            Err(_) if are_allowed(&self.carried) => self.at,
-            place => place?,
-        };
+            Err(_) if are_allowed(&self.carried) => Ok(self.at),
+            place => place,
+        }
+    }
+
+    fn make(&mut self, tpm: &mut Tpm, record: Record) -> Result<()> {
         let auth = Secret::random()?;
         let bytes = record.encode(&auth);
         tpm.define_record(self.at, self.policy, &auth, &bytes)?;

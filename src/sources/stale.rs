@@ -82,10 +82,11 @@ impl Sources<'_> {
         if !asks || refusal.exit() != Exit::Refused {
             return Err(refusal);
         }
-        let word = self.readmission(&keyed.uuid).unwrap_or_else(|error| {
-            warn!("{error}");
-            None
-        });
+        let word = self.readmission(&keyed.uuid).map_err(|error| {
+            Error::refused(format_args!(
+                "{refusal}; the key service could not be asked whether it was: {error}"
+            ))
+        })?;
         let Some(word) = word else {
             return Err(refusal);
         };

@@ -561,7 +561,7 @@ const OWNER_AUTH_SET: u32 = 1;
 fn owner_authorisation() -> Error {
     Error::refused(
         "the anchor has to be made or moved and the TPM's owner authorisation is set: \
-         clear it with tpm2_changeauth -c owner until this boot is done",
+         clear it with tpm2_changeauth -c owner, in what was booted before or in another system",
     )
 }
 

@@ -196,7 +196,7 @@ fn an_owner_authorisation_stops_the_making_of_an_anchor_but_not_its_use() {
         Exit::Refused,
         "making the anchor in the TPM: making NV index 0x1804e11: \
          the anchor has to be made or moved and the TPM's owner authorisation is set: \
-         clear it with tpm2_changeauth -c owner until this boot is done",
+         clear it with tpm2_changeauth -c owner, in what was booted before or in another system",
     );
 
     swtpm.replace();
@@ -393,6 +393,6 @@ fn an_owner_authorisation_is_found_out_before_a_record_is_moved() {
         &error,
         Exit::Refused,
         "the anchor has to be made or moved and the TPM's owner authorisation is set: \
-         clear it with tpm2_changeauth -c owner until this boot is done",
+         clear it with tpm2_changeauth -c owner, in what was booted before or in another system",
     );
 }
