@@ -10,10 +10,9 @@
 
 mod area;
 mod index;
+mod moving;
 
-use log::debug;
 use tss_esapi::Context;
-use tss_esapi::constants::PropertyTag;
 use tss_esapi::handles::NvIndexHandle;
 use tss_esapi::interface_types::resource_handles::NvAuth;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
@@ -22,49 +21,12 @@ use tss_esapi::structures::{Auth, Digest, DigestList, MaxNvBuffer};
 use self::area::{Area, COUNTER_LEN, State};
 pub(super) use self::index::Open;
 use self::index::record_len;
+pub use self::moving::{FoundRecords, Places};
 use super::integrity::Role;
 use super::session::{Denied, Encrypt};
 use super::{Policy, Tpm, policy, response};
-use crate::error::{Doing, Error, Exit, Result};
+use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
-
-/// Where the indices may be: a record that is made while another one is still needed stands beside it.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Places {
-    /// The places for a record.
-    pub records: [u32; 2],
-    /// The counter's index.
-    pub counter: u32,
-}
-
-impl Places {
-    /// The counter, and the record in the first place that is none of `taken`.
-    #[must_use]
-    pub fn free(self, taken: &[u32]) -> Option<Handles> {
-        let free = self.records.into_iter().find(|it| !taken.contains(it));
-        free.map(|record| self.with(record))
-    }
-
-    fn with(self, record: u32) -> Handles {
-        Handles {
-            record,
-            counter: self.counter,
-        }
-    }
-}
-
-/// The records that there are.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct FoundRecords {
-    /// The one that this boot can read, with its counter.
-    pub readable: Option<Handles>,
-    /// Where there are those that were made under other PCR values, or whose counter is gone.
-    pub others: Vec<u32>,
-    /// Where a boot was cut off that was about to write one.
-    pub unwritten: Vec<u32>,
-    /// Whether there is a counter, which no record is made without.
-    pub has_counter: bool,
-}
 
 /// Where the two indices live.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -85,26 +47,6 @@ pub struct NvAccess {
 }
 
 impl Tpm {
-    /// Which records there are, of `len` bytes and written. Where there is one to read, all that is needed for that is got ready.
-    ///
-    /// Refused: an index of another program in the first place or the counter's.
-    ///
-    /// Commands: `NV_ReadPublic` three times, and once more for each record of other values; in a connection's first use of the
-    /// policy also `PCR_Read`, and of its session `StartAuthSession`.
-    pub fn find_records(
-        &mut self,
-        places: Places,
-        policy: Policy,
-        len: usize,
-    ) -> Result<FoundRecords> {
-        self.find_all(places, policy, len)
-            .and_then(|found| match found.readable {
-                None => Ok(found),
-                Some(_) => self.in_session(Encrypt::Response, |_, _| Ok(found)),
-            })
-            .doing("reading the anchor in the TPM")
-    }
-
     /// The record, of `len` bytes. `None`: there is no record, or it was never written.
     ///
     /// Refused: an index of another program, a record made under other PCR values, a record without its counter.
@@ -142,75 +84,6 @@ impl Tpm {
     ) -> Result<u64> {
         self.define_now(at, policy, auth, record)
             .doing("making the anchor in the TPM")
-    }
-
-    /// Makes a record beside those there are, whose counter it goes on with. What of ours is in its place is removed: whoever
-    /// asks has found that nothing names it.
-    ///
-    /// Commands: `PCR_Read`, `NV_ReadPublic` once or more, `NV_DefineSpace`, `PolicyPCR`, `PolicyOR`, `NV_Write`; where something
-    /// is in its place also `NV_UndefineSpace`.
-    pub fn define_record(
-        &mut self,
-        at: Handles,
-        policy: Policy,
-        auth: &Secret,
-        record: &[u8],
-    ) -> Result<()> {
-        self.define_beside(at, policy, auth, record)
-            .doing("making the anchor's record anew in the TPM")
-    }
-
-    /// Refuses where indices cannot be made and removed, because an owner authorisation is set. Command: `GetCapability`.
-    pub fn require_owner(&mut self) -> Result<()> {
-        let permanent = response::resubmitting(&mut self.context, |context| {
-            context
-                .execute_without_session(|context| context.get_tpm_property(PropertyTag::Permanent))
-        });
-        let permanent = permanent
-            .map_err(Error::from)
-            .doing("asking for the TPM's authorisations")?;
-        if permanent.unwrap_or_default() & OWNER_AUTH_SET == 0 {
-            Ok(())
-        } else {
-            Err(owner_authorisation())
-        }
-    }
-
-    /// Makes the counter of a record whose own is gone; returns its value. It is raised twice, so that what a boot has left that was
-    /// cut off before does not fit it. Commands: `NV_ReadPublic`, `NV_DefineSpace`, `NV_Increment` twice, `NV_Read`.
-    pub fn make_counter(&mut self, at: Handles) -> Result<u64> {
-        let area = Area::counter(at.counter);
-        let made = self.counter_state(&area).and_then(|found| {
-            let counter = match found {
-                Some((handle, _)) => handle,
-                None => self.define(&area, None)?,
-            };
-            self.increment(counter)?;
-            self.increment(counter)?;
-            self.remember(at.counter, counter);
-            self.count(counter)
-        });
-        made.doing("making the anchor's counter anew in the TPM")
-    }
-
-    /// Whether the record at `index`, of `len` bytes, was made and written under the PCR policy with this digest. Command:
-    /// `NV_ReadPublic`.
-    pub fn is_record_of(&mut self, index: u32, pcr_policy: [u8; 32], len: usize) -> Result<bool> {
-        let area = Area::record(index, pcr_policy, record_len(len)?);
-        let found = self.find(index).and_then(|found| match found {
-            Some(handle) => self.state_by_name(&area, handle),
-            None => Ok(None),
-        });
-        found
-            .map(|state| state == Some(State::Written))
-            .doing("looking for the anchor's record in the TPM")
-    }
-
-    /// Removes a record of ours, of `len` bytes, under whatever policy it was made; another program's index is refused. Commands: `NV_ReadPublic` twice,
-    /// `NV_UndefineSpace`.
-    pub fn remove_record(&mut self, index: u32, len: usize) -> Result<()> {
-        self.remove_now(index, len)
-            .doing("removing the anchor's record of before from the TPM")
     }
 
     /// Raises the counter. Command: `NV_Increment`.
@@ -267,38 +140,6 @@ impl Tpm {
     pub fn anchor_policy(&mut self, policy: Policy) -> Result<[u8; 32]> {
         self.policy_hash(policy)
             .doing("reading the anchor's policy")
-    }
-
-    fn find_all(&mut self, places: Places, policy: Policy, len: usize) -> Result<FoundRecords> {
-        // Another program's counter is in the way whether there is a record or not.
-        let counter = self.counter_state(&Area::counter(places.counter))?;
-        let mut found = FoundRecords {
-            has_counter: matches!(counter, Some((_, State::Written))),
-            ..FoundRecords::default()
-        };
-        let mut foreign = None;
-        for (number, index) in places.records.into_iter().enumerate() {
-            let at = places.with(index);
-            match self.record_state(at, policy, len) {
-                Ok((_, None)) => {}
-                Ok((_, Some((_, State::Unwritten)))) => found.unwritten.push(index),
-                Ok((_, Some((_, State::Written)))) if found.has_counter => {
-                    found.readable = found.readable.or(Some(at));
-                }
-                Ok((_, Some((_, State::Written | State::OtherPolicy)))) => found.others.push(index),
-                // What another program has there is in the way only where a record is to be made.
-                Err(error) if error.exit() == Exit::Refused => {
-                    debug!("{error}");
-                    foreign = foreign.or(Some(error).filter(|_| number == 0));
-                }
-                Err(error) => return Err(error),
-            }
-        }
-        let is_none = found.readable.is_none() && found.others.is_empty();
-        match foreign {
-            Some(error) if is_none => Err(error),
-            _ => Ok(found),
-        }
     }
 
     /// The record's index, where it was written.
@@ -383,22 +224,6 @@ impl Tpm {
         Ok(count)
     }
 
-    fn define_beside(
-        &mut self,
-        at: Handles,
-        policy: Policy,
-        auth: &Secret,
-        record: &[u8],
-    ) -> Result<()> {
-        let data = MaxNvBuffer::try_from(record)?;
-        self.policy_hash_now(policy)?;
-        let (area, found) = self.record_state(at, policy, record.len())?;
-        if let Some((handle, _)) = found {
-            self.undefine(&area, handle)?;
-        }
-        self.make_record(&area, policy, auth, &data)
-    }
-
     /// Makes the record's index and writes it, which the policy of PCR values allows once.
     fn make_record(
         &mut self,
@@ -418,16 +243,6 @@ impl Tpm {
         .doing("writing the record")?;
         self.remember(area.index, handle);
         Ok(())
-    }
-
-    fn remove_now(&mut self, index: u32, len: usize) -> Result<()> {
-        // The policy is not compared.
-        let area = Area::record(index, [0; 32], record_len(len)?);
-        let Some(handle) = self.find(index)? else {
-            return Ok(());
-        };
-        self.state_of(&area, handle)?;
-        self.undefine(&area, handle)
     }
 
     fn increment(&mut self, handle: NvIndexHandle) -> Result<()> {
@@ -552,17 +367,6 @@ fn branches(pcr_policy: [u8; 32]) -> Result<DigestList> {
     list.add(Digest::try_from(&pcr_policy[..])?)?;
     list.add(Digest::try_from(&policy::knowing_auth()[..])?)?;
     Ok(list)
-}
-
-/// `ownerAuthSet` of `TPMA_PERMANENT` (TPM 2.0 part 2, section 8.6).
-const OWNER_AUTH_SET: u32 = 1;
-
-/// The owner may make and remove indices, and who that is takes an authorisation that nothing here has.
-fn owner_authorisation() -> Error {
-    Error::refused(
-        "the anchor has to be made or moved and the TPM's owner authorisation is set: \
-         clear it with tpm2_changeauth -c owner, in what was booted before or in another system",
-    )
 }
 
 fn no_counter(at: Handles) -> Error {

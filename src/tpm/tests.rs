@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 mod anchor;
+mod anchor_places;
 mod anchor_trouble;
 mod attesting;
 pub(crate) mod bus;

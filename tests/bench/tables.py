@@ -117,7 +117,7 @@ def unlocking(records: list[Record]) -> list[Budget]:
                 details.append(f"    milliseconds: {breakdown(steps(timed))}")
                 most = max(len(commands) for commands in lists)
                 name = f"TPM commands, {plural(volumes)}, anchor {level}"
-                budgets.append(Budget(name, most, 25, "commands"))
+                budgets.append(Budget(name, most, 25 + 8 * (volumes - 1), "commands"))
                 spread = most - min(len(commands) for commands in lists)
                 budgets.append(Budget(f"{name}: most less fewest", spread, 0, "commands"))
         # Of neighbours, because the machine is not equally fast all the time.

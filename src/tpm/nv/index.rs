@@ -8,8 +8,8 @@ use tss_esapi::structures::Auth;
 
 use super::super::session::Encrypt;
 use super::super::{Policy, Tpm, response};
+use super::Handles;
 use super::area::{Area, State};
-use super::{Handles, owner_authorisation};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 
@@ -158,4 +158,12 @@ pub(super) fn record_len(len: usize) -> Result<u16> {
                 "a record of {len} bytes where 1 to {RECORD_LEN_MAX} fit"
             ))
         })
+}
+
+/// The owner may make and remove indices, and who that is takes an authorisation that nothing here has.
+pub(super) fn owner_authorisation() -> Error {
+    Error::refused(
+        "the anchor has to be made or moved and the TPM's owner authorisation is set: \
+         clear it with tpm2_changeauth -c owner, in what was booted before or in another system",
+    )
 }
