@@ -188,13 +188,6 @@ impl Anchor {
         self.next_stamp(volume)
     }
 
-    /// Whether this is the UUID that is remembered of the volume.
-    #[must_use]
-    pub fn remembers(&self, volume: &Volume, uuid: &str) -> bool {
-        self.entry(volume)
-            .is_some_and(|entry| entry.uuid.to_string() == uuid)
-    }
-
     /// Compares a volume whose key is known with what the TPM remembers.
     pub fn verify(&self, volume: &Volume, proven: &VolumeProof) -> Result<()> {
         let entry = self

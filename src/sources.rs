@@ -95,11 +95,13 @@ impl Sources<'_> {
                     .doing("comparing with the key service's record")?;
                     return Ok(keyed);
                 }
-                if self.verify(volume, &mut keyed)? {
-                    return Ok(keyed);
-                }
-                let accepted = lock(node_tpm)?.accepted(volume);
-                let accepted = accepted.and_then(Allowed::on_node);
+                let accepted = {
+                    let mut node_tpm = lock(node_tpm)?;
+                    node_tpm
+                        .verify(volume, &keyed)
+                        .doing("comparing with the anchor")?;
+                    node_tpm.accepted(volume).and_then(Allowed::on_node)
+                };
                 self.service
                     .verify(&keyed, accepted)
                     .doing("comparing with the key service's record")?;

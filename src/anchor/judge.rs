@@ -152,10 +152,8 @@ pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -
     };
     Err(Error::refused(format_args!(
         "{why}; attach the current disk. To go back on purpose, run \
-         \"nightlatchctl anchor accept rollback {}\" before the node is shut down. If it is the current one, another program has \
-         raised the TPM's counter: where a key service remembers the volume, {}",
-        entry.name,
-        stale::readmit(&entry.uuid)
+         \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
+        entry.name
     )))
 }
 

@@ -64,38 +64,6 @@ impl Sources<'_> {
         }
     }
 
-    /// Compares a volume with what the TPM remembers. Where that refuses it an operator's word counts: another program can have
-    /// raised the counter, and the disk be the newest all the same. `true` if the volume goes on by that word.
-    pub(crate) fn verify(self, volume: &Volume, keyed: &mut Keyed) -> Result<bool> {
-        let verified = lock(self.node_tpm)?
-            .verify(volume, keyed)
-            .doing("comparing with the anchor");
-        let Err(refusal) = verified else {
-            return Ok(false);
-        };
-        // The service is not asked for another node's disk.
-        let is_its_own = match lock(self.node_tpm)?.anchor()? {
-            (_, Some(anchor)) => anchor.remembers(volume, &keyed.uuid),
-            (_, None) => false,
-        };
-        let asks = is_its_own && volume.sources.contains(&Source::Service);
-        if !asks || refusal.exit() != Exit::Refused {
-            return Err(refusal);
-        }
-        let word = self.readmission(&keyed.uuid).map_err(|error| {
-            Error::refused(format_args!(
-                "{refusal}; the key service could not be asked whether it was: {error}"
-            ))
-        })?;
-        let Some(word) = word else {
-            return Err(refusal);
-        };
-        warn!(volume = volume.name.as_str(); "{refusal}");
-        self.readmit(volume, keyed, &word)
-            .doing("comparing with the key service's record")?;
-        Ok(true)
-    }
-
     /// An operator's word. A denial is none; an error is what may pass.
     fn readmission(self, uuid: &str) -> Result<Option<Readmission>> {
         match self.service.ask_about(self.node_tpm, uuid, self.record) {

@@ -104,14 +104,7 @@ impl World {
             if planted == Mistake::CountAlone && count.last() == proof.stamp.epoch {
                 proof.stamp.nonce = count.nonce;
             }
-            match judge::verify(&entry.unwrap(), count, Level::Epoch, &proof) {
-                Ok(()) => {}
-                Err(_) if self.word => {
-                    readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
-                    continue;
-                }
-                Err(error) => return Err(error.to_string()),
-            }
+            judge::verify(&entry.unwrap(), count, Level::Epoch, &proof).map_err(refusal)?;
             if sheet.sealed_under != boot.image {
                 // The TPM does not open it, so the service was asked.
                 let known = self.record_of(volume, planted);

@@ -170,8 +170,8 @@ fn each_mistake_is_found() {
         (Mistake::KeysNotCompared, STRANGERS, Broken::Forged),
         (Mistake::ReportNotCompared, STRANGERS, Broken::Old),
         (Mistake::ReportedNonceNotCompared, WORDS, Broken::Old),
-        (Mistake::AnswersNotTold, WORDS, Broken::Old),
-        (Mistake::VoidNotCompared, WORDS, Broken::Old),
+        (Mistake::AnswersNotTold, WORDS, Broken::Lost),
+        (Mistake::VoidNotCompared, WORDS_AND_UPDATES, Broken::Old),
         (
             Mistake::Stale(KeysNotCompared),
             STRANGERS_AND_UPDATES,
