@@ -277,13 +277,7 @@ impl Anchor {
                 "this TPM has held a counter before: if this node was provisioned once, its anchor was removed"
             );
         }
-        self.loaded = Some(Loaded {
-            record,
-            access: NvAccess {
-                auth,
-                pcr_policy: tpm.anchor_policy(self.policy)?,
-            },
-        });
+        self.loaded = Some(Loaded::new(tpm, self.policy, record, auth)?);
         Ok(())
     }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::count::{Count, Fit};
 use super::record::{Accepted, Checkpoint, Entry, State};
-use crate::config::Level;
+use crate::config::{Level, VolumeName};
 use crate::error::{Error, Result};
 use crate::header::Stamp;
 use crate::key::KEY_LEN;
@@ -35,6 +35,23 @@ pub struct VolumeProof {
     pub key_id: [u8; KEY_LEN],
     /// The boot that wrote its header.
     pub stamp: Stamp,
+}
+
+impl VolumeProof {
+    /// What is remembered of it from here on, at `level` and with epochs so far `ahead` of the counter.
+    pub(super) fn entry(&self, name: VolumeName, level: Level, ahead: i64) -> Entry {
+        Entry {
+            name,
+            uuid: self.uuid,
+            key_id: self.key_id,
+            state: State::Ready,
+            level,
+            acceptance: None,
+            checkpoint: None,
+            ahead,
+            enroll: false,
+        }
+    }
 }
 
 /// A key service's answer for the word of an operator that a volume's node has lost its TPM.

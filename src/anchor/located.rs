@@ -6,6 +6,7 @@ use super::record::{Accepted, RECORD_LEN, Record};
 use super::{Anchor, Loaded};
 use crate::config::{Config, Level, NvIndex, Volume};
 use crate::error::{Error, Result};
+use crate::key::Secret;
 use crate::tpm::{FoundRecords, Handles, NvAccess, Places, Policy, Tpm};
 
 /// Where the anchor is. It was looked for and is not read yet.
@@ -72,6 +73,13 @@ impl Located {
 }
 
 impl Loaded {
+    /// A record that is in the TPM, with its authorisation value. To be asked for before the fence.
+    pub(super) fn new(tpm: &mut Tpm, policy: Policy, record: Record, auth: Secret) -> Result<Self> {
+        let pcr_policy = tpm.anchor_policy(policy)?;
+        let access = NvAccess { auth, pcr_policy };
+        Ok(Self { record, access })
+    }
+
     fn is_provisional(&self) -> bool {
         let mut entries = self.record.entries();
         entries.any(|entry| entry.acceptance == Some(Accepted::Stale))
@@ -83,7 +91,5 @@ fn load(tpm: &mut Tpm, at: Handles, policy: Policy) -> Result<Loaded> {
     // It was there, and nobody but this program writes in this boot.
     let bytes = bytes.ok_or_else(|| Error::refused("the anchor was removed just now"))?;
     let (record, auth) = Record::parse(&bytes)?;
-    let pcr_policy = tpm.anchor_policy(policy)?;
-    let access = NvAccess { auth, pcr_policy };
-    Ok(Loaded { record, access })
+    Loaded::new(tpm, policy, record, auth)
 }

@@ -13,22 +13,14 @@
 //! report of the boot that comes to its end, and fits no count of its TPM.
 
 use super::judge::{self, Readmission, VolumeProof};
-use super::record::{Entry, Record, State};
+use super::record::{Entry, Record};
 use super::{Allowed, Anchor, Exception, exception};
 use crate::config::{Level, Volume, VolumeName};
 use crate::error::Result;
-use crate::key::KEY_LEN;
 
-/// A volume that the TPM is to remember once its boot has succeeded.
+/// A volume that the TPM is to remember once its boot has succeeded: its entry.
 #[derive(Clone, Debug)]
-pub(super) struct Readmitted {
-    name: VolumeName,
-    uuid: uuid::Uuid,
-    key_id: [u8; KEY_LEN],
-    level: Level,
-    /// How far its epochs are ahead of the TPM's counter from this boot on.
-    ahead: i64,
-}
+pub(super) struct Readmitted(Entry);
 
 impl Readmitted {
     /// `proven` is what the volume showed, and is compared with the answer.
@@ -39,37 +31,21 @@ impl Readmitted {
         proven: &VolumeProof,
     ) -> Result<Self> {
         judge::readmitted(readmission, proven)?;
-        Ok(Self {
-            name,
-            uuid: proven.uuid,
-            key_id: proven.key_id,
-            level,
-            ahead: readmission.ahead()?,
-        })
+        Ok(Self(proven.entry(name, level, readmission.ahead()?)))
     }
 
     /// What is remembered of it.
     pub(super) fn entry(&self) -> Entry {
-        Entry {
-            name: self.name.clone(),
-            uuid: self.uuid,
-            key_id: self.key_id,
-            state: State::Ready,
-            level: self.level,
-            acceptance: None,
-            checkpoint: None,
-            ahead: self.ahead,
-            enroll: false,
-        }
+        self.0.clone()
     }
 
     /// How far its epochs are ahead of the TPM's counter from this boot on.
     pub(super) fn ahead(&self) -> i64 {
-        self.ahead
+        self.0.ahead
     }
 
     pub(super) fn is_for(&self, volume: &Volume) -> bool {
-        self.name == volume.name
+        self.0.name == volume.name
     }
 }
 

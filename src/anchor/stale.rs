@@ -22,22 +22,22 @@ use uuid::Uuid;
 
 use super::judge::stale::{self, Continued};
 use super::judge::{DeviceState, VolumeProof};
-use super::record::{Accepted, Entry, RECORD_LEN, Record, State};
+use super::record::{Accepted, Entry, RECORD_LEN, Record};
 use super::{Allowed, Anchor, Exception, Loaded, exception};
 use crate::config::{Level, Volume, VolumeName};
 use crate::error::{Error, Result};
-use crate::key::{KEY_LEN, Secret};
+use crate::header::BootNonce;
+use crate::key::Secret;
 use crate::protocol::VolumeRecord;
-use crate::tpm::{Handles, NvAccess, Places, Tpm};
+use crate::tpm::{Handles, Places, Tpm};
 
 /// A volume that the record made anew is to have.
 #[derive(Clone, Debug)]
 pub(super) struct Carried {
-    name: VolumeName,
-    uuid: Uuid,
-    key_id: [u8; KEY_LEN],
-    level: Level,
-    continued: Continued,
+    /// What is remembered of it.
+    entry: Entry,
+    /// The nonce of the record of before, where the header tells it.
+    nonce: Option<BootNonce>,
     /// Where the record of before is that its header names, if it names one.
     named: Option<u32>,
     /// Whether an operator has said that it may go on.
@@ -53,42 +53,28 @@ impl Carried {
         proven: &VolumeProof,
         (named, is_allowed): (Option<u32>, bool),
     ) -> Result<Self> {
+        let Continued { ahead, nonce } = stale::verify(record, counter, level, proven)?;
         Ok(Self {
-            name,
-            uuid: proven.uuid,
-            key_id: proven.key_id,
-            level,
-            continued: stale::verify(record, counter, level, proven)?,
+            entry: Entry {
+                // Each entry says so until a boot has come to its end.
+                acceptance: Some(Accepted::Stale),
+                ..proven.entry(name, level, ahead)
+            },
+            nonce,
             named,
             is_allowed,
         })
     }
 
-    /// What is remembered of it.
-    pub(super) fn entry(&self) -> Entry {
-        Entry {
-            name: self.name.clone(),
-            uuid: self.uuid,
-            key_id: self.key_id,
-            state: State::Ready,
-            level: self.level,
-            // Each boot says so until one has come to its end.
-            acceptance: Some(Accepted::Stale),
-            checkpoint: None,
-            ahead: self.continued.ahead,
-            enroll: false,
-        }
-    }
-
     /// The record that these volumes are remembered in.
     pub(super) fn record(all: &[Self]) -> Result<Record> {
         let mut record = Record::default();
-        record.nonce = match stale::common_nonce(all.iter().map(|it| it.continued)) {
+        record.nonce = match stale::common_nonce(all.iter().filter_map(|it| it.nonce)) {
             Err(_) if are_allowed(all) => None,
             nonce => nonce?,
         };
         for carried in all {
-            record.set(carried.entry())?;
+            record.set(carried.entry.clone())?;
         }
         Ok(record)
     }
@@ -210,11 +196,9 @@ impl Anchor {
         let auth = Secret::random()?;
         let bytes = record.encode(&auth);
         tpm.define_record(self.at, self.policy, &auth, &bytes)?;
-        let pcr_policy = tpm.anchor_policy(self.policy)?;
-        let access = NvAccess { auth, pcr_policy };
+        self.loaded = Some(Loaded::new(tpm, self.policy, record, auth)?);
         let made = self.at.record;
         info!("the anchor's record is made anew in NV index {made:#x}");
-        self.loaded = Some(Loaded { record, access });
         // One that nothing names has made room for it.
         self.others.retain(|other| *other != made);
         self.unwritten.retain(|other| *other != made);
@@ -267,7 +251,7 @@ pub(super) fn named(all: &[Carried]) -> Result<Vec<u32>> {
             Err(Error::refused(format_args!(
                 "no volume has a secret that is sealed to the TPM, so nothing shows that the TPM's record is the one that was made \
              for them; {}",
-                stale::readmit(&carried.uuid)
+                stale::readmit(&carried.entry.uuid)
             )))
         }
         _ => Ok(named),

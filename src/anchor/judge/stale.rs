@@ -83,9 +83,9 @@ pub fn readmit(uuid: &Uuid) -> String {
 }
 
 /// The nonce that the headers of the last boot have in common, where any of them is of that boot. There can be one alone.
-pub fn common_nonce(all: impl IntoIterator<Item = Continued>) -> Result<Option<BootNonce>> {
+pub fn common_nonce(all: impl IntoIterator<Item = BootNonce>) -> Result<Option<BootNonce>> {
     let mut common = None;
-    for nonce in all.into_iter().filter_map(|it| it.nonce) {
+    for nonce in all {
         if common.is_some_and(|other| other != nonce) {
             return Err(Error::refused(
                 "rule G26: the volumes have headers of one epoch that two boots have written, so one of the disks is a copy that \

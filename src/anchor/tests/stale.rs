@@ -269,15 +269,12 @@ fn what_stands_in_is_the_volumes_and_no_older_than_counter_and_service_say() {
 
 #[test]
 fn two_volumes_of_one_epoch_and_two_boots_are_refused() {
-    let of = |byte: Option<u8>| judge::stale::Continued {
-        ahead: 0,
-        nonce: byte.and_then(|byte| BootNonce::from_bytes([byte; 7])),
+    let of = |byte: u8| BootNonce::from_bytes([byte; 7]);
+    let common = |all: &[Option<u8>]| {
+        let nonces = all.iter().flatten().filter_map(|byte| of(*byte));
+        judge::stale::common_nonce(nonces)
     };
-    let common = |all: &[Option<u8>]| judge::stale::common_nonce(all.iter().map(|it| of(*it)));
-    assert_eq!(
-        common(&[None, Some(1), Some(1)]).unwrap(),
-        of(Some(1)).nonce
-    );
+    assert_eq!(common(&[None, Some(1), Some(1)]).unwrap(), of(1));
     assert_eq!(common(&[None, None]).unwrap(), None);
     let error = common(&[Some(1), None, Some(2)]).unwrap_err().to_string();
     assert!(
