@@ -10,6 +10,7 @@ use crate::anchor::judge::Readmission;
 use crate::config::{Level, Volume};
 use crate::error::{Error, Result};
 use crate::sources::Sources;
+use crate::sources::stale::comparable;
 use crate::sources::tpm::lock;
 use crate::volume::Keyed;
 
@@ -22,11 +23,7 @@ impl Sources<'_> {
         keyed: &mut Keyed,
         readmission: &Readmission,
     ) -> Result<()> {
-        let Some(proven) = keyed.proof()? else {
-            return Err(Error::refused(
-                "a volume without an epoch cannot be compared with the key service's record",
-            ));
-        };
+        let proven = comparable(keyed)?;
         {
             let mut node_tpm = lock(self.node_tpm)?;
             let (_, anchor) = node_tpm.anchor()?;

@@ -4,7 +4,7 @@
 
 use log::warn;
 
-use crate::anchor::judge::{Readmission, stale};
+use crate::anchor::judge::{Readmission, VolumeProof, stale};
 use crate::config::{Level, Source, Stale, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
@@ -24,16 +24,6 @@ pub(crate) enum StandIn {
     Service(VolumeRecord, Option<Readmission>),
 }
 
-/// What the TPM remembers of a volume.
-enum Memory {
-    Known,
-    Unknown,
-    /// There is a record, and this boot cannot read it.
-    Unreadable,
-    /// There is a record, and its counter is gone.
-    Uncounted,
-}
-
 impl Sources<'_> {
     /// What stands in for what the TPM does not say of a volume that exists. The service is asked even where the volume has another
     /// source before it.
@@ -42,26 +32,29 @@ impl Sources<'_> {
         if !(asks && matches!(found, Found::Existing(_))) {
             return Ok(None);
         }
-        let memory = match lock(self.node_tpm)?.anchor()? {
-            (_, Some(anchor)) if anchor.has_lost_counter() => Memory::Uncounted,
-            (_, Some(anchor)) if anchor.is_stale() => Memory::Unreadable,
-            (_, Some(anchor)) if anchor.is_unknown(volume) => Memory::Unknown,
-            _ => Memory::Known,
-        };
-        let uuid = found.claim(volume)?.uuid;
-        match memory {
-            Memory::Known => Ok(None),
-            Memory::Unknown => self.readmission(&uuid).map(|word| word.map(StandIn::Operator)).doing(
-                "the TPM does not remember this volume; asking the key service whether it was readmitted",
-            ),
-            Memory::Uncounted => self.readmission(&uuid).map(|word| word.map(StandIn::Operator)).doing(
+        let (is_unreadable, asking) = match lock(self.node_tpm)?.anchor()? {
+            (_, Some(anchor)) if anchor.has_lost_counter() => (
+                false,
                 "the TPM's counter of boots is gone; asking the key service whether this volume was readmitted",
             ),
-            Memory::Unreadable => self
-                .of_unreadable(volume, &uuid)
-                .map(Some)
-                .doing("the TPM's record was made under other PCR values; asking the key service what it remembers"),
-        }
+            (_, Some(anchor)) if anchor.is_stale() => (
+                true,
+                "the TPM's record was made under other PCR values; asking the key service what it remembers",
+            ),
+            (_, Some(anchor)) if anchor.is_unknown(volume) => (
+                false,
+                "the TPM does not remember this volume; asking the key service whether it was readmitted",
+            ),
+            _ => return Ok(None),
+        };
+        let uuid = found.claim(volume)?.uuid;
+        let stand_in = if is_unreadable {
+            self.of_unreadable(volume, &uuid).map(Some)
+        } else {
+            let word = self.readmission(&uuid);
+            word.map(|word| word.map(StandIn::Operator))
+        };
+        stand_in.doing(asking)
     }
 
     /// An operator's word. A denial is none; an error is what may pass.
@@ -113,11 +106,7 @@ impl Sources<'_> {
         record: &VolumeRecord,
         word: Option<&Readmission>,
     ) -> Result<()> {
-        let Some(proven) = keyed.proof()? else {
-            return Err(Error::refused(
-                "a volume without an epoch cannot be compared with the key service's record",
-            ));
-        };
+        let proven = comparable(keyed)?;
         let sealed_under = keyed.sealed_under();
         let carried = {
             let mut node_tpm = lock(self.node_tpm)?;
@@ -177,4 +166,11 @@ impl Sources<'_> {
             sealed => sealed.doing("sealing to this TPM"),
         }
     }
+}
+
+/// What of a volume is compared with the key service's record.
+pub(super) fn comparable(keyed: &Keyed) -> Result<VolumeProof> {
+    keyed.proof()?.ok_or_else(|| {
+        Error::refused("a volume without an epoch cannot be compared with the key service's record")
+    })
 }
