@@ -24,8 +24,8 @@ use crate::tpm_private::Private;
 use crate::tpm_watched::Watched;
 use log::{Entry, FLUSH, FUA, MARK, entries};
 
-pub(crate) const LOGGED: &str = "logged";
-const DISK_MIB: u64 = 136;
+const LOGGED: &str = "logged";
+pub(crate) const DISK_MIB: u64 = 136;
 /// All that is written, and the same again for what nobody thought of.
 const LOG_MIB: u64 = 512;
 
@@ -51,15 +51,10 @@ struct Story {
 /// Three boots, all at level checkpoint: one makes the volume, one renews its header, one gives it the key service's key.
 /// The first two leave a file each.
 fn record() -> Story {
-    let (disk, log) = (Disk::in_memory(DISK_MIB), Disk::in_memory(LOG_MIB));
-    let sectors = DISK_MIB << 11;
-    let table = format!("0 {sectors} log-writes {} {}", disk.as_str(), log.as_str());
-    run("dmsetup", &["create", LOGGED], table.as_bytes());
-    let over = Unmap;
-    let logged = Disk::at(&format!("/dev/mapper/{LOGGED}"));
+    let logged = Logged::start();
     let mut tpm = Watched::start(|number| mark(&format!("tpm:{number}")));
     let port = tpm.port();
-    let alone = alone(&logged, port);
+    let alone = alone(&logged.disk, port);
     let mut boot = |config: &Config, now: &str, then: &str, file: Option<&str>| {
         mark(&format!("phase:{now}"));
         if now == ENROLLING {
@@ -81,18 +76,49 @@ fn record() -> Story {
     let second = boot(&alone, RENEWING, MORE_WORK, Some("two"));
     assert_eq!((second.how, second.enrolled), (How::Unlocked, false));
     let service = service();
-    let config = with(&service, &logged, port);
+    let config = with(&service, &logged.disk, port);
     let third = boot(&config, ENROLLING, ENROLLED, None);
     assert_eq!((third.source, third.enrolled), (Source::Tpm, true));
-    drop((logged, over));
     Story {
-        log: log.backing(),
+        log: logged.into_log(),
         states: tpm.into_states(),
     }
 }
 
+/// A disk of [`DISK_MIB`] whose writes are kept in their order.
+pub(crate) struct Logged {
+    pub(crate) disk: Disk,
+    over: Unmap,
+    log: Disk,
+    _below: Disk,
+}
+
+impl Logged {
+    pub(crate) fn start() -> Self {
+        let (below, log) = (Disk::in_memory(DISK_MIB), Disk::in_memory(LOG_MIB));
+        let sectors = DISK_MIB << 11;
+        let table = format!("0 {sectors} log-writes {} {}", below.as_str(), log.as_str());
+        run("dmsetup", &["create", LOGGED], table.as_bytes());
+        Self {
+            disk: Disk::at(&format!("/dev/mapper/{LOGGED}")),
+            over: Unmap,
+            log,
+            _below: below,
+        }
+    }
+
+    /// All that was written.
+    pub(crate) fn into_log(self) -> Vec<u8> {
+        let Self {
+            disk, over, log, ..
+        } = self;
+        drop((disk, over));
+        log.backing()
+    }
+}
+
 /// Takes the mapping away, after the volume on it.
-pub(crate) struct Unmap;
+struct Unmap;
 
 impl Drop for Unmap {
     fn drop(&mut self) {

@@ -8,16 +8,13 @@ use nightlatch::volume::How;
 use serde_json::Value;
 
 use crate::boots;
-use crate::disk::{self, BOOT, Disk, run};
+use crate::disk::{self, BOOT, Disk};
 use crate::key_service::{ENDORSEMENT_KEY, Mock, Node, service, table};
 use crate::log_writes::log::{Entry, FLUSH, FUA, MARK, entries};
-use crate::log_writes::{LOGGED, Unmap, mark};
+use crate::log_writes::{DISK_MIB, Logged, mark};
 use crate::stale::{SOURCES, image, indices};
 use crate::tpm_private::Private;
 use crate::tpm_watched::Watched;
-
-const DISK_MIB: u64 = 136;
-const LOG_MIB: u64 = 512;
 
 fn config(service: &Mock, disk: &Disk, port: u16) -> Config {
     let volume = disk::lines(disk, &SOURCES);
@@ -38,16 +35,11 @@ struct Story {
 }
 
 fn record() -> Story {
-    let (disk, log) = (Disk::in_memory(DISK_MIB), Disk::in_memory(LOG_MIB));
-    let sectors = DISK_MIB << 11;
-    let line = format!("0 {sectors} log-writes {} {}", disk.as_str(), log.as_str());
-    run("dmsetup", &["create", LOGGED], line.as_bytes());
-    let over = Unmap;
-    let logged = Disk::at(&format!("/dev/mapper/{LOGGED}"));
+    let logged = Logged::start();
     let mut tpm = Watched::start(|number| mark(&format!("tpm:{number}")));
     tpm.tool("tpm2_createek", &ENDORSEMENT_KEY);
     let service = service();
-    let config = config(&service, &logged, tpm.port());
+    let config = config(&service, &logged.disk, tpm.port());
     let mut path = String::new();
     for number in [1, 1, 2] {
         mark(&format!("image:{number}"));
@@ -60,9 +52,8 @@ fn record() -> Story {
         path = format!("/kbs/v0/nightlatch/volume/{}", volume.uuid);
     }
     let told = service.bodies(&format!("POST {path}"));
-    drop((logged, over));
     Story {
-        log: log.backing(),
+        log: logged.into_log(),
         states: tpm.into_states(),
         told: told[1].clone(),
         path,
