@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configurations that parse, and the exact words about those that do not.
 
+mod anchor;
 mod boot;
 mod kept;
 
@@ -215,38 +216,6 @@ fn foreign_profiles_are_taken_for_existing_volumes_beside_one_of_ours() {
             )
         );
     }
-}
-
-#[test]
-fn the_anchors_indices_are_the_owners_and_differ() {
-    let with = |line: &str| parse(&format!("[anchor]\n{line}\n{STATE}"));
-    assert!(with("index = 0x01800001\ncounter = 0x01800002").is_ok());
-    for taken in ["0x01804e10", "0x01804e12"] {
-        let error = with(&format!("counter = {taken}")).unwrap_err().to_string();
-        let said =
-            "expected another NV index than anchor.index and the second one after it, 0x01804e12";
-        assert!(error.contains(said), "{error}");
-    }
-    let error = with("index = 0x01bffffe").unwrap_err().to_string();
-    assert!(error.contains("of the second one after it"), "{error}");
-    for outside in ["0x017fffff", "0x01c00000"] {
-        let error = with(&format!("index = {outside}")).unwrap_err().to_string();
-        assert!(
-            error.contains("expected an NV index from 0x01800000 to 0x01bfffff"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
-fn an_operators_word_about_a_stale_record_needs_a_key_service() {
-    let with = |lines: &str| parse(&format!("[tpm]\nstale = \"operator\"\n{lines}"));
-    let error = with(STATE).unwrap_err().to_string();
-    assert!(
-        error.contains("tpm.stale = \"operator\" needs a table [service]"),
-        "{error}"
-    );
-    assert_eq!(parse(STATE).unwrap().tpm.stale, Stale::Service);
 }
 
 #[test]

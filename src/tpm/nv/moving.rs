@@ -136,8 +136,8 @@ impl Tpm {
             .doing("looking for the anchor's record in the TPM")
     }
 
-    /// Removes a record of ours, of `len` bytes, under whatever policy it was made; another program's index is refused. Commands: `NV_ReadPublic` twice,
-    /// `NV_UndefineSpace`.
+    /// Removes a record of ours, of `len` bytes, under whatever policy it was made; another program's index is refused.
+    /// Commands: `NV_ReadPublic` twice, `NV_UndefineSpace`.
     pub fn remove_record(&mut self, index: u32, len: usize) -> Result<()> {
         self.remove_now(index, len)
             .doing("removing the anchor's record of before from the TPM")
