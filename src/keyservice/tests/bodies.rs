@@ -103,22 +103,23 @@ fn where_there_is_no_room_for_a_body_it_may_come_later() {
     let whole = request("POST", AUTH_PATH, None, &[b' '; 4096]);
     waiting.write_all(&whole[..whole.len() - 1]).unwrap();
     waiting.flush().unwrap();
+    // Where the body of a request is left unread its connection may be reset before the answer is heard: RFC 9112, section 9.6.
     let send = || {
         let sent = rig.caller.send("POST", AUTH_PATH, None, &introduction);
-        sent.unwrap()
+        sent.ok()
     };
     let deadline = Instant::now() + soon();
     let busy = loop {
         let heard = send();
-        if heard.status == 503 {
-            break heard;
+        match heard {
+            Some(heard) if heard.status == 503 => break heard,
+            _ => assert!(Instant::now() < deadline, "{heard:?}"),
         }
-        assert!(Instant::now() < deadline, "{heard:?}");
     };
     assert!(busy.head.to_lowercase().contains("retry-after: 2"));
     assert_eq!(rig.audit().len(), 0);
     waiting.sock.shutdown(std::net::Shutdown::Both).unwrap();
-    while send().status != 200 {
+    while send().is_none_or(|heard| heard.status != 200) {
         assert!(Instant::now() < deadline);
     }
 }
