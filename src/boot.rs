@@ -124,9 +124,12 @@ struct Prepared<'a> {
 /// What can be tried again: nothing is measured yet.
 fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prepared<'a>> {
     requirements::check_kernel(top, config)?;
+    let signed = requirements::signed_pcr(top, config)?;
     let service = ServiceSession::open(top, config)?;
     let (node_tpm, keyed) = retry::temporary(|| {
-        let mut node_tpm = record.step("preparing TPM", None, || NodeTpm::open(config, record))?;
+        let mut node_tpm = record.step("preparing TPM", None, || {
+            NodeTpm::open(config, signed.as_ref(), record)
+        })?;
         let start = record.step("proving the boot", None, || {
             requirements::check_start(top, config, &node_tpm.before, record)
         })?;

@@ -9,6 +9,7 @@
 mod boot;
 mod rules;
 mod service;
+mod tpm;
 mod value;
 mod volume;
 
@@ -22,13 +23,14 @@ use toml::Spanned;
 pub use boot::{Boot, Firmware, FirstBoot, Loader, PcrValue, SecureBoot};
 pub(crate) use rules::Broken;
 pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl};
+pub use tpm::{PolicyBank, Signed, Stale, Tpm};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{
     FileSystem, Format, Kdf, Level, NO_LOG, Profile, Role, RootMode, Source, Volume, Wipe,
 };
 
 use crate::error::{Doing, Error, Result};
-use crate::pcr::{Bank, Pcr, PcrSet};
+use crate::pcr::Pcr;
 
 /// Where the configuration lives, below the root.
 pub const CONFIG_PATH: &str = "etc/nightlatch/nightlatch.toml";
@@ -63,54 +65,6 @@ pub struct Config {
     /// The volumes, in the order their identities are measured.
     #[serde(rename = "volume")]
     volumes: Vec<Spanned<Volume>>,
-}
-
-/// The TPM and the policy secrets are sealed under.
-#[derive(Debug, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct Tpm {
-    /// How to reach the TPM.
-    pub tcti: Tcti,
-    /// The PCRs whose values a secret is sealed to.
-    pub pcrs: PcrSet,
-    /// The bank those values are taken from.
-    pub bank: PolicyBank,
-    /// The PCR, one of `pcrs`, that is extended after the hand-over so that nothing can be unsealed any more.
-    pub fence_pcr: Pcr,
-    /// On whose word a boot goes on where the PCRs have other values than when the anchor's record was made.
-    pub stale: Stale,
-}
-
-/// On whose word a boot goes on whose anchor was made under other PCR values: the image is another one, or the firmware, or
-/// their settings.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stale {
-    /// The key service's: it admits what was booted, and what it remembers of the volume is compared.
-    #[default]
-    Service,
-    /// An operator's at the key service, each time.
-    Operator,
-}
-
-/// Banks good enough for a policy. SHA-1 is not.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum PolicyBank {
-    /// SHA-256.
-    #[default]
-    Sha256,
-    /// SHA-384.
-    Sha384,
-}
-
-impl From<PolicyBank> for Bank {
-    fn from(bank: PolicyBank) -> Self {
-        match bank {
-            PolicyBank::Sha256 => Self::Sha256,
-            PolicyBank::Sha384 => Self::Sha384,
-        }
-    }
 }
 
 /// What is measured, and where.
@@ -165,40 +119,6 @@ pub enum KernelDefects {
     Warn,
     /// Stop.
     Refuse,
-}
-
-impl Tpm {
-    /// What the choice of PCRs costs, where that is not plain, in sentences.
-    #[must_use]
-    pub fn costs(&self) -> Vec<String> {
-        let firmware = self.pcrs.contains(Pcr::FIRMWARE).then_some(
-            "tpm.pcrs has 0: a machine with more processors or memory, or with a new package of its firmware, cannot open its \
-             volumes any more, and a host that chooses the firmware can have it measured as another",
-        );
-        let extensions = (!self.pcrs.contains(Pcr::SYSTEM_EXTENSIONS)).then_some(
-            "tpm.pcrs lacks 13: an extension that the host adds to the initrd can unseal",
-        );
-        let all = [firmware, extensions];
-        all.into_iter().flatten().map(str::to_owned).collect()
-    }
-}
-
-impl Default for Tpm {
-    fn default() -> Self {
-        Self {
-            tcti: Tcti::default(),
-            pcrs: PcrSet::of(&[
-                Pcr::BOOT_PROGRAMS,
-                Pcr::SECURE_BOOT,
-                Pcr::KERNEL_IMAGE,
-                Pcr::KERNEL_CONFIG,
-                Pcr::SYSTEM_EXTENSIONS,
-            ]),
-            bank: PolicyBank::default(),
-            fence_pcr: Pcr::KERNEL_CONFIG,
-            stale: Stale::default(),
-        }
-    }
 }
 
 impl Default for Measure {
@@ -263,7 +183,9 @@ impl Config {
     pub fn files(&self) -> impl Iterator<Item = &FilePath> {
         let service = self.service.iter();
         let of_service = service.flat_map(|service| [&service.ca, &service.ek_certificate]);
-        self.boot.authorities.iter().chain(of_service.flatten())
+        let signed = self.tpm.signed.iter().flat_map(|signed| &signed.keys);
+        let certificates = self.boot.authorities.iter();
+        certificates.chain(signed).chain(of_service.flatten())
     }
 
     /// Whether anything is to come from the key service in some boot.

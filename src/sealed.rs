@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The bytes of a sealed secret, which come back from a disk the host writes to, and the template they must match.
+//! The bytes of a sealed secret, which come back from a disk the host writes to, and the template they must match; and of
+//! the [`signature`] of an image that it may be sealed to.
 //!
 //! Pure functions. The header's rule C13 and [`Tpm::unseal`](crate::tpm::Tpm::unseal) both ask here, so they cannot disagree.
 //!
 //! **Never:** a TPM: these are its bytes, and what they must be.
 
+pub mod signature;
+
+use self::signature::PolicyKey;
 use crate::error::{Error, Result};
 
 /// Where the storage root key lives (TCG TPM v2.0 Provisioning Guidance, section 7.5.1, table 2).
@@ -39,6 +43,8 @@ pub struct Sealed {
     pub public: Vec<u8>,
     /// The policy it was sealed under.
     pub policy_hash: [u8; 32],
+    /// The key that has to have signed what PCR 11 holds, where it is sealed to one.
+    pub key: Option<PolicyKey>,
     /// The storage root key it was sealed with, as `Esys_TR_Serialize` of tpm2-tss writes it.
     pub srk: Option<Vec<u8>>,
 }
@@ -155,6 +161,7 @@ mod tests {
             private: Vec::new(),
             public,
             policy_hash: [0xaa; 32],
+            key: None,
             srk: None,
         }
     }

@@ -29,7 +29,6 @@ use crate::sources::service::ServiceSession;
 use crate::sources::stale::StandIn;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
-use crate::tpm::Policy;
 use crate::volume::{Existing, FirstSecret, Found, Keyed, ProvisionHooks, SecretProviders};
 
 /// Where keys come from.
@@ -44,8 +43,8 @@ pub(crate) struct Sources<'a> {
 impl Sources<'_> {
     /// Gets or makes the volume's key. Nothing is mapped with it yet.
     pub(crate) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
-        let policy = Policy::from(&self.config.tpm);
         let node_tpm = self.node_tpm;
+        let policy = lock(node_tpm)?.policy;
         let stand_in = self.stand_in(volume, &found)?;
         let permit = |seen| {
             lock(node_tpm)?
@@ -68,7 +67,7 @@ impl Sources<'_> {
                         lock(node_tpm)?.tpm.quote(qualifying, policy).map(Some)
                     }),
                 };
-                new.prepare(volume, &self.config.tpm, first, seal, hooks)
+                new.prepare(volume, policy, first, seal, hooks)
             }
             Found::Existing(existing) => {
                 // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
@@ -117,8 +116,8 @@ impl Sources<'_> {
     /// anchor and its counter are read, which the volume is compared with then.
     /// Where the service stands in for what the TPM remembers it is done `without_tpm`, which gives no secret then.
     fn unlock(self, volume: &Volume, existing: Existing, without_tpm: bool) -> Result<Keyed> {
-        let policy = Policy::from(&self.config.tpm);
         let node_tpm = self.node_tpm;
+        let policy = lock(node_tpm)?.policy;
         thread::scope(|scope| {
             let providers = SecretProviders {
                 unseal: Box::new(|sealed| {
@@ -136,7 +135,7 @@ impl Sources<'_> {
                 }),
                 ask: Box::new(|uuid| self.service.secret(node_tpm, uuid, self.record)),
             };
-            existing.unlock(volume, &self.config.tpm, providers)
+            existing.unlock(volume, policy, providers)
         })
     }
 

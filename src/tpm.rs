@@ -17,11 +17,13 @@
 //! [`Tpm::require_zero_before`] read them. On top of these [`Tpm::seal`] two, [`Tpm::unseal`] four, [`Tpm::find_records`]
 //! three, [`Tpm::read_anchor`] three more, [`Tpm::count_anchor`] one, [`Tpm::increment_anchor`] two, which end the session of
 //! policies, [`Tpm::write_anchor`] five, [`Tpm::quote`] and [`Tpm::attest`] one and, once, two for their key,
-//! [`Tpm::activate`] two. Looking for a persistent endorsement key takes two, and two of the storage root key's are saved
+//! [`Tpm::activate`] two. Where a key has to have signed what PCR 11 holds, [`Tpm::approve`] takes three, once, and what
+//! satisfies the policy two more each time. Looking for a persistent endorsement key takes two, and two of the storage root key's are saved
 //! where nothing is sealed or unsealed; for its certificate in the TPM three or more.
 //!
 //! **Never:** `TPM2_Clear`, a hierarchy's authorisation changed, or a secret on the bus in the clear.
 
+mod approval;
 mod attest;
 mod endorsement;
 mod integrity;
@@ -70,6 +72,8 @@ pub struct Tpm {
     vouches: bool,
     followed: integrity::Followed,
     known: Option<policy::Known>,
+    /// What a key has signed of this boot, where the TPM has looked at it.
+    approval: Option<approval::Approval>,
     indices: Vec<nv::Open>,
     ak: Option<quote::Ak>,
     ek: Option<endorsement::Ek>,
@@ -173,6 +177,7 @@ fn connect(tcti: TctiNameConf) -> Result<Tpm> {
         vouches: false,
         followed: integrity::Followed::default(),
         known: None,
+        approval: None,
         indices: Vec::new(),
         ak: None,
         ek: None,

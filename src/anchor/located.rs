@@ -19,8 +19,9 @@ pub struct Located {
 }
 
 impl Located {
-    /// Looks for the anchor, and refuses one that another program made; `None` where no volume wants one.
-    pub fn find(config: &Config, tpm: &mut Tpm) -> Result<Option<Self>> {
+    /// Looks for the anchor, whose record is sealed to `policy`, and refuses one that another program made; `None` where no
+    /// volume wants one.
+    pub fn find(config: &Config, policy: Policy, tpm: &mut Tpm) -> Result<Option<Self>> {
         let levels = config.volumes().map(Volume::level);
         let Some(highest) = levels.max().filter(|level| *level != Level::Off) else {
             return Ok(None);
@@ -30,7 +31,6 @@ impl Located {
             records: [anchor.index, anchor.index.spare()].map(NvIndex::handle),
             counter: anchor.counter.handle(),
         };
-        let policy = Policy::from(&config.tpm);
         Ok(Some(Self {
             places,
             policy,

@@ -28,7 +28,9 @@ const UUID: Uuid = Uuid::from_bytes([0x22; 16]);
 
 /// The anchor of a configuration that wants one.
 fn read(config: &Config, tpm: &mut Tpm) -> Result<Anchor> {
-    Located::find(config, tpm)?.unwrap().read(tpm)
+    Located::find(config, Policy::of(&config.tpm, None), tpm)?
+        .unwrap()
+        .read(tpm)
 }
 
 /// A node with the volumes `state` and `data`, its TPM, and a directory for `/`.
@@ -396,5 +398,9 @@ fn with_every_level_off_the_tpm_is_not_asked() {
     let node = Node::new();
     let config = node.config("off");
     let mut tpm = Tpm::open(&config.tpm.tcti).unwrap();
-    assert!(Located::find(&config, &mut tpm).unwrap().is_none());
+    assert!(
+        Located::find(&config, Policy::of(&config.tpm, None), &mut tpm)
+            .unwrap()
+            .is_none()
+    );
 }

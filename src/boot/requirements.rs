@@ -8,10 +8,13 @@ mod command_line;
 mod firmware_log;
 pub mod kernel;
 mod secure_boot;
+mod signed;
 
 use std::path::Path;
 
 use log::warn;
+
+pub(super) use self::signed::signed_pcr;
 
 use crate::config::Config;
 use crate::error::Result;

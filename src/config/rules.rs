@@ -28,11 +28,12 @@ pub(crate) struct Broken {
 type Rule<T> = fn(&T) -> Result<(), String>;
 
 /// Rules about everything but single volumes.
-const OF_ALL: [Rule<Config>; 10] = [
+const OF_ALL: [Rule<Config>; 11] = [
     volumes,
     sealed,
     fence,
     boot::signed,
+    boot::signed_pcr,
     boot::sealed,
     boot::additions,
     boot::firmware,

@@ -14,6 +14,7 @@ use crate::header::stamp::{BootNonce, Stamp};
 use crate::header::violation::violation;
 use crate::pcr::{Bank, Pcr};
 use crate::sealed;
+use crate::sealed::signature::{PolicyKey, SIGNED_PCR};
 
 /// Type of the token this program writes.
 pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
@@ -73,6 +74,10 @@ pub struct Evidence {
     pub signature: Vec<u8>,
 }
 
+// Where values of a PCR are to be signed: the key in PEM, and which PCR (systemd, src/shared/tpm2-util.c,
+// `tpm2_make_luks2_json`).
+const SIGNED_BY: &str = "tpm2_pubkey";
+const SIGNED_PCRS: &str = "tpm2_pubkey_pcrs";
 /// The key of a fact that is there where it is true.
 const OWN_SECRET: &str = "own-secret";
 /// The key of a nonce, which is there where there is one.
@@ -119,7 +124,7 @@ fn part(field: &Field<'_, '_>) -> Result<Vec<u8>> {
     Err(wrong(field, &expected))
 }
 
-/// A secret sealed to a TPM, as `systemd-cryptenroll` writes it: one blob, PCR policy only.
+/// A secret sealed to a TPM, as `systemd-cryptenroll` writes it: one blob, to values of PCRs or to these and signed ones.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Tpm2Token {
     /// The keyslot the secret opens: as passphrase goes the standard base64 of the unsealed bytes.
@@ -134,6 +139,8 @@ pub struct Tpm2Token {
     pub bank: Bank,
     /// The digest of the policy, equal to the one inside `public`.
     pub policy_hash: [u8; 32],
+    /// The key that has to have signed what PCR 11 holds, where there is one.
+    pub key: Option<PolicyKey>,
     /// The storage root key as a serialised `ESYS_TR`.
     pub srk: Option<Vec<u8>>,
 }
@@ -258,6 +265,11 @@ impl Tpm2Token {
             "tpm2-policy-hash": hex::encode(self.policy_hash),
             "tpm2-pin": false,
         });
+        if let (Some(key), Some(token)) = (&self.key, token.as_object_mut()) {
+            let pem = Base64::encode_string(key.pem().as_bytes());
+            token.insert(SIGNED_PCRS.into(), json!([SIGNED_PCR]));
+            token.insert(SIGNED_BY.into(), pem.into());
+        }
         if let (Some(srk), Some(token)) = (&self.srk, token.as_object_mut()) {
             token.insert("tpm2_srk".into(), Base64::encode_string(srk).into());
         }
@@ -272,7 +284,10 @@ impl Tpm2Token {
         let (private, public) = sealed::split(&field.base64()?, &policy_hash)
             .map_err(|expected| wrong(&field, expected))?;
         let srk = fields.take_if_there("tpm2_srk");
+        let key = fields.take_if_there(SIGNED_BY);
+        let key = key.map(|field| signed_by(&field, fields)).transpose()?;
         Ok(Self {
+            key,
             keyslot,
             private,
             public,
@@ -284,7 +299,16 @@ impl Tpm2Token {
     }
 }
 
-/// Refuses what would make unsealing depend on more than PCRs: a PIN, a signed policy, pcrlock.
+/// The key, which has signed values of one PCR alone.
+fn signed_by(field: &Field<'_, '_>, fields: &mut Fields<'_, '_>) -> Result<PolicyKey> {
+    let signed = fields.take(SIGNED_PCRS)?;
+    if pcrs(&signed)? != [SIGNED_PCR] {
+        return Err(signed.expected(format_args!("PCR {SIGNED_PCR} alone")));
+    }
+    PolicyKey::parse(&field.base64()?).map_err(|why| wrong(field, &why.to_string()))
+}
+
+/// Refuses what would make unsealing depend on more than PCRs: a PIN, pcrlock.
 fn without_more_factors(fields: &mut Fields<'_, '_>) -> Result<()> {
     for flag in ["tpm2-pin", "tpm2_pcrlock"] {
         if let Some(field) = fields.take_if_there(flag)

@@ -12,8 +12,8 @@ use crate::config::{Config, Enroll, Source, Volume};
 use crate::error::{Error, Result};
 use crate::key::Secret;
 use crate::sources::Sources;
-use crate::sources::tpm::lock;
-use crate::tpm::{Policy, Sealed};
+use crate::sources::tpm::{NodeTpm, lock};
+use crate::tpm::Sealed;
 use crate::volume::{Keyed, Opened};
 
 impl Sources<'_> {
@@ -35,7 +35,8 @@ impl Sources<'_> {
             return Ok(());
         };
         let seal = |secret: &Secret| self.seal(secret);
-        if let Err(error) = keyed.rekey(volume, &self.config.tpm, &secret, seal) {
+        let policy = lock(self.node_tpm)?.policy;
+        if let Err(error) = keyed.rekey(volume, policy, &secret, seal) {
             warn!(volume = volume.name.as_str(); "not enrolled, its secret stays what it is: {error}");
         }
         Ok(())
@@ -43,8 +44,9 @@ impl Sources<'_> {
 
     /// Seals a secret, and makes sure that it comes out again.
     pub(crate) fn seal(self, secret: &Secret) -> Result<Sealed> {
-        let policy = Policy::from(&self.config.tpm);
-        let tpm = &mut lock(self.node_tpm)?.tpm;
+        let mut node_tpm = lock(self.node_tpm)?;
+        let NodeTpm { tpm, policy, .. } = &mut *node_tpm;
+        let policy = *policy;
         let sealed = tpm.seal(secret, policy)?;
         if tpm.unseal(&sealed, policy)?.expose() == secret.expose() {
             Ok(sealed)

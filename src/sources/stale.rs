@@ -11,7 +11,6 @@ use crate::key::Secret;
 use crate::protocol::VolumeRecord;
 use crate::sources::Sources;
 use crate::sources::tpm::lock;
-use crate::tpm::Policy;
 use crate::volume::{Found, Keyed};
 
 /// What stands in for the TPM's memory of a volume.
@@ -134,8 +133,11 @@ impl Sources<'_> {
         let Some(sealed_under) = keyed.sealed_under() else {
             return Ok(());
         };
-        let policy = Policy::from(&self.config.tpm);
-        let now = lock(self.node_tpm)?.tpm.anchor_policy(policy)?;
+        let now = {
+            let mut node_tpm = lock(self.node_tpm)?;
+            let policy = node_tpm.policy;
+            node_tpm.tpm.anchor_policy(policy)?
+        };
         if sealed_under == now || keyed.has_next_secret() {
             return Ok(());
         }
@@ -152,7 +154,8 @@ impl Sources<'_> {
         }
         let secret = Secret::new(keyed.secret().expose().to_vec());
         let seal = |secret: &Secret| self.seal(secret);
-        let sealed = keyed.rekey(volume, &self.config.tpm, &secret, seal);
+        let policy = lock(self.node_tpm)?.policy;
+        let sealed = keyed.rekey(volume, policy, &secret, seal);
         let names_one = volume.level() != Level::Off && keyed.sealed_under().is_some();
         let has_others = match lock(self.node_tpm)?.anchor()? {
             (_, Some(anchor)) => anchor.has_others() && names_one,

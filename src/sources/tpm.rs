@@ -9,11 +9,12 @@ use crate::anchor::judge::DeviceState;
 use crate::anchor::record::Checkpoint;
 use crate::anchor::{Allowed, Anchor, Exception, Located};
 use crate::config::{Config, Level, Source, Volume};
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
 use crate::evidence::registers::Values;
 use crate::header::Stamp;
 use crate::key::KEY_LEN;
 use crate::pcr::PcrSet;
+use crate::sealed::signature::{PcrSignatures, PolicyKey, SIGNED_PCR};
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
 use crate::volume::Keyed;
@@ -22,6 +23,8 @@ use crate::volume::Keyed;
 #[derive(Debug)]
 pub(crate) struct NodeTpm {
     pub(crate) tpm: Tpm,
+    /// What secrets and the anchor's record are sealed to.
+    pub(crate) policy: Policy,
     /// What the PCRs of the policy's bank held before this boot measured anything, those that say how it was started among
     /// them.
     pub(crate) before: Values,
@@ -33,9 +36,21 @@ pub(crate) struct NodeTpm {
     pub(crate) exceptions: Vec<Exception>,
 }
 
+/// What an image says of its own PCR 11: signatures, and the key in its configuration that they have to be by.
+#[derive(Debug)]
+pub(crate) struct SignedPcr {
+    pub(crate) key: PolicyKey,
+    pub(crate) signatures: PcrSignatures,
+}
+
 impl NodeTpm {
-    /// The TPM, and proof that this boot has not been given an identity yet.
-    pub(crate) fn open(config: &Config, record: &Recorder) -> Result<Self> {
+    /// The TPM, and proof that this boot has not been given an identity yet; where values of PCR 11 are to be `signed`, that they
+    /// are.
+    pub(crate) fn open(
+        config: &Config,
+        signed: Option<&SignedPcr>,
+        record: &Recorder,
+    ) -> Result<Self> {
         let mut tpm = Tpm::open(&config.tpm.tcti)?;
         tpm.vouch();
         let pcr = config.measure.cluster_pcr;
@@ -44,7 +59,14 @@ impl NodeTpm {
         if config.volumes().any(attests) {
             tpm.prepare_to_attest()?;
         }
-        let before = tpm.require_zero_before(pcr, Policy::from(&config.tpm), PcrSet::STARTED)?;
+        let policy = Policy::of(&config.tpm, signed.map(|signed| &signed.key));
+        let before = tpm.require_zero_before(pcr, policy, PcrSet::STARTED)?;
+        if let Some(SignedPcr { key, signatures }) = signed {
+            let value = before.get(&SIGNED_PCR.index());
+            let value = value.ok_or_else(|| Error::failure("PCR 11 was not read"))?;
+            tpm.approve(key, signatures, policy.bank, value)
+                .doing("tpm.signed")?;
+        }
         let zero = tpm
             .banks()?
             .into_iter()
@@ -53,6 +75,7 @@ impl NodeTpm {
         record.pcr_before(pcr, &zero);
         Ok(Self {
             tpm,
+            policy,
             before,
             located: None,
             anchor: None,
@@ -62,7 +85,7 @@ impl NodeTpm {
 
     /// Looks for the anchor.
     pub(crate) fn locate_anchor(&mut self, config: &Config) -> Result<()> {
-        self.located = Located::find(config, &mut self.tpm)?;
+        self.located = Located::find(config, self.policy, &mut self.tpm)?;
         Ok(())
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Policies: PCR values and nothing else for a secret; for the anchor's record these, or knowledge of its value.
+//! Policies: PCR values and nothing else for a secret, or what a key has signed and PCR values beside it; for the anchor's
+//! record these, or knowledge of its value.
 
 use std::fmt;
 
@@ -7,8 +8,10 @@ use super::Tpm;
 use crate::config;
 use crate::error::{Error, Result};
 use crate::pcr::{Bank, PcrSet};
+use crate::sealed::signature::{KeyName, PolicyKey, SIGNED_PCR};
 
 // Command codes (TPM 2.0 part 2, section 6.5.2).
+const CC_POLICY_AUTHORIZE: u32 = 0x0000_016a;
 const CC_POLICY_AUTH_VALUE: u32 = 0x0000_016b;
 const CC_POLICY_OR: u32 = 0x0000_0171;
 const CC_POLICY_PCR: u32 = 0x0000_017f;
@@ -20,32 +23,57 @@ const YES: u8 = 1;
 /// Octets of a PCR selection that cover 24 PCRs (PC Client Platform TPM Profile, `PCR_SELECT_MIN`).
 const SELECT_LEN: u8 = 3;
 
-/// The PCRs whose values a secret is sealed to, and the bank they are taken from.
+/// What a secret is sealed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Policy {
-    /// The PCRs.
+    /// The PCRs whose values it is sealed to.
     pub pcrs: PcrSet,
-    /// The bank.
+    /// The bank they are taken from.
     pub bank: Bank,
-}
-
-impl From<&config::Tpm> for Policy {
-    fn from(config: &config::Tpm) -> Self {
-        Self {
-            pcrs: config.pcrs,
-            bank: config.bank.into(),
-        }
-    }
+    /// The key that has to have signed the value of [`SIGNED_PCR`], where it is sealed to one: see [`Tpm::approve`].
+    pub key: Option<KeyName>,
 }
 
 impl Policy {
-    /// The digest of a SHA-256 policy session after one `TPM2_PolicyPCR`, with `values` in the order of the PCRs.
+    /// What the configuration says, with the key that it names.
+    #[must_use]
+    pub fn of(config: &config::Tpm, key: Option<&PolicyKey>) -> Self {
+        Self {
+            pcrs: config.pcrs,
+            bank: config.bank.into(),
+            key: key.map(PolicyKey::name),
+        }
+    }
+
+    /// What has to be signed.
+    #[must_use]
+    pub fn signed(bank: Bank) -> Self {
+        Self {
+            pcrs: PcrSet::of(&[SIGNED_PCR]),
+            bank,
+            key: None,
+        }
+    }
+
+    /// Each PCR that it depends on.
+    #[must_use]
+    pub fn all_pcrs(self) -> PcrSet {
+        let signed = self.key.map(|_| SIGNED_PCR);
+        let all: Vec<_> = self.pcrs.iter().chain(signed).collect();
+        PcrSet::of(&all)
+    }
+
+    /// The digest of a SHA-256 policy session after one `TPM2_PolicyPCR`, with `values` in the order of the PCRs; before that
+    /// comes `TPM2_PolicyAuthorize` where a key has to have signed.
     ///
-    /// policyDigest = H(0³² ‖ `TPM_CC_PolicyPCR` ‖ pcrs ‖ H(values)) (TPM 2.0 part 3, section 23.7).
-    pub(super) fn digest<'v>(self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
+    /// policyDigest = H(before ‖ `TPM_CC_PolicyPCR` ‖ pcrs ‖ H(values)) (TPM 2.0 part 3, section 23.7). What is signed stands
+    /// before: the key's approval takes the place of the digest (section 23.16).
+    #[must_use]
+    pub fn digest<'v>(self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
         let all: Vec<u8> = values.into_iter().flatten().copied().collect();
         let values = Bank::Sha256.hash(&all);
-        step([0; 32], CC_POLICY_PCR, &[&self.selection(), &values])
+        let before = self.key.map_or([0; 32], authorized_by);
+        step(before, CC_POLICY_PCR, &[&self.selection(), &values])
     }
 
     /// The marshalled `TPML_PCR_SELECTION` (TPM 2.0 part 2, section 10.9.7).
@@ -57,6 +85,15 @@ impl Policy {
         bytes.extend(mask.to_le_bytes().iter().take(usize::from(SELECT_LEN)));
         bytes
     }
+}
+
+/// The digest after `TPM2_PolicyAuthorize` with this key and an empty reference, which is hashed all the same:
+/// H(H(0³² ‖ `TPM_CC_PolicyAuthorize` ‖ name) ‖ policyRef) (TPM 2.0 part 3, section 23.16).
+fn authorized_by(key: KeyName) -> [u8; 32] {
+    let named = step([0; 32], CC_POLICY_AUTHORIZE, &[key.bytes()]);
+    let mut digest = [0; 32];
+    digest.copy_from_slice(&Bank::Sha256.hash(&named));
+    digest
 }
 
 /// The digest after `TPM2_PolicyNvWritten` with yes and `TPM2_PolicyAuthValue`: for whoever knows the authorisation value of
@@ -136,7 +173,8 @@ impl Tpm {
 
 impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PCRs {} ({})", self.pcrs, self.bank)
+        let signed = self.key.map_or("", |_| "signed values of PCR 11 and ");
+        write!(f, "{signed}PCRs {} ({})", self.pcrs, self.bank)
     }
 }
 
@@ -162,6 +200,7 @@ mod tests {
         let policy = Policy {
             pcrs: PcrSet::of(&pcrs),
             bank: Bank::Sha256,
+            key: None,
         };
         let digest = policy.digest([&[0; 32][..]; 3]);
         assert_eq!(
@@ -171,6 +210,7 @@ mod tests {
         let policy = Policy {
             pcrs: PcrSet::of(&pcrs),
             bank: Bank::Sha384,
+            key: None,
         };
         let digest = policy.digest([&[0; 48][..]; 3]);
         assert_eq!(
@@ -185,6 +225,7 @@ mod tests {
         let policy = Policy {
             pcrs: PcrSet::of(&pcrs),
             bank: Bank::Sha256,
+            key: None,
         };
         assert_eq!(policy.to_string(), "PCRs 7+12 (sha256)");
     }

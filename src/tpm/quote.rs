@@ -93,7 +93,8 @@ impl Tpm {
     }
 
     fn quote_now(&mut self, qualifying: &[u8; 32], policy: Policy) -> Result<Quote> {
-        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
+        let pcrs = policy.all_pcrs();
+        let pcrs: Vec<_> = pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         let pcrs = selection(&pcrs)?;
         self.sign(AkKind::Ecdsa, qualifying, &pcrs)
     }

@@ -14,6 +14,7 @@ use super::integrity::Role;
 use super::{Policy, Tpm, policy};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Digests, Pcr, PcrSet};
+use crate::sealed::signature::SIGNED_PCR;
 
 /// How often a read of several parts is repeated because a PCR changed in between; systemd's number for the same.
 pub(super) const CHANGED_MAX: u32 = 30;
@@ -92,7 +93,8 @@ impl Tpm {
         let banks = self.banks()?;
         let mut wanted: Vec<_> = banks.iter().map(|bank| (*bank, pcr)).collect();
         let of_policy: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
-        let of_others = others.iter().map(|pcr| (policy.bank, pcr));
+        let signed = policy.key.map(|_| SIGNED_PCR);
+        let of_others = others.iter().chain(signed).map(|pcr| (policy.bank, pcr));
         for pair in of_policy.iter().copied().chain(of_others) {
             if !wanted.contains(&pair) {
                 wanted.push(pair);

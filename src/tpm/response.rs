@@ -32,6 +32,7 @@ pub(super) const VALUE: u32 = 0x84;
 pub(super) const HANDLE: u32 = 0x8b;
 pub(super) const AUTH_FAIL: u32 = 0x8e;
 pub(super) const SIZE: u32 = 0x95;
+pub(super) const SIGNATURE: u32 = 0x9b;
 pub(super) const POLICY_FAIL: u32 = 0x9d;
 pub(super) const INTEGRITY: u32 = 0x9f;
 pub(super) const BAD_AUTH: u32 = 0xa2;

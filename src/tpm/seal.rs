@@ -58,6 +58,7 @@ impl Tpm {
             private: created.out_private.value().to_vec(),
             public: created.out_public.marshall()?,
             policy_hash,
+            key: self.key_of(policy)?,
             srk: Some(srk.serialized),
         };
         sealed.check().map_err(Error::failure)?;

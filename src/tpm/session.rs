@@ -16,7 +16,7 @@ use tss_esapi::constants::SessionType;
 use tss_esapi::handles::{KeyHandle, SessionHandle};
 use tss_esapi::interface_types::algorithm::HashingAlgorithm;
 use tss_esapi::interface_types::session_handles::{AuthSession, PolicySession};
-use tss_esapi::structures::{Digest, DigestList, PcrSelectionList, SymmetricDefinition};
+use tss_esapi::structures::{Digest, DigestList, SymmetricDefinition};
 
 use super::registers::{CHANGED_MAX, selection};
 use super::{Policy, Tpm, response};
@@ -143,11 +143,9 @@ impl Tpm {
         either: Option<&DigestList>,
         mut command: impl FnMut(&mut Context) -> tss_esapi::Result<T>,
     ) -> std::result::Result<T, Denied> {
-        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
-        let pcrs = selection(&pcrs)?;
         let policy_session = PolicySession::try_from(session)?;
         for _ in 0..CHANGED_MAX {
-            let result = match self.satisfy(policy_session, &pcrs, either) {
+            let result = match self.satisfy(policy_session, policy, either) {
                 Ok(()) => response::resubmitting(&mut self.context, |context| {
                     context.execute_with_sessions((Some(session), encrypting, None), &mut command)
                 }),
@@ -171,15 +169,14 @@ impl Tpm {
     fn satisfy(
         &mut self,
         session: PolicySession,
-        pcrs: &PcrSelectionList,
+        policy: Policy,
         either: Option<&DigestList>,
     ) -> std::result::Result<(), Denied> {
-        response::resubmitting(&mut self.context, |context| {
-            context.execute_without_session(|context| {
-                context.policy_pcr(session, Digest::default(), pcrs.clone())
-            })
-        })
-        .doing("satisfying the policy")?;
+        if policy.key.is_some() {
+            self.satisfy_pcrs(session, Policy::signed(policy.bank))?;
+            self.authorize(session, policy)?;
+        }
+        self.satisfy_pcrs(session, policy)?;
         let Some(branches) = either else {
             return Ok(());
         };
@@ -191,6 +188,17 @@ impl Tpm {
             Err(error) if response::code(error) == response::VALUE => Err(Denied::OtherValues),
             other => Ok(other.doing("satisfying the policy")?),
         }
+    }
+
+    fn satisfy_pcrs(&mut self, session: PolicySession, policy: Policy) -> Result<()> {
+        let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
+        let pcrs = selection(&pcrs)?;
+        response::resubmitting(&mut self.context, |context| {
+            context.execute_without_session(|context| {
+                context.policy_pcr(session, Digest::default(), pcrs.clone())
+            })
+        })
+        .doing("satisfying the policy")
     }
 
     fn end_session(&mut self) -> Result<()> {

@@ -2,6 +2,7 @@
 mod anchor;
 mod anchor_places;
 mod anchor_trouble;
+mod approving;
 mod attesting;
 pub(crate) mod bus;
 mod economy;
@@ -19,6 +20,7 @@ use crate::support::swtpm::Swtpm;
 const POLICY: Policy = Policy {
     pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
+    key: None,
 };
 
 // Command codes (TPM 2.0 part 2, section 6.5.2).

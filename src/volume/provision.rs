@@ -25,7 +25,7 @@ use crate::header::{
 };
 use crate::key::{KEY_LEN, Secret, fill_random, volume_key_id};
 use crate::logging;
-use crate::tpm::{Quote, Sealed};
+use crate::tpm::{Policy, Quote, Sealed};
 
 /// The keyslots of a new volume.
 const PAIR: SlotPair = SlotPair::First;
@@ -129,7 +129,7 @@ impl New {
     pub fn prepare(
         self,
         volume: &config::Volume,
-        policy: &config::Tpm,
+        policy: Policy,
         first: FirstSecret,
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
         hooks: ProvisionHooks<'_>,
@@ -324,14 +324,15 @@ fn commit(keyed: &Keyed) -> Result<()> {
 }
 
 /// The token for what was sealed, whose keyslot is `keyslot`.
-pub(super) fn token(sealed: Sealed, policy: &config::Tpm, keyslot: u8) -> Tpm2Token {
+pub(super) fn token(sealed: Sealed, policy: Policy, keyslot: u8) -> Tpm2Token {
     Tpm2Token {
         keyslot,
         private: sealed.private,
         public: sealed.public,
         pcrs: policy.pcrs.into(),
-        bank: policy.bank.into(),
+        bank: policy.bank,
         policy_hash: sealed.policy_hash,
+        key: sealed.key,
         srk: sealed.srk,
     }
 }

@@ -11,7 +11,7 @@ use crate::config::{self, Kdf};
 use crate::error::{Doing, Error, Result};
 use crate::header::{Area, Candidate, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
 use crate::key::Secret;
-use crate::tpm::Sealed;
+use crate::tpm::{Policy, Sealed};
 
 impl Keyed {
     /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: [`super::open`] with a next epoch makes
@@ -22,7 +22,7 @@ impl Keyed {
     pub fn rekey(
         &mut self,
         volume: &config::Volume,
-        policy: &config::Tpm,
+        policy: Policy,
         secret: &Secret,
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
     ) -> Result<()> {

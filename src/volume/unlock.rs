@@ -11,8 +11,8 @@ use crate::error::{Doing, Error, Exit, Result};
 use crate::header::{Candidate, Checked, NightlatchToken, Stamp, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
 use crate::parallel::join;
-use crate::pcr::{Bank, PcrSet};
-use crate::tpm::Sealed;
+use crate::pcr::PcrSet;
+use crate::tpm::{Policy, Sealed};
 
 /// A volume whose header has been checked.
 #[derive(Debug)]
@@ -104,7 +104,7 @@ impl Existing {
     pub fn unlock(
         self,
         volume: &config::Volume,
-        policy: &config::Tpm,
+        policy: Policy,
         mut providers: SecretProviders<'_>,
     ) -> Result<Keyed> {
         let mut last = Error::refused("no source can open a volume that exists");
@@ -251,7 +251,7 @@ fn epoch(candidate: &Candidate) -> Option<u64> {
 
 fn offer_of_tpm(
     checked: &Checked,
-    policy: &config::Tpm,
+    policy: Policy,
     unseal: &mut impl FnMut(&Sealed) -> Result<Secret>,
 ) -> Result<Offer> {
     let token = checked.tpm.as_ref().ok_or_else(|| {
@@ -262,6 +262,7 @@ fn offer_of_tpm(
         private: token.private.clone(),
         public: token.public.clone(),
         policy_hash: token.policy_hash,
+        key: token.key.clone(),
         srk: token.srk.clone(),
     })
     .doing("unsealing")?;
@@ -273,13 +274,22 @@ fn offer_of_tpm(
 }
 
 /// The policy is the configuration's; a token may not relax it (rule C13).
-fn require_policy(token: &Tpm2Token, policy: &config::Tpm) -> Result<()> {
-    let (pcrs, bank) = (PcrSet::of(&token.pcrs), Bank::from(policy.bank));
-    if pcrs == policy.pcrs && token.bank == bank {
-        return Ok(());
+fn require_policy(token: &Tpm2Token, policy: Policy) -> Result<()> {
+    let pcrs = PcrSet::of(&token.pcrs);
+    if pcrs != policy.pcrs || token.bank != policy.bank {
+        return Err(Error::refused(format_args!(
+            "rule C13: the token is sealed to {} {pcrs}, the configuration says {} {}",
+            token.bank, policy.bank, policy.pcrs
+        )));
     }
-    Err(Error::refused(format_args!(
-        "rule C13: the token is sealed to {} {pcrs}, the configuration says {bank} {}",
-        token.bank, policy.pcrs
-    )))
+    match (&token.key, policy.key) {
+        (None, None) => Ok(()),
+        (Some(key), Some(name)) if key.name() == name => Ok(()),
+        (Some(key), _) => Err(Error::refused(format_args!(
+            "rule C13: the token is sealed to what the key {key} signs, which is not the key of tpm.signed in the configuration"
+        ))),
+        (None, Some(_)) => Err(Error::refused(
+            "rule C13: the token is sealed to no key, the configuration has tpm.signed",
+        )),
+    }
 }

@@ -26,11 +26,14 @@ mod support;
 use std::fs;
 use std::path::Path;
 
+use base64ct::{Base64, Encoding as _};
 use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
 use nightlatch::header::Marker;
 use nightlatch::key::Secret;
 use nightlatch::pcr::Bank;
+use nightlatch::sealed::signature::PolicyKey;
+use serde_json::json;
 
 use self::hostile::base::{Bases, UUID};
 use self::hostile::draft::{COPY_LEN, Image, JSON_OFFSET};
@@ -48,6 +51,7 @@ fn main() {
     write(place, "metadata", all(|image| vec![json(image)]));
     write(place, "token", all(tokens));
     write(place, "binary", [all(binary), first_boots].concat());
+    write(place, "signature", pcr_signatures());
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
@@ -63,6 +67,20 @@ fn main() {
     let examples = fs::read_dir(top).expect("the examples");
     let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
     write(place, "config", examples.collect());
+}
+
+/// As the target takes them: a file of signatures, of values that nothing has, and the key that it looks for.
+fn pcr_signatures() -> Vec<Vec<u8>> {
+    let pem = include_bytes!("../fixtures/pcr-key.pem");
+    let key = PolicyKey::parse(pem).expect("a key");
+    let entry = json!({
+        "pcrs": [11],
+        "pkfp": key.to_string(),
+        "pol": "00".repeat(32),
+        "sig": Base64::encode_string(&[7; 256]),
+    });
+    let file = support::pcr_key::file(&[entry.clone(), entry]);
+    vec![[&[0], &file[..]].concat(), [&[1], &pem[..]].concat()]
 }
 
 /// As the target takes it: the log of a start with Secure Boot.

@@ -24,7 +24,16 @@ pin = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 "#;
 
 /// The tables keys may be in; the empty one is the top level.
-pub(crate) const TABLES: [&str; 7] = ["", "boot", "tpm", "measure", "anchor", "service", "volume"];
+pub(crate) const TABLES: [&str; 8] = [
+    "",
+    "boot",
+    "tpm",
+    "tpm.signed",
+    "measure",
+    "anchor",
+    "service",
+    "volume",
+];
 
 /// The full names of all keys: serde lists them when it meets one it does not know.
 pub(crate) fn all() -> Vec<String> {
@@ -33,8 +42,9 @@ pub(crate) fn all() -> Vec<String> {
         let error = refusal(&with(table, "unheard-of = 1"));
         let (_, expected) = error.split_once(", expected ").expect(&error);
         for key in quoted(expected) {
-            if !(table.is_empty() && TABLES.contains(&key)) {
-                keys.push(join(table, key));
+            let name = join(table, key);
+            if !TABLES.contains(&name.as_str()) {
+                keys.push(name);
             }
         }
     }
@@ -112,6 +122,7 @@ fn without(key: &str) -> String {
     let start = format!("{short} = ");
     let least = match table {
         "service" => format!("{SERVICE}{}", LEAST.replace("\"tpm\"", "\"service\"")),
+        "tpm.signed" => format!("[{table}]\n{LEAST}"),
         _ => LEAST.to_owned(),
     };
     least
@@ -131,7 +142,7 @@ fn with(table: &str, line: &str) -> String {
 }
 
 fn split(key: &str) -> (&str, &str) {
-    key.split_once('.').unwrap_or(("", key))
+    key.rsplit_once('.').unwrap_or(("", key))
 }
 
 fn join(table: &str, key: &str) -> String {

@@ -66,7 +66,7 @@ fn sealed_secret(node: &mut Node) -> Vec<u8> {
     let keyed = existing(&config)
         .unlock(
             disk::volume(&config),
-            &config.tpm,
+            policy(&config),
             SecretProviders::tpm(unseal),
         )
         .unwrap();

@@ -156,7 +156,7 @@ impl Node {
         let keyed = existing
             .unlock(
                 volume,
-                &config.tpm,
+                policy(&config),
                 SecretProviders::tpm(|sealed| tpm.unseal(sealed, policy(&config))),
             )
             .unwrap();
@@ -187,5 +187,5 @@ fn wrong_tags() -> usize {
 }
 
 pub(crate) fn policy(config: &Config) -> Policy {
-    Policy::from(&config.tpm)
+    Policy::of(&config.tpm, None)
 }

@@ -194,7 +194,7 @@ impl Story {
         let keyed = new
             .prepare(
                 volume,
-                &config.tpm,
+                policy(&config),
                 FirstSecret::generated().unwrap(),
                 seal,
                 ProvisionHooks::none(5),

@@ -75,11 +75,11 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     let config = config(&disk, &["kdf = \"argon2id\""]);
     let volume = volume(&config);
     let mut tpm = nightlatch::tpm::Tpm::open(&config.tpm.tcti).unwrap();
-    let policy = nightlatch::tpm::Policy::from(&config.tpm);
+    let policy = nightlatch::tpm::Policy::of(&config.tpm, None);
     let keyed = new(volume)
         .prepare(
             volume,
-            &config.tpm,
+            policy,
             FirstSecret::generated().unwrap(),
             |secret| tpm.seal(secret, policy),
             ProvisionHooks::none(0),
@@ -95,7 +95,7 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     let keyed = existing
         .unlock(
             volume,
-            &config.tpm,
+            policy,
             SecretProviders::tpm(|sealed| tpm.unseal(sealed, policy)),
         )
         .unwrap();
@@ -127,12 +127,10 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
     };
     let unseal = |sealed: &_| tpm.unseal(sealed, policy);
     let mut keyed = existing
-        .unlock(volume, &config.tpm, SecretProviders::tpm(unseal))
+        .unlock(volume, policy, SecretProviders::tpm(unseal))
         .unwrap();
     let seal = |secret: &_| tpm.seal(secret, policy);
-    keyed
-        .rekey(volume, &config.tpm, &disk::secret(), seal)
-        .unwrap();
+    keyed.rekey(volume, policy, &disk::secret(), seal).unwrap();
     let nonce = None;
     volume::open(volume, keyed, Some(Stamp { epoch: 1, nonce }))
         .unwrap()

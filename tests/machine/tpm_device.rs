@@ -19,6 +19,7 @@ const SHARED: &str = "/dev/tpmrm0";
 const POLICY: Policy = Policy {
     pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
+    key: None,
 };
 
 /// The nodes of the TPM this process has open.
@@ -141,8 +142,8 @@ fn we_open_a_volume_that_systemd_cryptenroll_sealed() {
         let mut tpm = auto();
         existing.unlock(
             volume,
-            &config.tpm,
-            SecretProviders::tpm(|sealed| tpm.unseal(sealed, Policy::from(&config.tpm))),
+            Policy::of(&config.tpm, None),
+            SecretProviders::tpm(|sealed| tpm.unseal(sealed, Policy::of(&config.tpm, None))),
         )
     };
 

@@ -20,6 +20,7 @@ const STATE_FILE: &str = "tpm2-00.permall";
 const POLICY: Policy = Policy {
     pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
+    key: None,
 };
 
 /// A machine's TPM.

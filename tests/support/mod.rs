@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What several test programs use: a software TPM, a machine of the test's own making, how it was started and from which
-//! image, somebody who calls the service, a service that looks at every message, an etcd. Each program includes all of it by one line, and uses a part.
+//! image, somebody who calls the service, a service that looks at every message, an etcd, a key that signs values of PCRs. Each program includes all of it by one line, and uses a part.
 
 #![allow(
     dead_code,
@@ -20,5 +20,6 @@ pub(crate) mod firmware;
 pub(crate) mod initrd;
 pub(crate) mod machine;
 pub(crate) mod mock;
+pub(crate) mod pcr_key;
 pub(crate) mod swtpm;
 pub(crate) mod unified;

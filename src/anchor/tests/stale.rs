@@ -19,7 +19,7 @@ fn boot(node: &mut Node, image: &[u8]) -> (Config, Tpm, Anchor) {
 fn provisioned() -> (Node, [u8; 32]) {
     let mut node = Node::new();
     let (config, mut tpm, mut anchor) = boot(&mut node, b"one");
-    let policy = tpm.anchor_policy(Policy::from(&config.tpm)).unwrap();
+    let policy = tpm.anchor_policy(Policy::of(&config.tpm, None)).unwrap();
     for volume in config.volumes() {
         anchor
             .begin_provisioning(&mut tpm, volume, UUID, KEY_ID)
@@ -99,7 +99,7 @@ fn the_record_goes_on_in_another_place_with_all_volumes_and_the_counter() {
         anchor.remove_others(&mut tpm).unwrap();
         anchor.advance(&mut tpm).unwrap();
         assert_eq!(anchor.counter().unwrap(), next.epoch);
-        policy = tpm.anchor_policy(Policy::from(&config.tpm)).unwrap();
+        policy = tpm.anchor_policy(Policy::of(&config.tpm, None)).unwrap();
         node.finish(&config, tpm, anchor);
 
         let (config, _, anchor) = boot(&mut node, image);
@@ -119,7 +119,7 @@ fn a_boot_that_is_cut_off_leaves_the_record_of_before_and_one_that_is_not_believ
     let (mut node, policy) = provisioned();
     let stamp = stamp(&mut node);
     let (config, mut tpm, mut anchor) = boot(&mut node, b"two");
-    let second = tpm.anchor_policy(Policy::from(&config.tpm)).unwrap();
+    let second = tpm.anchor_policy(Policy::of(&config.tpm, None)).unwrap();
     carry_over(&config, &mut tpm, &mut anchor, (stamp, [Some(policy); 2])).unwrap();
     let next = go_on(&config, &mut tpm, &mut anchor);
     drop(tpm);
@@ -187,7 +187,7 @@ fn a_record_that_no_header_names_is_one_that_is_gone() {
     );
     // The control, with both records named by the two headers once it is cut off.
     let (config, mut tpm, mut anchor) = boot(&mut node, b"two");
-    let second = tpm.anchor_policy(Policy::from(&config.tpm)).unwrap();
+    let second = tpm.anchor_policy(Policy::of(&config.tpm, None)).unwrap();
     carry_over(
         &config,
         &mut tpm,

@@ -99,7 +99,7 @@ fn without_a_tpm_the_boot_ends_with_what_it_failed_with() {
 #[test]
 fn an_initrd_that_a_booted_system_starts_again_finds_the_fence() {
     let mut node = Node::new();
-    let policy = Policy::from(&node.config.tpm);
+    let policy = Policy::of(&node.config.tpm, None);
     let log = EventLog::open(&node.top);
     let secret = Secret::random().unwrap();
     let mut tpm = node.tpm();

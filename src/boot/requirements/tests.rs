@@ -6,8 +6,10 @@ use crate::boot::fixture::{Node, REQUIRED};
 use crate::config::SecureBoot;
 use crate::error::Exit;
 use crate::pcr::{Bank, Pcr};
+use crate::sealed::signature::SIGNATURES_PATH;
 use crate::status::Status;
 use crate::support::firmware::{Firmware, HOST, LOG_PATH};
+use crate::support::pcr_key::{PcrKey, file, pcr_11};
 
 const NOT_REQUIRED: &str = "boot.secure-boot = \"not-required\"\ntpm.pcrs = [2, 4, 9, 12]\n";
 const BOTH: &str = "ro efi=noruntime nohibernate\n";
@@ -67,6 +69,50 @@ fn a_boot_as_it_has_to_be_gets_to_its_disk_and_says_how_it_was_started() {
             "boot.first-boot = \"trusted\""
         ]
     );
+}
+
+/// The image says of itself that it is the owner's, before anything is read, sealed or asked for.
+#[test]
+fn an_image_without_a_signature_of_its_own_value_of_pcr_11_ends_the_boot() {
+    let (key, other) = (PcrKey::new(), PcrKey::new());
+    let lines = format!("{REQUIRED}tpm.signed.keys = [\"/pcr.pem\"]\n");
+    let started = || {
+        let node = Node::with(&lines, BOTH);
+        node.start(&Firmware::signed());
+        node
+    };
+    let value = pcr_11(&mut started().tpm());
+    let ends = |key: &PcrKey, value: Option<&[u8]>| {
+        let node = started();
+        node.write("pcr.pem", &key.pem());
+        if let Some(value) = value {
+            node.write(SIGNATURES_PATH, &file(&[other.entry(Bank::Sha256, value)]));
+        }
+        let (result, _) = node.boot();
+        result.unwrap_err()
+    };
+    let missing = ends(&other, None);
+    assert_eq!(missing.exit(), Exit::Refused);
+    let missing = missing.to_string();
+    assert!(
+        missing.starts_with("tpm.signed: ")
+            && missing
+                .contains("systemd-stub has laid no signatures there: the image carries none"),
+        "{missing}"
+    );
+    let foreign = ends(&key, Some(&value)).to_string();
+    assert!(
+        foreign.starts_with("preparing TPM: tpm.signed: the image carries no signature of PCR 11 by the key of the configuration"),
+        "{foreign}"
+    );
+    let of_another = ends(&other, Some(&[7; 32])).to_string();
+    assert!(
+        of_another.contains("are of other values of PCR 11 than this boot's"),
+        "{of_another}"
+    );
+    // The control gets to its disk.
+    let good = ends(&other, Some(&value)).to_string();
+    assert!(good.contains("/dev/null"), "{good}");
 }
 
 #[test]

@@ -28,6 +28,35 @@ pub(super) fn signed(config: &Config) -> Result<(), String> {
     }
 }
 
+/// What is signed of an image says only what its own parts are: that nothing else runs has to follow from the rest.
+pub(super) fn signed_pcr(config: &Config) -> Result<(), String> {
+    let Config { boot, tpm, .. } = config;
+    let Some(signed) = &tpm.signed else {
+        return Ok(());
+    };
+    if signed.keys.len() != 1 {
+        return Err(format!(
+            "tpm.signed.keys: expected one file, found {}",
+            signed.keys.len()
+        ));
+    }
+    if boot.secure_boot == SecureBoot::NotRequired {
+        return Err(
+            "tpm.signed: expected boot.secure-boot = \"required\": with \"not-required\" any program of the host's \
+             extends PCR 11 as the image would"
+                .into(),
+        );
+    }
+    for pcr in [Pcr::KERNEL_IMAGE, Pcr::BOOT_PROGRAMS] {
+        if tpm.pcrs.contains(pcr) {
+            return Err(format!(
+                "tpm.pcrs: expected no {pcr} beside tpm.signed: its value is another one in each image"
+            ));
+        }
+    }
+    Ok(())
+}
+
 /// What has to be sealed to in any case.
 pub(super) fn sealed(config: &Config) -> Result<(), String> {
     let pcrs = config.tpm.pcrs;

@@ -2,6 +2,7 @@
 //! The table `[boot]`, and what it asks of the rest.
 
 use super::*;
+use crate::pcr::Bank;
 
 #[test]
 fn what_a_boot_must_be_has_the_documented_defaults_and_spellings() {
@@ -82,6 +83,48 @@ fn secure_boot_is_required_with_the_authorities_that_count() {
     );
     let error = Config::parse(&twice).unwrap_err().to_string();
     assert!(error.ends_with("authority.pem is there twice"), "{error}");
+}
+
+#[test]
+fn what_is_sealed_to_a_key_is_sealed_to_no_image() {
+    let signed = "tpm.signed.keys = [\"/etc/nightlatch/pcr.pem\"]";
+    let with = |more: &str| format!("{signed}\n{more}\n{STATE}");
+    let config = parse(&with("")).unwrap();
+    assert_eq!(config.tpm.pcrs.to_string(), "7+12+13");
+    let files: Vec<_> = config.files().map(FilePath::as_str).collect();
+    assert!(files.contains(&"/etc/nightlatch/pcr.pem"), "{files:?}");
+    // What else it is sealed to is for the administrator to say.
+    let config = parse(&with("tpm.pcrs = [0, 7, 12, 13]")).unwrap();
+    assert_eq!(config.tpm.pcrs.to_string(), "0+7+12+13");
+    for (more, message) in [
+        (
+            "tpm.pcrs = [7, 11, 12, 13]",
+            "expected no 11 beside tpm.signed: its value is another one in each image",
+        ),
+        (
+            "tpm.pcrs = [4, 7, 11, 12, 13]",
+            "expected no 11 beside tpm.signed: its value is another one in each image",
+        ),
+        (
+            "tpm.pcrs = [4, 7, 12, 13]",
+            "expected no 4 beside tpm.signed: its value is another one in each image",
+        ),
+    ] {
+        assert_eq!(refusal(&with(more)), format!("line 1: tpm.pcrs: {message}"));
+    }
+    let unsigned = "boot.secure-boot = \"not-required\"\nboot.first-boot = \"trusted\"\ntpm.pcrs = [2, 4, 9, 12]";
+    let refused = Config::parse(&format!("{signed}\n{unsigned}\n{STATE}")).unwrap_err();
+    assert_eq!(
+        refused.to_string(),
+        "line 1: tpm.signed: expected boot.secure-boot = \"required\": with \"not-required\" any program of the host's \
+         extends PCR 11 as the image would"
+    );
+    for (keys, found) in [("[]", 0), ("[\"/a\", \"/b\"]", 2)] {
+        assert_eq!(
+            refusal(&format!("tpm.signed.keys = {keys}\n{STATE}")),
+            format!("line 1: tpm.signed.keys: expected one file, found {found}")
+        );
+    }
 }
 
 #[test]

@@ -25,7 +25,16 @@ impl Keys {
             let keys = expected(&format!("{heading}\n{UNKNOWN} = 1\n"));
             (!keys.is_empty()).then(|| (name.clone(), keys))
         });
-        let tables: Vec<_> = tables.collect();
+        let mut tables: Vec<_> = tables.collect();
+        let keys = tables
+            .iter()
+            .flat_map(|(table, keys)| keys.iter().map(move |key| format!("{table}.{key}")));
+        let nested = keys.filter_map(|name| {
+            let keys = expected(&format!("[{name}]\n{UNKNOWN} = 1\n"));
+            (!keys.is_empty()).then_some((name, keys))
+        });
+        let nested: Vec<_> = nested.collect();
+        tables.extend(nested);
         let first = (String::new(), top);
         Self(std::iter::once(first).chain(tables).collect())
     }
@@ -41,7 +50,7 @@ impl Keys {
 
     /// Whether it is a key of the top level, a table, or a key with its table's name.
     pub(super) fn has_path(&self, path: &str) -> bool {
-        match path.split_once('.') {
+        match path.rsplit_once('.') {
             Some((table, key)) => self.has(table, key),
             None => self.has("", path),
         }

@@ -22,6 +22,7 @@ const IMAGE_LOG: &[u8] = include_bytes!("../../../tests/fixtures/evidence/image.
 const POLICY: Policy = Policy {
     pcrs: PcrSet::of(&[Pcr::SECURE_BOOT, Pcr::KERNEL_IMAGE, Pcr::KERNEL_CONFIG]),
     bank: Bank::Sha256,
+    key: None,
 };
 const CREATED: u64 = 3;
 

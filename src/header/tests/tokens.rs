@@ -10,6 +10,7 @@ use super::refusal;
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
 use crate::pcr::Bank;
+use crate::support::pcr_key::PcrKey;
 
 fn check(fixture: &Fixture) -> Result<Checked> {
     fixture
@@ -156,7 +157,18 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
         (
             r#""tpm2-pin":false"#,
             r#""tpm2_pubkey":"AA==""#,
-            "tpm2_pubkey: expected no such key, found one",
+            "tpm2_pubkey_pcrs: expected this key, found none",
+        ),
+        (
+            r#""tpm2-pin":false"#,
+            r#""tpm2_pubkey_pcrs":[11]"#,
+            "tpm2_pubkey_pcrs: expected no such key, found one",
+        ),
+        (
+            r#""tpm2-pin":false"#,
+            r#""tpm2_pubkey":"AA==","tpm2_pubkey_pcrs":[11]"#,
+            "tpm2_pubkey: expected an RSA key with 2048 bits and exponent 65537 in PEM, as \"openssl genrsa -out pcr.key \
+             2048\" makes it and \"openssl rsa -in pcr.key -pubout\" prints it",
         ),
         (
             r#""tpm2-pin":false"#,
@@ -216,6 +228,42 @@ fn rule_c13_a_tpm_token_has_no_factor_but_pcrs() {
     ] {
         assert_eq!(
             refusal(check(&ours.with(from, to))),
+            format!("rule C13: tokens.1.{expected}")
+        );
+    }
+}
+
+#[test]
+fn a_token_with_the_key_that_has_to_have_signed_is_read_and_written_back_the_same() {
+    let key = PcrKey::new();
+    let ours = Fixture::ours();
+    let pem = Base64::encode_string(&key.pem());
+    let with = |more: &str| {
+        let to = format!(r#""tpm2-pin":false,"tpm2_pubkey":"{pem}"{more}"#);
+        check(&ours.with(r#""tpm2-pin":false"#, &to))
+    };
+    let token = with(r#","tpm2_pubkey_pcrs":[11]"#).unwrap().tpm.unwrap();
+    assert_eq!(token.key, Some(key.public()));
+    let mut written: Value = serde_json::from_str(TPM2).unwrap();
+    written["tpm2_pubkey"] = pem.clone().into();
+    written["tpm2_pubkey_pcrs"] = serde_json::json!([11]);
+    assert_eq!(token.to_json(), written);
+    for (more, expected) in [
+        (
+            r#","tpm2_pubkey_pcrs":[4,11]"#,
+            "tpm2_pubkey_pcrs: expected PCR 11 alone, found an array",
+        ),
+        (
+            r#","tpm2_pubkey_pcrs":[]"#,
+            "tpm2_pubkey_pcrs: expected at least one PCR, or any boot could unseal, found an array",
+        ),
+        (
+            r#","tpm2_pubkey_pcrs":[11],"tpm2_pubkey_ref":"initrd""#,
+            "tpm2_pubkey_ref: expected no such key, found one",
+        ),
+    ] {
+        assert_eq!(
+            refusal(with(more)),
             format!("rule C13: tokens.1.{expected}")
         );
     }

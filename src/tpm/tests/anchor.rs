@@ -23,12 +23,16 @@ pub(super) fn record(auth: &Secret, fill: u8) -> Vec<u8> {
 
 /// Makes an anchor; returns what the running system is handed.
 pub(super) fn made(tpm: &mut Tpm, fill: u8) -> NvAccess {
+    made_under(tpm, POLICY, fill)
+}
+
+pub(super) fn made_under(tpm: &mut Tpm, policy: Policy, fill: u8) -> NvAccess {
     let auth = Secret::random().unwrap();
-    tpm.define_anchor(AT, POLICY, &auth, &record(&auth, fill))
+    tpm.define_anchor(AT, policy, &auth, &record(&auth, fill))
         .unwrap();
     NvAccess {
         auth,
-        pcr_policy: tpm.anchor_policy(POLICY).unwrap(),
+        pcr_policy: tpm.anchor_policy(policy).unwrap(),
     }
 }
 

@@ -27,6 +27,7 @@ fn a_secret_comes_back_under_every_kind_of_policy() {
             let policy = Policy {
                 pcrs: PcrSet::of(pcrs),
                 bank,
+                key: None,
             };
             let secret = Secret::random().unwrap();
             let sealed = tpm.seal(&secret, policy).unwrap();
@@ -43,6 +44,7 @@ fn a_policy_without_pcrs_and_a_secret_of_another_length_are_errors() {
     let none = Policy {
         pcrs: PcrSet::of(&[]),
         bank: Bank::Sha256,
+        key: None,
     };
     let error = tpm.seal(&Secret::random().unwrap(), none).unwrap_err();
     assert_eq!(error.exit(), Exit::Config);
@@ -90,6 +92,7 @@ fn a_policy_other_than_the_configured_one_is_refused() {
     let weaker = Policy {
         pcrs: PcrSet::of(&[Pcr::SECURE_BOOT]),
         bank: Bank::Sha256,
+        key: None,
     };
     let mut sealed = tpm.seal(&secret, weaker).unwrap();
     tpm.unseal(&sealed, weaker).unwrap();

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The signatures that the image carries of its own PCR 11, and the key in its configuration that they have to be by.
+
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
+use std::path::Path;
+
+use crate::config::Config;
+use crate::error::{Doing, Error, Result};
+use crate::sealed::signature::{PcrSignatures, PolicyKey, SIGNATURES_LEN_MAX, SIGNATURES_PATH};
+use crate::sources::tpm::SignedPcr;
+
+/// Reads both below `top`; none where nothing has to be signed. Whether they fit is for the TPM to say.
+pub(in crate::boot) fn signed_pcr(top: &Path, config: &Config) -> Result<Option<SignedPcr>> {
+    let Some(file) = (config.tpm.signed.as_ref()).and_then(|signed| signed.keys.first()) else {
+        return Ok(None);
+    };
+    let key = file
+        .read(top)
+        .and_then(|pem| PolicyKey::parse(&pem).doing(file.as_str()))
+        .doing("tpm.signed.keys")?;
+    let path = top.join(SIGNATURES_PATH);
+    let signatures = read(&path)
+        .and_then(|bytes| PcrSignatures::parse(&bytes, config.tpm.bank.into()))
+        .doing(path.display())
+        .doing("tpm.signed")?;
+    Ok(Some(SignedPcr { key, signatures }))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(Error::refused(
+                "systemd-stub has laid no signatures there: the image carries none; \
+                 sign it with \"nightlatchctl policy sign\" before it gets its signature for Secure Boot",
+            ));
+        }
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    file.take(SIGNATURES_LEN_MAX).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
