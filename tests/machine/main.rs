@@ -28,6 +28,7 @@ mod readmission;
 mod refusals;
 mod rollback;
 mod round_trip;
+mod signed;
 mod stale;
 mod stale_cuts;
 mod start;

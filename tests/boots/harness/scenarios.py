@@ -30,6 +30,7 @@ CORE_CASES = (
     "refusals::a_read_error_is_refused_and_never_formatted",
     "rollback::what_the_operator_did_not_accept_is_refused_and_unchanged",
     "round_trip::a_btrfs_volume_keeps_its_files",
+    "signed::systemd_cryptsetup_attaches_our_volume_under_each_image_that_the_key_has_signed",
     "stale::a_node_that_was_sealed_to_fewer_pcrs_is_carried_over_by_the_same_image",
     "stale_cuts::a_crash_in_the_middle_leaves_a_node_that_both_images_go_on_with",
     "start::an_image_that_another_vouched_for_gets_no_disk_neither_a_blank_one_nor_the_owners",

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What is sealed to a key that signs images: ours opened by stock programs, and theirs by us. The machine's own TPM, whose
+//! PCR 11 goes on as that of another image would.
+
+use std::fs;
+
+use nightlatch::config::Tcti;
+use nightlatch::error::{Exit, Result};
+use nightlatch::pcr::{Bank, Pcr};
+use nightlatch::tpm::{Policy, Tpm};
+use nightlatch::volume::{self, FirstSecret, Found, Keyed, ProvisionHooks, SecretProviders};
+
+use crate::disk::{self, Disk, SECRET, close, config, new, run, try_run, volume};
+use crate::stock::luks_format;
+use crate::support::pcr_key::{PcrKey, file, pcr_11};
+
+const SIGNATURES: &str = "/tmp/signatures.json";
+
+fn tpm() -> Tpm {
+    Tpm::open(&Tcti::Auto).unwrap()
+}
+
+/// Lays the key's signature of what PCR 11 holds where systemd looks for it.
+fn sign(key: &PcrKey) {
+    let value = pcr_11(&mut tpm());
+    fs::write(SIGNATURES, file(&[key.entry(Bank::Sha256, &value)])).unwrap();
+}
+
+/// The key of a volume that is there, by the TPM, in a boot whose image the key has signed.
+fn unlock(volume: &nightlatch::config::Volume, key: &PcrKey) -> Result<Keyed> {
+    let Found::Existing(existing) = volume::examine(volume).unwrap() else {
+        panic!("expected an existing volume");
+    };
+    let mut tpm = tpm();
+    let policy = key.approve(&mut tpm);
+    existing.unlock(
+        volume,
+        policy,
+        SecretProviders::tpm(|sealed| tpm.unseal(sealed, policy)),
+    )
+}
+
+#[test]
+fn systemd_cryptsetup_attaches_our_volume_under_each_image_that_the_key_has_signed() {
+    let key = PcrKey::new();
+    let disk = Disk::virtio("blank4g");
+    let config = config(&disk, &["kdf = \"argon2id\""]);
+    let volume = volume(&config);
+    let mut first = tpm();
+    let policy = key.approve(&mut first);
+    let keyed = new(volume)
+        .prepare(
+            volume,
+            policy,
+            FirstSecret::generated().unwrap(),
+            |secret| first.seal(secret, policy),
+            ProvisionHooks::none(0),
+        )
+        .unwrap();
+    volume::open(volume, keyed, None).unwrap();
+    close();
+    drop(first);
+
+    let attach = || {
+        let options = format!("tpm2-device=auto,tpm2-signature={SIGNATURES},headless=1,luks");
+        try_run(
+            "/usr/lib/systemd/systemd-cryptsetup",
+            &["attach", "case", disk.as_str(), "-", &options],
+            b"",
+        )
+    };
+    sign(&key);
+    assert!(attach().status.success());
+    disk::mount("btrfs");
+    close();
+
+    // Another image: the signature of before is none of it.
+    tpm().event(Pcr::KERNEL_IMAGE, b"image 2").unwrap();
+    assert!(!attach().status.success());
+    sign(&key);
+    assert!(attach().status.success());
+    disk::mount("btrfs");
+    close();
+    let keyed = unlock(volume, &key).unwrap();
+    assert_eq!(keyed.keyslot, 1);
+    volume::open(volume, keyed, None).unwrap();
+    close();
+
+    // Somebody else's signature is none.
+    sign(&PcrKey::new());
+    assert!(!attach().status.success());
+    let error = unlock(volume, &PcrKey::new()).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .starts_with("rule C13: the token is sealed to what the key "),
+        "{error}"
+    );
+}
+
+#[test]
+fn we_open_what_systemd_cryptenroll_sealed_to_a_key() {
+    let key = PcrKey::new();
+    let disk = Disk::virtio("blank4g");
+    let config = disk::config_beside_ours(
+        &disk,
+        &[
+            "profile = \"luks2-strict\"",
+            "format = \"never\"",
+            "sources = [\"tpm\"]",
+        ],
+    );
+    let volume = config.volumes().nth(1).unwrap();
+    luks_format(&disk, &["--integrity=hmac-sha256", "--integrity-no-wipe"]);
+    fs::write("/tmp/key", SECRET).unwrap();
+    fs::write("/tmp/pcr.pem", key.pem()).unwrap();
+    let enroll = |pcrs: &str, more: &[&str]| {
+        let pcrs = format!("--tpm2-pcrs={pcrs}");
+        let device = ["--tpm2-device=auto", "--wipe-slot=tpm2", disk.as_str()];
+        let unlock = ["--unlock-key-file=/tmp/key", &pcrs];
+        run(
+            "systemd-cryptenroll",
+            &[&unlock[..], more, &device].concat(),
+            b"",
+        );
+    };
+    let signed = [
+        "--tpm2-public-key=/tmp/pcr.pem",
+        "--tpm2-public-key-pcrs=11",
+    ];
+
+    // The configuration says what it is sealed to, and a token may not choose less.
+    enroll("7+12", &signed);
+    let error = unlock(volume, &key).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rule C13: the token is sealed to sha256 7+12, the configuration says sha256 7+12+13"
+    );
+    enroll("7+12+13", &["--tpm2-public-key="]);
+    let error = unlock(volume, &key).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "rule C13: the token is sealed to no key, the configuration has tpm.signed"
+    );
+
+    enroll("7+12+13", &signed);
+    tpm().event(Pcr::KERNEL_IMAGE, b"image 2").unwrap();
+    let keyed = unlock(volume, &key).unwrap();
+    assert_ne!(keyed.keyslot, 0);
+    volume::open(volume, keyed, None).unwrap();
+    close();
+
+    // The policy of a configuration without a key.
+    let plain = Policy {
+        key: None,
+        ..key.policy()
+    };
+    let Found::Existing(existing) = volume::examine(volume).unwrap() else {
+        panic!("expected an existing volume");
+    };
+    let mut tpm = tpm();
+    let refused = existing.unlock(
+        volume,
+        plain,
+        SecretProviders::tpm(|sealed| tpm.unseal(sealed, plain)),
+    );
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .ends_with("which is not the key of tpm.signed in the configuration")
+    );
+}
