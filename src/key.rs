@@ -7,6 +7,7 @@
 
 pub(crate) mod ecdh;
 mod nonce;
+pub mod pcr;
 
 use std::fmt;
 

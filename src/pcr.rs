@@ -176,6 +176,17 @@ impl Bank {
         }
     }
 
+    /// Its `TPM_ALG_ID` (TCG Algorithm Registry).
+    #[must_use]
+    pub fn algorithm_id(self) -> u16 {
+        match self {
+            Self::Sha1 => 0x0004,
+            Self::Sha256 => 0x000b,
+            Self::Sha384 => 0x000c,
+            Self::Sha512 => 0x000d,
+        }
+    }
+
     /// The value of a PCR of this bank that nothing was measured into.
     #[must_use]
     pub fn zero(self) -> Vec<u8> {

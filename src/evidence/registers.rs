@@ -86,12 +86,7 @@ impl fmt::Display for Registers {
 /// The `TPM_ALG_ID` of a bank's algorithm (TCG Algorithm Registry).
 #[must_use]
 pub fn algorithm(bank: Bank) -> u16 {
-    match bank {
-        Bank::Sha1 => 0x0004,
-        Bank::Sha256 => 0x000b,
-        Bank::Sha384 => 0x000c,
-        Bank::Sha512 => 0x000d,
-    }
+    bank.algorithm_id()
 }
 
 /// The bank of a `TPM_ALG_ID`.

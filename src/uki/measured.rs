@@ -20,7 +20,7 @@ const KERNEL: &str = ".linux";
 const COMMAND_LINE: &str = ".cmdline";
 const COMMAND_LINE_ENDS: [&str; 3] = ["\n\0", "\n", "\0"];
 /// What systemd measures into PCR 11 when its initrd begins (systemd-pcrphase.service(8)).
-const INITRD_PHASE: &str = "enter-initrd";
+pub const INITRD_PHASE: &str = "enter-initrd";
 /// What systemd from version 261 on measures into PCRs 12 and 13 in the initrd (`systemd-pcrosseparator`).
 const SEPARATOR: &str = "os-separator";
 
@@ -99,6 +99,18 @@ impl<'a> Uki<'a> {
     /// PCR 11 when a node asks for its keys: the image's parts, and the phase that systemd measures when the initrd begins.
     #[must_use]
     pub fn kernel_image(&self, bank: Bank) -> Vec<u8> {
+        let line = self.command_line.as_deref().unwrap_or_default();
+        // Without the firmware's variables systemd does not see that it was measured, and measures no phase.
+        if CommandLine::parse(line).turns_variables_off() {
+            self.before_phases(bank)
+        } else {
+            self.in_initrd(bank)
+        }
+    }
+
+    /// PCR 11 as the stub leaves it, before systemd measures a phase.
+    #[must_use]
+    pub fn before_phases(&self, bank: Bank) -> Vec<u8> {
         let mut value = bank.zero();
         for (name, bytes) in &self.measured {
             // The name with its zero, then the contents.
@@ -106,12 +118,16 @@ impl<'a> Uki<'a> {
                 value = bank.extended(&value, &bank.hash(measured));
             }
         }
-        let line = self.command_line.as_deref().unwrap_or_default();
-        // Without the firmware's variables systemd does not see that it was measured, and measures no phase.
-        if CommandLine::parse(line).turns_variables_off() {
-            return value;
-        }
-        bank.extended(&value, &bank.hash(INITRD_PHASE.as_bytes()))
+        value
+    }
+
+    /// PCR 11 in the phase [`INITRD_PHASE`].
+    #[must_use]
+    pub fn in_initrd(&self, bank: Bank) -> Vec<u8> {
+        bank.extended(
+            &self.before_phases(bank),
+            &bank.hash(INITRD_PHASE.as_bytes()),
+        )
     }
 }
 

@@ -10,7 +10,7 @@ const PE_SIGNATURE: &[u8] = b"PE\0\0";
 /// Bytes of the signature and the COFF header after it.
 const COFF_END: usize = 24;
 /// Within these, the number of sections and the length of the optional header.
-const SECTION_COUNT: usize = 6;
+pub(super) const SECTION_COUNT: usize = 6;
 const OPTIONAL_LEN: usize = 20;
 /// What the optional header of a 32-bit and of a 64-bit program starts with.
 const PE32: u16 = 0x10b;
@@ -25,12 +25,13 @@ const DIRECTORIES_64: usize = 108;
 const SECURITY: usize = 4;
 /// Bytes of a directory, and of a section's entry.
 pub(super) const DIRECTORY_LEN: usize = 8;
-const SECTION_LEN: usize = 40;
-/// Within a section's entry: its name, lengths in memory and file, and offset in the file.
-const NAME_LEN: usize = 8;
-const MEMORY_LEN: usize = 8;
-const FILE_LEN: usize = 16;
-const FILE_OFFSET: usize = 20;
+pub(super) const SECTION_LEN: usize = 40;
+/// Within a section's entry: its name, length and address in memory, length and offset in the file.
+pub(super) const NAME_LEN: usize = 8;
+pub(super) const MEMORY_LEN: usize = 8;
+pub(super) const MEMORY_ADDRESS: usize = 12;
+pub(super) const FILE_LEN: usize = 16;
+pub(super) const FILE_OFFSET: usize = 20;
 /// The most sections a program may have. A unified kernel image has some fifteen.
 const SECTIONS_MAX: u16 = 96;
 
@@ -38,6 +39,8 @@ const SECTIONS_MAX: u16 = 96;
 #[derive(Clone, Debug)]
 pub struct Pe<'a> {
     pub(super) bytes: &'a [u8],
+    /// Where the PE header, the optional header and the table of sections begin.
+    pub(super) headers: Headers,
     /// Where the checksum is, which no hash covers.
     pub(super) checksum: usize,
     /// Where the directory of signatures is, which no hash covers; a program may have too few directories.
@@ -48,6 +51,14 @@ pub struct Pe<'a> {
     pub(super) sections: Vec<Section<'a>>,
 }
 
+/// Where the parts of a program's headers begin.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Headers {
+    pub(super) pe: usize,
+    pub(super) optional: usize,
+    pub(super) sections: usize,
+}
+
 /// A section of a program.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Section<'a> {
@@ -56,6 +67,8 @@ pub(super) struct Section<'a> {
     /// Its bytes in the file.
     pub(super) bytes: &'a [u8],
     pub(super) offset: usize,
+    /// Where it is in memory.
+    pub(super) address: usize,
     /// How many bytes it has in memory.
     pub(super) memory_len: usize,
 }
@@ -96,6 +109,11 @@ impl<'a> Pe<'a> {
         let count = le16(bytes, add(pe, SECTION_COUNT)?)?;
         let program = Self {
             bytes,
+            headers: Headers {
+                pe,
+                optional,
+                sections,
+            },
             checksum: add(optional, CHECKSUM)?,
             security,
             headers_len: size(le32(bytes, add(optional, HEADERS_LEN)?)?),
@@ -167,6 +185,7 @@ impl<'a> Section<'a> {
                 part(bytes, offset, len)?
             },
             offset,
+            address: size(le32(entry, MEMORY_ADDRESS)?),
             memory_len: size(le32(entry, MEMORY_LEN)?),
         })
     }
@@ -187,18 +206,18 @@ pub(super) fn add(at: usize, len: usize) -> Result<usize> {
     at.checked_add(len).ok_or_else(|| broken("it is cut short"))
 }
 
-fn le16(bytes: &[u8], at: usize) -> Result<u16> {
+pub(super) fn le16(bytes: &[u8], at: usize) -> Result<u16> {
     let mut value = [0; 2];
     value.copy_from_slice(part(bytes, at, 2)?);
     Ok(u16::from_le_bytes(value))
 }
 
-fn le32(bytes: &[u8], at: usize) -> Result<u32> {
+pub(super) fn le32(bytes: &[u8], at: usize) -> Result<u32> {
     let mut value = [0; 4];
     value.copy_from_slice(part(bytes, at, 4)?);
     Ok(u32::from_le_bytes(value))
 }
 
-fn size(value: u32) -> usize {
+pub(super) fn size(value: u32) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }

@@ -173,6 +173,7 @@ fn unified_images() -> Vec<Vec<u8>> {
         support::unified::program(&[(".text", b"code")]),
         plain,
         signed,
+        br#"{"sha256":[{"pcrs":[11],"pkfp":"00","ref":"initrd","pol":"00","tbs":"00","sig":"AA=="}]}"#.to_vec(),
     ]
 }
 
