@@ -177,6 +177,7 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
         Verb::Evidence(cli::Evidence::Verify(given)) => evidence::verify(given),
         Verb::Policy(cli::Policy::Check { file }) => policy::check(file),
         Verb::Policy(cli::Policy::Image(given)) => policy::image(given),
+        Verb::Policy(cli::Policy::Sign(given)) => policy::sign(given),
         Verb::Policy(cli::Policy::Explain { policy, evidence }) => {
             policy::explain(policy, evidence)
         }

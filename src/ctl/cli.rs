@@ -172,6 +172,7 @@ pub(in crate::ctl) enum Policy {
         file: PathBuf,
     },
     Image(PolicyImage),
+    Sign(PolicySign),
     /// Say which image of a policy a machine booted, or what differs.
     Explain {
         /// The policy.
@@ -204,6 +205,28 @@ pub(in crate::ctl) struct PolicyImage {
     /// stub takes an initrd from the host.
     #[arg(long = "initrd-hash", value_name = "DIGEST", value_parser = values::digest)]
     pub(in crate::ctl) initrd_hashes: Vec<String>,
+}
+
+/// Sign what PCR 11 will be when a unified kernel image asks for its keys, and put the signatures into the image, for nodes
+/// that seal to the signing key. Before the image is signed for Secure Boot.
+#[derive(Args, Debug)]
+pub(in crate::ctl) struct PolicySign {
+    /// The unified kernel image.
+    #[arg(value_name = "UKI")]
+    pub(in crate::ctl) image: PathBuf,
+    /// The private key: RSA with 2048 to 4096 bits, in PEM. Not the key for Secure Boot.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::ctl) key: PathBuf,
+    /// Write the signed image here, instead of in the place of the unsigned one.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::ctl) out: Option<PathBuf>,
+    /// A bank of PCRs that nodes seal to; may be there several times. sha256 alone where there is none.
+    #[arg(long = "bank", value_name = "BANK", value_parser = values::signed_bank())]
+    pub(in crate::ctl) banks: Vec<Bank>,
+    /// The certificate of a key that the image will be signed with for Secure Boot; may be there several times. The kernel
+    /// inside must not carry its signature.
+    #[arg(long = "authority", value_name = "CERTIFICATE")]
+    pub(in crate::ctl) authorities: Vec<String>,
 }
 
 /// Check images before they are booted.

@@ -4,6 +4,7 @@
 //! **Never:** a key service asked: a policy is judged as a file.
 
 mod image;
+mod sign;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,6 +13,7 @@ use std::path::Path;
 use serde_json::json;
 
 pub(super) use self::image::image;
+pub(super) use self::sign::sign;
 use crate::ctl::Answer;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::{Bundle, Policy, Refusal};

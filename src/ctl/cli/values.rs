@@ -92,3 +92,8 @@ pub(super) fn digest(text: &str) -> Result<String, String> {
     }
     Err("expected a SHA-256 digest, which is 64 hexadecimal digits".to_owned())
 }
+
+/// A bank that a policy of signed values can be of.
+pub(super) fn signed_bank() -> impl TypedValueParser<Value = Bank> {
+    one_of([Bank::Sha256, Bank::Sha384].map(|bank| (bank.as_str(), bank)))
+}

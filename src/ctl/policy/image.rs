@@ -1,20 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `policy image`: what a policy has to say of an image, from its files, so that nobody has to boot it to know.
 
-use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::ctl::Answer;
 use crate::ctl::cli::PolicyImage;
+use crate::ctl::{Answer, input};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::start::certificates;
 use crate::pcr::Bank;
 use crate::uki::{Addition, Pe, Uki};
 
 /// The longest file that is read, in bytes. Images have some hundred MiB.
-const FILE_LEN_MAX: u64 = 1 << 30;
+pub(super) const FILE_LEN_MAX: usize = 1 << 30;
 /// The only bank that the key service's protocol quotes.
 const BANK: Bank = Bank::Sha256;
 /// How often a command line from outside is measured: by the stub, and by systemd-boot before.
@@ -139,27 +138,39 @@ fn hands_on(version: &str) -> Error {
     ))
 }
 
-/// Refuses an image whose kernel carries a signature of an authority, and says where the image itself carries none.
+/// Says where the image carries no signature of an authority, and refuses one whose kernel does.
 fn signatures(uki: &Uki<'_>, authorities: &[String]) -> Result<Vec<String>> {
+    refuse_signed_kernel(uki, authorities)?;
     let mut warnings = Vec::new();
     for file in authorities {
-        let found = certificates(&read(file)?).map_err(Error::config);
-        let (mut is_signed, mut is_kernel_signed) = (false, false);
-        for certificate in found.doing(file)? {
-            is_signed |= uki.program.names_signer(&certificate)?;
-            is_kernel_signed |= uki.kernel()?.names_signer(&certificate)?;
+        if !carries_signature(&uki.program, file)? {
+            warnings.push(format!("the image carries no signature of {file}"));
         }
-        if is_kernel_signed {
+    }
+    Ok(warnings)
+}
+
+/// Refuses an image whose kernel carries a signature of an authority.
+pub(super) fn refuse_signed_kernel(uki: &Uki<'_>, authorities: &[String]) -> Result<()> {
+    for file in authorities {
+        if carries_signature(&uki.kernel()?, file)? {
             return Err(Error::refused(format_args!(
                 "section .linux: the kernel carries a signature of {file}: under that key anybody \
                  starts it with another initrd; build the image without, ukify has --no-sign-kernel"
             )));
         }
-        if !is_signed {
-            warnings.push(format!("the image carries no signature of {file}"));
-        }
     }
-    Ok(warnings)
+    Ok(())
+}
+
+/// Whether a program carries a signature of one of the certificates in a file.
+fn carries_signature(program: &Pe<'_>, file: &str) -> Result<bool> {
+    let found = certificates(&read(file)?).map_err(Error::config);
+    let mut is_signed = false;
+    for certificate in found.doing(file)? {
+        is_signed |= program.names_signer(&certificate)?;
+    }
+    Ok(is_signed)
 }
 
 fn pcrs(uki: &Uki<'_>, options: &PolicyImage) -> [(u8, &'static str, Vec<String>); 3] {
@@ -208,13 +219,7 @@ fn hash(program: &Pe<'_>) -> Result<String> {
 }
 
 fn read(file: &str) -> Result<Vec<u8>> {
-    let len = fs::metadata(file).doing(file)?.len();
-    if len > FILE_LEN_MAX {
-        return Err(Error::refused(format_args!(
-            "{file}: expected at most {FILE_LEN_MAX} bytes, found {len}"
-        )));
-    }
-    fs::read(file).doing(file)
+    input::read(Path::new(file), FILE_LEN_MAX).doing(file)
 }
 
 /// The file's name: certificates are beside the policy.

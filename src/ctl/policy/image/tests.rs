@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+use std::fs;
 use std::path::PathBuf;
 
 use super::*;

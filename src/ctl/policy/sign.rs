@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `policy sign`: an image gets signatures of what PCR 11 will be in its boots, so that nodes which are sealed to the signing key
+//! open with it as they did with the image before.
+
+use std::fs::{self, File, Permissions};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use super::image::{FILE_LEN_MAX, refuse_signed_kernel};
+use crate::ctl::cli::PolicySign;
+use crate::ctl::{Answer, input};
+use crate::error::{Doing, Error, Result};
+use crate::key::Secret;
+use crate::key::pcr::{PcrKey, PcrPublicKey};
+use crate::pcr::Bank;
+use crate::uki::{PUBLIC_KEY, PcrSignatures, SIGNATURES, Uki};
+
+/// Signs, and writes the image with its signatures.
+pub(in crate::ctl) fn sign(options: &PolicySign) -> Result<Answer> {
+    // In one piece, so that no copy of the key stays behind.
+    let key = fs::read(&options.key)
+        .map_err(Error::from)
+        .and_then(|text| PcrKey::from_pem(&Secret::new(text)))
+        .doing(options.key.display())?;
+    let file = &options.image;
+    let bytes = input::read(file, FILE_LEN_MAX).doing(file.display())?;
+    let signed = signed(&bytes, &key, options).doing(file.display())?;
+    let target = match &options.out {
+        Some(out) => out.clone(),
+        // A link stays one.
+        None => fs::canonicalize(file).doing(file.display())?,
+    };
+    let mode = fs::metadata(file).doing(file.display())?.permissions();
+    publish(&target, &signed.image, mode).doing(format_args!("writing {}", target.display()))?;
+    Ok(signed.answer(&target))
+}
+
+/// An image with its signatures, and what they are of.
+struct Signed {
+    image: Vec<u8>,
+    key: String,
+    /// Each bank with a phase and the value that PCR 11 has in it.
+    values: Vec<(Bank, &'static str, String)>,
+}
+
+fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
+    let uki = Uki::parse(bytes)?;
+    if uki.program.has_section(SIGNATURES) {
+        return Err(Error::refused(format_args!(
+            "section {SIGNATURES}: the image has signatures of PCR values already: sign an image that was built without them"
+        )));
+    }
+    if let Some(text) = uki.section(PUBLIC_KEY)? {
+        let other = PcrPublicKey::from_pem(text).doing(format_args!("section {PUBLIC_KEY}"))?;
+        if other.fingerprint() != key.public().fingerprint() {
+            return Err(Error::refused(format_args!(
+                "section {PUBLIC_KEY}: it has another key than the one that signs: build the image with this one, or without"
+            )));
+        }
+    }
+    refuse_signed_kernel(&uki, &options.authorities)?;
+    let banks = match &options.banks[..] {
+        [] => &[Bank::Sha256],
+        banks => banks,
+    };
+    let signatures = PcrSignatures::sign(&uki, key, banks)?;
+    let image = uki
+        .program
+        .with_section(SIGNATURES, signatures.to_json()?.as_bytes())?;
+    let values = banks.iter().flat_map(|bank| {
+        let values = PcrSignatures::values(&uki, *bank);
+        values.map(|(phase, value)| {
+            (
+                *bank,
+                phase.unwrap_or("before any phase"),
+                hex::encode(value),
+            )
+        })
+    });
+    Ok(Signed {
+        image,
+        key: hex::encode(key.public().fingerprint()),
+        values: values.collect(),
+    })
+}
+
+impl Signed {
+    fn answer(&self, target: &Path) -> Answer {
+        let mut lines = vec![format!("{}: signed by key {}", target.display(), self.key)];
+        lines.extend(
+            self.values
+                .iter()
+                .map(|(bank, phase, value)| format!("  PCR 11 ({bank}), {phase}: {value}")),
+        );
+        let values: Vec<Value> = self
+            .values
+            .iter()
+            .map(|(bank, phase, value)| json!({"bank": bank, "phase": phase, "pcr-11": value}))
+            .collect();
+        let json = json!({
+            "result": "signed",
+            "file": target,
+            "key": self.key,
+            "signatures": values,
+        });
+        Answer::new(lines.join("\n") + "\n", json)
+    }
+}
+
+/// A reader sees the file as it was or the whole new one, never a part.
+fn publish(target: &Path, bytes: &[u8], mode: Permissions) -> Result<()> {
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let unfinished: PathBuf = target.with_file_name(name);
+    let written = File::create_new(&unfinished)
+        .doing(unfinished.display())
+        .map(|mut file| -> std::io::Result<()> {
+            file.set_permissions(mode)?;
+            file.write_all(bytes)?;
+            file.sync_all()?;
+            fs::rename(&unfinished, target)
+        })?;
+    written.map_err(|error| {
+        // What is left of it is the lesser trouble.
+        drop(fs::remove_file(&unfinished));
+        error.into()
+    })
+}
+
+#[cfg(test)]
+mod tests;
