@@ -73,12 +73,14 @@ pub mod uki;
 // What the administrator says.
 pub mod config;
 
+// What a TPM has sealed, and what an image's builder has signed for it.
+pub mod sealed;
+
 // Secrets, words and connections.
 pub mod command_line;
 mod https;
 pub mod key;
 pub mod logging;
-pub mod sealed;
 
 // The ground.
 pub mod clock;

@@ -8,8 +8,8 @@
 
 pub mod signature;
 
-use self::signature::PolicyKey;
 use crate::error::{Error, Result};
+use crate::key::pcr::PcrPublicKey;
 
 /// Where the storage root key lives (TCG TPM v2.0 Provisioning Guidance, section 7.5.1, table 2).
 pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;
@@ -44,7 +44,7 @@ pub struct Sealed {
     /// The policy it was sealed under.
     pub policy_hash: [u8; 32],
     /// The key that has to have signed what PCR 11 holds, where it is sealed to one.
-    pub key: Option<PolicyKey>,
+    pub key: Option<PcrPublicKey>,
     /// The storage root key it was sealed with, as `Esys_TR_Serialize` of tpm2-tss writes it.
     pub srk: Option<Vec<u8>>,
 }

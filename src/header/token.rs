@@ -12,9 +12,10 @@ use crate::header::fields::{Field, Fields};
 use crate::header::role;
 use crate::header::stamp::{BootNonce, Stamp};
 use crate::header::violation::violation;
+use crate::key::pcr::PcrPublicKey;
 use crate::pcr::{Bank, Pcr};
 use crate::sealed;
-use crate::sealed::signature::{PolicyKey, SIGNED_PCR};
+use crate::sealed::signature::SIGNED_PCR;
 
 /// Type of the token this program writes.
 pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
@@ -140,7 +141,7 @@ pub struct Tpm2Token {
     /// The digest of the policy, equal to the one inside `public`.
     pub policy_hash: [u8; 32],
     /// The key that has to have signed what PCR 11 holds, where there is one.
-    pub key: Option<PolicyKey>,
+    pub key: Option<PcrPublicKey>,
     /// The storage root key as a serialised `ESYS_TR`.
     pub srk: Option<Vec<u8>>,
 }
@@ -300,12 +301,12 @@ impl Tpm2Token {
 }
 
 /// The key, which has signed values of one PCR alone.
-fn signed_by(field: &Field<'_, '_>, fields: &mut Fields<'_, '_>) -> Result<PolicyKey> {
+fn signed_by(field: &Field<'_, '_>, fields: &mut Fields<'_, '_>) -> Result<PcrPublicKey> {
     let signed = fields.take(SIGNED_PCRS)?;
     if pcrs(&signed)? != [SIGNED_PCR] {
         return Err(signed.expected(format_args!("PCR {SIGNED_PCR} alone")));
     }
-    PolicyKey::parse(&field.base64()?).map_err(|why| wrong(field, &why.to_string()))
+    PcrPublicKey::from_pem(&field.base64()?).map_err(|why| wrong(field, &why.to_string()))
 }
 
 /// Refuses what would make unsealing depend on more than PCRs: a PIN, pcrlock.

@@ -8,7 +8,9 @@ use getrandom::SysRng;
 use rsa::pkcs1::{DecodeRsaPrivateKey as _, EncodeRsaPublicKey as _};
 use rsa::pkcs1v15::{Signature, SigningKey, VerifyingKey};
 use rsa::pkcs8::der::pem;
-use rsa::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _, SecretDocument};
+use rsa::pkcs8::{
+    DecodePrivateKey as _, DecodePublicKey as _, EncodePublicKey as _, LineEnding, SecretDocument,
+};
 use rsa::signature::{RandomizedSigner as _, SignatureEncoding as _, Verifier as _};
 use rsa::traits::PublicKeyParts as _;
 use rsa::{BoxedUint, PrivateKey, PublicKey};
@@ -21,12 +23,18 @@ use crate::error::{Error, Result};
 const PKCS8: &str = "PRIVATE KEY";
 const PKCS1: &str = "RSA PRIVATE KEY";
 const SPKI: &str = "PUBLIC KEY";
-/// Bits that are enough, and the most that TPMs load (TPM 2.0 Library, part 2, section 11.2.4.6: implementations have 2048, few
-/// have more than 4096).
-const BITS_MIN: u32 = 2048;
-const BITS_MAX: u32 = 4096;
+/// The size that each TPM knows (PC Client Platform TPM Profile, section 4.6: RSA with 2048 bits is mandatory).
+const BITS: u16 = 2048;
 /// The exponent that each TPM has.
-const EXPONENT: u64 = 65_537;
+const EXPONENT: u32 = 65_537;
+
+// Of `TPMT_PUBLIC` (TPM 2.0 Library, part 2, sections 6.3, 8.3 and 12.2).
+const ALG_RSA: u16 = 0x0001;
+const ALG_SHA256: u16 = 0x000b;
+const ALG_NULL: u16 = 0x0010;
+/// userWithAuth, decrypt and sign, as systemd sets them (src/shared/tpm2-util.c, `tpm2_tpm2b_public_from_openssl_pkey`): they
+/// are part of the name that policies have.
+const ATTRIBUTES: u32 = 0x0006_0040;
 
 /// The key that PCR values are signed with. Wiped when it is dropped, as the crate does it, and not printed.
 pub struct PcrKey {
@@ -73,10 +81,23 @@ impl fmt::Debug for PcrKey {
 }
 
 /// The public half of a [`PcrKey`].
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PcrPublicKey {
     key: PublicKey,
     fingerprint: [u8; 32],
+    pem: String,
+}
+
+/// The name of a key in a TPM: algorithm ‖ digest of its public area (TPM 2.0 Library, part 1, section 16).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct KeyName([u8; 34]);
+
+impl KeyName {
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl PcrPublicKey {
@@ -95,9 +116,9 @@ impl PcrPublicKey {
 
     fn new(key: PublicKey) -> Result<Self> {
         let bits = key.n().bit_width_vartime();
-        if !(BITS_MIN..=BITS_MAX).contains(&bits) {
+        if bits != u32::from(BITS) {
             return Err(Error::config(format_args!(
-                "expected an RSA key of {BITS_MIN} to {BITS_MAX} bits, found {bits}"
+                "expected an RSA key of {BITS} bits, which each TPM takes, found {bits}"
             )));
         }
         if *key.e() != BoxedUint::from(EXPONENT) {
@@ -108,9 +129,13 @@ impl PcrPublicKey {
         let der = key
             .to_pkcs1_der()
             .map_err(|error| Error::config(format_args!("RSA key: {error}")))?;
+        let pem = key
+            .to_public_key_pem(LineEnding::LF)
+            .map_err(|error| Error::config(format_args!("RSA key: {error}")))?;
         Ok(Self {
             fingerprint: Sha256::digest(der.as_bytes()).into(),
             key,
+            pem,
         })
     }
 
@@ -120,11 +145,51 @@ impl PcrPublicKey {
         self.fingerprint
     }
 
+    /// The key in PEM, as [`PcrPublicKey::from_pem`] takes it and a token has it.
+    #[must_use]
+    pub fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// The `TPMT_PUBLIC`. Each byte is in the name, so none is to be changed.
+    #[must_use]
+    pub fn public_area(&self) -> Vec<u8> {
+        let modulus = self.key.n_bytes();
+        let mut area = [ALG_RSA, ALG_SHA256].map(u16::to_be_bytes).concat();
+        area.extend(ATTRIBUTES.to_be_bytes());
+        // No policy; neither cipher nor scheme of its own.
+        area.extend([0, ALG_NULL, ALG_NULL, BITS].map(u16::to_be_bytes).concat());
+        // Written out, though zero would mean the same.
+        area.extend(EXPONENT.to_be_bytes());
+        area.extend((BITS / 8).to_be_bytes());
+        area.extend(modulus.iter());
+        area
+    }
+
+    /// Its name in every TPM.
+    #[must_use]
+    pub fn name(&self) -> KeyName {
+        let digest = Sha256::digest(self.public_area());
+        let bytes = ALG_SHA256.to_be_bytes().into_iter().chain(digest);
+        let mut name = [0; 34];
+        for (to, from) in name.iter_mut().zip(bytes) {
+            *to = from;
+        }
+        KeyName(name)
+    }
+
     /// Whether `signature` is this key's over `message`.
     #[must_use]
     pub fn has_signed(&self, message: &[u8], signature: &[u8]) -> bool {
         let key = VerifyingKey::<Sha256>::new(self.key.clone());
         Signature::try_from(signature).is_ok_and(|it| key.verify(message, &it).is_ok())
+    }
+}
+
+/// By its fingerprint, as signatures name it.
+impl fmt::Display for PcrPublicKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.fingerprint))
     }
 }
 

@@ -1,198 +1,129 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Signatures of what PCR 11 holds in an image's initrd, made by who built the image, and the key that they are by.
+//! Signatures of what PCR 11 holds in an image's initrd, made by who built the image: what is sealed to the builder's key opens
+//! to each image that carries one. They are in the image's section `.pcrsig`, and systemd-stub hands them to the initrd: JSON as
+//! `systemd-measure sign` writes it (systemd 262, src/measure/measure-tool.c and src/shared/tpm2-util.c). The TPM looks at them,
+//! so they need no trust; the key comes from the measured configuration, and never with them.
 //!
-//! What is sealed to a key opens to each image that carries such a signature (TPM 2.0 part 3, `TPM2_PolicyAuthorize`). The
-//! signatures come with the image, in the file that systemd-stub lays into the initrd and `systemd-measure sign` writes
-//! (systemd-stub(7), systemd-measure(1)); the TPM checks them, so they need no trust. The key comes from the measured
-//! configuration.
-//!
-//! Pure functions of bytes. A key that comes with the signatures is never taken.
+//! What is signed is the digest of a policy that asks for one value of the PCR (TPM 2.0 Library, part 3, section 23.7,
+//! `TPM2_PolicyPCR`), so that a TPM which knows the key opens for each value that the key has signed (section 23.16,
+//! `TPM2_PolicyAuthorize`). There is no reference of the policy here (`policyRef`): it is empty.
 
-use std::fmt;
+use std::collections::BTreeMap;
 
-use base64ct::{Base64, Encoding};
-use rsa::PublicKey;
-use rsa::pkcs1::EncodeRsaPublicKey as _;
-use rsa::pkcs8::DecodePublicKey as _;
-use rsa::traits::PublicKeyParts as _;
-use serde::Deserialize;
+use base64ct::{Base64, Encoding as _};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Result};
-use crate::pcr::{Bank, Pcr};
+use crate::key::pcr::{PcrKey, PcrPublicKey};
+use crate::pcr::{Bank, Pcr, PcrSet};
 
-/// Where systemd-stub lays the signatures, below the root of the initrd (systemd-stub(7)).
+/// Where systemd-stub lays them, below the root of the initrd (systemd-stub(7)).
 pub const SIGNATURES_PATH: &str = ".extra/tpm2-pcr-signature.json";
-/// The longest such file in bytes. A signature has some 600, and an image has a few.
-pub const SIGNATURES_LEN_MAX: u64 = 1 << 20;
 /// The PCR whose values are signed: that of the image's own parts.
 pub const SIGNED_PCR: Pcr = Pcr::KERNEL_IMAGE;
+/// The longest section or file that is read, in bytes. A signature has less than one KiB.
+pub const SIGNATURES_LEN_MAX: usize = 1 << 20;
+/// `TPM_CC_PolicyPCR` (TPM 2.0 Library, part 2, section 6.5.2).
+const POLICY_PCR: u32 = 0x0000_017f;
+/// Bytes of a selection's bitmap: 24 PCRs (TPM 2.0 Library, part 2, section 10.6.1; PC Client Platform TPM Profile,
+/// `PCR_SELECT_MIN`).
+const SELECT_LEN: u8 = 3;
 
-/// The size that each TPM knows, in bytes (PC Client Platform TPM Profile, section 4.6: RSA with 2048 bits is mandatory).
-const MODULUS_LEN: usize = 256;
-/// The only exponent that each TPM knows, 65537 (TPM 2.0 part 2, section 12.2.3.5).
-const EXPONENT: [u8; 3] = [1, 0, 1];
-
-// Of `TPMT_PUBLIC` (TPM 2.0 part 2, sections 6.3, 8.3 and 12.2).
-const ALG_RSA: u16 = 0x0001;
-const ALG_SHA256: u16 = 0x000b;
-const ALG_NULL: u16 = 0x0010;
-/// userWithAuth, decrypt and sign, as systemd sets them (src/shared/tpm2-util.c, `tpm2_tpm2b_public_from_openssl_pkey`): they
-/// are part of the name that policies have.
-const ATTRIBUTES: u32 = 0x0006_0040;
-const RSA_BITS: u16 = 2048;
-
-/// The name of a key in a TPM: algorithm ‖ digest of its public area (TPM 2.0 part 1, section 16).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct KeyName([u8; 34]);
-
-impl KeyName {
-    /// The bytes.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.0
-    }
+/// A value of PCR 11 that was signed.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct PcrSignature {
+    /// The PCRs: 11 alone.
+    pub pcrs: Vec<u8>,
+    /// The key's fingerprint, in hexadecimal digits: see [`PcrPublicKey::fingerprint`].
+    pub pkfp: String,
+    /// A reference that the signature is over as well. None is made here.
+    #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
+    pub reference: Option<String>,
+    /// The policy's digest, in hexadecimal digits.
+    pub pol: String,
+    /// The signature, in Base64.
+    pub sig: String,
 }
 
-/// The public half of the key that signs values of PCR 11: RSA with 2048 bits.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PolicyKey {
-    modulus: Vec<u8>,
-    fingerprint: [u8; 32],
-    pem: String,
-}
-
-impl PolicyKey {
-    /// Takes a key in PEM (`BEGIN PUBLIC KEY`), as `openssl rsa -pubout` writes it.
-    pub fn parse(pem: &[u8]) -> Result<Self> {
-        let wrong = || {
-            Error::config(
-                "expected an RSA key with 2048 bits and exponent 65537 in PEM, \
-                 as \"openssl genrsa -out pcr.key 2048\" makes it and \"openssl rsa -in pcr.key -pubout\" prints it",
-            )
-        };
-        let pem = std::str::from_utf8(pem).map_err(|_not_text| wrong())?;
-        let key = PublicKey::from_public_key_pem(pem.trim()).map_err(|_no_key| wrong())?;
-        let modulus = key.n_bytes().to_vec();
-        let has_all_bits = modulus.first().is_some_and(|first| first & 0x80 != 0);
-        if modulus.len() != MODULUS_LEN || !has_all_bits {
-            return Err(wrong());
-        }
-        if key.e_bytes().as_ref() != EXPONENT {
-            return Err(wrong());
-        }
-        let der = key.to_pkcs1_der().map_err(Error::failure)?;
-        let mut fingerprint = [0; 32];
-        fingerprint.copy_from_slice(&Bank::Sha256.hash(der.as_bytes()));
+impl PcrSignature {
+    /// Signs one value of PCR 11.
+    pub fn new(key: &PcrKey, bank: Bank, value: &[u8]) -> Result<Self> {
+        let policy = policy_digest(bank, value);
         Ok(Self {
-            modulus,
-            fingerprint,
-            pem: pem.to_owned(),
+            pcrs: vec![SIGNED_PCR.index()],
+            pkfp: hex::encode(key.public().fingerprint()),
+            reference: None,
+            pol: hex::encode(policy),
+            sig: Base64::encode_string(&key.sign(&policy)?),
         })
     }
 
-    /// The text that it was parsed from.
-    #[must_use]
-    pub fn pem(&self) -> &str {
-        &self.pem
+    /// Whether it says that it is this key's, of PCR 11 alone and for all purposes.
+    fn is_by(&self, key: &PcrPublicKey) -> bool {
+        self.pcrs == [SIGNED_PCR.index()]
+            && self.reference.is_none()
+            && self.pkfp == hex::encode(key.fingerprint())
     }
 
-    /// What signatures name it by: SHA-256 of its `RSAPublicKey` in DER (RFC 8017, section A.1.1).
+    /// Whether it is this key's, and good, for `value` of PCR 11 in `bank`.
     #[must_use]
-    pub fn fingerprint(&self) -> [u8; 32] {
-        self.fingerprint
-    }
-
-    /// The `TPMT_PUBLIC`. Each byte is in the name, so none is to be changed.
-    #[must_use]
-    pub fn public_area(&self) -> Vec<u8> {
-        let mut area = [ALG_RSA, ALG_SHA256].map(u16::to_be_bytes).concat();
-        area.extend(ATTRIBUTES.to_be_bytes());
-        // No policy; neither cipher nor scheme of its own.
-        area.extend(
-            [0, ALG_NULL, ALG_NULL, RSA_BITS]
-                .map(u16::to_be_bytes)
-                .concat(),
-        );
-        // Written out, though zero would mean the same.
-        area.push(0);
-        area.extend(EXPONENT);
-        area.extend([1, 0]);
-        area.extend(&self.modulus);
-        area
-    }
-
-    /// Its name in every TPM.
-    #[must_use]
-    pub fn name(&self) -> KeyName {
-        let digest = Bank::Sha256.hash(&self.public_area());
-        let mut name = [0; 34];
-        for (to, from) in name
-            .iter_mut()
-            .zip(ALG_SHA256.to_be_bytes().into_iter().chain(digest))
-        {
-            *to = from;
-        }
-        KeyName(name)
+    pub fn is_for(&self, key: &PcrPublicKey, bank: Bank, value: &[u8]) -> bool {
+        let policy = policy_digest(bank, value);
+        self.is_by(key)
+            && self.pol == hex::encode(policy)
+            && Base64::decode_vec(&self.sig).is_ok_and(|it| key.has_signed(&policy, &it))
     }
 }
 
-impl fmt::Display for PolicyKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex::encode(self.fingerprint))
-    }
-}
-
-/// The signatures that came with an image, of one bank.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct PcrSignatures(Vec<Signed>);
-
-/// One of them, of a value of PCR 11 alone. Others mean nothing here.
-#[derive(Clone, Debug, Eq, PartialEq)]
-struct Signed {
-    fingerprint: [u8; 32],
-    policy: [u8; 32],
-    signature: Vec<u8>,
-}
-
-/// The file: for each bank the signatures. What else there is in it belongs to others.
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    sha256: Vec<Entry>,
-    #[serde(default)]
-    sha384: Vec<Entry>,
-}
-
-#[derive(Deserialize)]
-struct Entry {
-    pcrs: Vec<u32>,
-    pkfp: String,
-    pol: String,
-    sig: String,
-    /// What the signature is for, where it is not for all there is (systemd 262, `--policyref`).
-    #[serde(rename = "ref")]
-    reference: Option<String>,
+/// All signatures of an image, bank by bank.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(transparent)]
+pub struct PcrSignatures {
+    banks: BTreeMap<String, Vec<PcrSignature>>,
 }
 
 impl PcrSignatures {
-    /// Takes the file apart.
-    pub fn parse(bytes: &[u8], bank: Bank) -> Result<Self> {
-        let file: File = serde_json::from_slice(bytes).map_err(|error| {
-            Error::refused(format_args!("expected signatures of PCR values: {error}"))
-        })?;
-        let entries = match bank {
-            Bank::Sha256 => file.sha256,
-            Bank::Sha384 => file.sha384,
-            Bank::Sha1 | Bank::Sha512 => Vec::new(),
-        };
-        Ok(Self(entries.iter().filter_map(Signed::of).collect()))
+    /// Those of these banks.
+    #[must_use]
+    pub fn new(banks: impl IntoIterator<Item = (Bank, Vec<PcrSignature>)>) -> Self {
+        let banks = banks.into_iter();
+        Self {
+            banks: banks.map(|(bank, all)| (bank.to_string(), all)).collect(),
+        }
     }
 
-    /// The signature by `key` of the policy with the digest `policy`.
+    /// Takes a section, or the file that the stub makes of it: JSON, with zeros or white space behind it.
+    pub fn parse(bytes: &[u8]) -> Result<Self> {
+        if bytes.len() > SIGNATURES_LEN_MAX {
+            return Err(Error::refused(format_args!(
+                "signatures of PCR values: expected at most {SIGNATURES_LEN_MAX} bytes, found {}",
+                bytes.len()
+            )));
+        }
+        let end = bytes.iter().rposition(|byte| *byte != 0);
+        let text = end.and_then(|end| bytes.get(..=end)).unwrap_or_default();
+        serde_json::from_slice(text)
+            .map_err(|error| Error::refused(format_args!("signatures of PCR values: {error}")))
+    }
+
+    /// The section's contents.
+    pub fn to_json(&self) -> Result<String> {
+        serde_json::to_string(self).map_err(Error::failure)
+    }
+
+    /// The signatures of one bank.
+    #[must_use]
+    pub fn of(&self, bank: Bank) -> &[PcrSignature] {
+        self.banks.get(bank.as_str()).map_or(&[], Vec::as_slice)
+    }
+
+    /// The signature by `key` of this value of PCR 11 in `bank`, as it is: the TPM says whether it is good.
     ///
     /// Without one the refusal says which of the two is another.
-    pub fn find(&self, key: &PolicyKey, policy: &[u8; 32]) -> Result<&[u8]> {
-        let mut by_key = self.0.iter().filter(|it| it.fingerprint == key.fingerprint);
+    pub fn find(&self, bank: Bank, key: &PcrPublicKey, value: &[u8]) -> Result<Vec<u8>> {
+        let policy = hex::encode(policy_digest(bank, value));
+        let mut by_key = self.of(bank).iter().filter(|it| it.is_by(key));
         let Some(first) = by_key.next() else {
             return Err(Error::refused(format_args!(
                 "the image carries no signature of PCR {SIGNED_PCR} by the key of the configuration, {key}: \
@@ -201,8 +132,8 @@ impl PcrSignatures {
         };
         std::iter::once(first)
             .chain(by_key)
-            .find(|it| it.policy == *policy)
-            .map(|it| it.signature.as_slice())
+            .find(|it| it.pol == policy)
+            .and_then(|it| Base64::decode_vec(&it.sig).ok())
             .ok_or_else(|| {
                 Error::refused(format_args!(
                     "the signatures by the key of the configuration are of other values of PCR {SIGNED_PCR} than this boot's: \
@@ -210,19 +141,45 @@ impl PcrSignatures {
                 ))
             })
     }
+
+    /// The fingerprints of the keys that signed, each once.
+    #[must_use]
+    pub fn keys(&self) -> Vec<&str> {
+        let mut keys: Vec<&str> = self
+            .banks
+            .values()
+            .flatten()
+            .map(|it| it.pkfp.as_str())
+            .collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
-impl Signed {
-    fn of(entry: &Entry) -> Option<Self> {
-        let digest = |text: &str| hex::decode(text).ok()?.try_into().ok();
-        let is_meant = entry.reference.is_none() && entry.pcrs == [u32::from(SIGNED_PCR.index())];
-        Some(Self {
-            fingerprint: digest(&entry.pkfp)?,
-            policy: digest(&entry.pol)?,
-            signature: Base64::decode_vec(&entry.sig).ok()?,
-        })
-        .filter(|signed| is_meant && signed.signature.len() == MODULUS_LEN)
-    }
+/// The digest of the policy that PCR 11 of `bank` has this value, SHA-256 whatever the bank (TPM 2.0 Library, part 3, section
+/// 23.7): that of the empty policy, the command, the selection and the value's digest.
+#[must_use]
+pub fn policy_digest(bank: Bank, value: &[u8]) -> [u8; 32] {
+    pcrs_digest([0; 32], bank, PcrSet::of(&[SIGNED_PCR]), value)
+}
+
+/// The digest that `before` becomes where PCRs of `bank` have values that are these one after the other, in the PCRs' order.
+#[must_use]
+pub(crate) fn pcrs_digest(before: [u8; 32], bank: Bank, pcrs: PcrSet, values: &[u8]) -> [u8; 32] {
+    // TPML_PCR_SELECTION (TPM 2.0 Library, part 2, section 10.9.7).
+    let bits = u32::from(pcrs.bits()).to_le_bytes();
+    let mut selection = 1_u32.to_be_bytes().to_vec();
+    selection.extend(bank.algorithm_id().to_be_bytes());
+    selection.push(SELECT_LEN);
+    selection.extend(bits.iter().take(usize::from(SELECT_LEN)));
+    Sha256::new()
+        .chain_update(before)
+        .chain_update(POLICY_PCR.to_be_bytes())
+        .chain_update(selection)
+        .chain_update(Sha256::digest(values))
+        .finalize()
+        .into()
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use crate::error::{Doing, Error, Result};
 use crate::evidence::registers::Values;
 use crate::header::Stamp;
 use crate::key::KEY_LEN;
+use crate::key::pcr::PcrPublicKey;
 use crate::pcr::PcrSet;
-use crate::sealed::signature::{PcrSignatures, PolicyKey, SIGNED_PCR};
+use crate::sealed::signature::{PcrSignatures, SIGNED_PCR};
 use crate::status::Recorder;
 use crate::tpm::{Policy, Tpm};
 use crate::volume::Keyed;
@@ -39,7 +40,7 @@ pub(crate) struct NodeTpm {
 /// What an image says of its own PCR 11: signatures, and the key in its configuration that they have to be by.
 #[derive(Debug)]
 pub(crate) struct SignedPcr {
-    pub(crate) key: PolicyKey,
+    pub(crate) key: PcrPublicKey,
     pub(crate) signatures: PcrSignatures,
 }
 

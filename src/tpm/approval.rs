@@ -14,14 +14,15 @@ use tss_esapi::tss2_esys::TPMT_TK_VERIFIED;
 use super::session::Denied;
 use super::{Policy, Tpm, response};
 use crate::error::{Doing, Error, Result};
+use crate::key::pcr::PcrPublicKey;
 use crate::pcr::Bank;
-use crate::sealed::signature::{PcrSignatures, PolicyKey};
+use crate::sealed::signature::{PcrSignatures, policy_digest};
 
 /// A policy that a key has signed, with what the TPM gave for having looked at the signature. That ticket is good for this
 /// key and policy until the TPM is cleared (TPM 2.0 part 1, section 11.4.6.3).
 #[derive(Debug)]
 pub(super) struct Approval {
-    key: PolicyKey,
+    key: PcrPublicKey,
     policy: Digest,
     ticket: TPMT_TK_VERIFIED,
 }
@@ -36,15 +37,15 @@ impl Tpm {
     /// Commands: `LoadExternal`, `VerifySignature`, `FlushContext`.
     pub fn approve(
         &mut self,
-        key: &PolicyKey,
+        key: &PcrPublicKey,
         signatures: &PcrSignatures,
         bank: Bank,
         value: &[u8],
     ) -> Result<()> {
-        let policy = Policy::signed(bank).digest([value]);
-        let signature = signatures.find(key, &policy)?;
+        let signature = signatures.find(bank, key, value)?;
+        let policy = policy_digest(bank, value);
         let ticket = self
-            .verify(key, &policy, signature)
+            .verify(key, &policy, &signature)
             .doing("looking at the signature of PCR 11")?;
         self.approval = Some(Approval {
             key: key.clone(),
@@ -55,7 +56,7 @@ impl Tpm {
     }
 
     /// The key of a policy, where it has one.
-    pub(super) fn key_of(&self, policy: Policy) -> Result<Option<PolicyKey>> {
+    pub(super) fn key_of(&self, policy: Policy) -> Result<Option<PcrPublicKey>> {
         match policy.key {
             None => Ok(None),
             Some(_) => self.approval_for(policy).map(|it| Some(it.key.clone())),
@@ -93,7 +94,7 @@ impl Tpm {
 
     fn verify(
         &mut self,
-        key: &PolicyKey,
+        key: &PcrPublicKey,
         policy: &[u8; 32],
         signature: &[u8],
     ) -> Result<VerifiedTicket> {

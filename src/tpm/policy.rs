@@ -7,21 +7,18 @@ use std::fmt;
 use super::Tpm;
 use crate::config;
 use crate::error::{Error, Result};
+use crate::key::pcr::{KeyName, PcrPublicKey};
 use crate::pcr::{Bank, PcrSet};
-use crate::sealed::signature::{KeyName, PolicyKey, SIGNED_PCR};
+use crate::sealed::signature::{SIGNED_PCR, pcrs_digest};
 
 // Command codes (TPM 2.0 part 2, section 6.5.2).
 const CC_POLICY_AUTHORIZE: u32 = 0x0000_016a;
 const CC_POLICY_AUTH_VALUE: u32 = 0x0000_016b;
 const CC_POLICY_OR: u32 = 0x0000_0171;
-const CC_POLICY_PCR: u32 = 0x0000_017f;
 const CC_POLICY_NV_WRITTEN: u32 = 0x0000_018f;
 
 /// `TPMI_YES_NO`: yes.
 const YES: u8 = 1;
-
-/// Octets of a PCR selection that cover 24 PCRs (PC Client Platform TPM Profile, `PCR_SELECT_MIN`).
-const SELECT_LEN: u8 = 3;
 
 /// What a secret is sealed to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -37,11 +34,11 @@ pub struct Policy {
 impl Policy {
     /// What the configuration says, with the key that it names.
     #[must_use]
-    pub fn of(config: &config::Tpm, key: Option<&PolicyKey>) -> Self {
+    pub fn of(config: &config::Tpm, key: Option<&PcrPublicKey>) -> Self {
         Self {
             pcrs: config.pcrs,
             bank: config.bank.into(),
-            key: key.map(PolicyKey::name),
+            key: key.map(PcrPublicKey::name),
         }
     }
 
@@ -71,19 +68,8 @@ impl Policy {
     #[must_use]
     pub fn digest<'v>(self, values: impl IntoIterator<Item = &'v [u8]>) -> [u8; 32] {
         let all: Vec<u8> = values.into_iter().flatten().copied().collect();
-        let values = Bank::Sha256.hash(&all);
         let before = self.key.map_or([0; 32], authorized_by);
-        step(before, CC_POLICY_PCR, &[&self.selection(), &values])
-    }
-
-    /// The marshalled `TPML_PCR_SELECTION` (TPM 2.0 part 2, section 10.9.7).
-    fn selection(self) -> Vec<u8> {
-        let mask = u32::from(self.pcrs.bits());
-        let mut bytes = 1_u32.to_be_bytes().to_vec();
-        bytes.extend(algorithm_id(self.bank).to_be_bytes());
-        bytes.push(SELECT_LEN);
-        bytes.extend(mask.to_le_bytes().iter().take(usize::from(SELECT_LEN)));
-        bytes
+        pcrs_digest(before, self.bank, self.pcrs, &all)
     }
 }
 
@@ -175,16 +161,6 @@ impl fmt::Display for Policy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let signed = self.key.map_or("", |_| "signed values of PCR 11 and ");
         write!(f, "{signed}PCRs {} ({})", self.pcrs, self.bank)
-    }
-}
-
-/// `TPM_ALG_ID` (TCG Algorithm Registry).
-fn algorithm_id(bank: Bank) -> u16 {
-    match bank {
-        Bank::Sha1 => 0x0004,
-        Bank::Sha256 => 0x000b,
-        Bank::Sha384 => 0x000c,
-        Bank::Sha512 => 0x000d,
     }
 }
 

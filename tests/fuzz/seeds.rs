@@ -31,8 +31,9 @@ use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
 use nightlatch::header::Marker;
 use nightlatch::key::Secret;
+use nightlatch::key::pcr::PcrPublicKey;
 use nightlatch::pcr::Bank;
-use nightlatch::sealed::signature::PolicyKey;
+use nightlatch::sealed::signature::policy_digest;
 use serde_json::json;
 
 use self::hostile::base::{Bases, UUID};
@@ -72,15 +73,20 @@ fn main() {
 /// As the target takes them: a file of signatures, of values that nothing has, and the key that it looks for.
 fn pcr_signatures() -> Vec<Vec<u8>> {
     let pem = include_bytes!("../fixtures/pcr-key.pem");
-    let key = PolicyKey::parse(pem).expect("a key");
+    let key = PcrPublicKey::from_pem(pem).expect("a key");
     let entry = json!({
         "pcrs": [11],
         "pkfp": key.to_string(),
-        "pol": "00".repeat(32),
+        "pol": hex::encode(policy_digest(Bank::Sha256, &[0; 32])),
         "sig": Base64::encode_string(&[7; 256]),
     });
-    let file = support::pcr_key::file(&[entry.clone(), entry]);
-    vec![[&[0], &file[..]].concat(), [&[1], &pem[..]].concat()]
+    let file = json!({"sha256": [entry.clone(), entry]}).to_string();
+    let of_systemd = br#"{"sha256":[{"pcrs":[11],"pkfp":"00","ref":"initrd","pol":"00","tbs":"00","sig":"AA=="}]}"#;
+    vec![
+        [&[0], file.as_bytes()].concat(),
+        [&[0], &of_systemd[..]].concat(),
+        [&[1], &pem[..]].concat(),
+    ]
 }
 
 /// As the target takes it: the log of a start with Secure Boot.
@@ -173,7 +179,6 @@ fn unified_images() -> Vec<Vec<u8>> {
         support::unified::program(&[(".text", b"code")]),
         plain,
         signed,
-        br#"{"sha256":[{"pcrs":[11],"pkfp":"00","ref":"initrd","pol":"00","tbs":"00","sig":"AA=="}]}"#.to_vec(),
     ]
 }
 

@@ -6,13 +6,14 @@ use std::fs;
 
 use nightlatch::config::Tcti;
 use nightlatch::error::{Exit, Result};
-use nightlatch::pcr::{Bank, Pcr};
+use nightlatch::key::pcr::PcrKey;
+use nightlatch::pcr::Pcr;
 use nightlatch::tpm::{Policy, Tpm};
 use nightlatch::volume::{self, FirstSecret, Found, Keyed, ProvisionHooks, SecretProviders};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, try_run, volume};
 use crate::stock::luks_format;
-use crate::support::pcr_key::{PcrKey, file, pcr_11};
+use crate::support::pcr_key::{self, approve, pcr_11, policy, signatures};
 
 const SIGNATURES: &str = "/tmp/signatures.json";
 
@@ -23,7 +24,8 @@ fn tpm() -> Tpm {
 /// Lays the key's signature of what PCR 11 holds where systemd looks for it.
 fn sign(key: &PcrKey) {
     let value = pcr_11(&mut tpm());
-    fs::write(SIGNATURES, file(&[key.entry(Bank::Sha256, &value)])).unwrap();
+    let signatures = signatures(key, &[&value]).to_json().unwrap();
+    fs::write(SIGNATURES, signatures).unwrap();
 }
 
 /// The key of a volume that is there, by the TPM, in a boot whose image the key has signed.
@@ -32,7 +34,7 @@ fn unlock(volume: &nightlatch::config::Volume, key: &PcrKey) -> Result<Keyed> {
         panic!("expected an existing volume");
     };
     let mut tpm = tpm();
-    let policy = key.approve(&mut tpm);
+    let policy = approve(key, &mut tpm);
     existing.unlock(
         volume,
         policy,
@@ -42,12 +44,12 @@ fn unlock(volume: &nightlatch::config::Volume, key: &PcrKey) -> Result<Keyed> {
 
 #[test]
 fn systemd_cryptsetup_attaches_our_volume_under_each_image_that_the_key_has_signed() {
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let disk = Disk::virtio("blank4g");
     let config = config(&disk, &["kdf = \"argon2id\""]);
     let volume = volume(&config);
     let mut first = tpm();
-    let policy = key.approve(&mut first);
+    let policy = approve(&key, &mut first);
     let keyed = new(volume)
         .prepare(
             volume,
@@ -87,9 +89,9 @@ fn systemd_cryptsetup_attaches_our_volume_under_each_image_that_the_key_has_sign
     close();
 
     // Somebody else's signature is none.
-    sign(&PcrKey::new());
+    sign(&pcr_key::new());
     assert!(!attach().status.success());
-    let error = unlock(volume, &PcrKey::new()).unwrap_err();
+    let error = unlock(volume, &pcr_key::new()).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
     assert!(
         error
@@ -101,7 +103,7 @@ fn systemd_cryptsetup_attaches_our_volume_under_each_image_that_the_key_has_sign
 
 #[test]
 fn we_open_what_systemd_cryptenroll_sealed_to_a_key() {
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let disk = Disk::virtio("blank4g");
     let config = disk::config_beside_ours(
         &disk,
@@ -114,7 +116,7 @@ fn we_open_what_systemd_cryptenroll_sealed_to_a_key() {
     let volume = config.volumes().nth(1).unwrap();
     luks_format(&disk, &["--integrity=hmac-sha256", "--integrity-no-wipe"]);
     fs::write("/tmp/key", SECRET).unwrap();
-    fs::write("/tmp/pcr.pem", key.pem()).unwrap();
+    fs::write("/tmp/pcr.pem", key.public().pem()).unwrap();
     let enroll = |pcrs: &str, more: &[&str]| {
         let pcrs = format!("--tpm2-pcrs={pcrs}");
         let device = ["--tpm2-device=auto", "--wipe-slot=tpm2", disk.as_str()];
@@ -154,7 +156,7 @@ fn we_open_what_systemd_cryptenroll_sealed_to_a_key() {
     // The policy of a configuration without a key.
     let plain = Policy {
         key: None,
-        ..key.policy()
+        ..policy(&key)
     };
     let Found::Existing(existing) = volume::examine(volume).unwrap() else {
         panic!("expected an existing volume");

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::config::Config;
 use crate::error::{Doing, Error, Result};
-use crate::sealed::signature::{PcrSignatures, PolicyKey, SIGNATURES_LEN_MAX, SIGNATURES_PATH};
+use crate::key::pcr::PcrPublicKey;
+use crate::sealed::signature::{PcrSignatures, SIGNATURES_LEN_MAX, SIGNATURES_PATH};
 use crate::sources::tpm::SignedPcr;
 
 /// Reads both below `top`; none where nothing has to be signed. Whether they fit is for the TPM to say.
@@ -17,11 +18,11 @@ pub(in crate::boot) fn signed_pcr(top: &Path, config: &Config) -> Result<Option<
     };
     let key = file
         .read(top)
-        .and_then(|pem| PolicyKey::parse(&pem).doing(file.as_str()))
+        .and_then(|pem| PcrPublicKey::from_pem(&pem).doing(file.as_str()))
         .doing("tpm.signed.keys")?;
     let path = top.join(SIGNATURES_PATH);
     let signatures = read(&path)
-        .and_then(|bytes| PcrSignatures::parse(&bytes, config.tpm.bank.into()))
+        .and_then(|bytes| PcrSignatures::parse(&bytes))
         .doing(path.display())
         .doing("tpm.signed")?;
     Ok(Some(SignedPcr { key, signatures }))
@@ -38,6 +39,8 @@ fn read(path: &Path) -> Result<Vec<u8>> {
         file => file?,
     };
     let mut bytes = Vec::new();
-    file.take(SIGNATURES_LEN_MAX).read_to_end(&mut bytes)?;
+    // One more than fits is refused by whoever parses it.
+    let most = u64::try_from(SIGNATURES_LEN_MAX).unwrap_or(u64::MAX);
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

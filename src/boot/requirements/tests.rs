@@ -5,11 +5,12 @@
 use crate::boot::fixture::{Node, REQUIRED};
 use crate::config::SecureBoot;
 use crate::error::Exit;
+use crate::key::pcr::PcrKey;
 use crate::pcr::{Bank, Pcr};
 use crate::sealed::signature::SIGNATURES_PATH;
 use crate::status::Status;
 use crate::support::firmware::{Firmware, HOST, LOG_PATH};
-use crate::support::pcr_key::{PcrKey, file, pcr_11};
+use crate::support::pcr_key::{self, pcr_11, signatures};
 
 const NOT_REQUIRED: &str = "boot.secure-boot = \"not-required\"\ntpm.pcrs = [2, 4, 9, 12]\n";
 const BOTH: &str = "ro efi=noruntime nohibernate\n";
@@ -74,7 +75,7 @@ fn a_boot_as_it_has_to_be_gets_to_its_disk_and_says_how_it_was_started() {
 /// The image says of itself that it is the owner's, before anything is read, sealed or asked for.
 #[test]
 fn an_image_without_a_signature_of_its_own_value_of_pcr_11_ends_the_boot() {
-    let (key, other) = (PcrKey::new(), PcrKey::new());
+    let (key, other) = (pcr_key::new(), pcr_key::new());
     let lines = format!("{REQUIRED}tpm.signed.keys = [\"/pcr.pem\"]\n");
     let started = || {
         let node = Node::with(&lines, BOTH);
@@ -84,9 +85,10 @@ fn an_image_without_a_signature_of_its_own_value_of_pcr_11_ends_the_boot() {
     let value = pcr_11(&mut started().tpm());
     let ends = |key: &PcrKey, value: Option<&[u8]>| {
         let node = started();
-        node.write("pcr.pem", &key.pem());
+        node.write("pcr.pem", key.public().pem().as_bytes());
         if let Some(value) = value {
-            node.write(SIGNATURES_PATH, &file(&[other.entry(Bank::Sha256, value)]));
+            let file = signatures(&other, &[value]).to_json().unwrap();
+            node.write(SIGNATURES_PATH, file.as_bytes());
         }
         let (result, _) = node.boot();
         result.unwrap_err()

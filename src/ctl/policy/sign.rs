@@ -15,7 +15,7 @@ use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::Bank;
-use crate::uki::{PUBLIC_KEY, PcrSignatures, SIGNATURES, Uki};
+use crate::uki::{PUBLIC_KEY, SIGNATURES, Uki};
 
 /// Signs, and writes the image with its signatures.
 pub(in crate::ctl) fn sign(options: &PolicySign) -> Result<Answer> {
@@ -65,12 +65,12 @@ fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
         [] => &[Bank::Sha256],
         banks => banks,
     };
-    let signatures = PcrSignatures::sign(&uki, key, banks)?;
+    let signatures = uki.sign(key, banks)?;
     let image = uki
         .program
         .with_section(SIGNATURES, signatures.to_json()?.as_bytes())?;
     let values = banks.iter().flat_map(|bank| {
-        let values = PcrSignatures::values(&uki, *bank);
+        let values = uki.signed_values(*bank);
         values.map(|(phase, value)| {
             (
                 *bank,

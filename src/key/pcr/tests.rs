@@ -67,6 +67,23 @@ fn a_key_is_the_same_however_it_is_written() {
     assert_ne!(key(other).public().fingerprint(), fingerprint);
 }
 
+/// Whatever a TPM computes of it is the same as what systemd has it load: see the cases with `systemd-cryptsetup`.
+#[test]
+fn a_key_has_the_public_area_and_the_pem_that_others_write() {
+    let [made, other] = made();
+    let ours = key(made);
+    let public = ours.public();
+    assert_eq!(public.pem().as_bytes(), made.public_key_to_pem().unwrap());
+    assert_eq!(public.to_string(), hex::encode(public.fingerprint()));
+    let area = public.public_area();
+    let start = "0001000b000600400000001000100800000100010100";
+    assert_eq!(hex::encode(&area[..22]), start);
+    assert_eq!(area[22..], made.rsa().unwrap().n().to_vec());
+    let name = [&[0, 0x0b][..], &Sha256::digest(&area)].concat();
+    assert_eq!(public.name().bytes(), name);
+    assert_ne!(key(other).public().name(), public.name());
+}
+
 #[test]
 fn what_is_no_such_key_is_told() {
     let [made, _] = made();
@@ -92,7 +109,7 @@ fn what_is_no_such_key_is_told() {
         (pkcs8(&curve), "expected an RSA private key in PEM"),
         (
             pkcs8(&generated(1024)),
-            "expected an RSA key of 2048 to 4096 bits, found 1024",
+            "expected an RSA key of 2048 bits, which each TPM takes, found 1024",
         ),
         (pkcs8(&three), "expected an RSA key with the exponent 65537"),
     ] {

@@ -1,116 +1,117 @@
 // SPDX-License-Identifier: Apache-2.0
-use serde_json::{Value, json};
-
 use super::*;
-use crate::error::Exit;
-use crate::support::pcr_key::{PcrKey, file};
+use crate::key::pcr::tests::{key, made};
 
-/// From `systemd-measure sign` of systemd 254 over sections of 7, 6 and 7 bytes, and a software TPM that has loaded its key.
-/// PCR 11 in the initrd, and the policy that is signed.
-const VALUE: &str = "b856b524b4cb96ea3c018da29deb000698458b221f756928546c9667a69fae88";
+/// What PCR 11 is in the initrd of an image of three small parts, and the digest that `systemd-measure` of version 254 signs
+/// for that.
+const IN_INITRD: &str = "b856b524b4cb96ea3c018da29deb000698458b221f756928546c9667a69fae88";
 const POLICY: &str = "006ef278db89030332f46f64d2ea0ba0650de6ba92174f88b56c815d3eb3f58c";
 
 #[test]
-fn what_is_signed_is_what_systemd_measure_signs() {
-    let value = hex::decode(VALUE).unwrap();
-    let entry = PcrKey::new().entry(Bank::Sha256, &value);
-    assert_eq!(entry["pol"], POLICY);
+fn the_policy_is_what_systemd_measure_signs() {
+    let value = hex::decode(IN_INITRD).unwrap();
+    let digest = |bank, value: &[u8]| hex::encode(policy_digest(bank, value));
+    assert_eq!(digest(Bank::Sha256, &value), POLICY);
+    // The bank is a part of it.
+    assert_ne!(digest(Bank::Sha384, &value), POLICY);
 }
 
+/// Each field that a reader looks at, once: other PCRs, key, policy, signature and a reference.
 #[test]
-fn a_key_has_its_fingerprint_and_the_public_area_that_systemd_loads() {
-    let key = PcrKey::new();
-    let public = key.public();
-    assert_eq!(public.pem().as_bytes(), key.pem());
-    assert_eq!(
-        key.entry(Bank::Sha256, &[0; 32])["pkfp"],
-        public.to_string()
-    );
-    let area = public.public_area();
-    assert_eq!(
-        hex::encode(&area[..22]),
-        "0001000b000600400000001000100800000100010100"
-    );
-    assert_eq!(area.len(), 22 + MODULUS_LEN);
-    assert_eq!(public.name().bytes()[..2], [0, 0x0b]);
-}
-
-#[test]
-fn only_what_every_tpm_knows_is_a_key() {
-    let pem = String::from_utf8(PcrKey::new().pem()).unwrap();
-    PolicyKey::parse(pem.as_bytes()).unwrap();
-    PolicyKey::parse(format!("\n{pem}\n").as_bytes()).unwrap();
-    let large = String::from_utf8(PcrKey::of_bits(3072).pem()).unwrap();
-    let small = String::from_utf8(PcrKey::of_bits(1024).pem()).unwrap();
-    let curve = "-----BEGIN PUBLIC KEY-----\n\
-        MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEaxfR8uEsQkf4vOblY6RA8ncDfYEt6zOg9KE5RdiYwpZP40Li/hp/m47n60p8D54WK84zV2sxXs7LtkBoN79R9Q==\n\
-        -----END PUBLIC KEY-----\n";
-    let private = pem.replace("PUBLIC", "PRIVATE");
-    for wrong in ["", "no key", &pem[..100], &large, &small, curve, &private] {
-        let error = PolicyKey::parse(wrong.as_bytes()).unwrap_err();
-        assert_eq!(error.exit(), Exit::Config);
-        assert!(
-            error
-                .to_string()
-                .starts_with("expected an RSA key with 2048 bits and exponent 65537 in PEM"),
-            "{error}"
-        );
-    }
-}
-
-#[test]
-fn what_a_signature_is_not_meant_for_is_passed_over() {
-    let key = PcrKey::new();
-    let value = [7; 32];
-    let policy: [u8; 32] = hex::decode(key.entry(Bank::Sha256, &value)["pol"].as_str().unwrap())
-        .unwrap()
-        .try_into()
-        .unwrap();
-    let find = |change: &dyn Fn(&mut Value)| {
-        let mut entry = key.entry(Bank::Sha256, &value);
-        change(&mut entry);
-        let signatures = PcrSignatures::parse(&file(&[entry]), Bank::Sha256).unwrap();
-        signatures.find(&key.public(), &policy).is_ok()
+fn a_signature_is_for_one_key_bank_and_value() {
+    let [ours, other] = made().each_ref().map(key);
+    let value = hex::decode(IN_INITRD).unwrap();
+    let entry = PcrSignature::new(&ours, Bank::Sha256, &value).unwrap();
+    let is_for = |entry: &PcrSignature| entry.is_for(ours.public(), Bank::Sha256, &value);
+    assert!(is_for(&entry));
+    assert!(!entry.is_for(other.public(), Bank::Sha256, &value));
+    assert!(!entry.is_for(ours.public(), Bank::Sha384, &value));
+    assert!(!entry.is_for(ours.public(), Bank::Sha256, &Bank::Sha256.zero()));
+    let with = |change: fn(&mut PcrSignature)| {
+        let mut altered = entry.clone();
+        change(&mut altered);
+        altered
     };
-    assert!(find(&|_| ()));
-    // What later versions add.
-    assert!(find(&|entry| entry["tbs"] = json!("00")));
-    assert!(!find(&|entry| entry["ref"] = json!("initrd")));
-    assert!(!find(&|entry| entry["pcrs"] = json!([4, 11])));
-    assert!(!find(&|entry| entry["pkfp"] = json!("00".repeat(32))));
-    assert!(!find(&|entry| entry["pkfp"] = json!("no digest")));
-    assert!(!find(&|entry| entry["pol"] = json!("00".repeat(32))));
-    assert!(!find(&|entry| entry["sig"] = json!("AAAA")));
-    // Signatures of another bank's values are not of this one's.
-    let other = json!({"sha384": [key.entry(Bank::Sha256, &value)]}).to_string();
-    let other = PcrSignatures::parse(other.as_bytes(), Bank::Sha256).unwrap();
-    assert_eq!(other, PcrSignatures(Vec::new()));
+    for altered in [
+        with(|it| it.pcrs = vec![4, 11]),
+        with(|it| it.pkfp = "00".repeat(32)),
+        with(|it| it.reference = Some("initrd".into())),
+        with(|it| it.pol = "00".repeat(32)),
+        with(|it| it.sig = Base64::encode_string(&[1; 256])),
+        with(|it| it.sig = "no Base64".into()),
+    ] {
+        assert!(!is_for(&altered), "{altered:?}");
+    }
+}
+
+/// As `systemd-measure` writes it: what is not looked at may be there, and what fills up a section as well.
+#[test]
+fn what_other_tools_write_is_taken() {
+    let one = |more: &str| {
+        format!(r#"{{"sha256":[{{"pcrs":[11],"pkfp":"aa",{more}"pol":"bb","sig":"cc"}}]}}"#)
+    };
+    let plain = PcrSignatures::parse(one("").as_bytes()).unwrap();
+    assert_eq!(plain.of(Bank::Sha256).len(), 1);
+    assert_eq!(plain.to_json().unwrap(), one(""));
+    for end in ["\n", "   ", "\0\0", " \0"] {
+        let text = one("") + end;
+        assert_eq!(PcrSignatures::parse(text.as_bytes()).unwrap(), plain);
+    }
+    let later = PcrSignatures::parse(one(r#""tbs":"dd","#).as_bytes()).unwrap();
+    assert_eq!(later, plain);
+    let named = PcrSignatures::parse(one(r#""ref":"initrd","#).as_bytes()).unwrap();
+    assert_eq!(
+        named.of(Bank::Sha256)[0].reference.as_deref(),
+        Some("initrd")
+    );
+    assert_eq!(named.to_json().unwrap(), one(r#""ref":"initrd","#));
+
+    let long = vec![b' '; SIGNATURES_LEN_MAX + 1];
+    for bad in [&b""[..], b"\0", b"[]", br#"{"sha256":[{}]}"#, &long] {
+        let error = PcrSignatures::parse(bad).unwrap_err().to_string();
+        assert!(error.starts_with("signatures of PCR values: "), "{error}");
+    }
+}
+
+/// Without one it is said which of the two is another: key or value.
+#[test]
+fn the_signature_of_a_value_is_found_by_key_bank_and_value() {
+    let [ours, other] = made().each_ref().map(key);
+    let value = hex::decode(IN_INITRD).unwrap();
+    let entries = [[0; 32].to_vec(), value.clone()]
+        .map(|value| PcrSignature::new(&ours, Bank::Sha256, &value).unwrap());
+    let signature = Base64::decode_vec(&entries[1].sig).unwrap();
+    let signed = PcrSignatures::new([(Bank::Sha256, entries.to_vec())]);
+    let find = |bank, key: &PcrKey, value: &[u8]| {
+        let found = signed.find(bank, key.public(), value);
+        found.map_err(|error| error.to_string())
+    };
+    assert_eq!(find(Bank::Sha256, &ours, &value).unwrap(), signature);
+    for (bank, key) in [(Bank::Sha256, &other), (Bank::Sha384, &ours)] {
+        let none = format!(
+            "the image carries no signature of PCR 11 by the key of the configuration, {}: ",
+            key.public()
+        );
+        let error = find(bank, key, &value).unwrap_err();
+        assert!(error.starts_with(&none), "{error}");
+    }
+    let error = find(Bank::Sha256, &ours, &[7; 32]).unwrap_err();
+    let start = "the signatures by the key of the configuration are of other values of PCR 11";
+    assert!(error.starts_with(start), "{error}");
 }
 
 #[test]
-fn what_is_no_file_of_signatures_is_refused_and_padding_is_none() {
-    let key = PcrKey::new();
-    let good = file(&[key.entry(Bank::Sha256, &[1; 32])]);
-    PcrSignatures::parse(&good, Bank::Sha256).unwrap();
-    // ukify pads the section with spaces.
-    let padded = [&good[..], b"    \n"].concat();
-    PcrSignatures::parse(&padded, Bank::Sha256).unwrap();
-    assert_eq!(
-        PcrSignatures::parse(b"{}", Bank::Sha256).unwrap(),
-        PcrSignatures(Vec::new())
-    );
-    for wrong in [
-        &b""[..],
-        b"{\"sha256\":7}",
-        &good[..good.len() - 1],
-        b"\xff",
-    ] {
-        let error = PcrSignatures::parse(wrong, Bank::Sha256).unwrap_err();
-        assert_eq!(error.exit(), Exit::Refused);
-    }
-    for at in 0..good.len() {
-        let mut altered = good.clone();
+fn no_altered_byte_makes_it_panic() {
+    let [ours, _] = made().each_ref().map(key);
+    let entry = PcrSignature::new(&ours, Bank::Sha256, &[1; 32]).unwrap();
+    let text = PcrSignatures::new([(Bank::Sha256, vec![entry])])
+        .to_json()
+        .unwrap();
+    for at in 0..text.len() {
+        let mut altered = text.clone().into_bytes();
         altered[at] ^= 1;
-        drop(PcrSignatures::parse(&altered, Bank::Sha256));
+        if let Ok(signatures) = PcrSignatures::parse(&altered) {
+            drop(signatures.find(Bank::Sha256, ours.public(), &[1; 32]));
+        }
     }
 }

@@ -3,7 +3,8 @@
 
 use super::anchor::{AT, LEN, PLACES, made_under, record};
 use super::*;
-use crate::support::pcr_key::{PcrKey, pcr_11};
+use crate::sealed::signature::PcrSignatures;
+use crate::support::pcr_key::{self, approve, pcr_11, policy, signatures};
 
 const LOAD_EXTERNAL: u32 = 0x167;
 const VERIFY_SIGNATURE: u32 = 0x177;
@@ -19,13 +20,13 @@ fn start(swtpm: &mut Swtpm, image: &[u8]) -> Tpm {
 
 #[test]
 fn each_image_that_the_key_has_signed_unseals_and_reads_the_record() {
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = key.approve(&mut tpm);
+    let policy = approve(&key, &mut tpm);
     let secret = Secret::random().unwrap();
     let sealed = tpm.seal(&secret, policy).unwrap();
-    assert_eq!(sealed.key, Some(key.public()));
+    assert_eq!(sealed.key, Some(key.public().clone()));
     let access = made_under(&mut tpm, policy, 7);
     let pcr_policy = tpm.anchor_policy(policy).unwrap();
     drop(tpm);
@@ -33,7 +34,7 @@ fn each_image_that_the_key_has_signed_unseals_and_reads_the_record() {
     // A newer image, the one of before, and the newer one again.
     for image in [&b"image 2"[..], b"image 1", b"image 2"] {
         let mut tpm = start(&mut swtpm, image);
-        assert_eq!(key.approve(&mut tpm), policy);
+        assert_eq!(approve(&key, &mut tpm), policy);
         let unsealed = tpm.unseal(&sealed, policy).unwrap();
         assert_eq!(unsealed.expose(), secret.expose());
         let found = tpm.find_records(PLACES, policy, LEN).unwrap();
@@ -58,26 +59,26 @@ fn each_image_that_the_key_has_signed_unseals_and_reads_the_record() {
 /// Nothing is sealed to an image that could not open it again.
 #[test]
 fn an_image_without_a_signature_of_its_own_is_refused() {
-    let (key, other) = (PcrKey::new(), PcrKey::new());
+    let (key, other) = (pcr_key::new(), pcr_key::new());
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
     let value = pcr_11(&mut tpm);
     let of_another = Bank::Sha256.hash(b"another value");
     let public = key.public();
-    let mut refusal = |signatures: &crate::sealed::signature::PcrSignatures| {
-        let refused = tpm.approve(&public, signatures, Bank::Sha256, &value);
+    let mut refusal = |signatures: &PcrSignatures| {
+        let refused = tpm.approve(public, signatures, Bank::Sha256, &value);
         let error = refused.unwrap_err();
         assert_eq!(error.exit(), Exit::Refused);
         error.to_string()
     };
-    for none in [key.signatures(&[]), other.signatures(&[&value])] {
+    for none in [signatures(&key, &[]), signatures(&other, &[&value])] {
         let message = refusal(&none);
         let start = format!(
             "the image carries no signature of PCR 11 by the key of the configuration, {public}: "
         );
         assert!(message.starts_with(&start), "{message}");
     }
-    let message = refusal(&key.signatures(&[&of_another]));
+    let message = refusal(&signatures(&key, &[&of_another]));
     assert!(
         message.starts_with(
             "the signatures by the key of the configuration are of other values of PCR 11"
@@ -85,24 +86,23 @@ fn an_image_without_a_signature_of_its_own_is_refused() {
         "{message}"
     );
     // The control: among others it is found.
-    let all = key.signatures(&[&of_another, &value]);
-    tpm.approve(&public, &all, Bank::Sha256, &value).unwrap();
-    tpm.seal(&Secret::random().unwrap(), key.policy()).unwrap();
+    let all = signatures(&key, &[&of_another, &value]);
+    tpm.approve(public, &all, Bank::Sha256, &value).unwrap();
+    tpm.seal(&Secret::random().unwrap(), policy(&key)).unwrap();
 }
 
 /// What names a key has to be by it: the TPM looks.
 #[test]
 fn a_signature_that_only_says_whose_it_is_is_refused() {
-    let (key, other) = (PcrKey::new(), PcrKey::new());
+    let (key, other) = (pcr_key::new(), pcr_key::new());
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"the host's own");
     let value = pcr_11(&mut tpm);
-    let mut forged = other.entry(Bank::Sha256, &value);
-    forged["pkfp"] = hex::encode(key.public().fingerprint()).into();
-    let bytes = crate::support::pcr_key::file(&[forged]);
-    let forged = crate::sealed::signature::PcrSignatures::parse(&bytes, Bank::Sha256).unwrap();
+    let mut entry = signatures(&other, &[&value]).of(Bank::Sha256)[0].clone();
+    entry.pkfp = key.public().to_string();
+    let forged = PcrSignatures::new([(Bank::Sha256, vec![entry])]);
     let error = tpm
-        .approve(&key.public(), &forged, Bank::Sha256, &value)
+        .approve(key.public(), &forged, Bank::Sha256, &value)
         .unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -113,7 +113,7 @@ fn a_signature_that_only_says_whose_it_is_is_refused() {
     );
     assert_eq!(error.exit(), Exit::Refused);
     let error = tpm
-        .seal(&Secret::random().unwrap(), key.policy())
+        .seal(&Secret::random().unwrap(), policy(&key))
         .unwrap_err();
     assert!(
         error
@@ -126,16 +126,16 @@ fn a_signature_that_only_says_whose_it_is_is_refused() {
 /// With all that is on the disk and in the TPM, but a key of its own.
 #[test]
 fn another_system_with_a_key_of_its_own_opens_nothing_and_its_record_is_none_of_ours() {
-    let (key, own) = (PcrKey::new(), PcrKey::new());
+    let (key, own) = (pcr_key::new(), pcr_key::new());
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = key.approve(&mut tpm);
+    let policy = approve(&key, &mut tpm);
     let secret = Secret::random().unwrap();
     let sealed = tpm.seal(&secret, policy).unwrap();
     drop(tpm);
 
     let mut tpm = start(&mut swtpm, b"the host's own");
-    let foreign = own.approve(&mut tpm);
+    let foreign = approve(&own, &mut tpm);
     let error = tpm.unseal(&sealed, foreign).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
     // A ticket of its own beside our key's name.
@@ -150,7 +150,7 @@ fn another_system_with_a_key_of_its_own_opens_nothing_and_its_record_is_none_of_
     drop(tpm);
 
     let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = key.approve(&mut tpm);
+    let policy = approve(&key, &mut tpm);
     let found = tpm.find_records(PLACES, policy, LEN).unwrap();
     assert_eq!((found.readable, found.others), (None, vec![AT.record]));
     // The control.
@@ -163,15 +163,15 @@ fn another_system_with_a_key_of_its_own_opens_nothing_and_its_record_is_none_of_
 /// The values beside what is signed count: PCR 7 says whose signature the firmware took.
 #[test]
 fn a_signed_image_under_another_secure_boot_opens_nothing() {
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = key.approve(&mut tpm);
+    let policy = approve(&key, &mut tpm);
     let sealed = tpm.seal(&Secret::random().unwrap(), policy).unwrap();
     for pcr in [Pcr::SECURE_BOOT, Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS] {
         drop(tpm);
         tpm = start(&mut swtpm, b"image 1");
-        key.approve(&mut tpm);
+        approve(&key, &mut tpm);
         tpm.unseal(&sealed, policy).unwrap();
         tpm.event(pcr, b"another").unwrap();
         let error = tpm.unseal(&sealed, policy).unwrap_err();
@@ -182,10 +182,10 @@ fn a_signed_image_under_another_secure_boot_opens_nothing() {
 /// PCR 11 goes on where the initrd ends: what is signed is its value before.
 #[test]
 fn a_later_phase_of_the_boot_opens_nothing() {
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = key.approve(&mut tpm);
+    let policy = approve(&key, &mut tpm);
     let sealed = tpm.seal(&Secret::random().unwrap(), policy).unwrap();
     tpm.unseal(&sealed, policy).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"leave-initrd").unwrap();
@@ -196,14 +196,14 @@ fn a_later_phase_of_the_boot_opens_nothing() {
 /// So a boot of one volume, which unseals and reads the record, takes seven more than one that is sealed to an image.
 #[test]
 fn it_takes_three_commands_once_and_two_more_for_each_use() {
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = key.policy();
+    let policy = policy(&key);
     let value = pcr_11(&mut tpm);
-    let signatures = key.signatures(&[&value]);
+    let signatures = signatures(&key, &[&value]);
     swtpm.commands();
-    tpm.approve(&key.public(), &signatures, Bank::Sha256, &value)
+    tpm.approve(key.public(), &signatures, Bank::Sha256, &value)
         .unwrap();
     assert_eq!(
         swtpm.commands(),

@@ -6,8 +6,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use nightlatch::error::Exit;
+use nightlatch::key::pcr::PcrPublicKey;
 use nightlatch::pcr::Bank;
-use nightlatch::sealed::signature::{PcrSignatures, PolicyKey};
+use nightlatch::sealed::signature::PcrSignatures;
 
 const KEY: &[u8] = include_bytes!("../../fixtures/pcr-key.pem");
 
@@ -23,22 +24,31 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn signatures(bytes: &[u8]) {
-    let key = PolicyKey::parse(KEY).expect("a key");
-    match PcrSignatures::parse(bytes, Bank::Sha256) {
-        Ok(signatures) => match signatures.find(&key, &[0; 32]) {
-            // As long as the key's modulus: the TPM takes no other.
-            Ok(signature) => assert_eq!(signature.len(), 256),
-            Err(error) => assert_eq!(error.exit(), Exit::Refused),
-        },
+    let key = PcrPublicKey::from_pem(KEY).expect("a key");
+    match PcrSignatures::parse(bytes) {
+        Ok(signatures) => {
+            let written = signatures.to_json().expect("JSON");
+            let read = PcrSignatures::parse(written.as_bytes());
+            assert_eq!(read.expect("what was written"), signatures);
+            for bank in [Bank::Sha256, Bank::Sha384] {
+                if let Err(error) = signatures.find(bank, &key, &[0; 32]) {
+                    assert_eq!(error.exit(), Exit::Refused);
+                }
+                for entry in signatures.of(bank) {
+                    // Nobody has signed anything by this key.
+                    assert!(!entry.is_for(&key, bank, &[0; 32]));
+                }
+            }
+        }
         Err(error) => assert_eq!(error.exit(), Exit::Refused),
     }
 }
 
 fn key(pem: &[u8]) {
-    match PolicyKey::parse(pem) {
+    match PcrPublicKey::from_pem(pem) {
         Ok(key) => {
             assert_eq!(key.public_area().len(), 278);
-            let again = PolicyKey::parse(key.pem().as_bytes()).expect("the same key");
+            let again = PcrPublicKey::from_pem(key.pem().as_bytes()).expect("the same key");
             assert_eq!(again, key);
         }
         Err(error) => assert_eq!(error.exit(), Exit::Config),

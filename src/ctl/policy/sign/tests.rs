@@ -5,6 +5,7 @@ use super::*;
 use crate::ctl::tests::run;
 use crate::error::Exit;
 use crate::key::pcr::tests::{key, made};
+use crate::sealed::signature::PcrSignatures;
 use crate::support::unified::{image, program, signed};
 
 /// A directory with images and keys, gone after the test.
@@ -90,7 +91,7 @@ fn an_image_gets_its_signatures_in_its_place_or_beside() {
     let section = uki.section(SIGNATURES).unwrap().unwrap();
     let signatures = PcrSignatures::parse(section).unwrap();
     let ours = key(&made()[0]);
-    let values = PcrSignatures::values(&uki, Bank::Sha256);
+    let values = uki.signed_values(Bank::Sha256);
     for (entry, (_, value)) in signatures.of(Bank::Sha256).iter().zip(&values) {
         assert!(entry.is_for(ours.public(), Bank::Sha256, value));
     }
