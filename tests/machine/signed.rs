@@ -1,18 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is sealed to a key that signs images: ours opened by stock programs, and theirs by us. The machine's own TPM, whose
-//! PCR 11 goes on as that of another image would.
+//! What is sealed to a key that signs images: a node whose images change, and then our volumes opened by stock programs, and
+//! theirs by us, with the machine's own TPM, whose PCR 11 goes on as that of another image would.
 
 use std::fs;
+use std::path::Path;
 
-use nightlatch::config::Tcti;
+use nightlatch::config::{Source, Tcti};
 use nightlatch::error::{Exit, Result};
 use nightlatch::key::pcr::PcrKey;
 use nightlatch::pcr::Pcr;
+use nightlatch::sealed::signature::SIGNATURES_PATH;
+use nightlatch::status::Status;
 use nightlatch::tpm::{Policy, Tpm};
-use nightlatch::volume::{self, FirstSecret, Found, Keyed, ProvisionHooks, SecretProviders};
+use nightlatch::volume::{self, FirstSecret, Found, How, Keyed, ProvisionHooks, SecretProviders};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, try_run, volume};
+use crate::key_service::{Node, Twist};
+use crate::stale::{SOURCES, image, indices};
 use crate::stock::luks_format;
+use crate::support::firmware::Firmware;
 use crate::support::pcr_key::{self, approve, pcr_11, policy, signatures};
 
 const SIGNATURES: &str = "/tmp/signatures.json";
@@ -172,5 +178,90 @@ fn we_open_what_systemd_cryptenroll_sealed_to_a_key() {
             .unwrap_err()
             .to_string()
             .ends_with("which is not the key of tpm.signed in the configuration")
+    );
+}
+
+/// What the configuration of a signed image says, in the table of the TPM.
+const SIGNED: &str = "signed.keys = [\"/tmp/pcr.pem\"]";
+
+/// An image of the owner's: PCRs 4 and 11 tell it from the others.
+fn started(number: u8) -> Firmware {
+    image(number).added(11, &format!("kernel {number}"))
+}
+
+/// Puts an image in, and its signature where systemd-stub lays it.
+fn install(node: &mut Node, number: u8, key: &PcrKey) {
+    node.firmware = started(number);
+    node.tpm.reset_to(&node.firmware);
+    let value = pcr_11(&mut node.tpm.open());
+    let signed = signatures(key, &[&value]).to_json().unwrap();
+    let path = Path::new("/").join(SIGNATURES_PATH);
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, signed).unwrap();
+}
+
+fn said(status: &Status) -> (Source, Option<&str>) {
+    let volume = &status.volumes[0];
+    assert_eq!(volume.how, How::Unlocked);
+    (volume.source, volume.accepted.as_deref())
+}
+
+/// No image after the first signed one needs anybody, and the record stays where it is.
+#[test]
+fn a_node_is_carried_to_signed_images_once_and_each_further_one_needs_nobody() {
+    let key = pcr_key::new();
+    fs::write("/tmp/pcr.pem", key.public().pem()).unwrap();
+    let mut node = Node::new(&SOURCES);
+    node.firmware = started(1);
+    node.boot().unwrap();
+    let by_values = node.disk.save();
+
+    node.measure = SIGNED;
+    install(&mut node, 2, &key);
+    assert_eq!(
+        said(&node.boot().unwrap()),
+        (Source::Service, Some("stale"))
+    );
+    node.twist(Twist::Deny);
+    for number in [2, 3, 4, 2] {
+        install(&mut node, number, &key);
+        assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None));
+        assert_eq!(indices(&node), ["0x1804E11", "0x1804E12"]);
+    }
+
+    // An image that the key has not signed changes nothing, whatever opens the volume.
+    node.twist(Twist::Nothing);
+    let before = (node.disk.contents(), indices(&node));
+    install(&mut node, 5, &pcr_key::new());
+    let error = node.boot().unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    assert!(
+        error
+            .to_string()
+            .contains("the image carries no signature of PCR 11"),
+        "{error}"
+    );
+    node.disk.forget_reads();
+    assert!((node.disk.contents(), indices(&node)) == before);
+    // Neither does one that is sealed to values open what is sealed to the key by itself, nor a disk of before.
+    node.twist(Twist::Deny);
+    node.measure = "";
+    node.firmware = started(1);
+    assert_eq!(node.boot().unwrap_err().exit(), Exit::Refused);
+    let now = node.disk.save();
+    node.disk.load(&by_values);
+    node.measure = SIGNED;
+    install(&mut node, 2, &key);
+    assert_eq!(node.boot().unwrap_err().exit(), Exit::Refused);
+    node.disk.load(&now);
+    assert_eq!(said(&node.boot().unwrap()), (Source::Tpm, None));
+
+    // Back to images that are sealed to values it takes the service again.
+    node.twist(Twist::Nothing);
+    node.measure = "";
+    node.firmware = started(1);
+    assert_eq!(
+        said(&node.boot().unwrap()),
+        (Source::Service, Some("stale"))
     );
 }

@@ -43,7 +43,7 @@ CORE_CASES = (
 # What is no case of a machine of layer 2: see kills.py.
 OTHERS = ("power",)
 # Of the cases, those whose machines have a key service.
-SERVED = ("enrolment", "key_service", "readmission", "stale", "stale_cuts")
+SERVED = ("enrolment", "key_service", "readmission", "signed", "stale", "stale_cuts")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start", "start_off")
 REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "template", "updates")
