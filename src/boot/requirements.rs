@@ -36,7 +36,7 @@ pub(super) fn check_start(
     values: &Values,
     record: &Recorder,
 ) -> Result<Start> {
-    let authorities = secure_boot::authorities(top, &config.boot)?;
+    let authorities = secure_boot::authorities(top, config)?;
     let log = firmware_log::read(top, &config.tpm.tcti)?;
     let expected = secure_boot::expected(config, authorities.as_deref());
     let start = start::prove(&log, values, &expected)?;

@@ -15,11 +15,13 @@ mod programs;
 mod registers;
 mod secure_boot;
 mod unmet;
+mod vendors;
 
 use std::fmt;
 
 pub use authority::certificates;
 pub use unmet::Unmet;
+pub use vendors::{known_vendor, refused_beside_signed};
 
 use super::eventlog::Log;
 use super::firmware::FirmwarePart;

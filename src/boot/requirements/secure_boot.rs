@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use crate::config::{Boot, Config, SecureBoot};
+use crate::config::{Config, SecureBoot};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::firmware::FirmwarePart;
-use crate::evidence::start::{Expected, First, certificates};
+use crate::evidence::start::{Expected, First, certificates, refused_beside_signed};
 use crate::pcr::{Bank, Pcr};
 
 /// The certificates, in DER, that alone may have vouched; none where Secure Boot is not required.
-pub(super) fn authorities(top: &Path, boot: &Boot) -> Result<Option<Vec<Vec<u8>>>> {
+pub(super) fn authorities(top: &Path, config: &Config) -> Result<Option<Vec<Vec<u8>>>> {
+    let Config { boot, tpm, .. } = config;
     if boot.secure_boot == SecureBoot::NotRequired {
         return Ok(None);
     }
@@ -22,6 +23,11 @@ pub(super) fn authorities(top: &Path, boot: &Boot) -> Result<Option<Vec<Vec<u8>>
             })
         });
         all.extend(found.doing("boot.authorities")?);
+    }
+    if tpm.signed.is_some()
+        && let Some(refusal) = all.iter().find_map(|it| refused_beside_signed(it))
+    {
+        return Err(Error::config(refusal)).doing("boot.authorities");
     }
     Ok(Some(all))
 }

@@ -117,6 +117,34 @@ fn an_image_without_a_signature_of_its_own_value_of_pcr_11_ends_the_boot() {
     assert!(good.contains("/dev/null"), "{good}");
 }
 
+/// Who has a vendor's certificate in the list takes what that vendor signs, and nothing else would tell it.
+#[test]
+fn a_vendors_certificate_is_no_authority_beside_a_key_that_signs_images() {
+    const DEBIAN: &[u8] = include_bytes!("../../../tests/fixtures/evidence/debian-uefi-ca.der");
+    let key = PcrKey::new();
+    let lines = "boot.authorities = [\"/authority.der\", \"/vendor.der\"]\n";
+    let said = |more: &str, vendor: &[u8]| {
+        let node = Node::with(&format!("{lines}{more}"), BOTH);
+        node.start(&Firmware::signed());
+        node.write("vendor.der", vendor);
+        node.write("pcr.pem", &key.pem());
+        let value = pcr_11(&mut node.tpm());
+        node.write(SIGNATURES_PATH, &file(&[key.entry(Bank::Sha256, &value)]));
+        let (result, _) = node.boot();
+        result.unwrap_err()
+    };
+    let signed = "tpm.signed.keys = [\"/pcr.pem\"]\n";
+    let refused = said(signed, DEBIAN);
+    assert_eq!(refused.exit(), Exit::Config);
+    let start = "proving the boot: boot.authorities: Debian Secure Boot CA is listed";
+    assert!(refused.to_string().starts_with(start), "{refused}");
+    // The controls: another certificate beside the key, and this one where PCR 4 is sealed to.
+    for (more, vendor) in [(signed, HOST), ("", DEBIAN)] {
+        let good = said(more, vendor).to_string();
+        assert!(good.contains("/dev/null"), "{good}");
+    }
+}
+
 #[test]
 fn secure_boot_off_or_by_another_authority_ends_the_boot() {
     assert!(refusal(REQUIRED, &Firmware::unsigned()).starts_with("Secure Boot is off: turn it on"));
