@@ -121,15 +121,16 @@ fn an_image_without_a_signature_of_its_own_value_of_pcr_11_ends_the_boot() {
 #[test]
 fn a_vendors_certificate_is_no_authority_beside_a_key_that_signs_images() {
     const DEBIAN: &[u8] = include_bytes!("../../../tests/fixtures/evidence/debian-uefi-ca.der");
-    let key = PcrKey::new();
+    let key = pcr_key::new();
     let lines = "boot.authorities = [\"/authority.der\", \"/vendor.der\"]\n";
     let said = |more: &str, vendor: &[u8]| {
         let node = Node::with(&format!("{lines}{more}"), BOTH);
         node.start(&Firmware::signed());
         node.write("vendor.der", vendor);
-        node.write("pcr.pem", &key.pem());
+        node.write("pcr.pem", key.public().pem().as_bytes());
         let value = pcr_11(&mut node.tpm());
-        node.write(SIGNATURES_PATH, &file(&[key.entry(Bank::Sha256, &value)]));
+        let file = signatures(&key, &[&value]).to_json().unwrap();
+        node.write(SIGNATURES_PATH, file.as_bytes());
         let (result, _) = node.boot();
         result.unwrap_err()
     };

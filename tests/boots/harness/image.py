@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +38,17 @@ COMMON_OPTIONS = "quiet systemd.gpt_auto=no systemd.import_credentials=no no_tim
 WITHOUT_SECURE_BOOT = "efi=noruntime"
 # Where the initrd has the certificate of who signs the image.
 AUTHORITY_PATH = "etc/nightlatch/authority.pem"
+# And the public key of who signs its PCR 11.
+PCR_KEY_PATH = "etc/nightlatch/pcr.pem"
 CONFIG_PATH = "etc/nightlatch/nightlatch.toml"
 # What a configuration of the demo's says of the boot, and what it says where Secure Boot is off.
+PCRS = "pcrs = [4, 7, 11, 12, 13]"
 WITHOUT_SECURE_BOOT_CONFIG = {
     f'authorities = ["/{AUTHORITY_PATH}"]': 'secure-boot = "not-required"\nfirst-boot = "trusted"',
-    "pcrs = [4, 7, 11, 12, 13]": "pcrs = [2, 4, 9, 12]",
+    PCRS: "pcrs = [2, 4, 9, 12]",
 }
+# The same where it is sealed to a key that signs images, and not to one image.
+SIGNED_CONFIG = {PCRS: f'signed.keys = ["/{PCR_KEY_PATH}"]'}
 
 
 @dataclass(frozen=True)
@@ -119,7 +124,16 @@ def demo_config() -> str:
 
 def without_secure_boot(config: str) -> str:
     """A configuration of the demo's, for boots of the image's kernel by the firmware, with Secure Boot off."""
-    for wanted, instead in WITHOUT_SECURE_BOOT_CONFIG.items():
+    return _changed(config, WITHOUT_SECURE_BOOT_CONFIG)
+
+
+def signed(config: str) -> str:
+    """A configuration of the demo's, for images that carry a signature of their PCR 11."""
+    return _changed(config, SIGNED_CONFIG)
+
+
+def _changed(config: str, changes: Mapping[str, str]) -> str:
+    for wanted, instead in changes.items():
         if wanted not in config:
             raise RuntimeError(f"expected {wanted!r} in a configuration of the demo's")
         config = config.replace(wanted, instead)

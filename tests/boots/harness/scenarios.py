@@ -46,7 +46,7 @@ OTHERS = ("power",)
 SERVED = ("enrolment", "key_service", "readmission", "signed", "stale", "stale_cuts")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start", "start_off")
-REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "template", "updates")
+REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "signed", "template", "updates")
 SERVED_BOOTS = ("service", "enrolment", "owners", "updates")
 # What a scenario boots, if not the demo image.
 BOOT_NEEDS = {

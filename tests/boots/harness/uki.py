@@ -7,11 +7,13 @@ import hashlib
 import json
 import shutil
 import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import secure_boot
 from image import Image, with_files
+from pcr_key import PcrKey
 from secure_boot import Owner
 
 STUB = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
@@ -30,8 +32,12 @@ class Built:
     signer: Owner = field(default_factory=secure_boot.owner)
     # As mkosi has it by itself: whoever takes the kernel out has a program that the owner signed.
     sign_kernel: bool = False
-    # After the command line of the old one.
+    # After the command line of the old one, and its release.
     append: str = ""
+    os_release: str = ""
+    # Who signs what PCR 11 will be; and sections that are there besides, by name.
+    pcr_key: PcrKey | None = None
+    sections: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def with_initrd_files(base: Image, files: dict[str, str], name: str, built: Built | None = None) -> Image:
@@ -98,7 +104,7 @@ def _unify(base: Image, initrd: Path, work: Path, target: Path, built: Built) ->
     """Puts a unified kernel image together from the parts of the old one."""
     old = take(base.disk, work / "old.efi")
     held = sections(old)
-    (work / "osrel").write_bytes(held[".osrel"].rstrip(b"\0"))
+    (work / "osrel").write_bytes(held[".osrel"].rstrip(b"\0") + built.os_release.encode())
     stub = work / "stub"
     start = str(_start(base.disk, "root-x86-64"))
     with stub.open("wb") as file:
@@ -110,10 +116,19 @@ def _unify(base: Image, initrd: Path, work: Path, target: Path, built: Built) ->
     command = [PYTHON, ukify, "build", f"--stub={stub}", f"--output={target}", "--efi-arch=x64"]
     command += [f"--linux={base.kernel}", f"--initrd={initrd}", f"--uname={uname}"]
     command += [f"--cmdline={words}", f"--os-release=@{work / 'osrel'}"]
+    for name, content in built.sections.items():
+        (work / name).write_bytes(content)
+        command += [f"--section={name}:@{work / name}"]
     programs = built.signer.programs
-    command += [f"--secureboot-private-key={programs.key}"]
-    command += [f"--secureboot-certificate={programs.certificate}"]
-    _run([*command, "--sign-kernel" if built.sign_kernel else "--no-sign-kernel"])
+    signing = [f"--secureboot-private-key={programs.key}", f"--secureboot-certificate={programs.certificate}"]
+    signing += ["--sign-kernel" if built.sign_kernel else "--no-sign-kernel"]
+    if built.pcr_key is None:
+        _run([*command, *signing])
+        return
+    # Signatures of PCR values are a part of what is signed for Secure Boot.
+    _run(command)
+    built.pcr_key.sign(target, programs.certificate)
+    built.signer.sign(target, target)
 
 
 def _put(unified: Path, base: Path, disk: Path) -> None:
