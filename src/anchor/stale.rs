@@ -106,6 +106,9 @@ impl Anchor {
         let why = if self.is_provisional {
             "the boot that moved the TPM's record to this image was cut off, and the image of before can have gone on since: boot that, \
              or have the key service admit this one"
+        } else if self.policy.key.is_some() {
+            "the TPM's record was made under other PCR values or another key: the keys of Secure Boot have changed, something is \
+             added to the image, or tpm.signed or tpm.pcrs are others; boot what made it"
         } else {
             "the TPM's record was made under other PCR values: this machine booted another image, or the firmware, its settings \
              or tpm.pcrs have changed; boot what made it"

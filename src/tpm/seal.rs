@@ -68,7 +68,7 @@ impl Tpm {
     fn unseal_now(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         sealed.check()?;
         if !self.policy_is(policy, &sealed.policy_hash)? {
-            return Err(self.sealed_to_others(other_values()));
+            return Err(self.sealed_to_others(other_values(policy)));
         }
         let srk = self.srk()?;
         let is_other = |key: &Vec<u8>| !key.starts_with(&srk.identity);
@@ -84,7 +84,7 @@ impl Tpm {
             });
             let flushed = tpm.context.flush_context(object);
             let data = data.map_err(|denied| match denied {
-                Denied::OtherValues => tpm.sealed_to_others(other_values()),
+                Denied::OtherValues => tpm.sealed_to_others(other_values(policy)),
                 Denied::Trouble(error) => error,
             })?;
             flushed.doing("flushing the object")?;
@@ -137,7 +137,14 @@ fn template(policy_hash: &[u8; 32]) -> Result<Public> {
         .build()?)
 }
 
-fn other_values() -> Error {
+fn other_values(policy: Policy) -> Error {
+    if policy.key.is_some() {
+        return Error::refused(format_args!(
+            "sealed to another key than that of tpm.signed, or PCRs {} have other values than at sealing time: the keys of Secure \
+             Boot have changed, something is added to the image, or the fence of this boot has come",
+            policy.pcrs
+        ));
+    }
     Error::refused(
         "the PCR values differ from those at sealing time: this machine booted something else, \
          or the secret is sealed to other PCRs",

@@ -145,18 +145,17 @@ impl Tpm {
     ) -> std::result::Result<T, Denied> {
         let policy_session = PolicySession::try_from(session)?;
         for _ in 0..CHANGED_MAX {
-            let result = match self.satisfy(policy_session, policy, either) {
-                Ok(()) => response::resubmitting(&mut self.context, |context| {
+            if self.satisfy(policy_session, policy, either)? {
+                let result = response::resubmitting(&mut self.context, |context| {
                     context.execute_with_sessions((Some(session), encrypting, None), &mut command)
-                }),
-                Err(denied) => return Err(denied),
-            };
-            match result {
-                Err(error) if response::code(error) == response::PCR_CHANGED => {}
-                Err(error) if response::code(error) == response::POLICY_FAIL => {
-                    return Err(Denied::OtherValues);
+                });
+                match result {
+                    Err(error) if response::code(error) == response::PCR_CHANGED => {}
+                    Err(error) if response::code(error) == response::POLICY_FAIL => {
+                        return Err(Denied::OtherValues);
+                    }
+                    result => return Ok(result?),
                 }
-                result => return Ok(result?),
             }
             response::resubmitting(&mut self.context, |context| {
                 context.execute_without_session(|context| context.policy_restart(policy_session))
@@ -166,19 +165,24 @@ impl Tpm {
         Err(Error::temporary("the PCRs changed each time they were used").into())
     }
 
+    /// Whether the policy is satisfied: not, if a PCR changed between two of its steps.
     fn satisfy(
         &mut self,
         session: PolicySession,
         policy: Policy,
         either: Option<&DigestList>,
-    ) -> std::result::Result<(), Denied> {
+    ) -> std::result::Result<bool, Denied> {
         if policy.key.is_some() {
-            self.satisfy_pcrs(session, Policy::signed(policy.bank))?;
+            if !self.satisfy_pcrs(session, Policy::signed(policy.bank))? {
+                return Ok(false);
+            }
             self.authorize(session, policy)?;
         }
-        self.satisfy_pcrs(session, policy)?;
+        if !self.satisfy_pcrs(session, policy)? {
+            return Ok(false);
+        }
         let Some(branches) = either else {
-            return Ok(());
+            return Ok(true);
         };
         let satisfied = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| context.policy_or(session, branches.clone()))
@@ -186,19 +190,26 @@ impl Tpm {
         match satisfied {
             // The session's digest is none of the branches.
             Err(error) if response::code(error) == response::VALUE => Err(Denied::OtherValues),
-            other => Ok(other.doing("satisfying the policy")?),
+            other => {
+                other.doing("satisfying the policy")?;
+                Ok(true)
+            }
         }
     }
 
-    fn satisfy_pcrs(&mut self, session: PolicySession, policy: Policy) -> Result<()> {
+    /// Whether the session has the values of the policy's PCRs: not, if a PCR changed since it has had others.
+    fn satisfy_pcrs(&mut self, session: PolicySession, policy: Policy) -> Result<bool> {
         let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         let pcrs = selection(&pcrs)?;
-        response::resubmitting(&mut self.context, |context| {
+        let satisfied = response::resubmitting(&mut self.context, |context| {
             context.execute_without_session(|context| {
                 context.policy_pcr(session, Digest::default(), pcrs.clone())
             })
-        })
-        .doing("satisfying the policy")
+        });
+        match satisfied {
+            Err(error) if response::code(error) == response::PCR_CHANGED => Ok(false),
+            other => other.doing("satisfying the policy").map(|()| true),
+        }
     }
 
     fn end_session(&mut self) -> Result<()> {

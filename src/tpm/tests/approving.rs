@@ -2,6 +2,7 @@
 //! What is sealed to a key opens to each image whose PCR 11 it has signed, and to no other.
 
 use super::anchor::{AT, LEN, PLACES, made_under, record};
+use super::proxy::{code, meddling};
 use super::*;
 use crate::sealed::signature::PcrSignatures;
 use crate::support::pcr_key::{self, approve, pcr_11, policy, signatures};
@@ -48,8 +49,9 @@ fn each_image_that_the_key_has_signed_unseals_and_reads_the_record() {
         let error = tpm.unseal(&sealed, policy).unwrap_err();
         assert_eq!(
             error.to_string(),
-            "unsealing from signed values of PCR 11 and PCRs 7+12+13 (sha256): the PCR values differ from those at \
-             sealing time: this machine booted something else, or the secret is sealed to other PCRs"
+            "unsealing from signed values of PCR 11 and PCRs 7+12+13 (sha256): sealed to another key than that of tpm.signed, \
+             or PCRs 7+12+13 have other values than at sealing time: the keys of Secure Boot have changed, something is added \
+             to the image, or the fence of this boot has come"
         );
         let error = tpm.read_anchor(AT, policy, LEN).unwrap_err();
         assert!(error.to_string().contains("other PCR values"), "{error}");
@@ -175,7 +177,12 @@ fn a_signed_image_under_another_secure_boot_opens_nothing() {
         tpm.unseal(&sealed, policy).unwrap();
         tpm.event(pcr, b"another").unwrap();
         let error = tpm.unseal(&sealed, policy).unwrap_err();
-        assert!(error.to_string().contains("PCR values differ"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("have other values than at sealing time"),
+            "{error}"
+        );
     }
 }
 
@@ -190,7 +197,12 @@ fn a_later_phase_of_the_boot_opens_nothing() {
     tpm.unseal(&sealed, policy).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"leave-initrd").unwrap();
     let error = tpm.unseal(&sealed, policy).unwrap_err();
-    assert!(error.to_string().contains("PCR values differ"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("have other values than at sealing time"),
+        "{error}"
+    );
 }
 
 /// So a boot of one volume, which unseals and reads the record, takes seven more than one that is sealed to an image.
@@ -224,4 +236,58 @@ fn it_takes_three_commands_once_and_two_more_for_each_use() {
             FLUSH_CONTEXT
         ]
     );
+}
+
+/// The kernel measures on its own while a boot works (IMA, PCR 10): each step of a policy notices that, and is done again.
+#[test]
+fn a_pcr_that_changes_between_the_steps_of_a_policy_has_it_satisfied_again() {
+    let key = pcr_key::new();
+    let mut swtpm = Swtpm::start();
+    let mut tpm = start(&mut swtpm, b"image 1");
+    let policy = approve(&key, &mut tpm);
+    let secret = Secret::random().unwrap();
+    let sealed = tpm.seal(&secret, policy).unwrap();
+    drop(tpm);
+    swtpm.reset();
+    connected(&swtpm)
+        .event(Pcr::KERNEL_IMAGE, b"image 1")
+        .unwrap();
+    let mut steps = 0;
+    let port = meddling(swtpm.port(), move |command, ask| {
+        if code(&command) == POLICY_PCR {
+            steps += 1;
+            if steps == 2 {
+                ask(&extend_pcr_10())?;
+            }
+        }
+        ask(&command)
+    });
+    let mut tpm = Tpm::open(&Tcti::Swtpm { port }).unwrap();
+    approve(&key, &mut tpm);
+    swtpm.commands();
+    let unsealed = tpm.unseal(&sealed, policy).unwrap();
+    assert_eq!(unsealed.expose(), secret.expose());
+    let commands = swtpm.commands();
+    let count = |code| commands.iter().filter(|it| **it == code).count();
+    assert_eq!((count(PCR_EXTEND), count(POLICY_RESTART)), (1, 1));
+    // Both steps again.
+    assert_eq!((count(POLICY_PCR), count(POLICY_AUTHORIZE)), (4, 2));
+}
+
+/// `TPM2_PCR_Extend` (TPM 2.0 part 3, section 22.2), as another program sends it.
+fn extend_pcr_10() -> Vec<u8> {
+    let mut command = hex::decode("80020000004100000182").unwrap();
+    // The register; a session that is an empty password; one digest, of SHA-256.
+    for part in [
+        "0000000a",
+        "00000009",
+        "40000009",
+        "0000000000",
+        "00000001",
+        "000b",
+    ] {
+        command.extend(hex::decode(part).unwrap());
+    }
+    command.extend([7; 32]);
+    command
 }
