@@ -148,6 +148,7 @@ impl Anchor {
         }
         let entry = self.entry(volume);
         judge::permit(entry, seen)?;
+        judge::asks_enough(entry, volume.level())?;
         let allowed = match entry.and_then(|entry| entry.acceptance) {
             Some(kind) => Some(Allowed::Accepted(kind)),
             // A boot that could not read the record was cut off, so the header can be what that one has written.
@@ -155,6 +156,11 @@ impl Anchor {
             None => None,
         };
         Ok(allowed.map(|kind| exception(volume, kind)))
+    }
+
+    /// Whether a volume of level `off` may be gone on with beside others that are anchored.
+    pub fn permit_unanchored(&self, volume: &Volume) -> Result<()> {
+        judge::asks_enough(self.entry(volume), volume.level())
     }
 
     /// Remembers that a volume is being made, before anything of it is on the disk. Returns the stamp its header is to have.

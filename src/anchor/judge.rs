@@ -126,6 +126,25 @@ pub fn permit(entry: Option<&Entry>, seen: DeviceState) -> Result<()> {
     }
 }
 
+/// Whether an image asks enough of a volume: one that asks less than another did would have a later boot of that take an older
+/// disk.
+///
+/// Images can read one record where what differs between them is not sealed to.
+pub fn asks_enough(entry: Option<&Entry>, level: Level) -> Result<()> {
+    let known = entry.filter(|entry| entry.level > level && entry.acceptance.is_none());
+    match known {
+        None => Ok(()),
+        Some(entry) => Err(Error::refused(format_args!(
+            "the TPM remembers volume {name} at level {}, and the configuration of this image has anchor = \"{}\", which would take \
+             older disks from now on: boot an image that asks as much, or run \"nightlatchctl anchor accept rollback {name}\" in it \
+             before this one is booted",
+            entry.level.as_str(),
+            level.as_str(),
+            name = entry.name,
+        ))),
+    }
+}
+
 /// Compares a volume with its entry at `level`; `count` is what the TPM says of the boots it counted.
 pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -> Result<()> {
     if proven.uuid != entry.uuid || proven.key_id != entry.key_id {
@@ -163,7 +182,7 @@ pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -
         ),
         Some(Fit::OtherCount) | None => format!(
             "rule G26: the header is of epoch {epoch}, and the TPM counts {}: the disk was put back to an earlier state, \
-             or lost its last writes",
+             or lost its last writes, or an image without this volume was booted since",
             i128::from(count.last()).saturating_add(i128::from(entry.ahead))
         ),
     };

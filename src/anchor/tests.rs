@@ -245,6 +245,48 @@ fn an_old_disk_that_was_accepted_is_an_exception_until_the_boot_has_succeeded() 
     assert!(anchor.verify(volume, &proven(&anchor, old)).is_err());
 }
 
+/// Two images that read one record, as those of one builder's key do.
+#[test]
+fn an_image_that_asks_less_of_a_volume_goes_on_with_it_for_an_operators_word() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let config = node.config("epoch");
+    let name = config.volumes().next().unwrap().name.clone();
+    let permit = |node: &mut Node, level: &str| {
+        let (config, _, anchor) = node.boot(level);
+        let volume = config.volumes().next().unwrap();
+        anchor.permit(volume, DeviceState::Volume)
+    };
+    assert_eq!(permit(&mut node, "checkpoint").unwrap(), None);
+    assert_eq!(permit(&mut node, "epoch").unwrap(), None);
+    let refused = permit(&mut node, "identity").unwrap_err();
+    assert_eq!(refused.exit(), Exit::Refused);
+    assert!(
+        refused.to_string().starts_with(
+            "the TPM remembers volume state at level epoch, and the configuration of this image has anchor = \"identity\""
+        ),
+        "{refused}"
+    );
+    // The same where the volume is not anchored at all and another one is.
+    let off = node.config("off");
+    let (_, _, anchor) = node.boot("epoch");
+    let refused = anchor.permit_unanchored(off.volumes().next().unwrap());
+    assert_eq!(refused.unwrap_err().exit(), Exit::Refused);
+
+    // With a word it goes on, and so does each later boot of it.
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    anchor.advance(&mut tpm).unwrap();
+    node.finish(&config, tpm, anchor);
+    accept(&node, &name, Accepted::Rollback);
+    let (config, mut tpm, mut anchor) = node.boot("identity");
+    for volume in config.volumes().take(1) {
+        anchor.permit(volume, DeviceState::Volume).unwrap().unwrap();
+        anchor.commit(&mut tpm, &[(volume, None)]).unwrap();
+    }
+    drop((tpm, anchor));
+    assert_eq!(permit(&mut node, "identity").unwrap(), None);
+}
+
 /// The volume is not in the image of the boot that succeeds.
 #[test]
 fn an_acceptance_ends_with_the_boot_that_succeeds_for_volumes_it_does_not_open_too() {

@@ -157,6 +157,11 @@ impl NodeTpm {
 
     /// Whether what was found may be gone on with.
     pub(crate) fn permit(&mut self, volume: &Volume, seen: DeviceState) -> Result<()> {
+        if volume.level() == Level::Off
+            && let (_, Some(anchor)) = self.anchor()?
+        {
+            anchor.permit_unanchored(volume)?;
+        }
         let (tpm, anchor) = self.anchor_of(volume)?;
         let permitted = match anchor {
             Some(anchor) if anchor.is_stale() => anchor
