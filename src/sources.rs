@@ -58,7 +58,11 @@ impl Sources<'_> {
                     .read_counter()
                     .doing("comparing with the anchor")?;
                 let first = self.first_secret(volume, new.uuid())?;
-                let seal = |secret: &_| lock(node_tpm)?.tpm.seal(secret, policy);
+                let seal = |secret: &_| match policy.key {
+                    None => lock(node_tpm)?.tpm.seal(secret, policy),
+                    // Whether the signature opens what is sealed to its key is known once it has.
+                    Some(_) => self.seal(secret),
+                };
                 let hooks = ProvisionHooks {
                     begin_provisioning: Box::new(|uuid, key_id| {
                         lock(node_tpm)?.begin_provisioning(volume, uuid, key_id)

@@ -120,7 +120,12 @@ impl Tpm {
         let extensions = (!self.pcrs.contains(Pcr::SYSTEM_EXTENSIONS)).then_some(
             "tpm.pcrs lacks 13: an extension that the host adds to the initrd can unseal",
         );
-        let all = [firmware, extensions];
+        let signed = self.signed.as_ref().map(|_| {
+            "tpm.signed: each image that the key has signed opens the volumes, however old, and so does whatever takes an initrd \
+             and was ever signed by a key of boot.authorities, such as a kernel, a GRUB or a shell: let that key sign unified \
+             kernel images and nothing else"
+        });
+        let all = [firmware, extensions, signed];
         all.into_iter().flatten().map(str::to_owned).collect()
     }
 }

@@ -214,7 +214,7 @@ pub(in crate::ctl) struct PolicySign {
     /// The unified kernel image.
     #[arg(value_name = "UKI")]
     pub(in crate::ctl) image: PathBuf,
-    /// The private key: RSA with 2048 to 4096 bits, in PEM. Not the key for Secure Boot.
+    /// The private key: RSA with 2048 bits, in PEM. Not the key for Secure Boot.
     #[arg(long, value_name = "FILE")]
     pub(in crate::ctl) key: PathBuf,
     /// Write the signed image here, instead of in the place of the unsigned one.
@@ -223,9 +223,9 @@ pub(in crate::ctl) struct PolicySign {
     /// A bank of PCRs that nodes seal to; may be there several times. sha256 alone where there is none.
     #[arg(long = "bank", value_name = "BANK", value_parser = values::signed_bank())]
     pub(in crate::ctl) banks: Vec<Bank>,
-    /// The certificate of a key that the image will be signed with for Secure Boot; may be there several times. The kernel
-    /// inside must not carry its signature.
-    #[arg(long = "authority", value_name = "CERTIFICATE")]
+    /// The certificate of the key that the image will be signed with for Secure Boot; may be there several times. The kernel
+    /// inside must not carry its signature, and the key must be another one.
+    #[arg(long = "authority", value_name = "CERTIFICATE", required = true)]
     pub(in crate::ctl) authorities: Vec<String>,
 }
 

@@ -145,6 +145,15 @@ impl PcrPublicKey {
         self.fingerprint
     }
 
+    /// Whether a certificate, in DER, is of this key: it has its modulus, which nothing else has.
+    #[must_use]
+    pub fn is_of_certificate(&self, certificate: &[u8]) -> bool {
+        let modulus = self.key.n_bytes();
+        certificate
+            .windows(modulus.len())
+            .any(|window| *window == *modulus)
+    }
+
     /// The key in PEM, as [`PcrPublicKey::from_pem`] takes it and a token has it.
     #[must_use]
     pub fn pem(&self) -> &str {

@@ -125,10 +125,7 @@ impl PcrSignatures {
         let policy = hex::encode(policy_digest(bank, value));
         let mut by_key = self.of(bank).iter().filter(|it| it.is_by(key));
         let Some(first) = by_key.next() else {
-            return Err(Error::refused(format_args!(
-                "the image carries no signature of PCR {SIGNED_PCR} by the key of the configuration, {key}: \
-                 sign it with \"nightlatchctl policy sign\" and that key before it gets its signature for Secure Boot"
-            )));
+            return Err(self.none_by(bank, key));
         };
         std::iter::once(first)
             .chain(by_key)
@@ -140,6 +137,30 @@ impl PcrSignatures {
                      the image was changed after \"nightlatchctl policy sign\", or something was measured beside it"
                 ))
             })
+    }
+
+    /// What there is instead of a signature by `key` that is good for all there is.
+    fn none_by(&self, bank: Bank, key: &PcrPublicKey) -> Error {
+        let is_its = |entry: &&PcrSignature| entry.pkfp == key.to_string();
+        let others = self.banks.iter().filter(|(name, all)| {
+            name.as_str() != bank.as_str() && all.iter().any(|it| is_its(&it))
+        });
+        let others: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
+        let instead = if !others.is_empty() {
+            format!(
+                "it has some for bank {}, and tpm.bank is {bank}: sign it with --bank {bank}",
+                others.join(" and ")
+            )
+        } else if self.of(bank).iter().any(|it| is_its(&it)) {
+            "it has some for other PCRs or with a reference of their own, which are not taken: have \"nightlatchctl policy \
+             sign\" sign an image that was built without them"
+                .to_owned()
+        } else {
+            "sign it with \"nightlatchctl policy sign\" and that key before it gets its signature for Secure Boot".to_owned()
+        };
+        Error::refused(format_args!(
+            "the image carries no signature of PCR {SIGNED_PCR} by the key of the configuration, {key}: {instead}"
+        ))
     }
 
     /// The fingerprints of the keys that signed, each once.

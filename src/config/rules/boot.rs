@@ -5,7 +5,7 @@
 //! programs and drivers the firmware started.
 
 use crate::config::{
-    Boot, Config, FirstBoot, Format, Loader, PolicyBank, SecureBoot, Source, Volume,
+    Boot, Config, FilePath, FirstBoot, Format, Loader, PolicyBank, SecureBoot, Source, Volume,
 };
 use crate::pcr::{Bank, Pcr, PcrSet};
 
@@ -47,7 +47,18 @@ pub(super) fn signed_pcr(config: &Config) -> Result<(), String> {
                 .into(),
         );
     }
-    for pcr in [Pcr::KERNEL_IMAGE, Pcr::BOOT_PROGRAMS] {
+    let from_outside = ["/.extra/", "/run/"];
+    let is_from_outside = |file: &&FilePath| {
+        let mut places = from_outside.iter();
+        places.any(|place| file.as_str().starts_with(place))
+    };
+    if let Some(file) = signed.keys.iter().find(is_from_outside) {
+        return Err(format!(
+            "tpm.signed.keys: expected a file of the initrd, found {}: what lies there can come from outside of the image",
+            file.as_str()
+        ));
+    }
+    for pcr in [Pcr::KERNEL_IMAGE, Pcr::LOADED_FILES, Pcr::BOOT_PROGRAMS] {
         if tpm.pcrs.contains(pcr) {
             return Err(format!(
                 "tpm.pcrs: expected no {pcr} beside tpm.signed: its value is another one in each image"

@@ -109,6 +109,10 @@ fn what_is_sealed_to_a_key_is_sealed_to_no_image() {
             "tpm.pcrs = [4, 7, 12, 13]",
             "expected no 4 beside tpm.signed: its value is another one in each image",
         ),
+        (
+            "tpm.pcrs = [7, 9, 12, 13]",
+            "expected no 9 beside tpm.signed: its value is another one in each image",
+        ),
     ] {
         assert_eq!(refusal(&with(more)), format!("line 1: tpm.pcrs: {message}"));
     }
@@ -119,6 +123,15 @@ fn what_is_sealed_to_a_key_is_sealed_to_no_image() {
         "line 1: tpm.signed: expected boot.secure-boot = \"required\": with \"not-required\" any program of the host's \
          extends PCR 11 as the image would"
     );
+    for from_outside in ["/.extra/tpm2-pcr-public-key.pem", "/run/systemd/pcr.pem"] {
+        assert_eq!(
+            refusal(&format!("tpm.signed.keys = [\"{from_outside}\"]\n{STATE}")),
+            format!(
+                "line 1: tpm.signed.keys: expected a file of the initrd, found {from_outside}: what lies there can come from \
+                 outside of the image"
+            )
+        );
+    }
     for (keys, found) in [("[]", 0), ("[\"/a\", \"/b\"]", 2)] {
         assert_eq!(
             refusal(&format!("tpm.signed.keys = {keys}\n{STATE}")),

@@ -10,6 +10,12 @@ use crate::config::{ClusterFrom, Config, Level, Source, Volume};
 /// What the service knows and a boot without it does not.
 const KNOWN: &str = "what the service knows, such as a policy that changed or a node taken out";
 
+/// What to do where the service is to be asked in each boot where images are signed: the TPM opens each of them, one that the
+/// service does not admit included.
+const ALONE_SIGNED: &str = "with tpm.signed that holds for each image that its key has signed, also one that the service does not \
+                            admit; write sources = [\"service\"] where it is to be a condition of each boot, once the volume has its \
+                            key";
+
 /// What to do where the service is to be asked in each boot.
 const ALONE: &str = "write sources = [\"service\"] where the service is to be a condition of each boot, once the volume has \
                      its key; another image then takes an operator's word";
@@ -25,17 +31,21 @@ pub(super) fn of_sources(config: &Config, volume: &Volume) -> Vec<String> {
     if config.measure.cluster == ClusterFrom::Service {
         return Vec::new();
     }
+    let alone = match config.tpm.signed {
+        None => ALONE,
+        Some(_) => ALONE_SIGNED,
+    };
     let tpm = place(Source::Tpm);
     let opens = tpm.map(|tpm| {
         if service < tpm {
             format!(
                 "\"tpm\" opens the volume alone where \"service\" before it cannot be reached or denies: a host that \
-                 blocks the network chooses that, and {KNOWN}, does not count in that boot; {ALONE}"
+                 blocks the network chooses that, and {KNOWN}, does not count in that boot; {alone}"
             )
         } else {
             format!(
                 "\"tpm\" comes before \"service\", which is asked only where the TPM does not give the secret: {KNOWN}, \
-                 does not count in a boot that the TPM opens; {ALONE}"
+                 does not count in a boot that the TPM opens; {alone}"
             )
         }
     });
@@ -63,7 +73,9 @@ pub(super) fn of_sources(config: &Config, volume: &Volume) -> Vec<String> {
 /// it is about. See `anchor/stale.rs`.
 pub(super) fn of_updates(config: &Config, volume: &Volume) -> Option<(&'static str, String)> {
     let has = |volume: &Volume, source| volume.sources.contains(&source);
-    if volume.level() == Level::Off || !has(volume, Source::Service) {
+    // What is sealed to the key that signs images is read in each of them.
+    let asks = volume.level() != Level::Off && has(volume, Source::Service);
+    if !asks || config.tpm.signed.is_some() {
         return None;
     }
     let word = "each boot of another image takes an operator's word at the key service, \"nightlatchctl nodes readmit UUID\"";

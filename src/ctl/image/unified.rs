@@ -73,7 +73,11 @@ fn stub(uki: &Uki<'_>, config: &Config, report: &mut Report) {
             "stub",
             format!(
                 "systemd-stub {version} puts an initrd that somebody left for it in front of the image's own, and nothing that is \
-                 sealed to tells: use the stub of systemd 260 or earlier, or have 9 in tpm.pcrs"
+                 sealed to tells: use the stub of systemd 260 or earlier{}",
+                match config.tpm.signed {
+                    None => ", or have 9 in tpm.pcrs",
+                    Some(_) => "",
+                }
             ),
         ),
     }

@@ -218,7 +218,7 @@ fn hash(program: &Pe<'_>) -> Result<String> {
     program.authenticode(BANK).map(hex::encode)
 }
 
-fn read(file: &str) -> Result<Vec<u8>> {
+pub(super) fn read(file: &str) -> Result<Vec<u8>> {
     input::read(Path::new(file), FILE_LEN_MAX).doing(file)
 }
 

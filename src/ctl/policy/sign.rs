@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::image::{FILE_LEN_MAX, refuse_signed_kernel};
+use super::image::{FILE_LEN_MAX, read, refuse_signed_kernel};
 use crate::ctl::cli::PolicySign;
 use crate::ctl::{Answer, input};
 use crate::error::{Doing, Error, Result};
+use crate::evidence::start::certificates;
 use crate::key::Secret;
 use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::Bank;
@@ -61,6 +62,10 @@ fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
         }
     }
     refuse_signed_kernel(&uki, &options.authorities)?;
+    if let Some(version) = uki.stub_that_hands_on() {
+        return Err(hands_on(version));
+    }
+    refuse_own_key(key.public(), &options.authorities)?;
     let banks = match &options.banks[..] {
         [] => &[Bank::Sha256],
         banks => banks,
@@ -84,6 +89,31 @@ fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
         key: hex::encode(key.public().fingerprint()),
         values: values.collect(),
     })
+}
+
+/// Whoever starts such an image may have it run an initrd of its own, and where a key signs images nothing tells.
+fn hands_on(version: &str) -> Error {
+    Error::refused(format_args!(
+        "the image starts with systemd-stub {version}, which puts an initrd that somebody left for it in front of the image's own: \
+         QEMU's -initrd is one, and only PCR 9 tells, which is another one in each image; build the image with the stub of \
+         systemd 260 or earlier: once signed it would open each node of this key for good"
+    ))
+}
+
+/// A key that starts programs is not the one that says which of them are images.
+fn refuse_own_key(key: &PcrPublicKey, authorities: &[String]) -> Result<()> {
+    for file in authorities {
+        let found = certificates(&read(file)?).map_err(Error::config);
+        for certificate in found.doing(file)? {
+            if key.is_of_certificate(&certificate) {
+                return Err(Error::refused(format_args!(
+                    "{file} is of the same key: whoever starts programs would say which of them are images; make one for this \
+                     alone with \"openssl genrsa -out pcr.key 2048\""
+                )));
+            }
+        }
+    }
+    Ok(())
 }
 
 impl Signed {
@@ -115,7 +145,10 @@ fn publish(target: &Path, bytes: &[u8], mode: Permissions) -> Result<()> {
     name.push(".new");
     let unfinished: PathBuf = target.with_file_name(name);
     let written = File::create_new(&unfinished)
-        .doing(unfinished.display())
+        .doing(format_args!(
+            "{}, which a run that was ended may have left: remove it then",
+            unfinished.display()
+        ))
         .map(|mut file| -> std::io::Result<()> {
             file.set_permissions(mode)?;
             file.write_all(bytes)?;

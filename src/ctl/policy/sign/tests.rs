@@ -1,6 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
+
 use super::*;
 use crate::ctl::tests::run;
 use crate::error::Exit;
@@ -19,6 +25,11 @@ impl Files {
         for (name, key) in ["key", "other.key"].iter().zip(made()) {
             files.write(name, &key.private_key_to_pem_pkcs8().unwrap());
         }
+        let owner = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        let owner = owner
+            .self_signed(&rcgen::KeyPair::generate().unwrap())
+            .unwrap();
+        files.write("owner.der", owner.der());
         files
     }
 
@@ -34,8 +45,13 @@ impl Files {
         fs::read(self.path(name)).unwrap()
     }
 
-    /// Signs `image` in this directory.
+    /// Signs `image` in this directory, which the owner is going to sign.
     fn sign(&self, more: &[&str]) -> Result<Answer> {
+        let owner = self.path("owner.der");
+        self.sign_alone(&[&["--authority", owner.to_str().unwrap()], more].concat())
+    }
+
+    fn sign_alone(&self, more: &[&str]) -> Result<Answer> {
         let (image, key) = (self.path("image"), self.path("key"));
         let words = ["policy", "sign", image.to_str().unwrap()];
         let key = ["--key", key.to_str().unwrap()];
@@ -178,20 +194,60 @@ fn an_image_with_another_public_key_or_parts_that_are_chosen_is_refused() {
 #[test]
 fn a_kernel_that_an_authority_signed_is_refused() {
     let files = Files::new("sign-kernel");
-    let made = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    let made = made
-        .self_signed(&rcgen::KeyPair::generate().unwrap())
-        .unwrap();
-    files.write("owner.pem", made.pem().as_bytes());
-    let owner = files.path("owner.pem");
-    let authority = ["--authority", owner.to_str().unwrap()];
     let of = |kernel: &[u8]| program(&[(".linux", kernel)]);
     let kernel = program(&[(".text", b"the kernel")]);
     // A distribution's kernel carries the distribution's.
     files.write("image", &of(&signed(kernel.clone(), b"somebody's")));
-    files.sign(&authority).unwrap();
-    let why = files.refusal(&of(&signed(kernel, made.der())), &authority);
+    files.sign(&[]).unwrap();
+    let why = files.refusal(&of(&signed(kernel, &files.read("owner.der"))), &[]);
     assert!(why.contains("the kernel carries a signature of"), "{why}");
+    // Whose that would be has to be said.
+    let error = files.sign_alone(&[]).err().unwrap();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().contains("--authority"), "{error}");
+}
+
+/// Once signed, it would open each node of the key for as long as that key counts.
+#[test]
+fn an_image_whose_stub_hands_on_an_initrd_of_the_hosts_is_refused() {
+    let files = Files::new("sign-stub");
+    let of = |version: &str| {
+        let magic = format!("#### LoaderInfo: systemd-stub {version} ####");
+        let kernel = program(&[(".text", b"the kernel")]);
+        program(&[(".sdmagic", magic.as_bytes()), (".linux", &kernel)])
+    };
+    let why = files.refusal(&of("261"), &[]);
+    assert!(
+        why.contains("the image starts with systemd-stub 261, which puts an initrd that somebody left for it in front"),
+        "{why}"
+    );
+    files.write("image", &of("260.2"));
+    files.sign(&[]).unwrap();
+}
+
+#[test]
+fn the_key_that_starts_programs_is_not_the_one_that_says_which_are_images() {
+    let files = Files::new("sign-own");
+    let [own, other] = made();
+    let certificate = |key: &PKey<Private>| {
+        let mut made = X509::builder().unwrap();
+        made.set_version(2).unwrap();
+        let serial = BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap();
+        made.set_serial_number(&serial).unwrap();
+        made.set_not_before(&Asn1Time::from_unix(0).unwrap())
+            .unwrap();
+        made.set_not_after(&Asn1Time::from_unix(1 << 30).unwrap())
+            .unwrap();
+        made.set_pubkey(key).unwrap();
+        made.sign(key, MessageDigest::sha256()).unwrap();
+        made.build().to_der().unwrap()
+    };
+    files.write("owner.der", &certificate(own));
+    let why = files.refusal(&unsigned(), &[]);
+    assert!(why.contains("owner.der is of the same key"), "{why}");
+    files.write("owner.der", &certificate(other));
+    files.write("image", &unsigned());
+    files.sign(&[]).unwrap();
 }
 
 #[test]
@@ -212,6 +268,11 @@ fn a_key_that_is_none_is_told_with_its_file_and_without_its_bytes() {
     files.write("image", &unsigned());
     files.write("image.new", b"somebody's");
     let error = files.sign(&[]).err().unwrap().to_string();
-    assert!(error.contains("image.new: File exists"), "{error}");
+    assert!(
+        error.contains(
+            "image.new, which a run that was ended may have left: remove it then: File exists"
+        ),
+        "{error}"
+    );
     assert_eq!(files.read("image.new"), b"somebody's");
 }
