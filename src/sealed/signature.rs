@@ -8,7 +8,7 @@
 //! `TPM2_PolicyPCR`), so that a TPM which knows the key opens for each value that the key has signed (section 23.16,
 //! `TPM2_PolicyAuthorize`). There is no reference of the policy here (`policyRef`): it is empty.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64ct::{Base64, Encoding as _};
 use serde::{Deserialize, Serialize};
@@ -163,18 +163,12 @@ impl PcrSignatures {
         ))
     }
 
-    /// The fingerprints of the keys that signed, each once.
+    /// The fingerprints of the keys that are said to have signed this value of PCR 11 in `bank`, each once.
     #[must_use]
-    pub fn keys(&self) -> Vec<&str> {
-        let mut keys: Vec<&str> = self
-            .banks
-            .values()
-            .flatten()
-            .map(|it| it.pkfp.as_str())
-            .collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
+    pub fn keys_of(&self, bank: Bank, value: &[u8]) -> BTreeSet<&str> {
+        let policy = hex::encode(policy_digest(bank, value));
+        let of_it = self.of(bank).iter().filter(|it| it.pol == policy);
+        of_it.map(|it| it.pkfp.as_str()).collect()
     }
 }
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Which values of PCR 11 an image gets signatures of, and the sections that have to do with them.
+//! Which values of PCR 11 an image gets signatures of, which it carries, and the sections that have to do with them.
 
 use super::measured::{INITRD_PHASE, Uki};
-use crate::error::Result;
-use crate::key::pcr::PcrKey;
+use crate::error::{Doing, Error, Result};
+use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::Bank;
 use crate::sealed::signature::{PcrSignature, PcrSignatures};
 
@@ -32,6 +32,47 @@ impl Uki<'_> {
             (None, self.before_phases(bank)),
             (Some(INITRD_PHASE), self.in_initrd(bank)),
         ]
+    }
+
+    /// The fingerprints of the keys that its signatures name for the value that PCR 11 has when it asks for its keys. Nothing
+    /// where it has no signatures at all.
+    ///
+    /// Nothing is verified: that takes the key.
+    pub fn signed_by(&self, bank: Bank) -> Result<Option<Vec<String>>> {
+        let value = self.kernel_image(bank);
+        Ok(self.carried()?.map(|it| {
+            let keys = it.keys_of(bank, &value).into_iter();
+            keys.map(str::to_owned).collect()
+        }))
+    }
+
+    /// Whether it carries a good signature by `key` of the value that PCR 11 has when it asks for its keys.
+    ///
+    /// Refused as a boot refuses it, or its TPM.
+    pub fn check_signed(&self, key: &PcrPublicKey, bank: Bank) -> Result<()> {
+        let Some(carried) = self.carried()? else {
+            return Err(Error::refused(format_args!(
+                "it has no section {SIGNATURES}"
+            )));
+        };
+        let value = self.kernel_image(bank);
+        carried.find(bank, key, &value)?;
+        if carried
+            .of(bank)
+            .iter()
+            .any(|it| it.is_for(key, bank, &value))
+        {
+            return Ok(());
+        }
+        Err(Error::refused(format_args!(
+            "section {SIGNATURES}: the signature that names the key {key} is not by it"
+        )))
+    }
+
+    fn carried(&self) -> Result<Option<PcrSignatures>> {
+        let section = self.section(SIGNATURES)?;
+        let parsed = section.map(PcrSignatures::parse).transpose();
+        parsed.doing(format_args!("section {SIGNATURES}"))
     }
 }
 

@@ -5,6 +5,7 @@ use super::report::Report;
 use crate::config::{CONFIG_PATH, Config, FilePath};
 use crate::evidence::start::certificates;
 use crate::initrd::{Node, Tree};
+use crate::key::pcr::PcrPublicKey;
 
 /// What the kernel starts.
 const INIT: &str = "init";
@@ -169,13 +170,19 @@ pub(super) fn config(tree: &Tree<'_>, report: &mut Report) -> Option<Config> {
 /// The files that the configuration names.
 pub(super) fn named(tree: &Tree<'_>, config: &Config, report: &mut Report) {
     let names: Vec<&str> = config.files().map(FilePath::as_str).collect();
+    let signed = config.tpm.signed.iter().flat_map(|signed| &signed.keys);
+    let keys: Vec<&str> = signed.map(FilePath::as_str).collect();
     let missing = names.iter().filter_map(|name| {
         let Some(bytes) = tree.file(name) else {
             return Some(format!(
                 "{name} is not there, and the configuration names it"
             ));
         };
-        let error = certificates(bytes).err()?;
+        let error = if keys.contains(name) {
+            PcrPublicKey::from_pem(bytes).err()?
+        } else {
+            certificates(bytes).err()?.into()
+        };
         Some(format!("{name}: {error}"))
     });
     let good = if names.is_empty() {

@@ -5,8 +5,9 @@ use super::report::Report;
 use crate::command_line::CommandLine;
 use crate::config::{Config, SecureBoot};
 use crate::error::{Doing, Error, Result};
-use crate::evidence::start::certificates;
+use crate::evidence::start::{certificates, refused_beside_signed};
 use crate::initrd::Tree;
+use crate::key::pcr::PcrPublicKey;
 use crate::pcr::Pcr;
 use crate::uki::Uki;
 
@@ -37,6 +38,7 @@ pub(super) fn check(
 ) -> Result<()> {
     command_line(uki, config, report);
     stub(uki, config, report);
+    signature_of_pcr_11(uki, config, tree, report);
     signatures(uki, config, tree, report)
 }
 
@@ -83,6 +85,30 @@ fn stub(uki: &Uki<'_>, config: &Config, report: &mut Report) {
     }
 }
 
+/// Where secrets are sealed to a key that signs images, this one has to carry its signature, as the boot looks for it.
+fn signature_of_pcr_11(uki: &Uki<'_>, config: &Config, tree: &Tree<'_>, report: &mut Report) {
+    let what = "signature of PCR 11";
+    let Some(signed) = &config.tpm.signed else {
+        return;
+    };
+    for file in &signed.keys {
+        // What is missing or broken has been told.
+        let Some(Ok(key)) = tree.file(file.as_str()).map(PcrPublicKey::from_pem) else {
+            continue;
+        };
+        match uki.check_signed(&key, config.tpm.bank.into()) {
+            Ok(()) => report.good(what, format!("by the key of the configuration, {key}")),
+            Err(error) => report.missing(
+                what,
+                format!(
+                    "{error}: its boot would be refused; run nightlatchctl policy sign on the image before it is signed for \
+                     Secure Boot"
+                ),
+            ),
+        }
+    }
+}
+
 /// The image has to carry a signature of an authority, and the kernel inside none.
 fn signatures(uki: &Uki<'_>, config: &Config, tree: &Tree<'_>, report: &mut Report) -> Result<()> {
     let what = "signatures";
@@ -92,6 +118,7 @@ fn signatures(uki: &Uki<'_>, config: &Config, tree: &Tree<'_>, report: &mut Repo
     }
     let kernel = uki.kernel()?;
     let (mut is_signed, mut is_kernel_signed) = (false, false);
+    let mut missing = Vec::new();
     for file in &config.boot.authorities {
         // What is missing or broken has been told.
         let listed = tree.file(file.as_str()).map(certificates);
@@ -101,9 +128,11 @@ fn signatures(uki: &Uki<'_>, config: &Config, tree: &Tree<'_>, report: &mut Repo
                 .names_signer(&certificate)
                 .doing(file.as_str())?;
             is_kernel_signed |= kernel.names_signer(&certificate).doing(file.as_str())?;
+            if config.tpm.signed.is_some() {
+                missing.extend(refused_beside_signed(&certificate));
+            }
         }
     }
-    let mut missing = Vec::new();
     if is_kernel_signed {
         missing.push(
             "the kernel inside carries a signature of boot.authorities: under that key anybody starts it with another initrd; \

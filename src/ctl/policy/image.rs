@@ -9,7 +9,7 @@ use crate::ctl::cli::PolicyImage;
 use crate::ctl::{Answer, input};
 use crate::error::{Doing, Error, Result};
 use crate::evidence::start::certificates;
-use crate::pcr::Bank;
+use crate::pcr::{Bank, Pcr};
 use crate::uki::{Addition, Pe, Uki};
 
 /// The longest file that is read, in bytes. Images have some hundred MiB.
@@ -41,12 +41,19 @@ struct Table {
     authorities: Vec<String>,
     /// PCRs 11 to 13, each with what its values stand for.
     pcrs: [(u8, &'static str, Vec<String>); 3],
+    /// The keys that are said to have signed its value of PCR 11. A policy does not name them.
+    signed_by: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Table {
     fn new(file: &str, uki: &Uki<'_>, options: &PolicyImage) -> Result<Self> {
-        let warnings = signatures(uki, &options.authorities)?;
+        let mut warnings = signatures(uki, &options.authorities)?;
+        let signed_by = uki.signed_by(BANK)?;
+        if signed_by.as_ref().is_some_and(Vec::is_empty) {
+            warnings
+                .push("the image carries signatures of PCR 11, and none of its own value".into());
+        }
         if let Some(version) = uki
             .stub_that_hands_on()
             .filter(|_| options.initrd_hashes.is_empty())
@@ -74,6 +81,7 @@ impl Table {
             command_lines: own.chain(given).collect(),
             authorities: options.authorities.iter().map(|it| base(it)).collect(),
             pcrs: pcrs(uki, options),
+            signed_by: signed_by.unwrap_or_default(),
             warnings,
         })
     }
@@ -92,6 +100,10 @@ impl Table {
         lines.push("[image.pcrs]".into());
         for (pcr, meaning, values) in &self.pcrs {
             lines.push(format!("# {meaning}"));
+            if *pcr == Pcr::KERNEL_IMAGE.index() {
+                let keys = self.signed_by.iter();
+                lines.extend(keys.map(|key| format!("# Signed by the key {key}.")));
+            }
             lines.push(format!("{pcr} = {}", list(values)));
         }
         lines.join("\n") + "\n"
@@ -113,7 +125,12 @@ impl Table {
                 image.insert(key.into(), json!(values));
             }
         }
-        json!({"result": "made", "image": image, "warnings": self.warnings})
+        json!({
+            "result": "made",
+            "image": image,
+            "signed-by": self.signed_by,
+            "warnings": self.warnings,
+        })
     }
 
     fn lists(&self) -> [(&'static str, &[String]); 6] {

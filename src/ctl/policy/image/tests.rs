@@ -6,6 +6,7 @@ use super::*;
 use crate::ctl::tests::run;
 use crate::error::Exit;
 use crate::evidence::Policy;
+use crate::key::pcr::tests::{key, made};
 use crate::support::unified::{program, signed};
 
 /// A directory with an image, a loader and a certificate, gone after the test.
@@ -174,6 +175,39 @@ fn an_image_whose_stub_hands_on_an_initrd_of_the_hosts_is_refused_unless_that_is
     let answer = told("262.1-1", &more).unwrap();
     assert_eq!(answer.json["image"]["initrd-hash"], json!([digest]));
     policy(&answer.text, &pem);
+}
+
+#[test]
+fn who_signed_pcr_11_is_told() {
+    let files = Files::new("image-pcr-signed");
+    let key = key(&made()[0]);
+    // With room for a section more.
+    let of = |kernel: &[u8]| program(&[(".cmdline", b"quiet"), (".linux", kernel)]);
+    let plain = of(&kernel());
+    let signatures = Uki::parse(&plain).unwrap();
+    let signatures = signatures.sign(&key, &[Bank::Sha256]).unwrap();
+    let signatures = signatures.to_json().unwrap();
+    let with = |bytes: &[u8]| {
+        let program = Pe::parse(bytes).unwrap();
+        let made = program.with_section(".pcrsig", signatures.as_bytes());
+        image(&[&files.write("image.efi", &made.unwrap())]).unwrap()
+    };
+    let answer = with(&plain);
+    let line = format!("# Signed by the key {}.\n11 = [", key.public());
+    assert!(answer.text.contains(&line), "{}", answer.text);
+    assert_eq!(answer.json["signed-by"], json!([key.public().to_string()]));
+    assert_eq!(answer.json["warnings"], json!([]));
+    policy(&answer.text.replace("\"image\"", "\"node 1\""), "");
+    // Those of another image.
+    let other = of(&program(&[(".text", b"another kernel")]));
+    let answer = with(&other);
+    assert_eq!(answer.json["signed-by"], json!([]));
+    let warning = "# warning: the image carries signatures of PCR 11, and none of its own value\n";
+    assert!(answer.text.starts_with(warning), "{}", answer.text);
+    // The control has none.
+    let answer = image(&[&files.write("image.efi", &plain)]).unwrap();
+    assert_eq!(answer.json["signed-by"], json!([]));
+    assert_eq!(answer.json["warnings"], json!([]));
 }
 
 #[test]
