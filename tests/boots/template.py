@@ -29,7 +29,7 @@ TEMPLATE = PROJECT / "mkosi/template"
 DEMO = PROJECT / "mkosi/demo"
 # What the report in the final system is written with.
 PACKAGE = "[Content]\nPackages=jq\n"
-MADE = ("PK.key", "PK.pem", "KEK.key", "KEK.pem", "db.key", "db.pem", "owner", "variables.fd")
+MADE = ("PK.key", "PK.pem", "KEK.key", "KEK.pem", "db.key", "db.pem", "pcr.key", "pcr.pem", "owner", "variables.fd")
 
 
 def run(outcome: Outcome, _image: None, work: Path) -> None:
@@ -52,13 +52,15 @@ def follow(outcome: Outcome, project: Path, work: Path) -> None:
         equal(sorted(os.listdir(project / "keys")), sorted(MADE), "the files in keys")
         for name, content in kept.items():
             check((project / "keys" / name).read_bytes() == content, f"{name} as it was", name)
-        modes = {(project / "keys" / f"{name}.key").stat().st_mode & 0o077 for name in ("PK", "KEK", "db")}
+        modes = {(project / "keys" / f"{name}.key").stat().st_mode & 0o077 for name in ("PK", "KEK", "db", "pcr")}
         equal(modes, {0}, "what others may do with secret keys")
     with outcome.case("template::the_image_is_built_and_judged"):
         reporting(project)
         options = [*images.package_options(), f"--environment={images.UNCOMPRESSED}"]
         told(project, ["./build", *options], 0, "out/image.raw is built")
         check((project / "out/policy.toml").stat().st_size, "a table for a policy", "nothing")
+        found = (project / "out/check.log").read_text(encoding="utf-8")
+        check("signature of PCR 11: by the key of the configuration" in found, "that keys/pcr.key signed it", found)
     disk, kernel, initrd = (project / "out" / name for name in ("image.raw", "image.vmlinuz", "initrd.cpio.zst"))
     built = Image(disk, kernel, initrd, initrd, root="")
 
