@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node that is sealed to its builder's key: each image with a signature by that opens it, unattended, and no other does.
+"""A node that is sealed to its builder's key: each image with a signature by it opens the volumes, and no other does.
 
 There is no key service and nobody to ask. The images differ as an update does: kernel command line, release and initrd.
 """
@@ -7,7 +7,6 @@ There is no key service and nobody to ask. The images differ as an update does: 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import subprocess
 from dataclasses import replace
@@ -17,6 +16,7 @@ import image as images
 import uki
 from boots.firmware import FIRST, LATER, booted, refused, secured
 from image import Image
+from keys import Keys
 from node import VOLUMES, Boot, Node
 from outcome import Outcome, check, equal
 from pcr_key import PcrKey
@@ -50,7 +50,8 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         made_them = node.boot(firmware=True)
         booted(made_them, FIRST, count=1)
         check(secured(made_them), "Secure Boot on in the log, and the owner's certificate", made_them.verdict)
-        sealed_to_the_key(made_them, signatures)
+    with outcome.case("signed::the_tpm_gives_the_key_for_a_signature_and_to_the_same_pcrs_only"):
+        Keys.of(node, "state", made_them, work / "keys", signatures)
     with outcome.case("signed::another_image_with_a_signature_opens_them_and_asks_nobody"):
         node.image = second
         updated = node.boot(firmware=True)
@@ -93,25 +94,6 @@ def alone(boot: Boot, count: int) -> None:
     booted(boot, LATER, count)
     accepted = {volume.get("accepted") for volume in boot.verdict["status"]["volumes"]}
     equal(accepted, {None}, "what was accepted")
-
-
-def sealed_to_the_key(boot: Boot, signatures: bytes) -> None:
-    """One of the signed values is what PCR 11 was in the initrd, by the log of the boot."""
-    log = (boot.verdict.get("log") or {}).get("log", [])
-    value, values = bytes(32), []
-    for event in log:
-        if event["pcr"] == 11 and event.get("sha256"):
-            value = hashlib.sha256(value + bytes.fromhex(event["sha256"])).digest()
-            values.append(value)
-    policies = {entry["pol"] for entry in json.loads(signatures)["sha256"]}
-    check(policies & {policy(value) for value in values}, "a value that was signed", [value.hex() for value in values])
-
-
-def policy(value: bytes) -> str:
-    """The digest of the policy that PCR 11 has this value: TPM 2.0 Library, part 3, section 23.7 (`TPM2_PolicyPCR`)."""
-    selection = bytes.fromhex("00000001" "000b" "03" "000800")
-    command = bytes.fromhex("0000017f")
-    return hashlib.sha256(bytes(32) + command + selection + hashlib.sha256(value).digest()).hexdigest()
 
 
 def measures_alike(unified: Path, key: PcrKey, work: Path) -> None:

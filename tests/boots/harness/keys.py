@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import approval
+from approval import Approval
 from node import Boot, Node
 from outcome import check
 from tpm import POLL_SECONDS, START_TIMEOUT_SECONDS, STATE_FILE
@@ -37,8 +39,11 @@ class Keys:
     named: dict[str, bytes]
 
     @staticmethod
-    def of(node: Node, volume: str, boot: Boot, work: Path) -> Keys:
-        """Unseals with a copy of the node's TPM, after showing that other PCR values do not do."""
+    def of(node: Node, volume: str, boot: Boot, work: Path, signatures: bytes = b"") -> Keys:
+        """Unseals with a copy of the node's TPM, and shows that other PCR values do not do.
+
+        Where a key signs images, `signatures` are those of the image that was booted.
+        """
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir(parents=True)
         header = work / "header"
@@ -51,10 +56,13 @@ class Keys:
             for pcr in token["tpm2-pcrs"]:
                 for digest in _history(boot, pcr, before[str(pcr)]):
                     tool("tpm2_pcrextend", f"{pcr}:sha256={digest.hex()}")
-            secret = _unseal(tool, token, work)
+            approved = None
+            if signatures:
+                approved = approval.of(tool, boot, token, signatures, work)
+            secret = _unseal(tool, token, work, approved)
             tool("tpm2_pcrextend", f"{token['tpm2-pcrs'][-1]}:sha256={'01' * 32}")
             try:
-                _unseal(tool, token, work)
+                _unseal(tool, token, work, approved)
             except subprocess.CalledProcessError:
                 closed = True
             else:
@@ -116,8 +124,8 @@ def _running(node: Node, work: Path) -> Iterator[Any]:
             process.kill()
 
 
-def _unseal(tool: Any, token: dict[str, Any], work: Path) -> bytes:
-    """What the token's blob holds, under a policy of the PCRs' current values."""
+def _unseal(tool: Any, token: dict[str, Any], work: Path, approved: Approval | None) -> bytes:
+    """What the token's blob holds, under a policy of the PCRs' current values, and of what a key has signed."""
     blob = base64.b64decode(token["tpm2-blob"])
     # TPM2B_PRIVATE, then TPM2B_PUBLIC; each begins with its size in 16 bits.
     end = 2 + int.from_bytes(blob[:2], "big")
@@ -130,6 +138,8 @@ def _unseal(tool: Any, token: dict[str, Any], work: Path) -> bytes:
     try:
         tool("tpm2_load", "-C", SRK_HANDLE, *objects)
         tool("tpm2_startauthsession", "--policy-session", "-S", session)
+        if approved:
+            approved.satisfy(tool, session)
         tool("tpm2_policypcr", "-S", session, "-l", pcrs)
         return bytes(tool("tpm2_unseal", "-c", loaded, "-p", f"session:{session}"))
     finally:
