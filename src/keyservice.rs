@@ -20,10 +20,11 @@
 //! 9. [`record_audit`](state::Service::record_audit) writes a line before anything leaves, of a denial as well.
 //! 10. [`http::nodes`] writes the [`Reply`](reply::Reply); of a [`Rejection`](reply::Rejection) the caller learns little.
 
-// What is asked for, and the service from start to end.
-mod cli;
+// The service from start to end, and what the program does beside.
+mod commands;
 pub mod run;
 
+mod cli;
 pub mod reload;
 
 // The way in and out.
@@ -44,6 +45,9 @@ pub mod secrets;
 pub mod session;
 pub mod store;
 
+#[cfg(feature = "kms-openbao")]
+pub mod kms;
+
 pub mod audit;
 pub mod config;
 pub mod limits;
@@ -56,19 +60,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use cli::{Cli, Command};
+use cli::{Cli, Command, KmsCommand};
 use config::Config;
 
-use crate::error::{Doing, Exit, Result};
+use crate::error::Exit;
 use crate::{logging, memory};
-
-/// How to keep what `init` made.
-const KEEP: &str = "\
-Every key of the fleet follows from these two files: whoever has them can open each of its volumes,
-and without them no volume can be opened by the service any more. Keep a copy off this machine,
-for example on paper or in a safe, and encrypt the files in place for this machine only:
-  systemd-creds encrypt FILE /etc/credstore.encrypted/NAME
-";
 
 /// The command line, for what is made of it: the manual's comparison.
 #[must_use]
@@ -85,8 +81,27 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match cli.command {
         None => return serve(&cli.serve.config),
         Some(Command::Serve(given)) => return serve(&given.config),
-        Some(Command::Check { file }) => check(&file),
-        Some(Command::Init { directory, print }) => make_secrets(&directory, print),
+        Some(Command::Check { file }) => commands::check(&file),
+        Some(Command::Init {
+            directory,
+            print,
+            kms: false,
+            ..
+        }) => commands::init(&directory, print),
+        Some(Command::Init {
+            directory,
+            print,
+            config,
+            ..
+        }) => commands::kms::init(&directory, print, &config),
+        Some(Command::Kms(KmsCommand::Check { file })) => commands::kms::check(&file),
+        Some(Command::Kms(KmsCommand::Status { file })) => commands::kms::status(&file),
+        Some(Command::Kms(KmsCommand::Wrap {
+            config,
+            master,
+            output,
+        })) => commands::kms::wrap(&config, &master, &output),
+        Some(Command::Kms(KmsCommand::Recover(given))) => commands::kms::recover(&given),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -117,45 +132,6 @@ fn serve(path: &Path) -> ExitCode {
             logging::last_word(&error);
             ExitCode::from(error.exit().code())
         }
-    }
-}
-
-/// Reads what the service would read, and opens and binds nothing.
-fn check(path: &Path) -> Result<()> {
-    let config = Config::load(path)?;
-    let policy = state::load_policy(config.policy.as_path()).doing("policy")?;
-    reload::load_tls(&config.tls).doing("tls")?;
-    secrets::Master::load(&config.secret)?;
-    let images: Vec<&str> = policy.images().collect();
-    say(&format!(
-        "{}: valid, images: {}\n",
-        path.display(),
-        images.join(", ")
-    ))
-}
-
-fn make_secrets(directory: &Path, print: bool) -> Result<()> {
-    secrets::init::write(directory)?;
-    let mut text = zeroize::Zeroizing::new(String::new());
-    for name in [config::MASTER_FILE, config::MEASUREMENT_SALT_FILE] {
-        let path = directory.join(name);
-        text.push_str(&path.display().to_string());
-        text.push('\n');
-        if print {
-            let contents = std::fs::read_to_string(&path).doing(path.display())?;
-            text.push_str(zeroize::Zeroizing::new(contents).trim_end());
-            text.push('\n');
-        }
-    }
-    text.push_str(KEEP);
-    say(&text)
-}
-
-fn say(text: &str) -> Result<()> {
-    match io::stdout().write_all(text.as_bytes()) {
-        // A reader that has seen enough is no failure.
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(()),
     }
 }
 

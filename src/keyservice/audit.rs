@@ -29,11 +29,11 @@ pub struct Line<'a> {
     /// When, RFC 3339.
     pub time: String,
     /// `admission`, `release`, `report`, `denial`, `failure`, `forget`, `readmit`, `cancel-readmit` or
-    /// `readmission`.
+    /// `readmission`; of the KMS `kms-failure`, `kms-stop` or `kms-resume`.
     pub event: &'static str,
-    /// The step of the protocol.
+    /// The step of the protocol, or `kms`.
     pub step: &'static str,
-    /// The address of the client.
+    /// The address of the client, or the KMS and its key.
     pub peer: String,
     /// The id of the endorsement key, as far as it is known; proven from the admission on.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -59,7 +59,61 @@ pub(in crate::keyservice) enum Command {
         /// Print them as well.
         #[arg(long)]
         print: bool,
+        /// Have the KMS of the configuration wrap the master secret.
+        #[arg(long)]
+        kms: bool,
+        /// The configuration.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH, requires = "kms")]
+        config: PathBuf,
     },
+    /// The master secret under a KMS.
+    #[command(subcommand)]
+    Kms(KmsCommand),
+}
+
+#[derive(Debug, Subcommand)]
+pub(in crate::keyservice) enum KmsCommand {
+    /// Try out all that is ever asked of the KMS.
+    Check {
+        /// The configuration.
+        #[arg(default_value = CONFIG_PATH)]
+        file: PathBuf,
+    },
+    /// Say what has wrapped the master secret, and who can unwrap it.
+    Status {
+        /// The configuration.
+        #[arg(default_value = CONFIG_PATH)]
+        file: PathBuf,
+    },
+    /// Wrap a master secret that is there already.
+    Wrap {
+        /// The configuration with the KMS to wrap it for.
+        #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+        config: PathBuf,
+        /// The master secret.
+        master: PathBuf,
+        /// The file to write, which is not there yet.
+        output: PathBuf,
+    },
+    /// Open a wrapped master secret with the recovery key, and wrap it for the KMS that is configured.
+    Recover(Recover),
+}
+
+#[derive(Args, Debug)]
+pub(in crate::keyservice) struct Recover {
+    /// The private half of the recovery key, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::keyservice) private_key: PathBuf,
+    /// Write the master secret as it is, for a service without a KMS.
+    #[arg(long)]
+    pub(in crate::keyservice) plain: bool,
+    /// The configuration with the KMS to wrap it for.
+    #[arg(long, value_name = "FILE", default_value = CONFIG_PATH)]
+    pub(in crate::keyservice) config: PathBuf,
+    /// The wrapped master secret.
+    pub(in crate::keyservice) wrapped: PathBuf,
+    /// The file to write, which is not there yet.
+    pub(in crate::keyservice) output: PathBuf,
 }
 
 // No comment of its own for help: it is a part of two commands.

@@ -4,6 +4,8 @@
 //! **Never:** a key that is ignored, or a secret: only where one is.
 
 pub mod etcd;
+pub mod kms;
+pub mod secret;
 
 use std::fs;
 use std::net::SocketAddr;
@@ -13,6 +15,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use etcd::Etcd;
+use kms::Kms;
+use secret::{MasterSource, SecretFrom};
 
 use crate::config::at;
 use crate::error::{Doing, Error, Result};
@@ -26,8 +30,8 @@ pub const MASTER_FILE: &str = "mastersecret.json";
 /// The file of the measurement salt, hexadecimal digits.
 pub const MEASUREMENT_SALT_FILE: &str = "measurement-salt";
 
-/// Where systemd puts credentials (systemd.exec(5), "Credentials").
-const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+/// The file of a master secret that a KMS has wrapped, see [`kms`].
+pub const WRAPPED_FILE: &str = "mastersecret.wrapped.json";
 
 /// The whole configuration of a key service.
 #[derive(Debug, Deserialize)]
@@ -51,6 +55,8 @@ pub struct Config {
     /// What keys are derived from.
     #[serde(default)]
     pub secret: SecretFrom,
+    /// Who unwraps the master secret, where it is wrapped.
+    pub kms: Option<Kms>,
     /// Where the service remembers nodes and volumes.
     #[serde(default)]
     pub store: StoreAt,
@@ -84,26 +90,6 @@ pub struct Admin {
     pub key: FilePath,
     /// The certificates, PEM, that one of has to vouch for an operator's.
     pub client_ca: FilePath,
-}
-
-/// What keys are derived from.
-#[derive(Debug, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct SecretFrom {
-    /// The master secret and its salt, as `nightlatchd init` writes them.
-    pub master: SecretSource,
-    /// The salt of measurements, 32 bytes in hexadecimal digits.
-    pub measurement_salt: SecretSource,
-}
-
-impl Default for SecretFrom {
-    fn default() -> Self {
-        let file = |name| SecretSource::File(PathBuf::from("/etc/nightlatch").join(name));
-        Self {
-            master: file(MASTER_FILE),
-            measurement_salt: file(MEASUREMENT_SALT_FILE),
-        }
-    }
 }
 
 /// Where the service remembers nodes and volumes.
@@ -219,51 +205,6 @@ impl TryFrom<PathBuf> for FilePath {
     }
 }
 
-/// Where a secret is read from.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(try_from = "String")]
-pub enum SecretSource {
-    /// `file:PATH`.
-    File(PathBuf),
-    /// `credential:NAME`, which systemd hands to the service.
-    Credential(String),
-}
-
-impl SecretSource {
-    /// The file it is in now.
-    pub fn path(&self) -> Result<PathBuf> {
-        match self {
-            Self::File(path) => Ok(path.clone()),
-            Self::Credential(name) => std::env::var_os(CREDENTIALS)
-                .map(|directory| PathBuf::from(directory).join(name))
-                .ok_or_else(|| {
-                    Error::config(format_args!(
-                        "credential {name}: systemd handed over none: \
-                         set LoadCredential= or LoadCredentialEncrypted= in the unit"
-                    ))
-                }),
-        }
-    }
-}
-
-impl TryFrom<String> for SecretSource {
-    type Error = String;
-
-    fn try_from(text: String) -> std::result::Result<Self, String> {
-        match text.split_once(':') {
-            Some(("file", path)) if Path::new(path).is_absolute() => Ok(Self::File(path.into())),
-            Some(("credential", name)) if is_credential(name) => Ok(Self::Credential(name.into())),
-            _ => Err(format!(
-                "expected \"file:\" and an absolute path or \"credential:\" and a name, found {text:?}"
-            )),
-        }
-    }
-}
-
-fn is_credential(name: &str) -> bool {
-    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', ':'])
-}
-
 impl Config {
     /// Reads the configuration in `path`. An error names the file, the line, the key and what was expected.
     pub fn load(path: &Path) -> Result<Self> {
@@ -275,8 +216,14 @@ impl Config {
 
     /// Parses a configuration. An error starts with `line N: key: `.
     pub fn parse(text: &str) -> Result<Self> {
-        toml::from_str(text)
-            .map_err(|error| at(text, &error.span().unwrap_or_default(), error.message()))
+        let config: Self = toml::from_str(text)
+            .map_err(|error| at(text, &error.span().unwrap_or_default(), error.message()))?;
+        if matches!(config.secret.master, MasterSource::Wrapped(_)) && config.kms.is_none() {
+            return Err(Error::config(
+                "secret.master: one that is wrapped needs the table [kms], which says who unwraps it",
+            ));
+        }
+        Ok(config)
     }
 }
 
@@ -330,22 +277,13 @@ mod tests {
                 "line 5: unknown variant `file`",
             ),
             ("policy = \"/p\"\n".into(), "line 1: missing field `tls`"),
+            (
+                format!("{LEAST}[secret]\nmaster = \"wrapped:/m\"\n"),
+                "secret.master: one that is wrapped needs the table [kms]",
+            ),
         ] {
             let error = Config::parse(&text).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}\n{expected}");
-        }
-    }
-
-    #[test]
-    fn a_secret_comes_from_a_file_or_a_credential() {
-        let source = |text: &str| SecretSource::try_from(text.to_owned());
-        assert_eq!(source("file:/a/b"), Ok(SecretSource::File("/a/b".into())));
-        assert_eq!(
-            source("credential:master"),
-            Ok(SecretSource::Credential("master".into()))
-        );
-        for wrong in ["", "/a/b", "file:a", "credential:", "credential:a/b"] {
-            source(wrong).unwrap_err();
         }
     }
 }

@@ -3,6 +3,9 @@
 //!
 //! **Never:** a node's, a volume's or an operator's name: labels are words of this program.
 
+#[cfg(feature = "kms-openbao")]
+mod kms;
+
 use std::time::Duration;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -58,6 +61,8 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections that were refused because their peer opened too many.
     pub refused_connections: Counter,
+    #[cfg(feature = "kms-openbao")]
+    kms: Option<kms::KmsMetrics>,
 }
 
 impl Default for Metrics {
@@ -107,6 +112,8 @@ impl Default for Metrics {
             acceptances,
             connections,
             refused_connections,
+            #[cfg(feature = "kms-openbao")]
+            kms: None,
         };
         // From the start: an alert on growth does not see the first of a series that was not there.
         for what in Acceptance::ALL {

@@ -5,6 +5,7 @@
 //!
 //! **Never:** a write over what somebody else wrote meanwhile: what changed is read and judged again.
 
+pub mod master;
 pub mod readmission;
 pub mod sightings;
 

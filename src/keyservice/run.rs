@@ -35,6 +35,10 @@ const POLL_EVERY: Duration = Duration::from_secs(2);
 /// How often it is found out whether the store can be read.
 const READY_EVERY: Duration = Duration::from_secs(1);
 
+/// How often it is looked whether the KMS is to be asked again.
+#[cfg(feature = "kms-openbao")]
+const RECHECK_POLL: Duration = Duration::from_secs(1);
+
 /// Threads for what blocks where the store is on this machine, for each processor. They wait for its disk and for each
 /// other's turn to write, and a thread that goes on with the next request costs less than one that wakes up for it.
 const THREADS_LOCAL: usize = 4;
@@ -179,6 +183,12 @@ impl Server {
         upkeep.spawn(run_every(SYNC_EVERY, move || sync(&service)));
         let service = Arc::clone(&self.service);
         upkeep.spawn(run_every(READY_EVERY, move || service.probe()));
+        #[cfg(feature = "kms-openbao")]
+        if self.service.keys.kms().is_some() {
+            let service = Arc::clone(&self.service);
+            let recheck = move || service.recheck(Instant::now());
+            upkeep.spawn(run_every(RECHECK_POLL, recheck));
+        }
         let (config, files) = (self.config, self.files);
         let service = Arc::clone(&self.service);
         upkeep.spawn(run_every(POLL_EVERY, move || {

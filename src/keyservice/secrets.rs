@@ -1,31 +1,40 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The master secret, and all that follows from it.
 //!
-//! [`Master::load`] reads it, and [`init`] makes one for a new fleet.
+//! [`Master::load`] reads it, and [`init`] makes one for a new fleet. [`Keys`] is what a running service has of it: all, or
+//! nothing while its KMS does not let it.
 //!
 //! **Never:** the master secret in an answer: only what is derived from it leaves.
 
 pub mod init;
-
-use std::fs;
-use std::path::Path;
+mod keys;
+#[cfg(feature = "kms-openbao")]
+pub mod recheck;
+#[cfg(feature = "kms-openbao")]
+pub mod wrapped;
 
 use base64ct::{Base64, Encoding};
 use hkdf::Hkdf;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroize;
 
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, MEASUREMENT_SECRET_ID, Secret};
-use crate::keyservice::config::{SecretFrom, SecretSource};
+use crate::keyservice::config::secret::SecretSource;
 use crate::keyservice::volume_id::VolumeId;
+pub use keys::Keys;
+#[cfg(not(feature = "kms-openbao"))]
+pub(in crate::keyservice) use keys::no_kms;
 
 /// The shortest master secret that is taken, in bytes: that of Constellation.
 const MASTER_LEN_MIN: usize = 16;
 
 /// HKDF info of the key that seals sessions. No `key-` name, so no id of a volume or a secret leads to it.
 const SESSION_INFO: &[u8] = b"nightlatchd session 1";
+
+/// HKDF info of what a master secret is recognised by. It is public: the secret does not follow from it.
+const CHECK_INFO: &[u8] = b"nightlatchd master check 1";
 
 /// The file `constellation-mastersecret.json`. Its contents are wiped when dropped.
 #[derive(Deserialize, Serialize)]
@@ -53,12 +62,10 @@ pub struct Master {
 }
 
 impl Master {
-    /// Reads what `nightlatchd init` wrote.
-    pub fn load(from: &SecretFrom) -> Result<Self> {
-        let (secret, salt) = read(&from.master, master).doing("reading the master secret")?;
-        let measurement_salt =
-            read(&from.measurement_salt, measurement_salt).doing("reading the measurement salt")?;
-        Self::new(secret, salt, measurement_salt)
+    /// Reads what `nightlatchd init` wrote: the master secret with its salt, and the salt of measurements.
+    pub fn load(master: &SecretSource, measurement_salt: &SecretSource) -> Result<Self> {
+        let (secret, salt) = read(master, parse).doing("reading the master secret")?;
+        Self::new(secret, salt, load_measurement_salt(measurement_salt)?)
     }
 
     pub(crate) fn new(
@@ -66,17 +73,18 @@ impl Master {
         salt: Secret,
         measurement_salt: [u8; KEY_LEN],
     ) -> Result<Self> {
-        let mut session = vec![0; KEY_LEN];
-        Hkdf::<Sha256>::new(Some(salt.expose()), secret.expose())
-            .expand(SESSION_INFO, &mut session)
-            .map_err(|error| Error::failure(format_args!("HKDF: {error}")))
-            .doing("deriving the key of sessions")?;
+        let session = expand(&secret, &salt, SESSION_INFO).doing("deriving the key of sessions")?;
         Ok(Self {
             secret,
             salt,
             measurement_salt,
-            session: Secret::new(session),
+            session,
         })
+    }
+
+    /// What it is recognised by.
+    pub(crate) fn check_value(&self) -> Result<Secret> {
+        expand(&self.secret, &self.salt, CHECK_INFO).doing("deriving the check value")
     }
 
     /// A volume's secret, 32 bytes.
@@ -102,39 +110,25 @@ impl Master {
 }
 
 fn read<T>(source: &SecretSource, parse: impl FnOnce(&str) -> Result<T>) -> Result<T> {
-    let path = source.path()?;
-    let text = fs::read_to_string(&path)
-        .map(Zeroizing::new)
-        .map_err(|error| {
-            let hint = if error.kind() == std::io::ErrorKind::NotFound {
-                ": nightlatchd init makes it, once for a fleet"
-            } else {
-                ""
-            };
-            Error::config(format_args!("{}: {error}{hint}", path.display()))
-        })?;
-    require_private(source, &path)?;
-    parse(&text).doing(path.display())
+    let text = source.read(": nightlatchd init makes it, once for a fleet")?;
+    parse(&text).doing(source.path()?.display())
 }
 
-/// A file that others may read is no secret. A credential is systemd's to protect.
-fn require_private(source: &SecretSource, path: &Path) -> Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let mode = fs::metadata(path)
-        .doing(path.display())?
-        .permissions()
-        .mode();
-    match source {
-        SecretSource::File(_) if mode & 0o007 != 0 => Err(Error::config(format_args!(
-            "{}: everybody may read it (mode {:o}): chmod 0600",
-            path.display(),
-            mode & 0o777
-        ))),
-        SecretSource::File(_) | SecretSource::Credential(_) => Ok(()),
-    }
+/// Reads the salt of measurements.
+pub(crate) fn load_measurement_salt(from: &SecretSource) -> Result<[u8; KEY_LEN]> {
+    read(from, measurement_salt).doing("reading the measurement salt")
 }
 
-fn master(text: &str) -> Result<(Secret, Secret)> {
+fn expand(secret: &Secret, salt: &Secret, info: &[u8]) -> Result<Secret> {
+    let mut key = vec![0; KEY_LEN];
+    Hkdf::<Sha256>::new(Some(salt.expose()), secret.expose())
+        .expand(info, &mut key)
+        .map_err(|error| Error::failure(format_args!("HKDF: {error}")))?;
+    Ok(Secret::new(key))
+}
+
+/// Takes the file of a master secret apart: the secret and its salt.
+pub(crate) fn parse(text: &str) -> Result<(Secret, Secret)> {
     let file: MasterFile = serde_json::from_str(text)
         // The message of the parser may quote the secret.
         .map_err(|error| {
@@ -170,6 +164,8 @@ fn measurement_salt(text: &str) -> Result<[u8; KEY_LEN]> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn range(from: u8, to: u8) -> Vec<u8> {
@@ -205,16 +201,16 @@ mod tests {
         let salt = Base64::encode_string(&[1; 32]);
         let text = |key: &str, salt: &str| format!(r#"{{"key":"{key}","salt":"{salt}"}}"#);
         let key = Base64::encode_string(&[2; 32]);
-        assert!(master(&text(&key, &salt)).is_ok());
+        assert!(parse(&text(&key, &salt)).is_ok());
         for (key, salt) in [
             (Base64::encode_string(&[2; 15]), salt.clone()),
             (key.clone(), Base64::encode_string(&[1; 31])),
             ("c2VjcmV0!".into(), salt.clone()),
         ] {
-            let error = master(&text(&key, &salt)).unwrap_err();
+            let error = parse(&text(&key, &salt)).unwrap_err();
             assert!(!error.to_string().contains(&key), "{error}");
         }
-        let error = master(r#"{"key":12345678}"#).unwrap_err().to_string();
+        let error = parse(r#"{"key":12345678}"#).unwrap_err().to_string();
         assert!(
             error.contains("line 1") && !error.contains("12345"),
             "{error}"
@@ -228,14 +224,12 @@ mod tests {
             std::env::temp_dir().join(format!("nightlatch-master-{}", std::process::id()));
         init::write(&directory).unwrap();
         let source = |name| SecretSource::File(directory.join(name));
-        let from = SecretFrom {
-            master: source(crate::keyservice::config::MASTER_FILE),
-            measurement_salt: source(crate::keyservice::config::MEASUREMENT_SALT_FILE),
-        };
-        Master::load(&from).unwrap();
-        let path = from.master.path().unwrap();
+        let master = source(crate::keyservice::config::MASTER_FILE);
+        let salt = source(crate::keyservice::config::MEASUREMENT_SALT_FILE);
+        Master::load(&master, &salt).unwrap();
+        let path = master.path().unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = Master::load(&from).unwrap_err().to_string();
+        let error = Master::load(&master, &salt).unwrap_err().to_string();
         assert!(
             error.contains("everybody may read it (mode 644)"),
             "{error}"

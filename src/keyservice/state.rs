@@ -5,25 +5,31 @@
 //!
 //! **Never:** anything that another replica has to know: that is in the store, or in a session.
 
+mod readiness;
+#[cfg(feature = "kms-openbao")]
+mod recheck;
+
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use log::{error, info, warn};
+use log::{error, warn};
 use serde::de::DeserializeOwned;
 
 use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
 use crate::keyservice::audit::{self, Audit, Line};
+use crate::keyservice::config::secret::MasterSource;
 use crate::keyservice::config::{self, Config};
 use crate::keyservice::limits::audit_quota::AuditQuota;
 use crate::keyservice::limits::{RateLimiter, peer_prefix};
 use crate::keyservice::metrics::Metrics;
+use crate::keyservice::registry;
 use crate::keyservice::registry::sightings::Sightings;
 use crate::keyservice::reply::{Fault, Rejection, Step};
-use crate::keyservice::secrets::Master;
+use crate::keyservice::secrets::Keys;
 use crate::keyservice::session::{self, PresentedSession};
 use crate::keyservice::store::Store;
 use crate::pcr::Bank;
@@ -36,8 +42,8 @@ const WHY_LEN_MAX: usize = 2000;
 /// The running service.
 #[derive(Debug)]
 pub struct Service {
-    /// What keys are derived from.
-    pub master: Master,
+    /// What keys are derived from, as long as releases go on.
+    pub keys: Keys,
     /// What is remembered.
     pub store: Store,
     /// What is counted.
@@ -131,11 +137,23 @@ impl Service {
     /// Opens everything the configuration names.
     pub fn open(config: &Config) -> Result<Self> {
         let limits = config.limits;
+        let policy = load_policy(config.policy.as_path())?;
+        let keys = Keys::load(config)?;
+        let store = Store::open(&config.store)?;
+        let is_wrapped = matches!(config.secret.master, MasterSource::Wrapped(_));
+        registry::master::compare(&store, &keys, is_wrapped)?;
+        let metrics = Metrics::default();
+        #[cfg(feature = "kms-openbao")]
+        let metrics = if is_wrapped {
+            metrics.with_kms()
+        } else {
+            metrics
+        };
         Ok(Self {
-            master: Master::load(&config.secret)?,
-            policy: RwLock::new(Arc::new(load_policy(config.policy.as_path())?)),
-            store: Store::open(&config.store)?,
-            metrics: Metrics::default(),
+            keys,
+            policy: RwLock::new(Arc::new(policy)),
+            store,
+            metrics,
             audit: Audit::open(config.audit.as_path())?,
             sightings: Sightings::default(),
             lifetimes: config.session,
@@ -157,23 +175,6 @@ impl Service {
     /// Puts another policy in force.
     pub fn set_policy(&self, policy: Policy) {
         *self.policy.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(policy);
-    }
-
-    /// Whether the service could answer a moment ago.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.is_ready.load(Ordering::Acquire)
-    }
-
-    /// Finds out whether the service can answer: whether its store can be read. Nobody who asks causes that.
-    pub fn probe(&self) {
-        let read = self.store.get("ready");
-        let was_ready = self.is_ready.swap(read.is_ok(), Ordering::AcqRel);
-        match read {
-            Err(error) if was_ready => error!("not ready: {error}"),
-            Ok(_) if !was_ready => info!("ready again"),
-            Ok(_) | Err(_) => {}
-        }
     }
 
     /// Counts a request or a connection of a peer.
@@ -208,10 +209,16 @@ impl Service {
     /// Opens the session whose text came with a request, which is done once.
     #[must_use]
     pub fn open_session(&self, text: Option<&str>) -> PresentedSession {
-        match text.map(|text| session::open(self.master.session_key(), text)) {
-            None => PresentedSession::Nothing,
-            Some(None) => PresentedSession::Foreign,
-            Some(Some(session)) => PresentedSession::Session(session),
+        let Some(text) = text else {
+            return PresentedSession::Nothing;
+        };
+        let Ok(master) = self.keys.master() else {
+            // Nobody is told so: such a request ends before its session is looked at.
+            return PresentedSession::Foreign;
+        };
+        match session::open(master.session_key(), text) {
+            None => PresentedSession::Foreign,
+            Some(session) => PresentedSession::Session(session),
         }
     }
 

@@ -23,6 +23,8 @@ impl Service {
         request: &Request,
         trail: &mut AuditTrail,
     ) -> Result<usize, Rejection> {
+        // Who is told that there is no such session would begin anew, and that it is denied, would not come back.
+        self.keys.master().map(drop)?;
         let session = &request.session;
         let short = SHORT_BODY_LEN_MAX.min(self.body_len_max);
         match &request.operation {

@@ -6,6 +6,8 @@ mod bodies;
 mod connections;
 mod evidence;
 mod introductions;
+#[cfg(feature = "kms-openbao")]
+mod kms;
 mod operations;
 mod own_secret;
 mod readmissions;

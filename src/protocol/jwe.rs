@@ -59,6 +59,12 @@ impl EphemeralKeyPair {
         Err(Error::failure("drawing an ephemeral key"))
     }
 
+    /// One that was made elsewhere.
+    #[cfg(feature = "kms-openbao")]
+    pub(crate) fn of(key: SecretKey) -> Self {
+        Self(key)
+    }
+
     /// What others encrypt to.
     #[must_use]
     pub fn public(&self) -> EphemeralKey {

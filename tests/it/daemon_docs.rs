@@ -11,11 +11,14 @@ use crate::sources::read;
 const LEAST: &str = "[tls]\ncertificate = \"/c\"\nkey = \"/k\"\n";
 const ADMIN: &str =
     "[admin]\nlisten = \"[::1]:1\"\ncertificate = \"/c\"\nkey = \"/k\"\nclient-ca = \"/a\"\n";
-const TABLES: [&str; 8] = [
+const KMS: &str = "[kms]\nprovider = \"openbao\"\nkey = \"a/b\"\nurl = \"http://127.0.0.1:1\"\n\
+                   credentials = \"file:/t\"\n";
+const TABLES: [&str; 9] = [
     "",
     "tls",
     "admin",
     "secret",
+    "kms",
     "store",
     "store.etcd",
     "session",
@@ -27,6 +30,7 @@ fn least(table: &str) -> String {
     match table {
         "" | "tls" | "store" => LEAST.to_owned(),
         "admin" => format!("{LEAST}{ADMIN}"),
+        "kms" => format!("{LEAST}{KMS}"),
         "store.etcd" => format!("{LEAST}[store.etcd]\nendpoints = [\"http://127.0.0.1:1\"]\n"),
         _ => format!("{LEAST}[{table}]\n"),
     }
@@ -75,7 +79,9 @@ fn the_manual_of_the_key_services_configuration_has_every_key_and_its_default() 
             assert_eq!(set, least, "{name} is not {value}");
         }
         let is_required = ["tls.", "admin.", "store.etcd.endpoints"];
-        let is_required = is_required.iter().any(|start| name.starts_with(start));
+        let of_kms = ["kms.provider", "kms.key", "kms.url", "kms.credentials"];
+        let is_required =
+            is_required.iter().any(|start| name.starts_with(start)) || of_kms.contains(&name);
         assert_eq!(key.is_required(), is_required, "{name}");
     }
     Config::parse(manuals::example(&page)).unwrap();

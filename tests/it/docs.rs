@@ -57,7 +57,7 @@ fn parse(text: &str) -> nightlatch::error::Result<()> {
             let whole = format!("{text}{image}{}\"]\n", "00".repeat(32));
             nightlatch::evidence::Policy::parse(&whole, |_| unreachable!()).map(drop)
         }
-        Some("[admin]") => {
+        Some("[admin]" | "[kms]") => {
             let whole = format!("[tls]\ncertificate = \"/c\"\nkey = \"/k\"\n{text}");
             nightlatch::keyservice::config::Config::parse(&whole).map(drop)
         }

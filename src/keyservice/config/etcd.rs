@@ -76,12 +76,19 @@ impl TryFrom<Said> for Etcd {
     }
 }
 
-/// The address of a member: `https://HOST:PORT`, or `http://` with an address of this machine.
+/// The address of a server: `https://HOST:PORT`, or `http://` with an address of this machine.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 #[serde(try_from = "String")]
 pub struct Endpoint {
     text: String,
     is_tls: bool,
+}
+
+impl Endpoint {
+    /// Whether it is spoken to by TLS.
+    pub(in crate::keyservice) fn is_tls(&self) -> bool {
+        self.is_tls
+    }
 }
 
 impl fmt::Display for Endpoint {

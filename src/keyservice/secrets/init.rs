@@ -11,18 +11,38 @@ use zeroize::Zeroizing;
 
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret, fill_random};
-use crate::keyservice::config::{MASTER_FILE, MEASUREMENT_SALT_FILE};
+use crate::keyservice::config::{MASTER_FILE, MEASUREMENT_SALT_FILE, WRAPPED_FILE};
 use crate::keyservice::secrets::MasterFile;
 
 /// Makes new secrets and writes them into two files of `directory` that only their owner may read. Files that are there
 /// stay as they are, and are an error.
 pub fn write(directory: &Path) -> Result<()> {
+    write_as(directory, MASTER_FILE, |master| {
+        let text = std::str::from_utf8(master.expose()).map_err(Error::failure)?;
+        Ok(Zeroizing::new(text.to_owned()))
+    })
+}
+
+/// The same, with what `wrap` makes of the master secret in its place, which no file ever holds.
+#[cfg(feature = "kms-openbao")]
+pub fn write_wrapped(
+    directory: &Path,
+    wrap: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
+) -> Result<()> {
+    write_as(directory, WRAPPED_FILE, wrap)
+}
+
+fn write_as(
+    directory: &Path,
+    name: &str,
+    make: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
+) -> Result<()> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(directory)
         .doing(directory.display())?;
-    for name in [MASTER_FILE, MEASUREMENT_SALT_FILE] {
+    for name in [MASTER_FILE, WRAPPED_FILE, MEASUREMENT_SALT_FILE] {
         let path = directory.join(name);
         if path.exists() {
             return Err(Error::refused(format_args!(
@@ -31,27 +51,31 @@ pub fn write(directory: &Path) -> Result<()> {
             )));
         }
     }
+    // Before anything is written: a KMS may refuse.
+    let master = make(&master()?)?;
     let mut salt = [0; KEY_LEN];
     fill_random(&mut salt)?;
     let text = Zeroizing::new(format!("{}\n", hex::encode(salt)));
     create(&directory.join(MEASUREMENT_SALT_FILE), &text)?;
-    create(&directory.join(MASTER_FILE), &master()?)?;
+    create(&directory.join(name), &master)?;
     fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .doing(directory.display())
 }
 
-fn master() -> Result<Zeroizing<String>> {
+fn master() -> Result<Secret> {
     let random = || Ok::<_, Error>(Base64::encode_string(Secret::random()?.expose()));
     let file = MasterFile {
         key: random()?,
         salt: random()?,
     };
-    let text = serde_json::to_string(&file).map_err(Error::failure)?;
-    Ok(Zeroizing::new(text))
+    serde_json::to_vec(&file)
+        .map(Secret::new)
+        .map_err(Error::failure)
 }
 
-fn create(path: &Path, text: &str) -> Result<()> {
+/// Makes a file that only its owner may read.
+pub(in crate::keyservice) fn create(path: &Path, text: &str) -> Result<()> {
     OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -87,7 +87,7 @@ pub(crate) fn answer(
         volumes: volumes.into_iter().map(|(id, _)| id).collect(),
         image,
     });
-    let token = session::seal(service.master.session_key(), &admitted)?;
+    let token = session::seal(service.keys.master()?.session_key(), &admitted)?;
     Ok(Reply {
         body: text(&Admission {
             token: token.clone(),

@@ -92,7 +92,7 @@ fn challenge(
     Ok(Reply {
         body: text(&challenge)?,
         session: Some((
-            session::seal(service.master.session_key(), &session)?,
+            session::seal(service.keys.master()?.session_key(), &session)?,
             lifetime_s,
         )),
     })

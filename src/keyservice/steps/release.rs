@@ -26,11 +26,11 @@ pub(crate) fn resource(
             trail.volumes.push(uuid.to_owned());
             let id = VolumeId::parse(uuid).ok_or_else(|| not_a_volume(uuid))?;
             owned(service, session, &id)?;
-            service.master.volume_secret(&id)?
+            service.keys.master()?.volume_secret(&id)?
         }
         (REPOSITORY, MEASUREMENT_TYPE, CLUSTER_TAG) => {
             trail.resource = Some(format!("{REPOSITORY}/{MEASUREMENT_TYPE}/{CLUSTER_TAG}"));
-            service.master.measurement()?
+            service.keys.master()?.measurement()?
         }
         _ => {
             trail.resource = Some(format!("{repository}/{kind}/{tag}"));

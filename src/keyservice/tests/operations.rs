@@ -18,7 +18,7 @@ fn soon() -> Duration {
     limit(Duration::from_secs(30))
 }
 
-fn plain(rig: &Rig, path: &str) -> (u16, String) {
+pub(crate) fn plain(rig: &Rig, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(rig.operations.unwrap()).unwrap();
     let text = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(text.as_bytes()).unwrap();

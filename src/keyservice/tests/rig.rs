@@ -22,8 +22,13 @@ static COUNT: AtomicU32 = AtomicU32::new(0);
 /// Machines with these numbers are enrolled.
 const ENROLLED: std::ops::Range<u32> = 0..16;
 
+/// What the limits of a service begin with whose master secret is wrapped: the end of a table that is none of theirs.
+const KMS_TABLE: &str = "[kms]\n";
+
 pub(crate) struct Rig {
     directory: PathBuf,
+    #[cfg(feature = "kms-openbao")]
+    limits: String,
     pub(crate) caller: Caller,
     pub(crate) operations: Option<std::net::SocketAddr>,
     pub(crate) service: Arc<Service>,
@@ -39,10 +44,38 @@ impl Rig {
 
     /// A service whose limits are others.
     pub(crate) fn with(limits: &str) -> Self {
+        Self::prepared(limits, |directory| {
+            crate::keyservice::secrets::init::write(directory).unwrap();
+        })
+    }
+
+    /// A service whose master secret this engine unwraps, with these lines in its table.
+    #[cfg(feature = "kms-openbao")]
+    pub(crate) fn wrapped(engine: &crate::keyservice::kms::tests::Engine, lines: &str) -> Self {
+        let table = engine.table(lines);
+        let kms: crate::keyservice::config::kms::Kms = toml::from_str(&table).unwrap();
+        // The table is the last one but the limits.
+        let limits = format!("{KMS_TABLE}{table}");
+        Self::prepared(&limits, |directory| {
+            let wrap = |master: &Secret| {
+                let envelope = crate::keyservice::secrets::wrapped::wrap(&kms, master)?;
+                envelope.text().map(zeroize::Zeroizing::new)
+            };
+            crate::keyservice::secrets::init::write_wrapped(directory, wrap).unwrap();
+        })
+    }
+
+    /// Opens the service once more with what is in its directory now.
+    #[cfg(feature = "kms-openbao")]
+    pub(crate) fn reopen(&self) -> crate::error::Result<Service> {
+        Service::open(&config(&self.directory, &self.limits))
+    }
+
+    fn prepared(limits: &str, make: impl FnOnce(&std::path::Path)) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nightlatch-service-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
-        crate::keyservice::secrets::init::write(&directory).unwrap();
+        make(&directory);
         let (certificate, key) = certificate();
         fs::write(directory.join("cert.pem"), certificate).unwrap();
         fs::write(directory.join("key.pem"), key).unwrap();
@@ -81,6 +114,8 @@ impl Rig {
         Self {
             caller: Caller::new(address, &certificate),
             directory,
+            #[cfg(feature = "kms-openbao")]
+            limits: limits.to_owned(),
             operations,
             service,
             stop,
@@ -149,15 +184,24 @@ pub(crate) fn policy(enrolled: &[String], value: &[u8; 32]) -> String {
     )
 }
 
+/// The configuration. What comes as limits may be the table of a KMS instead.
 fn config(directory: &std::path::Path, limits: &str) -> Config {
     let at = directory.display();
+    let (master, limits) = match limits.strip_prefix(KMS_TABLE) {
+        Some(_) => ("wrapped", format!("{limits}[limits]\n")),
+        None => ("file", format!("[limits]\n{limits}\n")),
+    };
+    let name = match master {
+        "wrapped" => "mastersecret.wrapped.json",
+        _ => "mastersecret.json",
+    };
     let text = format!(
         "listen = \"127.0.0.1:0\"\noperations-listen = \"127.0.0.1:0\"\n\
          policy = \"{at}/policy.toml\"\naudit = \"{at}/audit.jsonl\"\n\
          [tls]\ncertificate = \"{at}/cert.pem\"\nkey = \"{at}/key.pem\"\n\
-         [secret]\nmaster = \"file:{at}/mastersecret.json\"\n\
+         [secret]\nmaster = \"{master}:{at}/{name}\"\n\
          measurement-salt = \"file:{at}/measurement-salt\"\n\
-         [store]\nsqlite = \"{at}/store.sqlite\"\n[limits]\n{limits}\n"
+         [store]\nsqlite = \"{at}/store.sqlite\"\n{limits}"
     );
     let text = if limits.contains("ek-attestations-per-min") {
         text

@@ -63,7 +63,8 @@ fn a_session_that_has_ended_is_good_for_nothing() {
     let rig = Rig::start();
     let machine = Machine::new(1);
     let volumes = [volume(UUID, Role::State, None)];
-    let key = rig.service.master.session_key();
+    let master = rig.service.keys.master().unwrap();
+    let key = master.session_key();
     // The same session, with its end moved.
     let until = |text: &str, until_s: u64| {
         let mut session = open(key, text).unwrap();
@@ -94,7 +95,8 @@ fn who_was_admitted_once_has_no_lines_without_end() {
     let (session, _) = rig
         .caller
         .admitted(&machine, &[volume(UUID, Role::State, None)]);
-    let key = rig.service.master.session_key();
+    let master = rig.service.keys.master().unwrap();
+    let key = master.session_key();
     let mut ended = open(key, &session).unwrap();
     match &mut ended {
         Session::Challenged(session) => session.until_s = now_s() - 1,

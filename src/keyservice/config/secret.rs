@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Where secrets are: the master secret, the salt of measurements, and what a KMS is shown.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use zeroize::Zeroizing;
+
+use super::{MASTER_FILE, MEASUREMENT_SALT_FILE};
+use crate::error::{Doing, Error, Result};
+
+/// Where systemd puts credentials (systemd.exec(5), "Credentials").
+const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// What keys are derived from.
+#[derive(Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SecretFrom {
+    /// The master secret and its salt, as `nightlatchd init` writes them.
+    pub master: MasterSource,
+    /// The salt of measurements, 32 bytes in hexadecimal digits.
+    pub measurement_salt: SecretSource,
+}
+
+impl Default for SecretFrom {
+    fn default() -> Self {
+        let file = |name| SecretSource::File(PathBuf::from("/etc/nightlatch").join(name));
+        Self {
+            master: MasterSource::Plain(file(MASTER_FILE)),
+            measurement_salt: file(MEASUREMENT_SALT_FILE),
+        }
+    }
+}
+
+/// Where the master secret is read from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub enum MasterSource {
+    /// As it is.
+    Plain(SecretSource),
+    /// `wrapped:PATH`: in a file that the KMS of the table `[kms]` unwraps.
+    Wrapped(PathBuf),
+}
+
+impl TryFrom<String> for MasterSource {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        match text.split_once(':') {
+            Some(("wrapped", path)) if Path::new(path).is_absolute() => {
+                Ok(Self::Wrapped(path.into()))
+            }
+            _ => SecretSource::parse(&text).map(Self::Plain).ok_or_else(|| {
+                format!(
+                    "expected \"file:\" and an absolute path, \"credential:\" and a name, or \"wrapped:\" and an \
+                     absolute path, found {text:?}"
+                )
+            }),
+        }
+    }
+}
+
+/// Where a secret is read from.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub enum SecretSource {
+    /// `file:PATH`.
+    File(PathBuf),
+    /// `credential:NAME`, which systemd hands to the service.
+    Credential(String),
+}
+
+impl SecretSource {
+    fn parse(text: &str) -> Option<Self> {
+        match text.split_once(':')? {
+            ("file", path) if Path::new(path).is_absolute() => Some(Self::File(path.into())),
+            ("credential", name) if is_credential(name) => Some(Self::Credential(name.into())),
+            _ => None,
+        }
+    }
+
+    /// The file it is in now.
+    pub fn path(&self) -> Result<PathBuf> {
+        match self {
+            Self::File(path) => Ok(path.clone()),
+            Self::Credential(name) => std::env::var_os(CREDENTIALS)
+                .map(|directory| PathBuf::from(directory).join(name))
+                .ok_or_else(|| {
+                    Error::config(format_args!(
+                        "credential {name}: systemd handed over none: \
+                         set LoadCredential= or LoadCredentialEncrypted= in the unit"
+                    ))
+                }),
+        }
+    }
+
+    /// Its text, which only its owner may have. `missing` is what to do about a file that is not there.
+    pub(in crate::keyservice) fn read(&self, missing: &str) -> Result<Zeroizing<String>> {
+        let path = self.path()?;
+        let text = fs::read_to_string(&path)
+            .map(Zeroizing::new)
+            .map_err(|error| {
+                let is_missing = error.kind() == std::io::ErrorKind::NotFound;
+                let hint = if is_missing { missing } else { "" };
+                Error::config(format_args!("{}: {error}{hint}", path.display()))
+            })?;
+        self.require_private(&path)?;
+        Ok(text)
+    }
+
+    /// A file that others may read is no secret. A credential is systemd's to protect.
+    fn require_private(&self, path: &Path) -> Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = fs::metadata(path)
+            .doing(path.display())?
+            .permissions()
+            .mode();
+        match self {
+            Self::File(_) if mode & 0o007 != 0 => Err(Error::config(format_args!(
+                "{}: everybody may read it (mode {:o}): chmod 0600",
+                path.display(),
+                mode & 0o777
+            ))),
+            Self::File(_) | Self::Credential(_) => Ok(()),
+        }
+    }
+}
+
+impl TryFrom<String> for SecretSource {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        Self::parse(&text).ok_or_else(|| {
+            format!(
+                "expected \"file:\" and an absolute path or \"credential:\" and a name, found {text:?}"
+            )
+        })
+    }
+}
+
+fn is_credential(name: &str) -> bool {
+    !name.is_empty() && !name.starts_with('.') && !name.contains(['/', ':'])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_comes_from_a_file_or_a_credential() {
+        let source = |text: &str| SecretSource::try_from(text.to_owned());
+        assert_eq!(source("file:/a/b"), Ok(SecretSource::File("/a/b".into())));
+        assert_eq!(
+            source("credential:master"),
+            Ok(SecretSource::Credential("master".into()))
+        );
+        for wrong in [
+            "",
+            "/a/b",
+            "file:a",
+            "credential:",
+            "credential:a/b",
+            "wrapped:/a",
+        ] {
+            source(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn the_master_secret_may_be_wrapped() {
+        let source = |text: &str| MasterSource::try_from(text.to_owned());
+        assert_eq!(
+            source("wrapped:/a/b"),
+            Ok(MasterSource::Wrapped("/a/b".into()))
+        );
+        let plain = SecretSource::File("/a/b".into());
+        assert_eq!(source("file:/a/b"), Ok(MasterSource::Plain(plain)));
+        for wrong in ["wrapped:a", "wrapped:", "/a", "kms:/a"] {
+            source(wrong).unwrap_err();
+        }
+    }
+}

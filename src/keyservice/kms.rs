@@ -1,0 +1,268 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A KMS of the operator's: it holds a key that never leaves it, and wraps the master secret with that.
+//!
+//! [`Kms`] is whichever is configured, [`envelope`] the file of what was wrapped, [`recovery`] the way without the KMS,
+//! and [`watch`] what the answers of a running service's rechecks mean. There is an enum and no trait: the back ends are
+//! known when this is compiled, one today, and another one is a variant, a file and a cargo feature.
+//!
+//! **Never:** the master secret sent to a KMS: what it wraps are 32 random bytes, and those open the file.
+
+pub mod envelope;
+pub mod openbao;
+pub mod recovery;
+pub mod watch;
+
+use std::fmt;
+
+use crate::error::{Error, Exit, Result};
+use crate::key::Secret;
+use crate::keyservice::config;
+use openbao::Transit;
+
+/// What the file of the wrapped master secret says it is, and what the KMS is given as context.
+pub const MASTER_ID: &str = "master";
+
+/// What a failure means. Each has a word of its own in the audit log and in counters.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Class {
+    /// No answer, or one that says "later": nothing is known.
+    Away,
+    /// The KMS does not let the service use the key.
+    Denied,
+    /// The key is disabled, destroyed or about to be.
+    Gone,
+    /// The key is not the one that wrapped this, or what was wrapped has changed.
+    Wrong,
+    /// It will not get better by itself: a setting is wrong, here or there.
+    Unusable,
+}
+
+impl Class {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::Away,
+        Self::Denied,
+        Self::Gone,
+        Self::Wrong,
+        Self::Unusable,
+    ];
+
+    /// The word in counters.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Away => "away",
+            Self::Denied => "denied",
+            Self::Gone => "gone",
+            Self::Wrong => "wrong",
+            Self::Unusable => "unusable",
+        }
+    }
+
+    /// The word in the audit log, where it stands beside checks of machines.
+    #[must_use]
+    pub fn check(self) -> &'static str {
+        match self {
+            Self::Away => "kms-away",
+            Self::Denied => "kms-denied",
+            Self::Gone => "kms-gone",
+            Self::Wrong => "kms-wrong",
+            Self::Unusable => "kms-unusable",
+        }
+    }
+
+    /// How a program ends that can do nothing else.
+    #[must_use]
+    pub fn exit(self) -> Exit {
+        match self {
+            Self::Away => Exit::Temporary,
+            Self::Denied | Self::Gone | Self::Wrong => Exit::Refused,
+            Self::Unusable => Exit::Config,
+        }
+    }
+
+    /// What it means, as the beginning of a sentence.
+    fn meaning(self) -> &'static str {
+        match self {
+            Self::Away => "the KMS is away",
+            Self::Denied => "the KMS denies",
+            Self::Gone => "the KMS's key is gone",
+            Self::Wrong => "the KMS's key is another one",
+            Self::Unusable => "the KMS cannot be used like this",
+        }
+    }
+}
+
+/// Why a KMS gave nothing. No secret and no token is in it.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// What it means.
+    pub class: Class,
+    why: String,
+}
+
+impl Failure {
+    /// A failure of a class.
+    pub fn new(class: Class, why: impl fmt::Display) -> Self {
+        Self {
+            class,
+            why: why.to_string(),
+        }
+    }
+
+    /// An error of this program's own side, which nobody but its operator can end.
+    pub(crate) fn unusable(error: Error) -> Self {
+        Self::new(Class::Unusable, error)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.class.meaning(), self.why)
+    }
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::new(failure.class.exit(), failure)
+    }
+}
+
+/// What a KMS answers.
+pub type Answered<T> = std::result::Result<T, Failure>;
+
+/// What a KMS made of some bytes.
+#[derive(Debug)]
+pub struct WrappedKey {
+    /// Which key did it: provider, key and its version.
+    pub kek: String,
+    /// What it gave back.
+    pub bytes: Vec<u8>,
+}
+
+/// What a KMS says of its key.
+#[derive(Debug)]
+pub struct Description {
+    /// The kind of key.
+    pub kind: String,
+    /// The version that wraps now.
+    pub latest_version: u64,
+    /// The first version that still unwraps.
+    pub min_version: u64,
+}
+
+/// Whether the token of the service has the rights that it needs, and which it has beside.
+#[derive(Debug, Default)]
+pub struct Rights {
+    /// What only the commands of an operator need, and the token may do.
+    pub only_commands: Vec<String>,
+    /// What nothing here needs, and the token may do.
+    pub excess: Vec<String>,
+    /// What the service needs, and the token may not do.
+    pub missing: Vec<String>,
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |words: &[String]| match words {
+            [] => "none".to_owned(),
+            words => words.join(", "),
+        };
+        write!(
+            f,
+            "missing {}; for init and recover alone {}; too many {}",
+            list(&self.missing),
+            list(&self.only_commands),
+            list(&self.excess)
+        )
+    }
+}
+
+/// The KMS that is configured.
+#[derive(Debug)]
+pub enum Kms {
+    /// The transit engine of `OpenBao` or Vault.
+    OpenBao(Transit),
+}
+
+impl Kms {
+    /// The KMS of a configuration. Nothing is asked and no credential read: both are done for each call.
+    #[must_use]
+    pub fn new(config: &config::kms::Kms) -> Self {
+        match config.provider {
+            config::kms::Provider::OpenBao => Self::OpenBao(Transit::new(config)),
+        }
+    }
+
+    /// Wraps `key`, and has the KMS bind it to `id` where it can.
+    pub fn wrap(&self, id: &str, key: &Secret) -> Answered<WrappedKey> {
+        match self {
+            Self::OpenBao(transit) => transit.wrap(id, key),
+        }
+    }
+
+    /// Unwraps what [`wrap`](Self::wrap) gave for the same `id`. What another key wrapped is wrong, and not even asked about.
+    pub fn unwrap(&self, id: &str, wrapped: &WrappedKey) -> Answered<Secret> {
+        match self {
+            Self::OpenBao(transit) => transit.unwrap(id, wrapped),
+        }
+    }
+
+    /// What the KMS says of its key.
+    pub fn describe(&self) -> Answered<Description> {
+        match self {
+            Self::OpenBao(transit) => transit.describe(),
+        }
+    }
+
+    /// What the credentials may do there; nothing where the KMS cannot be asked.
+    pub fn rights(&self) -> Answered<Option<Rights>> {
+        match self {
+            Self::OpenBao(transit) => transit.rights(),
+        }
+    }
+}
+
+impl fmt::Display for Kms {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OpenBao(transit) => transit.fmt(f),
+        }
+    }
+}
+
+/// Wraps `content` into a file's envelope: for the KMS, and for the owner of the recovery key where there is one.
+pub fn seal(
+    kms: &Kms,
+    id: &str,
+    content: &Secret,
+    recovery: Option<&recovery::RecoveryKey>,
+) -> Result<envelope::Envelope> {
+    let key = Secret::random()?;
+    let wrapped = kms.wrap(id, &key)?;
+    // Not trusted to be the one that unwraps until it has.
+    let back = kms.unwrap(id, &wrapped)?;
+    if back.expose() != key.expose() {
+        return Err(Failure::new(Class::Wrong, "it unwraps to something else").into());
+    }
+    let recovery = recovery.map(|owner| owner.seal(&key)).transpose()?;
+    envelope::Envelope::seal(id, wrapped, content, &key, recovery)
+}
+
+/// Opens an envelope with the KMS.
+pub fn open(kms: &Kms, id: &str, envelope: &envelope::Envelope) -> Answered<Secret> {
+    if envelope.id() != id {
+        let why = format!(
+            "the file is of {:?}, and {id:?} is asked for",
+            envelope.id()
+        );
+        return Err(Failure::new(Class::Wrong, why));
+    }
+    let key = kms.unwrap(id, envelope.wrapped())?;
+    envelope
+        .open(&key)
+        .map_err(|error| Failure::new(Class::Wrong, error))
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the answers of a transit engine mean: a row for each that is documented (API documentation, "HTTP status codes"), or
+//! that an `OpenBao` 2.7.2 was seen to give, where the documentation has a status and the text makes the difference.
+//!
+//! What no row explains is [`Class::Away`]: it ends nothing at once, and is tried again.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use super::printable;
+use crate::keyservice::kms::Class;
+
+/// An answer, and what it means.
+pub(super) struct Row {
+    /// The status.
+    pub(super) status: u16,
+    /// What one of the errors in it holds; empty is any.
+    pub(super) says: &'static str,
+    /// What that means.
+    pub(super) class: Class,
+    /// In a sentence.
+    pub(super) what: &'static str,
+}
+
+const fn row(status: u16, says: &'static str, class: Class, what: &'static str) -> Row {
+    Row {
+        status,
+        says,
+        class,
+        what,
+    }
+}
+
+/// Of two rows that fit, the first counts.
+pub(super) const ROWS: [Row; 26] = [
+    // Another engine's path may be there: one of kind kv stores what it is given, and says so with 204.
+    row(200, "", Class::Unusable, NO_ENGINE),
+    row(204, "", Class::Unusable, NO_ENGINE),
+    row(301, "", Class::Away, STANDBY),
+    row(302, "", Class::Away, STANDBY),
+    row(307, "", Class::Away, STANDBY),
+    row(308, "", Class::Away, STANDBY),
+    row(
+        400,
+        "message authentication failed",
+        Class::Wrong,
+        OTHER_KEY,
+    ),
+    row(400, "version is too new", Class::Wrong, OTHER_KEY),
+    row(
+        400,
+        "invalid ciphertext",
+        Class::Wrong,
+        "what was wrapped has changed",
+    ),
+    row(
+        400,
+        "(too old)",
+        Class::Gone,
+        "this version of the key is retired: its min_decryption_version is above it",
+    ),
+    row(400, "encryption key not found", Class::Gone, NO_KEY),
+    row(
+        400,
+        "soft-deleted",
+        Class::Gone,
+        "the key is deleted, and can be restored yet",
+    ),
+    row(
+        400,
+        "non-AEAD",
+        Class::Unusable,
+        "a key of this type cannot bind what it wraps: make one of type aes256-gcm96",
+    ),
+    row(
+        400,
+        "missing 'context'",
+        Class::Unusable,
+        "the key is derived: make one that is not",
+    ),
+    row(
+        400,
+        "does not support",
+        Class::Unusable,
+        "a key of this type does not wrap: make one of type aes256-gcm96",
+    ),
+    row(
+        403,
+        "",
+        Class::Denied,
+        "the token has ended, or its policy does not allow it",
+    ),
+    row(
+        404,
+        "no handler for route",
+        Class::Gone,
+        "no engine is mounted there: it was removed with its keys, or kms.key is misspelt",
+    ),
+    row(404, "", Class::Gone, NO_KEY),
+    row(405, "", Class::Unusable, NO_ENGINE),
+    row(412, "", Class::Away, "a replica that is behind"),
+    row(429, "", Class::Away, "too many requests"),
+    row(472, "", Class::Away, "a replica for disaster recovery"),
+    row(473, "", Class::Away, "a standby for performance"),
+    row(500, "", Class::Away, "trouble of the server's own"),
+    row(502, "", Class::Away, "a server behind it does not answer"),
+    row(
+        503,
+        "",
+        Class::Away,
+        "it is sealed, or down for maintenance",
+    ),
+];
+
+const NO_ENGINE: &str = "what answers there is no transit engine";
+const NO_KEY: &str = "there is no such key: it was destroyed, or kms.key is misspelt";
+const OTHER_KEY: &str =
+    "another key has wrapped this, or with another id: was the key made anew under its name?";
+const STANDBY: &str = "it points to another server, which is not followed: name the active one";
+
+/// What an answer without a row is.
+const UNEXPLAINED: &str = "an answer that is not known";
+
+#[derive(Deserialize)]
+struct Errors {
+    #[serde(default)]
+    errors: Vec<String>,
+}
+
+/// The errors in an answer, empty where there are none.
+fn errors(answer: &[u8]) -> Vec<String> {
+    let told: Result<Errors, _> = serde_json::from_slice(answer);
+    told.map_or_else(|_| Vec::new(), |told| told.errors)
+}
+
+/// The first of them, to be quoted.
+pub(super) fn told(answer: &[u8]) -> String {
+    let first = errors(answer).into_iter().next();
+    first.map_or_else(String::new, |text| format!(" {:?}", printable(text.trim())))
+}
+
+/// What an answer holds, or what it means that it does not.
+pub(super) fn judge<T: DeserializeOwned>(
+    status: u16,
+    answer: &[u8],
+) -> Result<T, (Class, &'static str)> {
+    if status == 200 {
+        if let Ok(value) = serde_json::from_slice(answer) {
+            return Ok(value);
+        }
+        // No JSON at all is a page of something in between.
+        if serde_json::from_slice::<serde::de::IgnoredAny>(answer).is_err() {
+            return Err((Class::Away, UNEXPLAINED));
+        }
+    }
+    let errors = errors(answer);
+    let fits = |row: &&Row| {
+        let is_said = |error: &String| error.contains(row.says);
+        row.status == status && (row.says.is_empty() || errors.iter().any(is_said))
+    };
+    let row = ROWS.iter().find(fits);
+    Err(row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what)))
+}
