@@ -95,3 +95,12 @@ def of_boots(scenario: str, service: bool) -> tuple[str, ...]:
     crate = (*CRATE, *(() if service else NO_SERVICE))
     harness = {*imported(f"{HARNESS}/chain.py"), *imported(f"tests/boots/{scenario}.py")}
     return (*crate, *IMAGE, *sorted(harness))
+
+
+def of_kms() -> tuple[str, ...]:
+    """What the build with every KMS depends on: of the crate, the service and what it speaks with."""
+    rooms = ("keyservice", "https", "key", "protocol")
+    crate = [place for room in rooms for place in (f"src/{room}.rs", f"src/{room}")]
+    examples = ("units/examples/openbao-nightlatchd.hcl", "units/examples/openbao-nightlatchd-init.hcl")
+    own = ("tests/kms", *examples, *imported(f"{HARNESS}/openbao.py"))
+    return ("Cargo.toml", "Cargo.lock", *crate, *SUPPORT, *own)

@@ -157,6 +157,9 @@ def rest() -> Iterable[Scenario]:
     yield Scenario("rest", deny, ("Cargo.toml", "Cargo.lock", "tests/lint"))
     variants = Job("variants", (check, "variants"), ("build/tests",), lock="debug", reads="status")
     yield Scenario("rest", variants, (*CRATE, "tests/lint"))
+    # Its minute is a refusal that has to be confirmed, in which nothing is computed.
+    openbao = Job("kms", python("openbao"), ("build/tests",), lock="debug")
+    yield Scenario("rest", openbao, paths.of_kms())
     command = (str(PROJECT / "tests/fuzz/run"), "--seconds", "5")
     fuzz = Job("fuzz", command, ("build/tests",), lock="debug", reads="status")
     yield Scenario("rest", fuzz, (*CRATE, *paths.SUPPORT, "tests/fuzz", "tests/corpus"))
