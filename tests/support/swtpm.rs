@@ -3,6 +3,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -15,8 +16,9 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// How often it is looked at.
 const POLL: Duration = Duration::from_millis(5);
 
-/// How often a pair of ports is tried: another process may take one between choosing and binding.
-const PORT_TRIES: usize = 20;
+/// How often a pair of ports is tried: another process may take one between choosing and binding, and where many tests run
+/// at once the second one of a pair is often a connection's.
+const PORT_TRIES: usize = 200;
 
 /// Closes all but the standard streams, then becomes the program. tpm2-tss leaves its connections open across an exec: a
 /// program that one test starts would keep the TPM of another busy, and swtpm serves one client at a time.
@@ -249,14 +251,21 @@ fn serve(dir: &Path) -> (Child, u16) {
 
 /// A free port whose successor is free as well.
 pub(crate) fn free_pair() -> u16 {
-    (0..PORT_TRIES)
-        .find_map(|_| {
-            let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).ok()?;
-            let port = first.local_addr().ok()?.port();
-            TcpListener::bind((Ipv4Addr::LOCALHOST, port.checked_add(1)?)).ok()?;
-            Some(port)
-        })
-        .expect("two free ports in a row")
+    let pair = || {
+        let first = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        let port = first.local_addr()?.port();
+        // The last port has no successor, and is no pair as one that is taken is none.
+        TcpListener::bind((Ipv4Addr::LOCALHOST, port.saturating_add(1)))?;
+        Ok(port)
+    };
+    let mut tried: io::Result<u16> = pair();
+    for _ in 1..PORT_TRIES {
+        if tried.is_ok() {
+            break;
+        }
+        tried = pair();
+    }
+    tried.expect("two free ports in a row")
 }
 
 /// The command codes in a log of swtpm at level 20: each command is `SWTPM_IO_Read: length N`, then its bytes in hex, of
