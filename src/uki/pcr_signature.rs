@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Which values of PCR 11 an image gets signatures of, which it carries, and the sections that have to do with them.
 
+use std::collections::BTreeSet;
+
 use super::measured::{INITRD_PHASE, Uki};
 use crate::error::{Doing, Error, Result};
 use crate::key::pcr::{PcrKey, PcrPublicKey};
@@ -34,15 +36,17 @@ impl Uki<'_> {
         ]
     }
 
-    /// The fingerprints of the keys that its signatures name for the value that PCR 11 has when it asks for its keys. Nothing
-    /// where it has no signatures at all.
+    /// The fingerprints of the keys that its signatures name for the value that PCR 11 has when it asks for its keys, in one of
+    /// these banks. Nothing where it has no signatures at all.
     ///
     /// Nothing is verified: that takes the key.
-    pub fn signed_by(&self, bank: Bank) -> Result<Option<Vec<String>>> {
-        let value = self.kernel_image(bank);
-        Ok(self.carried()?.map(|it| {
-            let keys = it.keys_of(bank, &value).into_iter();
-            keys.map(str::to_owned).collect()
+    pub fn signed_by(&self, banks: &[Bank]) -> Result<Option<BTreeSet<String>>> {
+        Ok(self.carried()?.map(|carried| {
+            let keys = banks.iter().flat_map(|bank| {
+                let keys = carried.keys_of(*bank, &self.kernel_image(*bank));
+                keys.into_iter().map(str::to_owned).collect::<Vec<_>>()
+            });
+            keys.collect()
         }))
     }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `policy image`: what a policy has to say of an image, from its files, so that nobody has to boot it to know.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::{Value, json};
@@ -16,6 +17,8 @@ use crate::uki::{Addition, Pe, Uki};
 pub(super) const FILE_LEN_MAX: usize = 1 << 30;
 /// The only bank that the key service's protocol quotes.
 const BANK: Bank = Bank::Sha256;
+/// Those that nodes seal to.
+const SIGNED_BANKS: [Bank; 2] = [Bank::Sha256, Bank::Sha384];
 /// How often a command line from outside is measured: by the stub, and by systemd-boot before.
 const BY_STUB: usize = 1;
 const BY_LOADER: usize = 2;
@@ -42,15 +45,15 @@ struct Table {
     /// PCRs 11 to 13, each with what its values stand for.
     pcrs: [(u8, &'static str, Vec<String>); 3],
     /// The keys that are said to have signed its value of PCR 11. A policy does not name them.
-    signed_by: Vec<String>,
+    signed_by: BTreeSet<String>,
     warnings: Vec<String>,
 }
 
 impl Table {
     fn new(file: &str, uki: &Uki<'_>, options: &PolicyImage) -> Result<Self> {
         let mut warnings = signatures(uki, &options.authorities)?;
-        let signed_by = uki.signed_by(BANK)?;
-        if signed_by.as_ref().is_some_and(Vec::is_empty) {
+        let signed_by = uki.signed_by(&SIGNED_BANKS)?;
+        if signed_by.as_ref().is_some_and(BTreeSet::is_empty) {
             warnings
                 .push("the image carries signatures of PCR 11, and none of its own value".into());
         }

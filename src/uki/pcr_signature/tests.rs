@@ -57,15 +57,18 @@ fn an_image_is_signed_by_a_key_for_what_it_measures() {
             error.to_string()
         })
     };
-    let by = |bytes: &[u8], bank| Uki::parse(bytes).unwrap().signed_by(bank).unwrap();
+    let by = |bytes: &[u8], banks: &[Bank]| {
+        let keys = Uki::parse(bytes).unwrap().signed_by(banks).unwrap();
+        keys.map(|keys| keys.into_iter().collect::<Vec<_>>())
+    };
     let plain = program(&PARTS);
     let text = signatures(&plain, &ours);
     let signed = with(&PARTS, &text);
     assert_eq!(told(&signed, &ours, Bank::Sha256), Ok(()));
-    assert_eq!(by(&plain, Bank::Sha256), None);
+    assert_eq!(by(&plain, &[Bank::Sha256]), None);
     let key_of_it = vec![ours.public().to_string()];
-    assert_eq!(by(&signed, Bank::Sha256), Some(key_of_it));
-    assert_eq!(by(&signed, Bank::Sha384), Some(Vec::new()));
+    assert_eq!(by(&signed, &[Bank::Sha384, Bank::Sha256]), Some(key_of_it));
+    assert_eq!(by(&signed, &[Bank::Sha384]), Some(Vec::new()));
     // Without the firmware's variables no phase is measured, and the value of before is signed, too.
     let quiet = [(".cmdline", &b"efi=noruntime"[..]), PARTS[0], PARTS[2]];
     let quiet_text = signatures(&program(&quiet), &ours);
@@ -89,7 +92,7 @@ fn an_image_is_signed_by_a_key_for_what_it_measures() {
         Bank::Sha256,
         "are of other values of PCR 11",
     );
-    assert_eq!(by(&of_another, Bank::Sha256), Some(Vec::new()));
+    assert_eq!(by(&of_another, &[Bank::Sha256]), Some(Vec::new()));
     refused(
         &with(&PARTS, "text"),
         &ours,

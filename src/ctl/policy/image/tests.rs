@@ -184,15 +184,18 @@ fn who_signed_pcr_11_is_told() {
     // With room for a section more.
     let of = |kernel: &[u8]| program(&[(".cmdline", b"quiet"), (".linux", kernel)]);
     let plain = of(&kernel());
-    let signatures = Uki::parse(&plain).unwrap();
-    let signatures = signatures.sign(&key, &[Bank::Sha256]).unwrap();
-    let signatures = signatures.to_json().unwrap();
-    let with = |bytes: &[u8]| {
+    let signatures = |bank| {
+        let uki = Uki::parse(&plain).unwrap();
+        uki.sign(&key, &[bank]).unwrap().to_json().unwrap()
+    };
+    let with = |bytes: &[u8], bank| {
         let program = Pe::parse(bytes).unwrap();
-        let made = program.with_section(".pcrsig", signatures.as_bytes());
+        let made = program.with_section(".pcrsig", signatures(bank).as_bytes());
         image(&[&files.write("image.efi", &made.unwrap())]).unwrap()
     };
-    let answer = with(&plain);
+    let answer = with(&plain, Bank::Sha384);
+    assert_eq!(answer.json["signed-by"], json!([key.public().to_string()]));
+    let answer = with(&plain, Bank::Sha256);
     let line = format!("# Signed by the key {}.\n11 = [", key.public());
     assert!(answer.text.contains(&line), "{}", answer.text);
     assert_eq!(answer.json["signed-by"], json!([key.public().to_string()]));
@@ -200,7 +203,7 @@ fn who_signed_pcr_11_is_told() {
     policy(&answer.text.replace("\"image\"", "\"node 1\""), "");
     // Those of another image.
     let other = of(&program(&[(".text", b"another kernel")]));
-    let answer = with(&other);
+    let answer = with(&other, Bank::Sha256);
     assert_eq!(answer.json["signed-by"], json!([]));
     let warning = "# warning: the image carries signatures of PCR 11, and none of its own value\n";
     assert!(answer.text.starts_with(warning), "{}", answer.text);
