@@ -64,6 +64,7 @@ fn main() {
     );
     write(place, "evidence", attested::evidence());
     write(place, "answer", attested::answers());
+    write(place, "wrapped", wrapped());
     let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("units/examples");
     let examples = fs::read_dir(top).expect("the examples");
     let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
@@ -87,6 +88,20 @@ fn pcr_signatures() -> Vec<Vec<u8>> {
         [&[0], &of_systemd[..]].concat(),
         [&[1], &pem[..]].concat(),
     ]
+}
+
+/// A wrapped master secret, which a recovery key opens too and which none does.
+fn wrapped() -> Vec<Vec<u8>> {
+    let jwe = r#"{"ciphertext":"AA","encrypted_key":"AA","iv":"AA","protected":"AA","tag":"AA"}"#;
+    let file = |recovery: &str| {
+        let kms = "dmF1bHQ6djE6QUFBQQ==";
+        let sealed = "zrUEnEURGj9P+SnP0IXi/aLVrjKvFj2hbBuv9EY1pflfLIqq";
+        format!(
+            r#"{{"id":"master","kek":"openbao:transit/nightlatch:v1","kms":"{kms}","nonce":"QEFCQ0RFRkdISUpL"{recovery},"sealed":"{sealed}","version":1}}"#
+        )
+    };
+    let files = [file(""), file(&format!(r#","recovery":{jwe}"#))];
+    files.map(String::into_bytes).into()
 }
 
 /// As the target takes it: the log of a start with Secure Boot.
