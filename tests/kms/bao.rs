@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! An OpenBao of one test: in memory, unsealed, on loopback.
+//! An `OpenBao` of one test: in memory, unsealed, on loopback.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -27,14 +27,22 @@ const TRIES_MAX: usize = 5;
 /// A running server, with a transit engine, its key and the two policies of units/examples.
 pub(crate) struct Bao {
     process: Child,
-    pub(crate) at: SocketAddr,
+    at: SocketAddr,
     directory: PathBuf,
+    listens: Listens,
+}
+
+/// How it is spoken to.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Listens {
+    Plain,
+    Tls,
 }
 
 impl Bao {
     pub(crate) fn start() -> Self {
         let bao = (0..TRIES_MAX)
-            .find_map(|_| Self::try_start())
+            .find_map(|_| Self::try_start(Listens::Plain))
             .expect("OpenBao does not start");
         bao.write("sys/mounts/transit", "{\"type\":\"transit\"}");
         bao.write("transit/keys/nightlatch", "{}");
@@ -50,9 +58,21 @@ impl Bao {
         bao
     }
 
-    fn try_start() -> Option<Self> {
-        let program = std::env::var("NIGHTLATCH_BAO")
-            .expect("NIGHTLATCH_BAO does not say where the server is: tests/run kms fetches it");
+    /// One with a certificate of an authority of its own, which has nothing but the engine and the key.
+    pub(crate) fn start_tls() -> Self {
+        let bao = (0..TRIES_MAX)
+            .find_map(|_| Self::try_start(Listens::Tls))
+            .expect("OpenBao does not start");
+        for words in [
+            &["secrets", "enable", "transit"][..],
+            &["write", "-f", "transit/keys/nightlatch"],
+        ] {
+            assert!(bao.commanded(words), "{words:?}");
+        }
+        bao
+    }
+
+    fn try_start(listens: Listens) -> Option<Self> {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nightlatch-bao-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -62,8 +82,16 @@ impl Bao {
         drop(free);
         let log = File::create(directory.join("log")).unwrap();
         // It takes the next port as well, for its cluster.
-        let process = Command::new(program)
+        let tls = match listens {
+            Listens::Plain => Vec::new(),
+            Listens::Tls => vec![
+                "-dev-tls".to_owned(),
+                format!("-dev-tls-cert-dir={}", directory.display()),
+            ],
+        };
+        let process = Command::new(program())
             .args(["server", "-dev", "-dev-no-store-token"])
+            .args(tls)
             .arg(format!("-dev-root-token-id={ROOT}"))
             .arg(format!("-dev-listen-address={at}"))
             .env("HOME", &directory)
@@ -76,6 +104,7 @@ impl Bao {
             process,
             at,
             directory,
+            listens,
         };
         bao.is_up().then_some(bao)
     }
@@ -83,10 +112,7 @@ impl Bao {
     /// Waits until it answers; false where it has ended instead.
     fn is_up(&mut self) -> bool {
         let deadline = Instant::now() + at_this_pace(START_LIMIT);
-        while self
-            .ask("GET", "sys/health", None)
-            .is_none_or(|it| it.0 != 200)
-        {
+        while !self.is_answering() {
             if self.process.try_wait().unwrap().is_some() {
                 return false;
             }
@@ -94,6 +120,41 @@ impl Bao {
             std::thread::sleep(POLL);
         }
         true
+    }
+
+    fn is_answering(&self) -> bool {
+        match self.listens {
+            Listens::Plain => {
+                let heard = self.ask("GET", "sys/health", None);
+                heard.is_some_and(|(status, _)| status == 200)
+            }
+            Listens::Tls => self.commanded(&["status"]),
+        }
+    }
+
+    /// Runs its own program as a client, which is how one with TLS is set up.
+    fn commanded(&self, words: &[&str]) -> bool {
+        let ended = Command::new(program())
+            .args(words)
+            .env("BAO_ADDR", self.url())
+            .env("BAO_CACERT", self.ca())
+            .env("BAO_TOKEN", ROOT)
+            .env("HOME", &self.directory)
+            .output();
+        ended.unwrap().status.success()
+    }
+
+    pub(crate) fn url(&self) -> String {
+        let scheme = match self.listens {
+            Listens::Plain => "http",
+            Listens::Tls => "https",
+        };
+        format!("{scheme}://{}", self.at)
+    }
+
+    /// The authority that vouches for one with TLS.
+    pub(crate) fn ca(&self) -> PathBuf {
+        self.directory.join("vault-ca.pem")
     }
 
     /// The status and the answer; nothing where there is none.
@@ -144,6 +205,12 @@ impl Bao {
         let sent = Command::new("kill").args(["-s", name, &id]).status();
         assert!(sent.unwrap().success());
     }
+}
+
+/// The server's program.
+fn program() -> String {
+    std::env::var("NIGHTLATCH_BAO")
+        .expect("NIGHTLATCH_BAO does not say where the server is: tests/run kms fetches it")
 }
 
 impl Drop for Bao {

@@ -62,6 +62,13 @@ pub(crate) fn at_this_pace(quiet: Duration) -> Duration {
 impl Fleet {
     /// One that shows the token of who wraps.
     pub(crate) fn new(bao: &Bao, has_recovery: bool) -> Self {
+        let fleet = Self::with(bao, "", has_recovery);
+        fleet.hand_over(&bao.token("wrap"));
+        fleet
+    }
+
+    /// One with these lines in the table of its KMS.
+    pub(crate) fn with(bao: &Bao, lines: &str, has_recovery: bool) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nightlatch-kms-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -86,9 +93,10 @@ impl Fleet {
              audit = \"{at}/audit.jsonl\"\n[tls]\ncertificate = \"{at}/cert.pem\"\nkey = \"{at}/key.pem\"\n\
              [secret]\nmaster = \"wrapped:{at}/mastersecret.wrapped.json\"\n\
              measurement-salt = \"file:{at}/measurement-salt\"\n[store]\nsqlite = \"{at}/store.sqlite\"\n\
-             [kms]\nprovider = \"openbao\"\nkey = \"transit/nightlatch\"\nurl = \"http://{}\"\n\
-             credentials = \"file:{at}/token\"\nrecheck-s = 1\n{recovery}",
-            fleet.operations, bao.at
+             [kms]\nprovider = \"openbao\"\nkey = \"transit/nightlatch\"\nurl = \"{}\"\n\
+             credentials = \"file:{at}/token\"\nrecheck-s = 1\n{recovery}{lines}",
+            fleet.operations,
+            bao.url()
         );
         let key = KeyPair::generate().unwrap();
         let names = CertificateParams::new(["localhost".to_owned()]).unwrap();
@@ -101,7 +109,6 @@ impl Fleet {
         ] {
             fs::write(fleet.path(name), text).unwrap();
         }
-        fleet.hand_over(&bao.token("wrap"));
         fleet
     }
 
@@ -123,6 +130,7 @@ impl Fleet {
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_nightlatchd"))
             .args(words)
+            .current_dir(&self.directory)
             .stdin(Stdio::null())
             .output()
             .unwrap()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `nightlatchd` under a KMS that is none of ours: an OpenBao, the whole server, started here on loopback.
+//! `nightlatchd` under a KMS that is none of ours: an `OpenBao`, the whole server, started here on loopback.
 //!
 //! tests/boots/harness/openbao.py fetches it, and says in `NIGHTLATCH_BAO` where it is.
 
@@ -138,6 +138,26 @@ fn each_state_of_the_key_has_its_class_and_a_key_that_is_back_unwraps() {
     expect(75, "the KMS is away");
     drop(bao);
     expect(75, "the KMS is away");
+}
+
+#[test]
+fn only_a_server_that_the_configured_authority_vouches_for_is_spoken_with() {
+    let (bao, other) = (Bao::start_tls(), Bao::start_tls());
+    let trusting = |ca: &std::path::Path| format!("ca = \"{}\"\n", ca.display());
+    let fleet = Fleet::with(&bao, &trusting(&bao.ca()), false);
+    fleet.hand_over(bao::ROOT);
+    fleet.init();
+    let told = fleet.good(&["kms", "check", &fleet.config()]);
+    assert!(
+        told.contains("file: the master secret was unwrapped"),
+        "{told}"
+    );
+    // Anybody on the way can bring such an answer about, so it ends nothing at once.
+    let stranger = Fleet::with(&bao, &trusting(&other.ca()), false);
+    stranger.hand_over(bao::ROOT);
+    let (code, told) = failed(&stranger, &["kms", "check", &stranger.config()]);
+    assert_eq!(code, Some(75), "{told}");
+    assert!(told.contains("invalid peer certificate"), "{told}");
 }
 
 #[test]
