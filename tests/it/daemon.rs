@@ -165,3 +165,32 @@ fn it_tells_what_it_can_do() {
         );
     }
 }
+
+/// What a KMS needs is in no default build, and such a build does not pass over it.
+#[cfg(not(feature = "kms-openbao"))]
+#[test]
+fn a_build_without_a_kms_says_so_and_starts_with_no_wrapped_secret() {
+    let daemon = Daemon::prepared();
+    let config = daemon.config();
+    assert!(run(&["check", &config]).status.success());
+    let text = fs::read_to_string(&config).unwrap();
+    let at = daemon.directory.display();
+    let plain = format!("file:{at}/mastersecret.json");
+    let kms = "[kms]\nprovider = \"openbao\"\nkey = \"a/b\"\nurl = \"http://127.0.0.1:1\"\ncredentials = \"file:/t\"\n";
+    let wrapped = text.replace(&plain, &format!("wrapped:{at}/wrapped.json")) + kms;
+    fs::write(&config, wrapped).unwrap();
+    let second = format!("{at}/second");
+    for words in [
+        &["serve", "--config", &config][..],
+        &["check", &config],
+        &["kms", "check", &config],
+        &["kms", "status", &config],
+        &["init", "--kms", "--config", &config, "--directory", &second],
+    ] {
+        let output = run(words);
+        assert_eq!(output.status.code(), Some(78), "{words:?}: {output:?}");
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(told.contains("built without a KMS"), "{words:?}: {told}");
+    }
+    assert!(!Path::new(&second).exists());
+}
