@@ -20,7 +20,7 @@ pub struct Rechecked {
 }
 
 impl Keys {
-    /// Whether a KMS is asked again from time to time.
+    /// The KMS that is asked again from time to time, with its key, where there is one.
     #[must_use]
     pub fn kms(&self) -> Option<String> {
         self.wrapped.as_ref().map(|wrapped| wrapped.kms.to_string())

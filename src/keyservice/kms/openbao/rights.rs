@@ -6,63 +6,71 @@ use serde_json::Value;
 use super::{Ask, Data, Transit, body, printable};
 use crate::keyservice::kms::{Answered, Class, Rights};
 
-/// What a policy gives instead of single rights to the token of everything.
+/// What a policy gives instead of single rights to the token of everything, and what it says of a path without any.
 const ROOT: &str = "root";
+const DENY: &str = "deny";
+
+/// Who needs a right.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Need {
+    Service,
+    Commands,
+    Nobody,
+}
+
+/// A path, the right on it that somebody needs, and who does.
+type Row = (String, &'static str, Need);
 
 impl Transit {
     /// Asks `sys/capabilities-self`, which the policy `default` allows.
     pub(in crate::keyservice::kms) fn rights(&self) -> Answered<Option<Rights>> {
-        let (mount, name) = (self.key.mount(), self.key.name());
-        let of = |verb: &str| format!("{mount}/{verb}/{name}");
-        let needed = of("decrypt");
-        let commands = [(of("encrypt"), "update"), (of("keys"), "read")];
-        let others = [
-            of("rewrap"),
-            format!("{}/config", of("keys")),
-            format!("{}/rotate", of("keys")),
-            format!("{mount}/export/encryption-key/{name}"),
-            of("backup"),
-        ];
-        let paths: Vec<&String> = [&needed]
-            .into_iter()
-            .chain(commands.iter().map(|(path, _)| path))
-            .chain(&others)
-            .collect();
+        let rows = self.rows();
+        let paths: Vec<&String> = rows.iter().map(|(path, ..)| path).collect();
         let body = body(&serde_json::json!({ "paths": paths }))?;
         let ask = Ask {
             path: "sys/capabilities-self".into(),
             right: "update",
         };
-        let told = match self.ask::<Data<Value>>(&ask, Some(&body)) {
-            Ok(told) => told.data,
-            Err(failure) if failure.class == Class::Denied => return Ok(None),
-            Err(failure) => return Err(failure),
-        };
-        let has = |path: &String| -> Vec<&str> {
-            let words = told.get(path).and_then(Value::as_array);
-            let words = words.into_iter().flatten().filter_map(|word| word.as_str());
-            words.filter(|word| *word != "deny").collect()
-        };
-        let mut rights = Rights::default();
-        let mut judge = |path: &String, wanted: &str, is_needed: bool| {
-            for word in has(path) {
-                if word != wanted {
-                    rights.excess.push(format!("{} on {path}", printable(word)));
-                } else if !is_needed {
-                    rights.only_commands.push(format!("{word} on {path}"));
-                }
-            }
-            if is_needed && !has(path).iter().any(|word| [wanted, ROOT].contains(word)) {
-                rights.missing.push(format!("{wanted} on {path}"));
-            }
-        };
-        judge(&needed, "update", true);
-        for (path, wanted) in &commands {
-            judge(path, wanted, false);
+        match self.ask::<Data<Value>>(&ask, Some(&body)) {
+            Ok(told) => Ok(Some(judged(&rows, &told.data))),
+            Err(failure) if failure.class == Class::Denied => Ok(None),
+            Err(failure) => Err(failure),
         }
-        for path in &others {
-            judge(path, "", false);
-        }
-        Ok(Some(rights))
     }
+
+    /// All that a token could do with the key.
+    fn rows(&self) -> Vec<Row> {
+        let (mount, name) = (self.key.mount(), self.key.name());
+        let row = |path: String, right, need| (format!("{mount}/{path}"), right, need);
+        vec![
+            row(format!("decrypt/{name}"), "update", Need::Service),
+            row(format!("encrypt/{name}"), "update", Need::Commands),
+            row(format!("keys/{name}"), "read", Need::Commands),
+            row(format!("rewrap/{name}"), "", Need::Nobody),
+            row(format!("keys/{name}/config"), "", Need::Nobody),
+            row(format!("keys/{name}/rotate"), "", Need::Nobody),
+            row(format!("export/encryption-key/{name}"), "", Need::Nobody),
+            row(format!("backup/{name}"), "", Need::Nobody),
+        ]
+    }
+}
+
+fn judged(rows: &[Row], told: &Value) -> Rights {
+    let mut rights = Rights::default();
+    for (path, wanted, need) in rows {
+        let words = told.get(path).and_then(Value::as_array);
+        let words = words.into_iter().flatten().filter_map(Value::as_str);
+        let words: Vec<&str> = words.filter(|word| *word != DENY).collect();
+        let has = |right: &str| words.contains(&right);
+        if *need == Need::Service && !has(wanted) && !has(ROOT) {
+            rights.missing.push(format!("{wanted} on {path}"));
+        }
+        if *need == Need::Commands && has(wanted) {
+            rights.only_commands.push(format!("{wanted} on {path}"));
+        }
+        let others = words.iter().filter(|word| *word != wanted);
+        let others = others.map(|word| format!("{} on {path}", printable(word)));
+        rights.excess.extend(others);
+    }
+    rights
 }

@@ -213,6 +213,15 @@ fn rights_are_those_that_are_needed_missing_or_too_many() {
     assert_eq!(rights.missing, [""; 0]);
     assert_eq!(rights.only_commands, ["read on transit/keys/nightlatch"]);
     assert_eq!(rights.excess, ["delete on transit/keys/nightlatch"]);
+    let told =
+        r#"{"data":{"transit/decrypt/nightlatch":["deny"],"transit/backup/nightlatch":["root"]}}"#;
+    engine.change(|script| {
+        let answer = ("sys/capabilities", 200, told.to_owned());
+        script.instead.push_back(answer);
+    });
+    let rights = kms.rights().unwrap().unwrap();
+    assert_eq!(rights.missing, ["update on transit/decrypt/nightlatch"]);
+    assert_eq!(rights.excess, ["root on transit/backup/nightlatch"]);
     engine.always(403, "{}");
     assert!(kms.rights().unwrap().is_none());
 }
