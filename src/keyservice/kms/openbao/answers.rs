@@ -2,10 +2,12 @@
 //! What the answers of a transit engine mean: a row for each that is documented (API documentation, "HTTP status codes"), or
 //! that an `OpenBao` 2.7.2 was seen to give, where the documentation has a status and the text makes the difference.
 //!
-//! What no row explains is [`Class::Away`]: it ends nothing at once, and is tried again.
+//! What no row explains is [`Class::Away`]: it ends nothing at once, and is tried again. So is what the servers did not say
+//! themselves: a proxy that has lost its way to them has pages of its own for 403, 404 and 405. An answer of theirs is a
+//! JSON object, with a list `errors` from 400 on ("HTTP status codes", "Error response") and with `data` below.
 
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::printable;
 use crate::keyservice::kms::Class;
@@ -33,9 +35,14 @@ const fn row(status: u16, says: &'static str, class: Class, what: &'static str) 
 
 /// Of two rows that fit, the first counts.
 pub(super) const ROWS: [Row; 26] = [
-    // Another engine's path may be there: one of kind kv stores what it is given, and says so with 204.
     row(200, "", Class::Unusable, NO_ENGINE),
-    row(204, "", Class::Unusable, NO_ENGINE),
+    // An engine of kind kv stores what it is given and says so with this, but it has nothing in it that shows whose it is.
+    row(
+        204,
+        "",
+        Class::Away,
+        "nothing is in the answer: is the path of kms.key that of a transit engine?",
+    ),
     row(301, "", Class::Away, STANDBY),
     row(302, "", Class::Away, STANDBY),
     row(307, "", Class::Away, STANDBY),
@@ -121,21 +128,31 @@ const STANDBY: &str = "it points to another server, which is not followed: name 
 /// What an answer without a row is.
 const UNEXPLAINED: &str = "an answer that is not known";
 
+/// What one is that has not the form of theirs.
+const FOREIGN: &str =
+    "not the form of its answers: something in between, or another server, has answered";
+
 #[derive(Deserialize)]
 struct Errors {
-    #[serde(default)]
     errors: Vec<String>,
 }
 
-/// The errors in an answer, empty where there are none.
-fn errors(answer: &[u8]) -> Vec<String> {
+/// A successful answer of any engine.
+#[derive(Deserialize)]
+struct Other {
+    #[serde(rename = "data")]
+    _data: IgnoredAny,
+}
+
+/// The errors in an answer; nothing where it has no such list, so is none of the server's own.
+fn errors(answer: &[u8]) -> Option<Vec<String>> {
     let told: Result<Errors, _> = serde_json::from_slice(answer);
-    told.map_or_else(|_| Vec::new(), |told| told.errors)
+    told.map(|told| told.errors).ok()
 }
 
 /// The first of them, to be quoted.
 pub(super) fn told(answer: &[u8]) -> String {
-    let first = errors(answer).into_iter().next();
+    let first = errors(answer).and_then(|errors| errors.into_iter().next());
     first.map_or_else(String::new, |text| format!(" {:?}", printable(text.trim())))
 }
 
@@ -148,16 +165,20 @@ pub(super) fn judge<T: DeserializeOwned>(
         if let Ok(value) = serde_json::from_slice(answer) {
             return Ok(value);
         }
-        // No JSON at all is a page of something in between.
-        if serde_json::from_slice::<serde::de::IgnoredAny>(answer).is_err() {
-            return Err((Class::Away, UNEXPLAINED));
+        if serde_json::from_slice::<Other>(answer).is_err() {
+            return Err((Class::Away, FOREIGN));
         }
     }
     let errors = errors(answer);
-    let fits = |row: &&Row| {
-        let is_said = |error: &String| error.contains(row.says);
-        row.status == status && (row.says.is_empty() || errors.iter().any(is_said))
+    if status >= 400 && errors.is_none() {
+        return Err((Class::Away, FOREIGN));
+    }
+    let is_said = |says: &str| {
+        let errors = errors.as_deref().unwrap_or_default();
+        says.is_empty() || errors.iter().any(|error| error.contains(says))
     };
-    let row = ROWS.iter().find(fits);
+    let row = ROWS
+        .iter()
+        .find(|row| row.status == status && is_said(row.says));
     Err(row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what)))
 }

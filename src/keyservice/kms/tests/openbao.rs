@@ -73,13 +73,25 @@ fn what_no_row_explains_is_away() {
         (200, &long),
         (400, "{\"errors\":[\"something new\"]}"),
         (400, "no JSON"),
+        // Pages of a proxy that has lost its way to the server.
+        (200, "{\"status\":\"up\"}"),
+        (204, ""),
+        (400, "{\"message\":\"encryption key not found\"}"),
+        (403, "<html>forbidden</html>"),
+        (404, "404 page not found\n"),
+        (404, "{}"),
+        (404, "{\"errors\":\"no handler for route\"}"),
+        (405, ""),
         (418, ""),
         (504, ""),
         (599, "{}"),
     ] {
         engine.always(status, body);
-        assert_eq!(class(), Class::Away, "{status}");
+        assert_eq!(class(), Class::Away, "{status} {body}");
     }
+    // The control: an absent key is answered with an empty list.
+    engine.always(404, "{\"errors\":[]}");
+    assert_eq!(class(), Class::Gone);
     drop(engine);
     let nobody = Engine::start();
     let mut config = nobody.config();
@@ -100,7 +112,7 @@ fn before_a_denial_counts_the_token_is_read_anew_once() {
     engine.change(|script| {
         script
             .instead
-            .push_back(("transit/decrypt", 403, "{}".into()));
+            .push_back(("transit/decrypt", 403, errors(403, "").1));
     });
     let before = asked();
     transit.unwrap(MASTER_ID, &wrapped).unwrap();
@@ -222,6 +234,6 @@ fn rights_are_those_that_are_needed_missing_or_too_many() {
     let rights = kms.rights().unwrap().unwrap();
     assert_eq!(rights.missing, ["update on transit/decrypt/nightlatch"]);
     assert_eq!(rights.excess, ["root on transit/backup/nightlatch"]);
-    engine.always(403, "{}");
+    engine.always(403, &errors(403, "permission denied").1);
     assert!(kms.rights().unwrap().is_none());
 }
