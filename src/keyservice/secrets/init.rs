@@ -3,7 +3,7 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
 use base64ct::{Base64, Encoding};
@@ -14,34 +14,56 @@ use crate::key::{KEY_LEN, Secret, fill_random};
 use crate::keyservice::config::{MASTER_FILE, MEASUREMENT_SALT_FILE, WRAPPED_FILE};
 use crate::keyservice::secrets::MasterFile;
 
+/// Who may read what is made. Nobody but the owner may write to it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Readers {
+    /// Its owner: it is a secret.
+    Owner,
+    /// Everybody: a service has an account of its own, which is not the one that makes its files.
+    Everybody,
+}
+
+impl Readers {
+    fn file_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o600,
+            Self::Everybody => 0o644,
+        }
+    }
+
+    fn directory_mode(self) -> u32 {
+        match self {
+            Self::Owner => 0o700,
+            Self::Everybody => 0o755,
+        }
+    }
+}
+
 /// Makes new secrets and writes them into two files of `directory` that only their owner may read. Files that are there
 /// stay as they are, and are an error.
 pub fn write(directory: &Path) -> Result<()> {
-    write_as(directory, MASTER_FILE, |master| {
+    write_as(directory, (MASTER_FILE, Readers::Owner), |master| {
         let text = std::str::from_utf8(master.expose()).map_err(Error::failure)?;
         Ok(Zeroizing::new(text.to_owned()))
     })
 }
 
-/// The same, with what `wrap` makes of the master secret in its place, which no file ever holds.
+/// The same, with what `wrap` makes of the master secret in its place, which no file ever holds. That one everybody may
+/// read: the account of the service does, and not as a credential.
 #[cfg(feature = "kms-openbao")]
 pub fn write_wrapped(
     directory: &Path,
     wrap: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
 ) -> Result<()> {
-    write_as(directory, WRAPPED_FILE, wrap)
+    write_as(directory, (WRAPPED_FILE, Readers::Everybody), wrap)
 }
 
 fn write_as(
     directory: &Path,
-    name: &str,
+    (name, readers): (&str, Readers),
     make: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
 ) -> Result<()> {
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(directory)
-        .doing(directory.display())?;
+    make_directory(directory, readers).doing(directory.display())?;
     for name in [MASTER_FILE, WRAPPED_FILE, MEASUREMENT_SALT_FILE] {
         let path = directory.join(name);
         if path.exists() {
@@ -56,8 +78,12 @@ fn write_as(
     let mut salt = [0; KEY_LEN];
     fill_random(&mut salt)?;
     let text = Zeroizing::new(format!("{}\n", hex::encode(salt)));
-    create(&directory.join(MEASUREMENT_SALT_FILE), &text)?;
-    create(&directory.join(name), &master)?;
+    create(
+        &directory.join(MEASUREMENT_SALT_FILE),
+        &text,
+        Readers::Owner,
+    )?;
+    create(&directory.join(name), &master, readers)?;
     fs::File::open(directory)
         .and_then(|directory| directory.sync_all())
         .doing(directory.display())
@@ -74,14 +100,30 @@ fn master() -> Result<Secret> {
         .map_err(Error::failure)
 }
 
-/// Makes a file that only its owner may read.
-pub(in crate::keyservice) fn create(path: &Path, text: &str) -> Result<()> {
+fn make_directory(directory: &Path, readers: Readers) -> std::io::Result<()> {
+    if directory.is_dir() {
+        return Ok(());
+    }
+    let mode = readers.directory_mode();
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(mode)
+        .create(directory)?;
+    // Whatever the mask of whoever makes it is.
+    fs::set_permissions(directory, fs::Permissions::from_mode(mode))
+}
+
+/// Makes a file.
+pub(in crate::keyservice) fn create(path: &Path, text: &str, readers: Readers) -> Result<()> {
+    let mode = readers.file_mode();
     OpenOptions::new()
         .write(true)
         .create_new(true)
-        .mode(0o600)
+        .mode(mode)
         .open(path)
         .and_then(|mut file| {
+            // Whatever the mask of whoever makes it is.
+            file.set_permissions(fs::Permissions::from_mode(mode))?;
             file.write_all(text.as_bytes())?;
             file.sync_all()
         })
@@ -90,8 +132,6 @@ pub(in crate::keyservice) fn create(path: &Path, text: &str) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
 
     #[test]
@@ -112,5 +152,26 @@ mod tests {
             (read(MASTER_FILE), read(MEASUREMENT_SALT_FILE))
         );
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// The service runs under an account of its own, and root makes its files.
+    #[cfg(feature = "kms-openbao")]
+    #[test]
+    fn a_wrapped_secret_can_be_read_by_the_account_of_the_service_and_its_salt_cannot() {
+        let top = std::env::temp_dir().join(format!("nightlatch-init-kms-{}", std::process::id()));
+        let (wrapped, plain) = (top.join("wrapped"), top.join("plain"));
+        write_wrapped(&wrapped, |_| Ok(Zeroizing::new("{}".into()))).unwrap();
+        write(&plain).unwrap();
+        for (path, expected) in [
+            (wrapped.clone(), 0o755),
+            (wrapped.join(WRAPPED_FILE), 0o644),
+            (wrapped.join(MEASUREMENT_SALT_FILE), 0o600),
+            (plain.clone(), 0o700),
+            (plain.join(MASTER_FILE), 0o600),
+        ] {
+            let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, expected, "{}: {mode:o}", path.display());
+        }
+        fs::remove_dir_all(&top).unwrap();
     }
 }

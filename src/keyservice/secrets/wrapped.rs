@@ -4,6 +4,7 @@
 //! What is sealed in the file is the text of `mastersecret.json`, so all that follows from it is the same as without a
 //! KMS. The file is read at the start; a recheck unwraps what was read then.
 
+use std::io::ErrorKind;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -82,9 +83,8 @@ pub fn read(path: &Path) -> Result<Envelope> {
     use std::io::Read as _;
     use std::os::unix::fs::PermissionsExt as _;
     let read = || {
-        let file = std::fs::File::open(path).map_err(|error| {
-            Error::config(format_args!("{error}: nightlatchd init --kms makes it"))
-        })?;
+        let file = std::fs::File::open(path)
+            .map_err(|error| Error::config(format_args!("{error}{}", hint(error.kind()))))?;
         let mode = file.metadata()?.permissions().mode();
         if mode & 0o002 != 0 {
             return Err(Error::config(format_args!(
@@ -100,6 +100,17 @@ pub fn read(path: &Path) -> Result<Envelope> {
     read()
         .doing(path.display())
         .doing("reading the wrapped master secret")
+}
+
+/// What to do about a file that cannot be opened.
+fn hint(kind: ErrorKind) -> &'static str {
+    if kind == ErrorKind::NotFound {
+        ": nightlatchd init --kms makes it"
+    } else if kind == ErrorKind::PermissionDenied {
+        ": there is no secret in it, and the account of the service reads it: chmod 0644, and 0755 its directory"
+    } else {
+        ""
+    }
 }
 
 /// Wraps the text of a `mastersecret.json`, for the KMS and the recovery key of a configuration.

@@ -14,6 +14,7 @@ use crate::keyservice::config::{Config, MEASUREMENT_SALT_FILE, WRAPPED_FILE};
 use crate::keyservice::kms::envelope::Envelope;
 use crate::keyservice::kms::recovery::{RecoveryKey, RecoveryPrivateKey};
 use crate::keyservice::kms::{self, Class, Failure, Kms, MASTER_ID, WrappedKey};
+use crate::keyservice::secrets::init::Readers;
 use crate::keyservice::secrets::wrapped::{self, NO_RECOVERY};
 use crate::keyservice::secrets::{init as files, load_measurement_salt};
 
@@ -196,7 +197,7 @@ pub(in crate::keyservice) fn wrap(config: &Path, master: &Path, output: &Path) -
         ))
     })?;
     let envelope = wrapped::wrap(wrapped::kms_of(&config)?, &content)?;
-    files::create(output, &envelope.text()?)?;
+    files::create(output, &envelope.text()?, Readers::Everybody)?;
     say(&format!(
         "{}\nIn nightlatchd.toml, set secret.master to \"wrapped:\" and its path. Keep {} off this machine until the service \
          was seen to start.\n",
@@ -215,16 +216,18 @@ pub(in crate::keyservice) fn recover(given: &Recover) -> Result<()> {
         .doing("recovering the master secret")?;
     // Nothing is written that the service could not use.
     wrapped::of_content(&content, NO_SALT)?;
-    let (text, (scheme, warning)) = if given.plain {
+    let (text, readers, (scheme, warning)) = if given.plain {
         let text = std::str::from_utf8(content.expose()).map_err(Error::failure)?;
         let warning = "; whoever has that file can open each volume of the fleet";
-        (Zeroizing::new(text.to_owned()), ("file", warning))
+        let text = Zeroizing::new(text.to_owned());
+        (text, Readers::Owner, ("file", warning))
     } else {
         let config = Config::load(&given.config)?;
         let envelope = wrapped::wrap(wrapped::kms_of(&config)?, &content)?;
-        (Zeroizing::new(envelope.text()?), ("wrapped", ""))
+        let text = Zeroizing::new(envelope.text()?);
+        (text, Readers::Everybody, ("wrapped", ""))
     };
-    files::create(&given.output, &text)?;
+    files::create(&given.output, &text, readers)?;
     say(&format!(
         "In nightlatchd.toml, set secret.master to \"{scheme}:{}\"{warning}\n",
         given.output.display()
