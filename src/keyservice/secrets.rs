@@ -21,7 +21,7 @@ use zeroize::Zeroize;
 
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, MEASUREMENT_SECRET_ID, Secret};
-use crate::keyservice::config::secret::SecretSource;
+use crate::keyservice::config::secret::{CheckValue, SecretSource};
 use crate::keyservice::volume_id::VolumeId;
 pub use keys::Keys;
 #[cfg(not(feature = "kms-openbao"))]
@@ -82,9 +82,12 @@ impl Master {
         })
     }
 
-    /// What it is recognised by.
-    pub(crate) fn check_value(&self) -> Result<Secret> {
-        expand(&self.secret, &self.salt, CHECK_INFO).doing("deriving the check value")
+    /// What it is recognised by. The salt of measurements is not in it.
+    pub(crate) fn check_value(&self) -> Result<CheckValue> {
+        let value = expand(&self.secret, &self.salt, CHECK_INFO);
+        let value = value.doing("deriving the check value")?;
+        let bytes = value.expose().try_into().map_err(Error::failure)?;
+        Ok(CheckValue::new(bytes))
     }
 
     /// A volume's secret, 32 bytes.

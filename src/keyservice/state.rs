@@ -21,6 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
 use crate::keyservice::audit::{self, Audit, Line};
+#[cfg(feature = "kms-openbao")]
 use crate::keyservice::config::secret::MasterSource;
 use crate::keyservice::config::{self, Config};
 use crate::keyservice::limits::audit_quota::AuditQuota;
@@ -140,14 +141,14 @@ impl Service {
         let policy = load_policy(config.policy.as_path())?;
         let keys = Keys::load(config)?;
         let store = Store::open(&config.store)?;
-        let is_wrapped = matches!(config.secret.master, MasterSource::Wrapped(_));
-        registry::master::compare(&store, &keys, is_wrapped)?;
+        let master = keys.master();
+        let master = master.map_err(|rejection| Error::failure(rejection.why))?;
+        registry::master::compare(&store, &master, &config.secret)?;
         let metrics = Metrics::default();
         #[cfg(feature = "kms-openbao")]
-        let metrics = if is_wrapped {
-            metrics.with_kms()
-        } else {
-            metrics
+        let metrics = match config.secret.master {
+            MasterSource::Wrapped(_) => metrics.with_kms(),
+            MasterSource::Plain(_) => metrics,
         };
         Ok(Self {
             keys,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Where secrets are: the master secret, the salt of measurements, and what a KMS is shown.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +10,7 @@ use zeroize::Zeroizing;
 
 use super::{MASTER_FILE, MEASUREMENT_SALT_FILE};
 use crate::error::{Doing, Error, Result};
+use crate::key::KEY_LEN;
 
 /// Where systemd puts credentials (systemd.exec(5), "Credentials").
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
@@ -21,6 +23,8 @@ pub struct SecretFrom {
     pub master: MasterSource,
     /// The salt of measurements, 32 bytes in hexadecimal digits.
     pub measurement_salt: SecretSource,
+    /// Which master secret it has to be, whatever the store has seen.
+    pub check_value: Option<CheckValue>,
 }
 
 impl Default for SecretFrom {
@@ -29,7 +33,39 @@ impl Default for SecretFrom {
         Self {
             master: MasterSource::Plain(file(MASTER_FILE)),
             measurement_salt: file(MEASUREMENT_SALT_FILE),
+            check_value: None,
         }
+    }
+}
+
+/// What a master secret is recognised by: 32 bytes, shown as hexadecimal digits. It is public.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+#[serde(try_from = "String")]
+pub struct CheckValue([u8; KEY_LEN]);
+
+impl CheckValue {
+    /// That of these bytes.
+    #[must_use]
+    pub fn new(bytes: [u8; KEY_LEN]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for CheckValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl TryFrom<String> for CheckValue {
+    type Error = String;
+
+    fn try_from(text: String) -> std::result::Result<Self, String> {
+        let mut bytes = [0; KEY_LEN];
+        hex::decode_to_slice(&text, &mut bytes).map_err(|error| {
+            format!("expected the 64 hexadecimal digits of a check value: {error}")
+        })?;
+        Ok(Self(bytes))
     }
 }
 
@@ -164,6 +200,17 @@ mod tests {
             "wrapped:/a",
         ] {
             source(wrong).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn a_check_value_is_32_bytes_in_digits() {
+        let digits = "0a".repeat(KEY_LEN);
+        let value = CheckValue::try_from(digits.clone()).unwrap();
+        assert_eq!(value, CheckValue::new([10; KEY_LEN]));
+        assert_eq!(value.to_string(), digits);
+        for wrong in ["", "0a", &"0g".repeat(KEY_LEN), &"0a".repeat(KEY_LEN + 1)] {
+            CheckValue::try_from(wrong.to_owned()).unwrap_err();
         }
     }
 

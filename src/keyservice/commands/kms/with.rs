@@ -134,8 +134,10 @@ fn ask_all(kms: &Kms, file: Option<&Envelope>, text: &mut String) -> Result<()> 
     let wrapped = round_trip(kms, &mut line)?;
     match file {
         Some(envelope) => {
-            kms::open(kms, MASTER_ID, envelope)?;
+            let content = kms::open(kms, MASTER_ID, envelope)?;
+            let value = wrapped::of_content(&content, NO_SALT)?.check_value()?;
             line("file", "the master secret was unwrapped");
+            line("check value", &value.to_string());
         }
         None => line("file", "there is none yet: nightlatchd init --kms makes it"),
     }
@@ -190,7 +192,7 @@ pub(in crate::keyservice) fn wrap(config: &Path, master: &Path, output: &Path) -
     let config = Config::load(config)?;
     let text = SecretSource::File(master.to_owned()).read("")?;
     let content = Secret::new(text.as_bytes().to_vec());
-    wrapped::of_content(&content, NO_SALT).map_err(|failure| {
+    let made = wrapped::of_content(&content, NO_SALT).map_err(|failure| {
         Error::config(format_args!(
             "{}: no master secret: {failure}",
             master.display()
@@ -199,9 +201,10 @@ pub(in crate::keyservice) fn wrap(config: &Path, master: &Path, output: &Path) -
     let envelope = wrapped::wrap(wrapped::kms_of(&config)?, &content)?;
     files::create(output, &envelope.text()?, Readers::Everybody)?;
     say(&format!(
-        "{}\nIn nightlatchd.toml, set secret.master to \"wrapped:\" and its path. Keep {} off this machine until the service \
-         was seen to start.\n",
-        told(output, &envelope).trim_end(),
+        "{}check value: {}\nIn nightlatchd.toml, set secret.master to \"wrapped:\" and its path. Keep {} off this machine \
+         until the service was seen to start.\n",
+        told(output, &envelope),
+        made.check_value()?,
         master.display()
     ))
 }
@@ -215,7 +218,7 @@ pub(in crate::keyservice) fn recover(given: &Recover) -> Result<()> {
         .doing(given.wrapped.display())
         .doing("recovering the master secret")?;
     // Nothing is written that the service could not use.
-    wrapped::of_content(&content, NO_SALT)?;
+    let master = wrapped::of_content(&content, NO_SALT)?;
     let (text, readers, (scheme, warning)) = if given.plain {
         let text = std::str::from_utf8(content.expose()).map_err(Error::failure)?;
         let warning = "; whoever has that file can open each volume of the fleet";
@@ -229,7 +232,8 @@ pub(in crate::keyservice) fn recover(given: &Recover) -> Result<()> {
     };
     files::create(&given.output, &text, readers)?;
     say(&format!(
-        "In nightlatchd.toml, set secret.master to \"{scheme}:{}\"{warning}\n",
+        "check value: {}\nIn nightlatchd.toml, set secret.master to \"{scheme}:{}\"{warning}\n",
+        master.check_value()?,
         given.output.display()
     ))
 }
