@@ -2,9 +2,12 @@
 //! Where secrets are: the master secret, the salt of measurements, and what a KMS is shown.
 
 use std::fmt;
-use std::fs;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use nix::libc::O_NONBLOCK;
 use serde::Deserialize;
 use zeroize::Zeroizing;
 
@@ -14,6 +17,9 @@ use crate::key::KEY_LEN;
 
 /// Where systemd puts credentials (systemd.exec(5), "Credentials").
 const CREDENTIALS: &str = "CREDENTIALS_DIRECTORY";
+
+/// The longest secret that is read, in bytes. A token or a private key has a few thousand.
+const SECRET_LEN_MAX: usize = 64 << 10;
 
 /// What keys are derived from.
 #[derive(Debug, Deserialize)]
@@ -133,33 +139,55 @@ impl SecretSource {
 
     /// Its text, which only its owner may have. `missing` is what to do about a file that is not there.
     pub(in crate::keyservice) fn read(&self, missing: &str) -> Result<Zeroizing<String>> {
+        self.read_if_there()?.ok_or_else(|| {
+            let path = self.path().unwrap_or_default();
+            Error::config(format_args!("{}: it is not there{missing}", path.display()))
+        })
+    }
+
+    /// The same; nothing where the file is not there. It is opened once, so what is looked at is what is read.
+    pub(in crate::keyservice) fn read_if_there(&self) -> Result<Option<Zeroizing<String>>> {
         let path = self.path()?;
-        let text = fs::read_to_string(&path)
-            .map(Zeroizing::new)
-            .map_err(|error| {
-                let is_missing = error.kind() == std::io::ErrorKind::NotFound;
-                let hint = if is_missing { missing } else { "" };
-                Error::config(format_args!("{}: {error}{hint}", path.display()))
-            })?;
-        self.require_private(&path)?;
-        Ok(text)
+        // Nobody is at the other end of a pipe, and waiting for him would have no end.
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags(O_NONBLOCK)
+            .open(&path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(Error::config(error)).doing(path.display()),
+        };
+        self.read_private(file).map(Some).doing(path.display())
     }
 
     /// A file that others may read is no secret. A credential is systemd's to protect.
-    fn require_private(&self, path: &Path) -> Result<()> {
-        use std::os::unix::fs::PermissionsExt as _;
-        let mode = fs::metadata(path)
-            .doing(path.display())?
-            .permissions()
-            .mode();
-        match self {
-            Self::File(_) if mode & 0o007 != 0 => Err(Error::config(format_args!(
-                "{}: everybody may read it (mode {:o}): chmod 0600",
-                path.display(),
-                mode & 0o777
-            ))),
-            Self::File(_) | Self::Credential(_) => Ok(()),
+    fn read_private(&self, file: File) -> Result<Zeroizing<String>> {
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(Error::config("expected a regular file"));
         }
+        let mode = metadata.permissions().mode();
+        match self {
+            Self::File(_) if mode & 0o007 != 0 => {
+                return Err(Error::config(format_args!(
+                    "everybody may read it (mode {:o}): chmod 0600",
+                    mode & 0o777
+                )));
+            }
+            Self::File(_) | Self::Credential(_) => {}
+        }
+        // As long as any, so that no part of it is left where it grew from.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_LEN_MAX.saturating_add(1)));
+        let limit = u64::try_from(SECRET_LEN_MAX).unwrap_or(u64::MAX);
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() > SECRET_LEN_MAX {
+            return Err(Error::config(format_args!(
+                "expected at most {SECRET_LEN_MAX} bytes"
+            )));
+        }
+        let text = std::str::from_utf8(&bytes).map_err(Error::config)?;
+        Ok(Zeroizing::new(text.to_owned()))
     }
 }
 
@@ -201,6 +229,31 @@ mod tests {
         ] {
             source(wrong).unwrap_err();
         }
+    }
+
+    #[test]
+    fn what_is_read_is_a_private_file_and_waits_for_nobody() {
+        let name = format!("nightlatch-secret-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::create_dir(&directory).unwrap();
+        let path = directory.join("secret");
+        let source = SecretSource::File(path.clone());
+        let told = || source.read(": make it").unwrap_err().to_string();
+        assert!(source.read_if_there().unwrap().is_none());
+        assert!(told().ends_with("it is not there: make it"), "{}", told());
+        let write = |len: usize| {
+            std::fs::write(&path, "x".repeat(len)).unwrap();
+            let private = std::fs::Permissions::from_mode(0o600);
+            std::fs::set_permissions(&path, private).unwrap();
+        };
+        write(SECRET_LEN_MAX);
+        assert_eq!(source.read("").unwrap().len(), SECRET_LEN_MAX);
+        write(SECRET_LEN_MAX + 1);
+        assert!(told().contains("expected at most"), "{}", told());
+        std::fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(told().contains("expected a regular file"), "{}", told());
+        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -262,18 +262,20 @@ impl Transit {
         }
     }
 
-    /// The token as it is now. A file that is not there may come yet, of whoever writes it.
+    /// The token as it is now. A file that is not there or has nothing in it may come yet, of whoever writes it.
     fn token(&self) -> Answered<HeaderValue> {
         let path = self.credentials.path().map_err(Failure::unusable)?;
-        if !path.exists() {
-            let why = format!("kms.credentials: {} is not there yet", path.display());
+        let text = self.credentials.read_if_there();
+        let Some(text) = text
+            .map_err(Failure::unusable)?
+            .filter(|text| !text.trim().is_empty())
+        else {
+            let why = format!("kms.credentials: {}: there is no token yet", path.display());
             return Err(Failure::new(Class::Away, why));
-        }
-        let text = self.credentials.read("").map_err(Failure::unusable)?;
+        };
         let token = text.trim();
-        let is_token = !token.is_empty() && token.len() <= TOKEN_LEN_MAX;
         match HeaderValue::from_str(token) {
-            Ok(mut value) if is_token => {
+            Ok(mut value) if token.len() <= TOKEN_LEN_MAX => {
                 value.set_sensitive(true);
                 Ok(value)
             }
