@@ -184,10 +184,14 @@ impl Server {
         let service = Arc::clone(&self.service);
         upkeep.spawn(run_every(READY_EVERY, move || service.probe()));
         #[cfg(feature = "kms-openbao")]
-        if self.service.keys.kms().is_some() {
+        if self.service.keys.is_rechecked() {
             let service = Arc::clone(&self.service);
             let recheck = move || service.recheck(Instant::now());
             upkeep.spawn(run_every(RECHECK_POLL, recheck));
+            // On its own: a recheck may hang in a file system that does.
+            let service = Arc::clone(&self.service);
+            let watch = move || service.watch_rechecks(Instant::now());
+            upkeep.spawn(run_every(RECHECK_POLL, watch));
         }
         let (config, files) = (self.config, self.files);
         let service = Arc::clone(&self.service);

@@ -23,7 +23,8 @@ impl Service {
         request: &Request,
         trail: &mut AuditTrail,
     ) -> Result<usize, Rejection> {
-        // Who is told that there is no such session would begin anew, and that it is denied, would not come back.
+        // Who is told that there is no such session would begin anew, and that it is denied, would not come back. A KMS that
+        // denies denies the service and not the node, and may take it back, so that is told like an outage.
         self.keys.master().map(drop)?;
         let session = &request.session;
         let short = SHORT_BODY_LEN_MAX.min(self.body_len_max);

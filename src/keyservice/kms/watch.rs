@@ -2,8 +2,9 @@
 //! What the answers of rechecks mean for a service that runs: whether it goes on, ends or takes up again. Pure: it is told
 //! the time.
 //!
-//! A KMS that is away ends releases when the last unwrap is `grace` ago. Whatever else it says ends them when it has said
-//! so twice, a minute apart. One unwrap that succeeds undoes either.
+//! Releases end when the last unwrap is `grace` ago, whyever. A refusal of the KMS's ends them earlier, when it has said so
+//! twice, a minute apart; so nothing that is amiss on the way to it or on this side does, like a token file that cannot be
+//! read. One unwrap that succeeds undoes either. A question that has no end is one without an answer.
 
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ pub const CONFIRM_AFTER: Duration = Duration::from_secs(60);
 
 /// At most so long after an answer that was no unwrap, the KMS is asked again.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+
+/// No question takes longer: twice the longest `deadline-s`, where the first answer is a denial, and as much again for what
+/// is not in it, like reading files.
+pub const ANSWER_MAX: Duration = Duration::from_secs(240);
 
 /// What becomes of releases.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -59,6 +64,12 @@ impl Watch {
         }
     }
 
+    /// Whether it is ever asked again.
+    #[must_use]
+    pub fn is_rechecked(&self) -> bool {
+        self.recheck.is_some()
+    }
+
     /// Whether the KMS is to be asked.
     #[must_use]
     pub fn is_due(&self, now: Instant) -> bool {
@@ -98,11 +109,11 @@ impl Watch {
         if let Some(stopped) = self.stopped {
             return Verdict::Stopped(stopped);
         }
-        let is_final = match class {
-            Class::Away => self.is_grace_over(now),
-            Class::Denied | Class::Gone | Class::Wrong | Class::Unusable => self.is_confirmed(now),
+        let is_confirmed = match class {
+            Class::Away | Class::Unusable => false,
+            Class::Denied | Class::Gone | Class::Wrong => self.is_confirmed(now),
         };
-        if is_final {
+        if self.is_grace_over(now) || is_confirmed {
             self.stopped = Some(class);
             return Verdict::Stop(class);
         }
@@ -112,6 +123,24 @@ impl Watch {
         } else {
             Verdict::Going
         }
+    }
+
+    /// Ends releases where the answer of the question that is under way is overdue: it should have come at the end of the
+    /// grace, and no question may take so long. Says whether this has ended them.
+    pub fn end_overdue(&mut self, now: Instant) -> bool {
+        let Some(recheck) = self.recheck.filter(|_| self.stopped.is_none()) else {
+            return false;
+        };
+        // Without a grace, the next recheck is the first that could have told.
+        let wait = self.grace.max(recheck).saturating_add(ANSWER_MAX);
+        let is_overdue = self
+            .last_unwrap
+            .checked_add(wait)
+            .is_some_and(|end| end <= now);
+        if is_overdue {
+            self.stopped = Some(Class::Away);
+        }
+        is_overdue
     }
 
     /// Where the grace ends before the next try, that is made at its end.

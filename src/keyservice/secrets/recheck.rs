@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The KMS asked again while the service runs, and what that does to the master secret.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::keys::Keys;
-use crate::keyservice::kms::Failure;
-use crate::keyservice::kms::watch::{Verdict, Watch};
+use crate::keyservice::kms::watch::Verdict;
+use crate::keyservice::kms::{Class, Failure};
 
 /// What came of asking the KMS again.
 #[derive(Debug)]
@@ -20,39 +19,39 @@ pub struct Rechecked {
 }
 
 impl Keys {
-    /// The KMS that is asked again from time to time, with its key, where there is one.
+    /// How the KMS is called whose word releases hang on.
     #[must_use]
     pub fn kms(&self) -> Option<String> {
         self.wrapped.as_ref().map(|wrapped| wrapped.kms.to_string())
+    }
+
+    /// Whether a KMS is asked again from time to time.
+    #[must_use]
+    pub fn is_rechecked(&self) -> bool {
+        let wrapped = self.wrapped.as_ref();
+        wrapped.is_some_and(|wrapped| wrapped.watch().is_rechecked())
     }
 
     /// When the master secret was last unwrapped, if it is a wrapped one.
     #[must_use]
     pub fn last_unwrap(&self) -> Option<Instant> {
         let wrapped = self.wrapped.as_ref()?;
-        let watch = wrapped.watch.lock().unwrap_or_else(PoisonError::into_inner);
-        Some(watch.last_unwrap())
+        Some(wrapped.watch().last_unwrap())
     }
 
     /// Asks the KMS again where that is due, and does what follows. Blocks; one at a time.
     pub fn recheck(&self, now: Instant) -> Option<Rechecked> {
         let wrapped = self.wrapped.as_ref()?;
-        let is_due = |watch: &Mutex<Watch>| {
-            let watch = watch.lock().unwrap_or_else(PoisonError::into_inner);
-            watch.is_due(now)
-        };
-        if !is_due(&wrapped.watch) {
+        if !wrapped.watch().is_due(now) {
             return None;
         }
         let start = Instant::now();
         let answered = wrapped.unwrap();
         let took = start.elapsed();
         let heard = answered.as_ref().map(drop).map_err(|failure| failure.class);
-        let verdict = wrapped
-            .watch
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .heard(heard, now.checked_add(took).unwrap_or(now));
+        // Held until it is done: two that have something to say do it one after the other.
+        let mut watch = wrapped.watch();
+        let verdict = watch.heard(heard, now.checked_add(took).unwrap_or(now));
         let failure = match answered {
             Ok(master) => {
                 if verdict == Verdict::Resume {
@@ -72,5 +71,18 @@ impl Keys {
             failure,
             verdict,
         })
+    }
+
+    /// Ends releases where a question to the KMS has no end, and says why. Does not wait for it.
+    pub fn end_overdue(&self, now: Instant) -> Option<Failure> {
+        let wrapped = self.wrapped.as_ref()?;
+        let mut watch = wrapped.watch();
+        if !watch.end_overdue(now) {
+            return None;
+        }
+        let why = "it was asked, and neither an answer nor an error has come of it: do the files of [kms] answer?";
+        let failure = Failure::new(Class::Away, why);
+        self.stop(failure.class.check(), failure.to_string());
+        Some(failure)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use log::warn;
 use super::{Master, load_measurement_salt, parse};
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret, fill_random};
+use crate::keyservice::config::secret::CheckValue;
 use crate::keyservice::config::{Config, kms::Kms as KmsConfig};
 use crate::keyservice::kms::envelope::{Envelope, FILE_LEN_MAX};
 use crate::keyservice::kms::recovery::RecoveryKey;
@@ -39,7 +40,9 @@ pub struct Wrapped {
     pub(super) kms: Kms,
     envelope: Envelope,
     measurement_salt: [u8; KEY_LEN],
-    pub(super) watch: Mutex<Watch>,
+    /// What the master secret of the start is recognised by, which each later one has to be. It was compared with the store.
+    started_with: Option<CheckValue>,
+    watch: Mutex<Watch>,
 }
 
 impl Wrapped {
@@ -51,22 +54,36 @@ impl Wrapped {
             warn!("{}: {NO_RECOVERY}", path.display());
         }
         let measurement_salt = load_measurement_salt(&config.secret.measurement_salt)?;
-        let wrapped = Self {
+        let mut wrapped = Self {
             kms: Kms::new(kms),
             envelope,
             measurement_salt,
+            started_with: None,
             watch: Mutex::new(Watch::new(kms.recheck, kms.grace, Instant::now())),
         };
         let master = patiently(START_MAX, thread::sleep, || wrapped.unwrap())
             .doing("unwrapping the master secret")?;
-        *wrapped.watch.lock().unwrap_or_else(PoisonError::into_inner) =
-            Watch::new(kms.recheck, kms.grace, Instant::now());
+        wrapped.started_with = Some(master.check_value()?);
+        *wrapped.watch() = Watch::new(kms.recheck, kms.grace, Instant::now());
         Ok((wrapped, master))
+    }
+
+    pub(super) fn watch(&self) -> MutexGuard<'_, Watch> {
+        self.watch.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn unwrap(&self) -> Answered<Master> {
         let content = kms::open(&self.kms, MASTER_ID, &self.envelope)?;
-        of_content(&content, self.measurement_salt)
+        let master = of_content(&content, self.measurement_salt)?;
+        // AES-GCM does not commit to its key: who made the file can have it open to another text under another key.
+        let value = master.check_value().map_err(Failure::unusable)?;
+        match &self.started_with {
+            Some(started_with) if *started_with != value => Err(Failure::new(
+                Class::Wrong,
+                "what it unwraps opens another master secret than at the start",
+            )),
+            _ => Ok(master),
+        }
     }
 }
 

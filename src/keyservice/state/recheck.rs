@@ -7,6 +7,7 @@ use std::time::Instant;
 use log::{error, info, warn};
 
 use crate::keyservice::audit::{self, Line};
+use crate::keyservice::kms::Failure;
 use crate::keyservice::kms::watch::Verdict;
 use crate::keyservice::state::Service;
 
@@ -16,19 +17,32 @@ const STEP: &str = "kms";
 impl Service {
     /// Asks the KMS again where that is due. Blocks; one at a time.
     pub fn recheck(&self, now: Instant) {
-        let heard = self.keys.recheck(now);
+        let Some(heard) = self.keys.recheck(now) else {
+            return;
+        };
+        let class = heard.failure.as_ref().map(|failure| failure.class);
+        self.metrics
+            .kms_call(class.map_or("ok", |class| class.as_str()), heard.took);
+        self.tell(heard.verdict, heard.failure.as_ref());
+    }
+
+    /// Looks after the rechecks: tells how old the last unwrap is, and ends releases where a question has no end. Never
+    /// waits for the KMS.
+    pub fn watch_rechecks(&self, now: Instant) {
         if let Some(at) = self.keys.last_unwrap() {
             self.metrics.kms_age(now.saturating_duration_since(at));
         }
-        let Some(heard) = heard else { return };
-        let failure = heard.failure;
-        let class = failure.as_ref().map(|failure| failure.class);
-        self.metrics
-            .kms_call(class.map_or("ok", |class| class.as_str()), heard.took);
-        let why = failure.map(|failure| failure.to_string());
+        if let Some(failure) = self.keys.end_overdue(now) {
+            self.tell(Verdict::Stop(failure.class), Some(&failure));
+        }
+    }
+
+    fn tell(&self, verdict: Verdict, failure: Option<&Failure>) {
+        let class = failure.map(|failure| failure.class);
+        let why = failure.map(ToString::to_string);
         let why = why.as_deref();
         let told = why.unwrap_or("the master secret was unwrapped");
-        let event = match heard.verdict {
+        let event = match verdict {
             Verdict::Going | Verdict::Stopped(_) => return,
             Verdict::Doubtful(_) => {
                 warn!("{told}; releases go on for now");

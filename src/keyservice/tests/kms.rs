@@ -9,6 +9,7 @@ use super::operations::plain;
 use super::rig::Rig;
 use crate::config::Role;
 use crate::keyservice::kms::tests::{Engine, errors};
+use crate::keyservice::kms::watch::ANSWER_MAX;
 use crate::protocol::AUTH_PATH;
 use crate::support::machine::{Machine, volume};
 
@@ -127,6 +128,24 @@ fn a_kms_that_is_away_ends_releases_when_the_grace_is_over() {
         served.events(),
         ["kms-failure kms-away", "kms-stop kms-away", "kms-resume -"]
     );
+}
+
+#[test]
+fn a_question_without_an_end_ends_releases_and_its_answer_begins_them() {
+    let served = Served::start();
+    let end = GRACE_S + ANSWER_MAX.as_secs();
+    let watch = |second| {
+        let now = served.start + Duration::from_secs(second);
+        served.rig.service.watch_rechecks(now);
+    };
+    watch(end - 60);
+    assert!(served.gives());
+    // Nothing was heard since the start, which was a moment before the test's.
+    watch(end);
+    assert!(!served.gives());
+    served.recheck(end + 1);
+    assert!(served.gives());
+    assert_eq!(served.events(), ["kms-stop kms-away", "kms-resume -"]);
 }
 
 #[test]

@@ -104,7 +104,7 @@ fn an_unwrap_in_the_grace_begins_it_anew() {
 
 #[test]
 fn each_refusal_ends_releases_when_it_is_said_twice_a_minute_apart() {
-    for class in [Class::Denied, Class::Gone, Class::Wrong, Class::Unusable] {
+    for class in [Class::Denied, Class::Gone, Class::Wrong] {
         let mut day = Day::new();
         assert_eq!(day.heard(300, Err(class)), Verdict::Doubtful(class));
         assert_eq!(day.next(), 360);
@@ -149,6 +149,51 @@ fn a_kms_that_is_away_between_two_refusals_has_said_nothing() {
         day.heard(390, Err(Class::Denied)),
         Verdict::Stop(Class::Denied)
     );
+}
+
+/// A token file that cannot be read is nothing that the KMS has said.
+#[test]
+fn trouble_of_our_own_side_ends_releases_when_the_grace_is_over_and_not_before() {
+    let mut day = Day::new();
+    let class = Class::Unusable;
+    assert_eq!(day.heard(300, Err(class)), Verdict::Doubtful(class));
+    assert_eq!(day.heard(3570, Err(class)), Verdict::Going);
+    assert_eq!(day.next(), 3600);
+    assert_eq!(day.heard(3600, Err(class)), Verdict::Stop(class));
+}
+
+#[test]
+fn a_first_refusal_after_the_grace_ends_releases_as_no_answer_would() {
+    for class in [Class::Denied, Class::Gone, Class::Wrong] {
+        let mut day = Day::with(Some(RECHECK_S), 0);
+        assert_eq!(day.heard(300, Err(class)), Verdict::Stop(class));
+        // The second refusal is not waited for beyond the end of the grace either.
+        let mut day = Day::with(Some(RECHECK_S), 330);
+        assert_eq!(day.heard(300, Err(class)), Verdict::Doubtful(class));
+        assert_eq!(day.next(), 330);
+        assert_eq!(day.heard(330, Err(class)), Verdict::Stop(class));
+    }
+}
+
+#[test]
+fn a_question_without_an_end_ends_releases_and_its_answer_begins_them() {
+    let mut day = Day::new();
+    let last = GRACE_S + ANSWER_MAX.as_secs();
+    assert!(!day.watch.end_overdue(day.at(last - 1)));
+    assert!(day.watch.end_overdue(day.at(last)));
+    assert!(!day.watch.end_overdue(day.at(last + 1)));
+    let away = Verdict::Stopped(Class::Away);
+    assert_eq!(day.heard(last + 2, Err(Class::Gone)), away);
+    assert_eq!(day.heard(last + 60, Ok(())), Verdict::Resume);
+    // Without a grace it is the next recheck that could have told, and without rechecks there is none.
+    let mut day = Day::with(Some(RECHECK_S), 0);
+    assert!(!day.watch.end_overdue(day.at(RECHECK_S)));
+    assert!(
+        day.watch
+            .end_overdue(day.at(RECHECK_S + ANSWER_MAX.as_secs()))
+    );
+    let mut day = Day::with(None, 0);
+    assert!(!day.watch.end_overdue(day.at(1_000_000)));
 }
 
 #[test]

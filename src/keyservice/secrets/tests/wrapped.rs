@@ -62,6 +62,28 @@ fn a_master_secret_that_was_unwrapped_gives_the_keys_of_the_same_bytes_in_a_file
 }
 
 #[test]
+fn a_recheck_that_brings_another_master_secret_than_the_start_is_no_unwrap() {
+    let engine = Engine::start();
+    let directory = engine.path("secrets");
+    let config = config(&engine, "mastersecret.wrapped.json");
+    init::write_wrapped(&directory, |master| {
+        let envelope = wrap(kms_of(&config)?, master)?;
+        envelope.text().map(zeroize::Zeroizing::new)
+    })
+    .unwrap();
+    let path = directory.join("mastersecret.wrapped.json");
+    let (mut wrapped, _) = Wrapped::start(&config, &path).unwrap();
+    wrapped.unwrap().unwrap();
+    wrapped.started_with = Some(CheckValue::new([0; KEY_LEN]));
+    let failure = wrapped.unwrap().unwrap_err();
+    assert_eq!(failure.class, Class::Wrong);
+    assert!(
+        failure.to_string().contains("than at the start"),
+        "{failure}"
+    );
+}
+
+#[test]
 fn a_start_tries_for_a_minute_and_then_ends_with_the_code_of_the_class() {
     for (class, exit, is_tried_again) in [
         (Class::Away, Exit::Temporary, true),
