@@ -32,7 +32,6 @@ use crate::client::failure::into_error;
 pub use crate::client::handshake::Cluster;
 use crate::client::http::Http;
 pub use crate::client::logs::Logs;
-pub(crate) use crate::client::logs::firmware as firmware_log;
 use crate::https::tls::Trust;
 
 use crate::config::{self, ServiceProtocol};

@@ -19,7 +19,7 @@ pub(super) use self::signed::signed_pcr;
 use crate::config::Config;
 use crate::error::Result;
 use crate::evidence::registers::Values;
-use crate::evidence::start::{self, Start};
+use crate::evidence::start::{self, Expected, Start};
 use crate::pcr::Pcr;
 use crate::status::{Recorder, StartStatus};
 
@@ -38,7 +38,7 @@ pub(super) fn check_start(
 ) -> Result<Start> {
     let authorities = secure_boot::authorities(top, config)?;
     let log = firmware_log::read(top, &config.tpm.tcti)?;
-    let expected = secure_boot::expected(config, authorities.as_deref());
+    let expected = Expected::of(config, authorities.as_deref());
     let start = start::prove(&log, values, &expected)?;
     for sentence in warnings(config, &start) {
         warn!("{sentence}");

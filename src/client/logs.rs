@@ -25,18 +25,12 @@ pub struct Logs {
     pub user_space: Option<Vec<u8>>,
 }
 
-/// The firmware's log of a TPM, as the kernel shows it (Linux, drivers/char/tpm/eventlog/common.c).
-pub(crate) fn firmware(tcti: &Tcti) -> String {
-    let number = tcti.number();
-    format!("sys/kernel/security/tpm{number}/binary_bios_measurements")
-}
-
 impl Logs {
     /// Reads the logs below `top` of what was measured into a TPM.
     #[must_use]
     pub fn read(top: &Path, tcti: &Tcti) -> Self {
         Self {
-            firmware: read(&top.join(firmware(tcti))),
+            firmware: read(&top.join(tcti.firmware_log())),
             user_space: read(&top.join(USER_SPACE)),
         }
     }

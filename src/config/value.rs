@@ -232,6 +232,13 @@ impl Tcti {
             .and_then(|number| number.parse().ok())
             .unwrap_or_default()
     }
+
+    /// The firmware's log of it below the root, as the kernel shows it (Linux, drivers/char/tpm/eventlog/common.c).
+    #[must_use]
+    pub fn firmware_log(&self) -> String {
+        let number = self.number();
+        format!("sys/kernel/security/tpm{number}/binary_bios_measurements")
+    }
 }
 
 impl fmt::Display for Tcti {

@@ -10,6 +10,7 @@
 //! **Never:** what a log calls a thing decides: digests in the PCRs that it replays to do.
 
 mod authority;
+mod configured;
 mod firmware;
 mod programs;
 mod registers;

@@ -5,7 +5,6 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
-use crate::client::firmware_log;
 use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::eventlog::{LOG_LEN_MAX, Log};
@@ -13,7 +12,7 @@ use crate::evidence::eventlog::{LOG_LEN_MAX, Log};
 /// Reads the log of a TPM below `top`. A machine without one was not started by firmware that measures, and is refused like one whose log
 /// says something else.
 pub(super) fn read(top: &Path, tcti: &Tcti) -> Result<Log> {
-    let path = top.join(firmware_log(tcti));
+    let path = top.join(tcti.firmware_log());
     let read = || -> Result<Log> {
         let mut bytes = Vec::new();
         // The kernel's files have no length beforehand. One more than fits is refused by whoever parses it.

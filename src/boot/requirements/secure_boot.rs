@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the configuration wants of the machine's start, as the rules over the firmware's log take it.
+//! Whom the configuration lets vouch for the machine's start, as the rules over the firmware's log take it.
 
 use std::path::Path;
 
 use crate::config::{Config, SecureBoot};
 use crate::error::{Doing, Error, Result};
-use crate::evidence::firmware::FirmwarePart;
-use crate::evidence::start::{Expected, First, certificates, refused_beside_signed};
-use crate::pcr::{Bank, Pcr};
+use crate::evidence::start::{certificates, refused_beside_signed};
 
 /// The certificates, in DER, that alone may have vouched; none where Secure Boot is not required.
 pub(super) fn authorities(top: &Path, config: &Config) -> Result<Option<Vec<Vec<u8>>>> {
@@ -30,32 +28,4 @@ pub(super) fn authorities(top: &Path, config: &Config) -> Result<Option<Vec<Vec<
         return Err(Error::config(refusal)).doing("boot.authorities");
     }
     Ok(Some(all))
-}
-
-/// What the machine's start has to be.
-pub(super) fn expected<'a>(config: &Config, authorities: Option<&'a [Vec<u8>]>) -> Expected<'a> {
-    let bank = Bank::from(config.tpm.bank);
-    let added = |pcr: Pcr| {
-        let value = config
-            .boot
-            .added(pcr)
-            .map(|value| value.as_bytes().to_vec());
-        (pcr, value.unwrap_or_else(|| bank.zero()))
-    };
-    Expected {
-        bank,
-        authorities,
-        first: match config.boot.loader {
-            None => First::Image,
-            Some(_) => First::Loader,
-        },
-        sealed: config.tpm.pcrs,
-        added: [Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS].map(added),
-        firmware: config.boot.firmware.as_ref().map(|parts| {
-            let parts = parts.iter();
-            parts
-                .map(|part| FirmwarePart::parse(bank, part.as_str()))
-                .collect()
-        }),
-    }
 }
