@@ -19,7 +19,10 @@
 //! 9. With `--svg` the same record is drawn as a timeline instead: [`crate::status::svg()`].
 //! 10. [`main`] prints one of the two; an error goes to standard error, or is JSON as well, and is the exit code.
 
-// The rooms, floor by floor from the top down. The verbs.
+// The rooms, floor by floor from the top down. What a boot to come will do, for which other verbs look.
+mod check;
+
+// The verbs.
 mod anchor;
 mod completions;
 mod config;
@@ -182,6 +185,7 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
             policy::explain(policy, evidence)
         }
         Verb::Image(cli::Image::Check { file }) => image::check(file),
+        Verb::Check(cli::Check { image }) => check::check(root, image),
         Verb::Anchor(cli::Anchor::Show) => anchor::show(root),
         Verb::Anchor(cli::Anchor::Accept { yes, kind, volume }) => {
             anchor::accept(root, *kind, volume, *yes)

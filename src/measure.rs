@@ -10,7 +10,7 @@
 
 mod log;
 
-pub use log::{Event, EventLog};
+pub use log::{Event, EventLog, LOG_PATH};
 
 use crate::error::{Doing, Result};
 use crate::key::Secret;

@@ -68,6 +68,7 @@ pub(in crate::ctl) enum Verb {
     Policy(Policy),
     #[command(subcommand)]
     Image(Image),
+    Check(Check),
     #[command(subcommand)]
     Anchor(Anchor),
     Enroll(Enroll),
@@ -239,6 +240,14 @@ pub(in crate::ctl) enum Image {
         #[arg(value_name = "UKI|INITRD")]
         file: PathBuf,
     },
+}
+
+/// Say whether the next boot of this node with an image will open its volumes, before it is booted; nothing is unsealed.
+#[derive(Args, Debug)]
+pub(in crate::ctl) struct Check {
+    /// The unified kernel image.
+    #[arg(value_name = "UKI")]
+    pub(in crate::ctl) image: PathBuf,
 }
 
 /// Show and change what the TPM remembers of this node's volumes.

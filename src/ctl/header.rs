@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use crate::config::Profile;
+use crate::config::{Profile, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
     AREA_LEN, Area, Candidate, Checked, Content, DATA_OFFSET, Expect, Probe, superblock,
@@ -85,6 +85,21 @@ pub(super) fn accepted(path: &Path) -> Result<Checked> {
     read(None, path).map(|(candidate, _)| candidate.checked)
 }
 
+/// The header on a volume's device, held to what the configuration says of the volume; nothing where there is none yet.
+pub(super) fn of_volume(volume: &Volume, path: &Path) -> Result<Option<Checked>> {
+    let device = Device::read(path)?;
+    if !matches!(device.content, Content::Luks(_)) {
+        return Ok(None);
+    }
+    let expect = Expect {
+        role: Some(volume.role),
+        volume: Some(volume.name.clone()),
+        device_len: None,
+    };
+    let (candidate, _) = device.first(Some(volume.profile), expect)?;
+    Ok(Some(candidate.checked))
+}
+
 fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
     let (candidate, integrity_superblock) = read(profile, path)?;
     Ok(Report::new(path, candidate, integrity_superblock))
@@ -92,45 +107,74 @@ fn examine(profile: Option<Profile>, path: &Path) -> Result<Report> {
 
 /// The first copy that passes.
 fn read(profile: Option<Profile>, path: &Path) -> Result<(Candidate, Superblock)> {
-    let mut file = File::open(path)?;
-    let len = file.seek(SeekFrom::End(0))?;
-    let only_header = len == AREA_LEN as u64;
-    let (area, probe) = if only_header {
-        let mut bytes = vec![0; AREA_LEN];
-        file.read_exact_at(&mut bytes, 0)?;
-        (Area::from_vec(bytes)?, Probe::Skipped)
-    } else {
-        Area::read(&file, len)?
-    };
-    let copies = match area.classify(probe)? {
-        Content::Luks(copies) => copies,
-        Content::Blank => return Err(Error::refused("it is blank, there is no header to check")),
-        Content::Interrupted(marker) => {
-            return Err(Error::refused(format_args!(
-                "provisioning of {} volume {} did not finish; the next boot starts it over",
-                marker.role.as_str(),
-                marker.uuid
-            )));
-        }
-    };
-    let expect = Expect {
-        role: None,
-        volume: None,
-        device_len: (!only_header).then_some(len),
-    };
-    let profile = profile.unwrap_or_else(|| copies.claimed_profile());
-    let candidates = copies.check(&area, profile, &expect)?;
-    let first = candidates.into_iter().next();
-    let first = first.ok_or_else(|| Error::failure("no copy of the header passed"))?;
-    let integrity_superblock = if only_header {
-        Superblock::Absent
-    } else {
-        let mut bytes = [0; superblock::SUPERBLOCK_LEN];
-        file.read_exact_at(&mut bytes, DATA_OFFSET)?;
-        superblock::check(&bytes, len)?;
-        Superblock::Accepted
-    };
-    Ok((first, integrity_superblock))
+    Device::read(path)?.first(profile, Expect::default())
+}
+
+/// A device, an image of one, or a copy of its header area.
+struct Device {
+    file: File,
+    len: u64,
+    area: Area,
+    content: Content,
+}
+
+impl Device {
+    fn read(path: &Path) -> Result<Self> {
+        let mut file = File::open(path)?;
+        let len = file.seek(SeekFrom::End(0))?;
+        let (area, probe) = if is_header_alone(len) {
+            let mut bytes = vec![0; AREA_LEN];
+            file.read_exact_at(&mut bytes, 0)?;
+            (Area::from_vec(bytes)?, Probe::Skipped)
+        } else {
+            Area::read(&file, len)?
+        };
+        let content = area.classify(probe)?;
+        Ok(Self {
+            file,
+            len,
+            area,
+            content,
+        })
+    }
+
+    fn first(self, profile: Option<Profile>, expect: Expect) -> Result<(Candidate, Superblock)> {
+        let copies = match self.content {
+            Content::Luks(copies) => copies,
+            Content::Blank => {
+                return Err(Error::refused("it is blank, there is no header to check"));
+            }
+            Content::Interrupted(marker) => {
+                return Err(Error::refused(format_args!(
+                    "provisioning of {} volume {} did not finish; the next boot starts it over",
+                    marker.role.as_str(),
+                    marker.uuid
+                )));
+            }
+        };
+        let only_header = is_header_alone(self.len);
+        let expect = Expect {
+            device_len: (!only_header).then_some(self.len),
+            ..expect
+        };
+        let profile = profile.unwrap_or_else(|| copies.claimed_profile());
+        let candidates = copies.check(&self.area, profile, &expect)?;
+        let first = candidates.into_iter().next();
+        let first = first.ok_or_else(|| Error::failure("no copy of the header passed"))?;
+        let integrity_superblock = if only_header {
+            Superblock::Absent
+        } else {
+            let mut bytes = [0; superblock::SUPERBLOCK_LEN];
+            self.file.read_exact_at(&mut bytes, DATA_OFFSET)?;
+            superblock::check(&bytes, self.len)?;
+            Superblock::Accepted
+        };
+        Ok((first, integrity_superblock))
+    }
+}
+
+fn is_header_alone(len: u64) -> bool {
+    len == AREA_LEN as u64
 }
 
 impl Report {

@@ -17,12 +17,12 @@ use std::path::Path;
 use self::report::Report;
 use self::sizes::Size;
 use crate::ctl::{Answer, input};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Exit, Result};
 use crate::initrd::{Part, Tree};
 use crate::uki::Uki;
 
 /// The longest file that is read, in bytes. Images have some hundred MiB.
-const FILE_LEN_MAX: usize = 1 << 30;
+pub(super) const FILE_LEN_MAX: usize = 1 << 30;
 /// What a program of UEFI starts with.
 const PROGRAM: &[u8] = b"MZ";
 
@@ -52,6 +52,13 @@ fn report(bytes: &[u8]) -> Result<Report> {
     Ok(report)
 }
 
+/// What is missing in an image whose initrd is unpacked, a sentence each, and the exit code of that; nothing where nothing is.
+pub(super) fn missing(uki: &Uki<'_>, tree: &Tree<'_>) -> Result<Option<(Exit, Vec<String>)>> {
+    let mut report = Report::default();
+    inside(tree, Some(uki), &mut report)?;
+    Ok(report.missing_ones())
+}
+
 /// What is in the initrd, and in the image that has it.
 fn initrd(packed: &[u8], uki: Option<&Uki<'_>>, report: &mut Report) -> Result<()> {
     let parts = Part::all(packed)?;
@@ -59,21 +66,26 @@ fn initrd(packed: &[u8], uki: Option<&Uki<'_>>, report: &mut Report) -> Result<(
     for size in sizes::of(&parts, &tree) {
         report.size(size);
     }
-    if !files::is_of_systemd(&tree, report) {
+    inside(&tree, uki, report)
+}
+
+/// The same of one that is unpacked.
+fn inside(tree: &Tree<'_>, uki: Option<&Uki<'_>>, report: &mut Report) -> Result<()> {
+    if !files::is_of_systemd(tree, report) {
         return Ok(());
     }
-    files::of_nightlatch(&tree, report);
-    let Some(config) = files::config(&tree, report) else {
+    files::of_nightlatch(tree, report);
+    let Some(config) = files::config(tree, report) else {
         return Ok(());
     };
-    files::named(&tree, &config, report);
-    files::network(&tree, &config, report);
-    programs::check(&tree, &config, report);
+    files::named(tree, &config, report);
+    files::network(tree, &config, report);
+    programs::check(tree, &config, report);
     let release = uki.map(unified::release).transpose()?.flatten();
-    modules::check(&tree, &config, release, report);
-    closed::check(&tree, &config, report);
+    modules::check(tree, &config, release, report);
+    closed::check(tree, &config, report);
     if let Some(uki) = uki {
-        return unified::check(uki, &config, &tree, report);
+        return unified::check(uki, &config, tree, report);
     }
     report.note(
         "image",
@@ -83,4 +95,4 @@ fn initrd(packed: &[u8], uki: Option<&Uki<'_>>, report: &mut Report) -> Result<(
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -19,7 +19,7 @@ pub(super) use boot_options::are_of_boot_options;
 
 use super::registers::{self, Registers, Values};
 use super::{Check, Refusal};
-use crate::pcr::Bank;
+use crate::pcr::{Bank, Pcr};
 
 /// Longest log, in bytes. Firmware logs have some tens of KiB.
 pub const LOG_LEN_MAX: usize = 1 << 20;
@@ -204,6 +204,20 @@ impl Log {
             entries: self.entries.iter().take(len).cloned().collect(),
             ..*self
         }
+    }
+
+    /// The same log with another digest in the place of one, of `bank` alone: `place` counts the events of `pcr`, as
+    /// [`Log::events`] does.
+    #[must_use]
+    pub(super) fn exchanged(mut self, bank: Bank, pcr: Pcr, place: usize, digest: &[u8]) -> Self {
+        let mut of_pcr = self
+            .entries
+            .iter_mut()
+            .filter(|entry| entry.pcr == pcr.index() && entry.digest(bank).is_some());
+        if let Some(entry) = of_pcr.nth(place) {
+            entry.digests = vec![(bank, digest.to_vec())];
+        }
+        self
     }
 
     /// What was measured into `pcrs`, in order.

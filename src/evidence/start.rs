@@ -12,6 +12,7 @@
 mod authority;
 mod configured;
 mod firmware;
+mod next;
 mod programs;
 mod registers;
 mod secure_boot;
@@ -21,6 +22,7 @@ mod vendors;
 use std::fmt;
 
 pub use authority::certificates;
+pub use next::{KernelInside, Next, NextImage, Outlook, next};
 pub use unmet::Unmet;
 pub use vendors::{known_vendor, refused_beside_signed};
 

@@ -11,7 +11,7 @@ pub(crate) const UUID: &str = "a6c7535f-0a9f-4c23-9524-fed431126906";
 pub(super) const STOCK: &str = r#"{"keyslots":{"0":{"type":"luks2","key_size":64,"af":{"type":"luks1","stripes":4000,"hash":"sha256"},"area":{"type":"raw","offset":"32768","size":"258048","encryption":"aes-xts-plain64","key_size":64},"kdf":{"type":"argon2id","time":4,"memory":65536,"cpus":2,"salt":"g5Ej6YXrYg7jvYedCN8UInJGADA4t24eFCdhxIehU5M="}}},"tokens":{},"segments":{"0":{"type":"crypt","offset":"16777216","size":"dynamic","iv_tweak":"0","encryption":"aes-xts-plain64","sector_size":4096}},"digests":{"0":{"type":"pbkdf2","keyslots":["0"],"segments":["0"],"hash":"sha256","iterations":1000,"salt":"ZhXFozT+R9iVLeukxJf+vJLfQGW7AilPFuu2k3hIjWg=","digest":"wC4Ib2GaGOFVvLKa1EadnKbVKdlOla5iQtTSMW/ctjI="}},"config":{"json_size":"12288","keyslots_size":"16744448"}}"#;
 
 /// The token `systemd-cryptenroll` 254 wrote for PCRs 7, 11 and 12 of a swtpm, here for keyslot 1.
-pub(super) const TPM2: &str = r#"{"type":"systemd-tpm2","keyslots":["1"],"tpm2-blob":"AJ4AIIXjwgk0xTo/MBC9wP6cLAQBlYGi0BM3rVYDRQf2/P5tABCPHzuxXZ7zilec/8PD73iPHPgKScN27FBEm+9meM3GxjHWM1ZPcZ4t+gehyi49ED9qLJr9HzSoFTf7afEFO2FIibLW+z9/AeRt7jPajhl6MnBe3BDYmZvJAYWn5PkyFPaNDJPsFIonHWshwlNlNk2Zxof/mC9lPppbawBOAAgACwAAABIAIIzlp0vyBxcsx4/rQCQXS1Qipj+iGQRahfFulOHHbK7BABAAINzy5qMmJo+x8LAvosNPMHqBTeo5heFMabFhibYkscoM","tpm2-pcrs":[7,11,12],"tpm2-pcr-bank":"sha256","tpm2-primary-alg":"ecc","tpm2-policy-hash":"8ce5a74bf207172cc78feb4024174b5422a63fa219045a85f16e94e1c76caec1","tpm2-pin":false,"tpm2_srk":"gQAAAQAiAAt8jnNoPx6qhb4w/UDIxwmpuhb8r6WVic0Q4GDYsDQHxwAAAAEAWgAjAAsAAwRyAAAABgCAAEMAEAADABAAILD//uK3KDvIndJomiuvXd2SUbHKs6f//ncErBa+y822ACBli+mUwb07MFtzbebxCebLSWdr1PQ1BHlKJNjg///glg=="}"#;
+pub(crate) const TPM2: &str = r#"{"type":"systemd-tpm2","keyslots":["1"],"tpm2-blob":"AJ4AIIXjwgk0xTo/MBC9wP6cLAQBlYGi0BM3rVYDRQf2/P5tABCPHzuxXZ7zilec/8PD73iPHPgKScN27FBEm+9meM3GxjHWM1ZPcZ4t+gehyi49ED9qLJr9HzSoFTf7afEFO2FIibLW+z9/AeRt7jPajhl6MnBe3BDYmZvJAYWn5PkyFPaNDJPsFIonHWshwlNlNk2Zxof/mC9lPppbawBOAAgACwAAABIAIIzlp0vyBxcsx4/rQCQXS1Qipj+iGQRahfFulOHHbK7BABAAINzy5qMmJo+x8LAvosNPMHqBTeo5heFMabFhibYkscoM","tpm2-pcrs":[7,11,12],"tpm2-pcr-bank":"sha256","tpm2-primary-alg":"ecc","tpm2-policy-hash":"8ce5a74bf207172cc78feb4024174b5422a63fa219045a85f16e94e1c76caec1","tpm2-pin":false,"tpm2_srk":"gQAAAQAiAAt8jnNoPx6qhb4w/UDIxwmpuhb8r6WVic0Q4GDYsDQHxwAAAAEAWgAjAAsAAwRyAAAABgCAAEMAEAADABAAILD//uK3KDvIndJomiuvXd2SUbHKs6f//ncErBa+y822ACBli+mUwb07MFtzbebxCebLSWdr1PQ1BHlKJNjg///glg=="}"#;
 
 const NIGHTLATCH: &str = r#"{"type":"nightlatch","keyslots":[],"profile":"nightlatch-1","role":"state","volume":"data","measurement-salt":"ICEiIyQlJicoKSorLC0uLzAxMjM0NTY3ODk6Ozw9Pj8=","epoch":"7","volume-key-id":"QEFCQ0RFRkdISUpLTE1OT1BRUlNUVVZXWFlaW1xdXl8=","mac":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}"#;
 
@@ -109,7 +109,7 @@ impl Fixture {
     }
 
     /// The same with a secret that the node made itself.
-    pub(super) fn with_own_secret(&self) -> Self {
+    pub(crate) fn with_own_secret(&self) -> Self {
         self.with(r#""epoch":"7""#, r#""own-secret":true,"epoch":"7""#)
     }
 

@@ -21,7 +21,7 @@ use crate::error::{Doing, Error, Result};
 use crate::pcr::{Digests, Pcr};
 
 /// Where systemd keeps the log, below the root.
-const LOG_PATH: &str = "run/log/systemd/tpm2-measure.log";
+pub const LOG_PATH: &str = "run/log/systemd/tpm2-measure.log";
 
 /// What starts a record (RFC 7464, section 2.2).
 const RECORD_SEPARATOR: u8 = 0x1e;

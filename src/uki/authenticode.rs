@@ -16,7 +16,7 @@ impl Pe<'_> {
     }
 
     /// What the hash is over, in order.
-    fn signed_bytes(&self) -> Result<Vec<&[u8]>> {
+    pub(crate) fn signed_bytes(&self) -> Result<Vec<&[u8]>> {
         let between = |from: usize, to: usize| {
             let len = to.checked_sub(from);
             part(

@@ -129,6 +129,14 @@ impl Firmware {
         self
     }
 
+    /// A section of an image, as systemd-stub measures it.
+    pub(crate) fn section(mut self, name: &str, contents: &[u8]) -> Self {
+        let said = utf16(&format!("{name}\0"));
+        self.event(11, EV_IPL, format!("{name}\0").as_bytes(), &said);
+        self.event(11, EV_IPL, contents, &said);
+        self
+    }
+
     /// The kernel measures what it was handed, as it does of an initrd (Linux, `efi_load_initrd`).
     pub(crate) fn loaded(mut self, file: &[u8]) -> Self {
         self.event(9, EV_EVENT_TAG, file, b"initrd");

@@ -103,6 +103,14 @@ impl Report {
         self.checks.iter().any(is_missing).then_some(exit)
     }
 
+    /// All that is missing, and the exit code of that.
+    pub(super) fn missing_ones(&self) -> Option<(Exit, Vec<String>)> {
+        let checks = self.checks.iter();
+        let missing = checks.filter(|check| check.verdict == Verdict::Missing);
+        let missing = missing.map(|check| format!("{}: {}", check.what, check.text));
+        self.exit().map(|exit| (exit, missing.collect()))
+    }
+
     pub(super) fn answer(&self, path: &Path) -> Answer {
         let checks = self.checks.iter().map(|check| {
             let (what, verdict) = (check.what, check.verdict.as_str());

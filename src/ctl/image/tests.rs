@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 mod signed;
-mod whole;
+pub(in crate::ctl) mod whole;
 
 use std::fs;
 use std::path::PathBuf;
@@ -10,12 +10,12 @@ use super::*;
 use crate::ctl::tests::run;
 use crate::error::Exit;
 use crate::initrd::tests::compressed;
-use crate::support::initrd::{Made, archive, elf};
+use crate::support::initrd::{Made, archive};
 use crate::support::unified::{program, signed};
 
 const SERVICE: &str =
     "[service]\nurls = [\"https://10.0.0.2:8443\"]\nca = \"/etc/nightlatch/authority.pem\"\n";
-const LINE: &str = "roothash=00 nohibernate";
+pub(in crate::ctl) const LINE: &str = "roothash=00 nohibernate";
 
 fn told(bytes: &[u8]) -> (Option<Exit>, String) {
     let answer = report(bytes).unwrap().answer(Path::new("x"));
@@ -29,7 +29,7 @@ fn missing(text: &str) -> Vec<&str> {
         .collect()
 }
 
-fn certificate(name: &str) -> (String, Vec<u8>) {
+pub(in crate::ctl) fn certificate(name: &str) -> (String, Vec<u8>) {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
     parameters
@@ -237,32 +237,7 @@ fn the_network_has_to_be_there_where_a_source_needs_it() {
             "{what}: {text}"
         );
     }
-    for name in [
-        "systemd-networkd.service",
-        "systemd-networkd-wait-online.service",
-        "network-online.target",
-    ] {
-        whole.put(
-            &format!("usr/lib/systemd/system/{name}"),
-            Made::file("[Unit]\n"),
-        );
-    }
-    for name in ["systemd-networkd", "systemd-networkd-wait-online"] {
-        whole.put(
-            &format!("usr/lib/systemd/{name}"),
-            Made::Program(elf(&[], "")),
-        );
-    }
-    for name in ["af_packet", "virtio_net"] {
-        whole.put(
-            &format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko"),
-            Made::file("module"),
-        );
-    }
-    whole.put(
-        "usr/lib/systemd/network/80-nightlatch.network",
-        Made::file("[Match]\n"),
-    );
+    whole.with_network();
     let (exit, text) = told(&whole.bytes());
     assert_eq!(exit, None, "{text}");
 }
@@ -289,7 +264,7 @@ fn an_initrd_of_somebody_else_is_told_whose_it_is() {
 }
 
 /// An image around the initrd.
-fn image(initrd: &[u8], line: &str, kernel: &[u8], version: &str) -> Vec<u8> {
+pub(in crate::ctl) fn image(initrd: &[u8], line: &str, kernel: &[u8], version: &str) -> Vec<u8> {
     let magic = format!("#### LoaderInfo: systemd-stub {version} ####");
     program(&[
         (".cmdline", line.as_bytes()),

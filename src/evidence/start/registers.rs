@@ -22,7 +22,7 @@ pub(super) enum Separator {
 
 impl Separator {
     /// The value of a PCR that had `value` before it.
-    fn after(self, bank: Bank, value: &[u8]) -> Vec<u8> {
+    pub(super) fn after(self, bank: Bank, value: &[u8]) -> Vec<u8> {
         match self {
             Self::Present => bank.extended(value, &bank.hash(SYSTEMD_SEPARATOR.as_bytes())),
             Self::Absent => value.to_vec(),

@@ -2,6 +2,7 @@
 //! Starts as they have to be, each with one thing changed; and starts that firmware recorded.
 
 mod firmware;
+mod next;
 mod programs;
 
 use super::*;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::support::initrd::{Made, archive, elf};
 
 /// Its configuration.
-pub(super) const CONFIG: &str = r#"
+pub(in crate::ctl) const CONFIG: &str = r#"
 [boot]
 authorities = ["/etc/nightlatch/authority.pem"]
 [[volume]]
@@ -26,15 +26,15 @@ format = "if-blank"
 sources = ["tpm", "generate"]
 "#;
 /// The kernel that its modules are of.
-pub(super) const RELEASE: &str = "6.12.0";
+pub(in crate::ctl) const RELEASE: &str = "6.12.0";
 
 /// The files of an initrd, which a test takes some of away.
 #[derive(Clone)]
-pub(super) struct Initrd(BTreeMap<String, Made>);
+pub(in crate::ctl) struct Initrd(BTreeMap<String, Made>);
 
 impl Initrd {
     /// All that the configuration needs.
-    pub(super) fn whole(pem: &str) -> Self {
+    pub(in crate::ctl) fn whole(pem: &str) -> Self {
         let mut made = Self(BTreeMap::new());
         let units = "usr/lib/systemd/system";
         made.put("init", Made::link("usr/lib/systemd/systemd"));
@@ -180,18 +180,48 @@ impl Initrd {
         );
     }
 
-    pub(super) fn put(&mut self, path: &str, file: Made) -> &mut Self {
+    /// What it takes to reach a key service.
+    pub(in crate::ctl) fn with_network(&mut self) {
+        for name in [
+            "systemd-networkd.service",
+            "systemd-networkd-wait-online.service",
+            "network-online.target",
+        ] {
+            self.put(
+                &format!("usr/lib/systemd/system/{name}"),
+                Made::file("[Unit]\n"),
+            );
+        }
+        for name in ["systemd-networkd", "systemd-networkd-wait-online"] {
+            self.put(
+                &format!("usr/lib/systemd/{name}"),
+                Made::Program(elf(&[], "")),
+            );
+        }
+        for name in ["af_packet", "virtio_net"] {
+            self.put(
+                &format!("usr/lib/modules/{RELEASE}/kernel/{name}.ko"),
+                Made::file("module"),
+            );
+        }
+        self.put(
+            "usr/lib/systemd/network/80-nightlatch.network",
+            Made::file("[Match]\n"),
+        );
+    }
+
+    pub(in crate::ctl) fn put(&mut self, path: &str, file: Made) -> &mut Self {
         self.0.insert(path.to_owned(), file);
         self
     }
 
-    pub(super) fn without(&self, path: &str) -> Self {
+    pub(in crate::ctl) fn without(&self, path: &str) -> Self {
         let mut made = self.clone();
         assert!(made.0.remove(path).is_some(), "{path}");
         made
     }
 
-    pub(super) fn bytes(&self) -> Vec<u8> {
+    pub(in crate::ctl) fn bytes(&self) -> Vec<u8> {
         archive(self.0.iter().map(|(path, file)| (path.as_str(), file)))
     }
 }

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `check`: whether the next boot of this node with an image will open its volumes, and by what.
+//!
+//! It is told from the image's file, this boot's logs, the TPM and the headers: [`image`] reads the first, [`machine`] the next
+//! two, [`crate::evidence::start::next`] says what the PCRs will hold, and [`judge`] what follows for each volume.
+//!
+//! **Never:** anything unsealed, a disk written to, or a guess: what cannot be told is said to be so.
+
+mod image;
+mod judge;
+mod machine;
+mod report;
+
+use std::path::Path;
+
+use self::image::Image;
+use self::judge::{Digest, Found, Known};
+use self::machine::Machine;
+use self::report::{Report, incomplete};
+use crate::config::{Config, Level, Volume};
+use crate::ctl::image::{FILE_LEN_MAX, missing};
+use crate::ctl::{Answer, header, input};
+use crate::error::{Doing, Error, Exit, Result};
+use crate::evidence::registers::Values;
+use crate::evidence::start::{Expected, Next, Outlook, next};
+use crate::initrd::{Part, Tree};
+use crate::pcr::Pcr;
+use crate::tpm::Policy;
+use crate::uki::Uki;
+
+/// The section of an image that its initrd is in.
+const INITRD: &str = ".initrd";
+
+/// Says what a boot with the image would open.
+pub(super) fn check(root: &Path, path: &Path) -> Result<Answer> {
+    let bytes = input::read(path, FILE_LEN_MAX).map_err(Error::config);
+    let bytes = bytes.doing(path.display())?;
+    let uki = Uki::parse(&bytes).doing(path.display())?;
+    let packed = uki.section(INITRD).doing(path.display())?;
+    let unpacked = Part::all(packed.unwrap_or_default()).doing(path.display())?;
+    let tree = Tree::of(&unpacked).doing(path.display())?;
+    if let Some((exit, lines)) = missing(&uki, &tree).doing(path.display())? {
+        return Ok(incomplete(path, exit, &lines));
+    }
+    let image = Image::of(&uki, &tree).doing(path.display())?;
+    compare(root, path, &uki, &image)
+}
+
+/// Compares a complete image with the machine.
+fn compare(root: &Path, path: &Path, uki: &Uki<'_>, image: &Image) -> Result<Answer> {
+    let config = &image.config;
+    let mut machine = Machine::read(root, &config.tpm)?;
+    let expected = Expected::of(config, image.authorities.as_deref());
+    let names = |certificate: &[u8]| uki.program.names_signer(certificate).ok();
+    let mut next =
+        next(&machine.log, &machine.seen, &image.next, &names, &expected).map_err(|unmet| {
+            Error::unavailable(format_args!(
+                "this boot says nothing of the next one: {unmet}"
+            ))
+        })?;
+    let volumes: Vec<(&Volume, Found)> = config
+        .volumes()
+        .map(|volume| (volume, found(root, volume)))
+        .collect();
+    let now = this_boot(&machine, image.policy, &volumes);
+    as_now(&mut next, now.as_ref());
+    let digest = Digest::of(image.policy, &next);
+    let mut known = known(&mut machine, config, image.policy, digest, &volumes)?;
+    known.changed = report::changed(&next, now.as_ref());
+    known.has_other_signer = matches!(next.pcrs.get(&Pcr::SECURE_BOOT), Some(Outlook::Other(_)));
+    let judged = volumes.iter().map(|(volume, found)| {
+        let is_of_this_boot = found.token().is_some_and(|token| {
+            let policy = judge::policy_of(token);
+            machine.values_of(policy, &token.policy_hash).is_some()
+        });
+        (
+            *volume,
+            judge::judge(volume, found, is_of_this_boot, &known),
+        )
+    });
+    let report = Report {
+        path,
+        config,
+        next: &next,
+        now: now.as_ref(),
+        seen: &machine.seen,
+        volumes: judged.collect(),
+    };
+    Ok(report.answer())
+}
+
+/// What is on a volume's device.
+fn found(root: &Path, volume: &Volume) -> Found {
+    if volume.ephemeral {
+        return Found::MadeAnew;
+    }
+    let device = volume.device.as_str();
+    let path = root.join(device.trim_start_matches('/'));
+    match header::of_volume(volume, &path).doing(device) {
+        Ok(Some(header)) => Found::Header(Box::new(header)),
+        Ok(None) => Found::Blank,
+        Err(error) if error.exit() == Exit::Refused => Found::Refused(error.to_string()),
+        Err(error) => Found::Unreadable(error.to_string()),
+    }
+}
+
+/// The values that this boot opened its volumes with, where one of them is sealed to these: then they are proven.
+fn this_boot(machine: &Machine, policy: Policy, volumes: &[(&Volume, Found)]) -> Option<Values> {
+    let tokens = volumes.iter().filter_map(|(_, found)| found.token());
+    let mut of_bank = tokens.filter(|token| token.bank == policy.bank);
+    of_bank.find_map(|token| machine.values_of(judge::policy_of(token), &token.policy_hash))
+}
+
+/// The image that runs, started in the same way, has the values of now where the file does not say them.
+fn as_now(next: &mut Next, now: Option<&Values>) {
+    let Some(now) = now.filter(|_| next.is_running) else {
+        return;
+    };
+    for (pcr, outlook) in &mut next.pcrs {
+        if let (Outlook::Unknown(_), Some(value)) = (&*outlook, now.get(&pcr.index())) {
+            *outlook = Outlook::Value(value.clone());
+        }
+    }
+}
+
+/// What the TPM remembers, as far as names of its records tell it.
+fn known<'a>(
+    machine: &mut Machine,
+    config: &'a Config,
+    policy: Policy,
+    digest: Digest,
+    volumes: &[(&Volume, Found)],
+) -> Result<Known<'a>> {
+    let is_readable = match digest {
+        Digest::Known(digest) => machine.has_record_of(config.anchor, digest)?,
+        Digest::Other | Digest::Unknown => false,
+    };
+    let wants_anchor = config.volumes().any(|it| it.level() != Level::Off);
+    let has_counter = wants_anchor && machine.has_counter(config.anchor)?;
+    let mut named = Vec::new();
+    for token in volumes.iter().filter_map(|(_, found)| found.token()) {
+        if machine.has_record_of(config.anchor, token.policy_hash)? {
+            named.push(token.policy_hash);
+        }
+    }
+    Ok(Known {
+        config,
+        policy,
+        digest,
+        is_readable,
+        has_counter,
+        named,
+        has_other_signer: false,
+        changed: Vec::new(),
+    })
+}
+
+#[cfg(test)]
+mod tests;
