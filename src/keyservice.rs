@@ -74,6 +74,7 @@ pub fn command() -> clap::Command {
 
 /// Runs what `arguments`, the program's name first, ask for.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    memory::forbid_core_dumps();
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(other) => return say_usage(&other),
