@@ -27,6 +27,8 @@ pub(crate) struct Script {
     pub(crate) instead: VecDeque<(&'static str, u16, String)>,
     /// An answer to everything, if there is one.
     pub(crate) always: Option<(u16, String)>,
+    /// Where each answer points to.
+    pub(crate) location: Option<String>,
     /// What its key is.
     pub(crate) key: Value,
     /// The token it lets in.
@@ -145,8 +147,10 @@ fn serve(stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
     let path = line.split(' ').nth(1).unwrap_or_default();
     let path = path.strip_prefix("/v1/").unwrap_or_default();
     let (status, answer) = answer(&mut script.lock().unwrap(), path, &token, &body);
+    let location = script.lock().unwrap().location.clone();
+    let location = location.map_or_else(String::new, |to| format!("Location: {to}\r\n"));
     let head = format!(
-        "HTTP/1.1 {status} It\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        "HTTP/1.1 {status} It\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n",
         answer.len()
     );
     stream

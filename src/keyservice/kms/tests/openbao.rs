@@ -102,6 +102,24 @@ fn what_no_row_explains_is_away() {
     assert_eq!(failure.class, Class::Away, "{failure}");
 }
 
+#[test]
+fn no_redirect_is_followed_so_the_token_goes_nowhere_else() {
+    let (engine, other) = (Engine::start(), Engine::start());
+    let wrapped = transit(&engine).wrap(MASTER_ID, &key()).unwrap();
+    let to = format!("http://{}/v1/transit/decrypt/nightlatch", other.at);
+    engine.change(|script| script.location = Some(to));
+    for status in [301, 302, 303, 307, 308] {
+        engine.always(status, "");
+        let failure = transit(&engine).unwrap(MASTER_ID, &wrapped).unwrap_err();
+        assert_eq!(failure.class, Class::Away, "{failure}");
+        let failure = transit(&engine).describe().unwrap_err();
+        assert_eq!(failure.class, Class::Away, "{failure}");
+    }
+    assert!(other.seen().is_empty(), "{:?}", other.seen());
+    // The control: whoever followed would have been given the key.
+    transit(&other).unwrap(MASTER_ID, &wrapped).unwrap();
+}
+
 /// An expired token and one without the right are answered alike.
 #[test]
 fn before_a_denial_counts_the_token_is_read_anew_once() {
