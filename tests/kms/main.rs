@@ -49,7 +49,8 @@ fn a_fleet_is_made_checked_and_shown_with_the_least_rights() {
         "file: the master secret was unwrapped",
         "another id: refused by the KMS",
         "for init and recover alone update on transit/encrypt/nightlatch, read on transit/keys/nightlatch; too many none",
-        "recovery: the owner of the recovery key can open it too",
+        "check value: ",
+        "; only kms recover shows that it opens",
     ] {
         assert!(told.contains(line), "{line}\n{told}");
     }
@@ -205,9 +206,22 @@ fn after_the_key_is_destroyed_its_fleet_opens_by_the_recovery_key_alone() {
     }
     let told = control.good(&["kms", "status", &control.config()]);
     assert!(
-        told.contains("the KMS's key is the only way to the data"),
+        told.contains("the KMS's key is the only way to the data; kms.recovery-key names"),
         "{told}"
     );
+    // A key that was named later opens nothing of before, and one that was changed is not the file's.
+    let (_, later) = key_pair(&control, "later");
+    let named = fs::read_to_string(control.config()).unwrap();
+    let line = format!("recovery-key = \"{}\"\n", later.display());
+    fs::write(control.config(), format!("{named}{line}")).unwrap();
+    let told = control.good(&["kms", "status", &control.config()]);
+    assert!(told.contains("made without kms.recovery-key"), "{told}");
+    fs::write(control.config(), named).unwrap();
+    let theirs = fs::read_to_string(fleet.path("recovery.pem")).unwrap();
+    fs::copy(&later, fleet.path("recovery.pem")).unwrap();
+    let told = fleet.good(&["kms", "status", &fleet.config()]);
+    assert!(told.contains(", and kms.recovery-key is "), "{told}");
+    fs::write(fleet.path("recovery.pem"), theirs).unwrap();
     bao.write(
         "transit/keys/nightlatch/config",
         "{\"deletion_allowed\":true}",

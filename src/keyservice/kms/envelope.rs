@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The file of a wrapped secret: JSON, `{"version":1,"id":…,"kek":…,"kms":…,"nonce":…,"sealed":…}`, bytes in padded base64,
-//! and `recovery` where a recovery key can open it, too.
+//! and `recovery` where it was made for a recovery key, too, with `recovery-key`, which one that is. Neither is bound to the
+//! file: it is told who could open it, and only opening it shows that he can.
 //!
 //! `kms` is what the KMS made of 32 random bytes. `sealed` is AES-256-GCM of the secret; its key is HKDF-SHA256 of those
 //! bytes, its additional data the canonical JSON (RFC 8785) of `id`, `kek` and `version`. That binds the file to its
@@ -53,7 +54,16 @@ pub struct Envelope {
     wrapped: WrappedKey,
     nonce: [u8; NONCE_LEN],
     sealed: Vec<u8>,
-    recovery: Option<Jwe>,
+    recovery: Option<Recovery>,
+}
+
+/// The way without the KMS.
+#[derive(Clone, Debug)]
+pub struct Recovery {
+    /// The thumbprint of whose it is, as the file says.
+    pub key: Option<String>,
+    /// The same key as the KMS has wrapped, wrapped for the owner of that one.
+    pub wrapped: Jwe,
 }
 
 /// The file as it is written. Its members in the order of RFC 8785 are made by the canonical writer.
@@ -68,6 +78,12 @@ struct File {
     sealed: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     recovery: Option<Jwe>,
+    #[serde(
+        default,
+        rename = "recovery-key",
+        skip_serializing_if = "Option::is_none"
+    )]
+    recovery_key: Option<String>,
 }
 
 impl Envelope {
@@ -83,7 +99,11 @@ impl Envelope {
                 file.version
             ));
         }
-        for (member, text) in [("id", &file.id), ("kek", &file.kek)] {
+        let key = file.recovery_key.as_ref().map(|key| ("recovery-key", key));
+        for (member, text) in [("id", &file.id), ("kek", &file.kek)]
+            .into_iter()
+            .chain(key)
+        {
             let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic());
             if text.is_empty() || text.len() > NAME_LEN_MAX || !is_plain {
                 return Err(format!("{member}: expected a name without spaces"));
@@ -109,12 +129,16 @@ impl Envelope {
             },
             nonce,
             sealed,
-            recovery: file.recovery,
+            recovery: file.recovery.map(|wrapped| Recovery {
+                key: file.recovery_key,
+                wrapped,
+            }),
         })
     }
 
     /// The file, whose members are in one order and which ends with a line's end.
     pub fn text(&self) -> Result<String> {
+        let recovery = self.recovery.as_ref();
         let file = File {
             version: VERSION,
             id: self.id.clone(),
@@ -122,7 +146,8 @@ impl Envelope {
             kms: Base64::encode_string(&self.wrapped.bytes),
             nonce: Base64::encode_string(&self.nonce),
             sealed: Base64::encode_string(&self.sealed),
-            recovery: self.recovery.clone(),
+            recovery: recovery.map(|recovery| recovery.wrapped.clone()),
+            recovery_key: recovery.and_then(|recovery| recovery.key.clone()),
         };
         let mut text = serde_json_canonicalizer::to_string(&file)
             .map_err(Error::failure)
@@ -137,7 +162,7 @@ impl Envelope {
         wrapped: WrappedKey,
         content: &Secret,
         key: &Secret,
-        recovery: Option<Jwe>,
+        recovery: Option<Recovery>,
     ) -> Result<Self> {
         if content.expose().len() > CONTENT_LEN_MAX {
             return Err(Error::failure("there is too much to wrap"));
@@ -188,9 +213,9 @@ impl Envelope {
         &self.wrapped
     }
 
-    /// The same key as the KMS has wrapped, wrapped for the owner of the recovery key.
+    /// The way without the KMS, as far as the file says.
     #[must_use]
-    pub fn recovery(&self) -> Option<&Jwe> {
+    pub fn recovery(&self) -> Option<&Recovery> {
         self.recovery.as_ref()
     }
 }

@@ -14,10 +14,13 @@ use p256::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
 use p256::{PublicKey, SecretKey};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{PrivatePkcs8KeyDer, SubjectPublicKeyInfoDer};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroize as _;
 
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
-use crate::keyservice::kms::envelope::Envelope;
+use crate::keyservice::config::secret::SecretSource;
+use crate::keyservice::kms::envelope::{Envelope, Recovery};
 use crate::protocol::jwe::EphemeralKeyPair;
 use crate::protocol::{EphemeralKey, Jwe};
 
@@ -39,8 +42,21 @@ impl RecoveryKey {
             .doing("kms.recovery-key")
     }
 
-    pub(super) fn seal(&self, key: &Secret) -> Result<Jwe> {
-        Jwe::seal(key, &self.0).doing("wrapping for the recovery key")
+    pub(super) fn seal(&self, key: &Secret) -> Result<Recovery> {
+        Ok(Recovery {
+            key: Some(self.thumbprint()?),
+            wrapped: Jwe::seal(key, &self.0).doing("wrapping for the recovery key")?,
+        })
+    }
+
+    /// What it is told by in a file: the thumbprint of RFC 7638, section 3.
+    pub fn thumbprint(&self) -> Result<String> {
+        let EphemeralKey { kty, crv, x, y, .. } = &self.0;
+        let members = serde_json::json!({ "crv": crv, "kty": kty, "x": x, "y": y });
+        let text = serde_json_canonicalizer::to_vec(&members)
+            .map_err(Error::failure)
+            .doing("writing canonical JSON")?;
+        Ok(Base64UrlUnpadded::encode_string(&Sha256::digest(text)))
     }
 }
 
@@ -60,7 +76,7 @@ fn jwk(key: &PublicKey) -> EphemeralKey {
     }
 }
 
-/// The private half. It is wiped on drop.
+/// The private half. It is wiped on drop, and so is what it was read from.
 #[derive(Debug)]
 pub struct RecoveryPrivateKey(EphemeralKeyPair);
 
@@ -68,8 +84,12 @@ impl RecoveryPrivateKey {
     /// Reads it: `PRIVATE KEY` in PEM (RFC 7468, section 10).
     pub fn load(path: &Path) -> Result<Self> {
         let read = || {
-            let der = PrivatePkcs8KeyDer::from_pem_file(path).map_err(Error::config)?;
-            let key = SecretKey::from_pkcs8_der(der.secret_pkcs8_der()).map_err(Error::config)?;
+            let text = SecretSource::File(path.to_owned()).read("")?;
+            let der = PrivatePkcs8KeyDer::from_pem_slice(text.as_bytes());
+            let mut der = der.map_err(Error::config)?;
+            let key = SecretKey::from_pkcs8_der(der.secret_pkcs8_der());
+            der.zeroize();
+            let key = key.map_err(Error::config)?;
             Ok::<_, Error>(Self(EphemeralKeyPair::of(key)))
         };
         read()
@@ -81,12 +101,12 @@ impl RecoveryPrivateKey {
 
     /// Opens a file that was wrapped for this key as well.
     pub fn open(&self, envelope: &Envelope) -> Result<Secret> {
-        let Some(wrapped) = envelope.recovery() else {
+        let Some(recovery) = envelope.recovery() else {
             return Err(Error::refused(
                 "it was made without kms.recovery-key: nothing but the KMS's key opens it",
             ));
         };
-        let key = self.0.open(wrapped).map_err(|_error| {
+        let key = self.0.open(&recovery.wrapped).map_err(|_error| {
             Error::refused("it was wrapped for another recovery key, or was altered")
         })?;
         if key.expose().len() != KEY_LEN {

@@ -83,10 +83,7 @@ fn write_as(
         &text,
         Readers::Owner,
     )?;
-    create(&directory.join(name), &master, readers)?;
-    fs::File::open(directory)
-        .and_then(|directory| directory.sync_all())
-        .doing(directory.display())
+    create(&directory.join(name), &master, readers)
 }
 
 fn master() -> Result<Secret> {
@@ -113,21 +110,34 @@ fn make_directory(directory: &Path, readers: Readers) -> std::io::Result<()> {
     fs::set_permissions(directory, fs::Permissions::from_mode(mode))
 }
 
-/// Makes a file.
+/// Makes a file, which is on the disk when this returns, or is not there.
 pub(in crate::keyservice) fn create(path: &Path, text: &str, readers: Readers) -> Result<()> {
     let mode = readers.file_mode();
-    OpenOptions::new()
+    let created = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(mode)
         .open(path)
-        .and_then(|mut file| {
-            // Whatever the mask of whoever makes it is.
-            file.set_permissions(fs::Permissions::from_mode(mode))?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .doing(path.display())
+        .doing(path.display())?;
+    let write = |mut file: fs::File| {
+        // Whatever the mask of whoever makes it is.
+        file.set_permissions(fs::Permissions::from_mode(mode))?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    };
+    let written = write(created);
+    if written.is_err() {
+        // The next try would not replace a part of a file either.
+        fs::remove_file(path).doing(path.display())?;
+    }
+    written.doing(path.display())?;
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    fs::File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .doing(directory.display())
 }
 
 #[cfg(test)]

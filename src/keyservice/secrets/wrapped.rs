@@ -30,9 +30,13 @@ const START_MAX: Duration = Duration::from_secs(60);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(8);
 
-/// What is said where the KMS alone can unwrap.
-pub const NO_RECOVERY: &str = "recovery: none, so the KMS's key is the only way to the data; \
+/// What is said where the KMS alone can unwrap, and no recovery key is configured.
+const NO_KEY: &str = "recovery: none, so the KMS's key is the only way to the data; \
      kms.recovery-key names a key of yours for the day on which it is lost";
+
+/// What is said where there is one, and the file was not made for it.
+const OLDER_FILE: &str = "recovery: none, so the KMS's key is the only way to the data: \
+     the file was made without kms.recovery-key, so wrap the plain master secret again";
 
 /// A wrapped master secret, and what was heard of its KMS.
 #[derive(Debug)]
@@ -51,7 +55,8 @@ impl Wrapped {
         let kms = kms_of(config)?;
         let envelope = read(path)?;
         if envelope.recovery().is_none() {
-            warn!("{}: {NO_RECOVERY}", path.display());
+            let has_key = kms.recovery_key.is_some();
+            warn!("{}: {}", path.display(), no_recovery(has_key));
         }
         let measurement_salt = load_measurement_salt(&config.secret.measurement_salt)?;
         let mut wrapped = Self {
@@ -128,6 +133,36 @@ fn hint(kind: ErrorKind) -> &'static str {
     } else {
         ""
     }
+}
+
+fn no_recovery(has_key: bool) -> &'static str {
+    if has_key { OLDER_FILE } else { NO_KEY }
+}
+
+/// Who beside the KMS can unwrap, as far as can be told without doing it. Without a file it is of the next one.
+pub fn recovery(config: &KmsConfig, envelope: Option<&Envelope>) -> Result<String> {
+    let ours = config.recovery_key.as_ref();
+    let ours = ours.map(|path| RecoveryKey::load(path.as_path())?.thumbprint());
+    let ours = ours.transpose()?;
+    let found = envelope.and_then(Envelope::recovery);
+    Ok(match (envelope, found, ours) {
+        (None, _, Some(ours)) => {
+            format!("recovery: what is wrapped next is for the key {ours} too")
+        }
+        (_, None, ours) => no_recovery(ours.is_some()).to_owned(),
+        (_, Some(found), ours) => {
+            let key = found.key.as_deref().unwrap_or("that it does not name");
+            match ours {
+                Some(ours) if ours != key => format!(
+                    "recovery: the file is for the key {key}, and kms.recovery-key is {ours}: \
+                     wrap the plain master secret again"
+                ),
+                _ => format!(
+                    "recovery: the file is for the key {key}; only kms recover shows that it opens"
+                ),
+            }
+        }
+    })
 }
 
 /// Wraps the text of a `mastersecret.json`, for the KMS and the recovery key of a configuration.

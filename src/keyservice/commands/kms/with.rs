@@ -9,13 +9,14 @@ use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
 use crate::keyservice::cli::Recover;
 use crate::keyservice::commands::{say, say_made};
+use crate::keyservice::config::kms::Kms as KmsConfig;
 use crate::keyservice::config::secret::{MasterSource, SecretSource};
 use crate::keyservice::config::{Config, MEASUREMENT_SALT_FILE, WRAPPED_FILE};
 use crate::keyservice::kms::envelope::Envelope;
-use crate::keyservice::kms::recovery::{RecoveryKey, RecoveryPrivateKey};
+use crate::keyservice::kms::recovery::RecoveryPrivateKey;
 use crate::keyservice::kms::{self, Class, Failure, Kms, MASTER_ID, WrappedKey};
 use crate::keyservice::secrets::init::Readers;
-use crate::keyservice::secrets::wrapped::{self, NO_RECOVERY};
+use crate::keyservice::secrets::wrapped;
 use crate::keyservice::secrets::{init as files, load_measurement_salt};
 
 /// How to keep what `init --kms` made.
@@ -42,11 +43,8 @@ pub(in crate::keyservice) fn look(config: &Config, file: &Path) -> Result<String
             file.display()
         )));
     }
-    if let Some(path) = &kms.recovery_key {
-        RecoveryKey::load(path.as_path())?;
-    }
     load_measurement_salt(&config.secret.measurement_salt)?;
-    Ok(told(file, &envelope))
+    told(kms, file, &envelope)
 }
 
 /// Makes the secrets of a new fleet, and has the KMS wrap the master secret.
@@ -56,12 +54,10 @@ pub(in crate::keyservice) fn init(directory: &Path, print: bool, config: &Path) 
     files::write_wrapped(directory, |master| {
         wrapped::wrap(config, master)?.text().map(Zeroizing::new)
     })?;
-    let warning = match &config.recovery_key {
-        Some(_) => String::new(),
-        None => format!("{NO_RECOVERY}\n"),
-    };
+    let envelope = wrapped::read(&directory.join(WRAPPED_FILE))?;
+    let recovery = wrapped::recovery(config, Some(&envelope))?;
     let made = [WRAPPED_FILE, MEASUREMENT_SALT_FILE];
-    say_made(directory, &made, print, &format!("{KEEP}{warning}"))
+    say_made(directory, &made, print, &format!("{KEEP}{recovery}\n"))
 }
 
 /// Says what has wrapped the master secret, and who can unwrap it.
@@ -70,28 +66,19 @@ pub(in crate::keyservice) fn status(path: &Path) -> Result<()> {
     let kms = wrapped::kms_of(&config)?;
     let mut text = format!("kms: {}, at {}\n", Kms::new(kms), kms.url);
     match &config.secret.master {
-        MasterSource::Wrapped(file) => text.push_str(&told(file, &wrapped::read(file)?)),
+        MasterSource::Wrapped(file) => text.push_str(&told(kms, file, &wrapped::read(file)?)?),
         MasterSource::Plain(_) => text.push_str("secret.master: not wrapped\n"),
     }
     say(&text)
 }
 
-fn told(file: &Path, envelope: &Envelope) -> String {
-    format!(
+fn told(kms: &KmsConfig, file: &Path, envelope: &Envelope) -> Result<String> {
+    Ok(format!(
         "{}: wrapped by {}\n{}\n",
         file.display(),
         envelope.wrapped().kek,
-        recovery(envelope.recovery().is_some())
-    )
-}
-
-/// Who beside the KMS can unwrap.
-fn recovery(is_there: bool) -> &'static str {
-    if is_there {
-        "recovery: the owner of the recovery key can open it too"
-    } else {
-        NO_RECOVERY
-    }
+        wrapped::recovery(kms, Some(envelope))?
+    ))
 }
 
 /// Tries out all that is ever asked of the KMS, and says what came of each.
@@ -103,13 +90,10 @@ pub(in crate::keyservice) fn check(path: &Path) -> Result<()> {
         MasterSource::Wrapped(file) if file.exists() => Some(wrapped::read(file)?),
         MasterSource::Wrapped(_) | MasterSource::Plain(_) => None,
     };
-    let has_recovery = match &file {
-        Some(envelope) => envelope.recovery().is_some(),
-        None => config_kms.recovery_key.is_some(),
-    };
+    let recovery = wrapped::recovery(config_kms, file.as_ref())?;
     let mut text = String::new();
     let done = ask_all(&kms, file.as_ref(), &mut text);
-    say(&[&text, recovery(has_recovery), "\n"].concat())?;
+    say(&format!("{text}{recovery}\n"))?;
     done.doing("kms check")
 }
 
@@ -198,12 +182,13 @@ pub(in crate::keyservice) fn wrap(config: &Path, master: &Path, output: &Path) -
             master.display()
         ))
     })?;
-    let envelope = wrapped::wrap(wrapped::kms_of(&config)?, &content)?;
+    let kms = wrapped::kms_of(&config)?;
+    let envelope = wrapped::wrap(kms, &content)?;
     files::create(output, &envelope.text()?, Readers::Everybody)?;
     say(&format!(
         "{}check value: {}\nIn nightlatchd.toml, set secret.master to \"wrapped:\" and its path. Keep {} off this machine \
          until the service was seen to start.\n",
-        told(output, &envelope),
+        told(kms, output, &envelope)?,
         made.check_value()?,
         master.display()
     ))
@@ -212,6 +197,10 @@ pub(in crate::keyservice) fn wrap(config: &Path, master: &Path, output: &Path) -
 /// Opens a wrapped master secret with the recovery key, and wraps it for the KMS that is configured or leaves it plain.
 pub(in crate::keyservice) fn recover(given: &Recover) -> Result<()> {
     let envelope = wrapped::read(&given.wrapped)?;
+    if envelope.id() != MASTER_ID {
+        let why = format!("it is of {:?} and no master secret", envelope.id());
+        return Err(Error::refused(why)).doing(given.wrapped.display());
+    }
     let key = RecoveryPrivateKey::load(&given.private_key)?;
     let content = key
         .open(&envelope)

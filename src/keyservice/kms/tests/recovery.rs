@@ -121,6 +121,20 @@ fn keys_of_other_kinds_are_told() {
             "{error}"
         );
     }
+    // A private key that everybody may read is none; openssl makes it private.
+    let set = |mode| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(&private, fs::Permissions::from_mode(mode)).unwrap();
+    };
+    set(0o644);
+    let error = RecoveryPrivateKey::load(&private).unwrap_err().to_string();
+    assert!(error.contains("everybody may read it"), "{error}");
+    set(0o600);
+    RecoveryPrivateKey::load(&private).unwrap();
+    for path in [&public, &engine.path("empty")] {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
     for path in [&other_private, &public, &engine.path("empty")] {
         let error = RecoveryPrivateKey::load(path).unwrap_err();
         assert!(
@@ -130,4 +144,34 @@ fn keys_of_other_kinds_are_told() {
             "{error}"
         );
     }
+}
+
+#[test]
+fn a_key_is_told_by_its_thumbprint() {
+    // The key of RFC 7517, appendix A.1, whose thumbprint has been computed with Python's hashlib.
+    let key = RecoveryKey(EphemeralKey {
+        kty: "EC".into(),
+        crv: "P-256".into(),
+        alg: "ECDH-ES+A256KW".into(),
+        x: "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4".into(),
+        y: "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM".into(),
+    });
+    assert_eq!(
+        key.thumbprint().unwrap(),
+        "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s"
+    );
+    let engine = Engine::start();
+    let (_, public) = pair(&engine, "recovery", "P-256");
+    let owner = RecoveryKey::load(&public).unwrap();
+    let content = Secret::new(b"content".to_vec());
+    let sealed = seal(
+        &Kms::new(&engine.config()),
+        MASTER_ID,
+        &content,
+        Some(&owner),
+    )
+    .unwrap();
+    let read = Envelope::parse(sealed.text().unwrap().as_bytes()).unwrap();
+    let told = read.recovery().unwrap().key.clone();
+    assert_eq!(told, Some(owner.thumbprint().unwrap()));
 }
