@@ -14,8 +14,8 @@ mod report;
 use std::path::Path;
 
 use self::image::Image;
-use self::judge::{Digest, Found, Known};
-use self::machine::Machine;
+use self::judge::{Digest, Found, Known, Signer};
+use self::machine::{Machine, is_in_db};
 use self::report::{Report, incomplete};
 use crate::config::{Config, Level, Volume};
 use crate::ctl::image::{FILE_LEN_MAX, missing};
@@ -67,7 +67,11 @@ fn compare(root: &Path, path: &Path, uki: &Uki<'_>, image: &Image) -> Result<Ans
     let digest = Digest::of(image.policy, &next);
     let mut known = known(&mut machine, config, image.policy, digest, &volumes)?;
     known.changed = report::changed(&next, now.as_ref());
-    known.has_other_signer = matches!(next.pcrs.get(&Pcr::SECURE_BOOT), Some(Outlook::Other(_)));
+    if let Some(Outlook::Other(_)) = next.pcrs.get(&Pcr::SECURE_BOOT) {
+        let listed = image.authorities.iter().flatten();
+        let own = listed.filter(|certificate| names(certificate) == Some(true));
+        known.signer = Signer::other(is_in_db(root, own));
+    }
     let judged = volumes.iter().map(|(volume, found)| {
         let is_of_this_boot = found.token().is_some_and(|token| {
             let policy = judge::policy_of(token);
@@ -150,7 +154,7 @@ fn known<'a>(
         is_readable,
         has_counter,
         named,
-        has_other_signer: false,
+        signer: Signer::OfThisBoot,
         changed: Vec::new(),
     })
 }

@@ -61,6 +61,30 @@ impl Digest {
     }
 }
 
+/// Whose signature lets the firmware start the image.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Signer {
+    /// As in this boot, or nobody's.
+    OfThisBoot,
+    /// Somebody's who vouched for nothing in this boot, and whom the firmware's db has.
+    InDb,
+    /// Somebody's whom it does not have.
+    NotInDb,
+    /// Somebody's, and the db could not be read.
+    Unknown,
+}
+
+impl Signer {
+    /// One who vouched for nothing in this boot.
+    pub(super) fn other(is_in_db: Option<bool>) -> Self {
+        match is_in_db {
+            Some(true) => Self::InDb,
+            Some(false) => Self::NotInDb,
+            None => Self::Unknown,
+        }
+    }
+}
+
 /// What is known for all volumes.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
@@ -74,8 +98,7 @@ pub(super) struct Known<'a> {
     pub(super) has_counter: bool,
     /// The digests that headers name and records in the TPM were made under.
     pub(super) named: Vec<[u8; 32]>,
-    /// Whether the image is signed by somebody who vouched for nothing in this boot.
-    pub(super) has_other_signer: bool,
+    pub(super) signer: Signer,
     /// The PCRs of the policy that will have another value than in this boot.
     pub(super) changed: Vec<Pcr>,
 }
@@ -132,12 +155,15 @@ pub(super) fn judge(
     let service = service(volume, header, known);
     match (tpm(volume, header, is_of_this_boot, known), service) {
         (Unsealing::Yes, _) => Opens::Tpm,
-        (Unsealing::No(why) | Unsealing::Unknown(why), Ok(())) if known.has_other_signer => {
-            Opens::Unknown(format!(
+        (Unsealing::No(why) | Unsealing::Unknown(why), Ok(())) => match known.signer {
+            Signer::OfThisBoot | Signer::InDb => Opens::Service(why),
+            Signer::NotInDb => Opens::Nothing(format!(
+                "{why}; the key service has its key, and the firmware does not start the image: its db lacks the signer"
+            )),
+            Signer::Unknown => Opens::Unknown(format!(
                 "{why}; the key service has its key, and whether the firmware's db has the image's signer is not known"
-            ))
-        }
-        (Unsealing::No(why) | Unsealing::Unknown(why), Ok(())) => Opens::Service(why),
+            )),
+        },
         (Unsealing::No(why), Err(other)) => Opens::Nothing(format!("{why}; {other}")),
         (Unsealing::Unknown(why), Err(_)) => Opens::Unknown(why),
     }

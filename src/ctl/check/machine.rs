@@ -17,6 +17,11 @@ use crate::measure::LOG_PATH;
 use crate::pcr::{Bank, Pcr, PcrSet};
 use crate::tpm::{Handles, Policy, Tpm};
 
+/// The firmware's list of who may sign what it starts, as the kernel shows it (Linux, fs/efivarfs; UEFI, section 32.6.1).
+const DB: &str = "sys/firmware/efi/efivars/db-d719b2cb-3d3a-4596-a3bc-dad00e67656f";
+/// The longest such list that is read, in bytes. Firmware's variables have some tens of KiB.
+const DB_LEN_MAX: u64 = 1 << 20;
+
 /// The machine that runs.
 pub(super) struct Machine {
     /// Both logs.
@@ -79,6 +84,19 @@ impl Machine {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Whether the firmware's db has one of these certificates, DER, below `root`; nothing where it cannot be read. An entry has the
+/// certificate as it is.
+pub(super) fn is_in_db<'a>(
+    root: &Path,
+    mut certificates: impl Iterator<Item = &'a Vec<u8>>,
+) -> Option<bool> {
+    let mut db = Vec::new();
+    let file = File::open(root.join(DB)).ok()?;
+    file.take(DB_LEN_MAX).read_to_end(&mut db).ok()?;
+    let has = |der: &Vec<u8>| !der.is_empty() && db.windows(der.len()).any(|window| window == der);
+    Some(certificates.any(has))
 }
 
 fn seen(tpm: &mut Tpm, bank: Bank) -> Result<Values> {

@@ -2,6 +2,7 @@
 //! The next start, told from this one's log.
 
 use super::*;
+use crate::evidence::eventlog::tests::{SIGNED_CERTIFICATE, SIGNED_LOG, SIGNED_PCRS};
 
 const ALL: [u8; 9] = [0, 2, 4, 7, 9, 11, 12, 13, 14];
 
@@ -223,4 +224,30 @@ fn what_the_boot_would_refuse_is_told_and_a_log_that_explains_nothing_is_none() 
     let read = Log::firmware(&log.0).unwrap();
     let refused = next(&read, &seen, &image(b"other"), OWNERS, &required(&owner));
     assert_eq!(refused.unwrap_err(), Unmet::Unexplained { pcr: pcr(4) });
+}
+
+/// A boot of OVMF with Secure Boot on.
+#[test]
+fn a_start_that_firmware_recorded_is_its_own_next_one() {
+    let log = Log::firmware(SIGNED_LOG).unwrap();
+    let seen = recorded(SIGNED_PCRS, BANK);
+    let owner = certificates(SIGNED_CERTIFICATE.as_bytes()).unwrap();
+    let names = |certificate: &[u8]| Some(certificate == owner[0]);
+    let events = log.events(BANK, Registers::from(pcrs(&[4])));
+    let program = events.iter().find(|event| event.may_be_program()).unwrap();
+    let mut image = image(b"other");
+    let expected = Expected {
+        sealed: pcrs(&[0, 1, 2, 3, 4, 5, 6, 7]),
+        ..required(&owner)
+    };
+    let other = next(&log, &seen, &image, &names, &expected).unwrap();
+    image.digest = program.digest.clone();
+    let same = next(&log, &seen, &image, &names, &expected).unwrap();
+    assert!(same.is_running && !other.is_running);
+    assert_eq!((&same.unmet, &other.unmet), (&None, &None));
+    for index in 0..8 {
+        assert_eq!(value(&same, index), seen[&index], "PCR {index}");
+        let is_same = value(&other, index) == seen[&index];
+        assert_eq!(is_same, index != 4, "PCR {index}");
+    }
 }
