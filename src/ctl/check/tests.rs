@@ -163,7 +163,7 @@ fn who_else_signs_for_secure_boot_changes_pcr_7() {
 
     // With a service it is the firmware's db that nobody has looked at.
     node.sources = "\"tpm\", \"service\"";
-    node.more = SERVICE;
+    node.more = SERVICE.into();
     let mut initrd = node.initrd();
     initrd.with_network();
     let plain = node.with_signatures(&Node::plain(&initrd, "two"));
@@ -192,7 +192,7 @@ fn who_else_signs_for_secure_boot_changes_pcr_7() {
 fn a_key_service_carries_a_volume_over_where_it_has_its_secret() {
     let mut node = Node::new("service");
     node.sources = "\"tpm\", \"service\"";
-    node.more = SERVICE;
+    node.more = SERVICE.into();
     let one = node.image_with_network("one");
     node.boot(&one);
     assert_eq!(node.opens(&one).1, "tpm");
@@ -212,8 +212,23 @@ fn a_key_service_carries_a_volume_over_where_it_has_its_secret() {
         "{why}"
     );
 
-    // Nor where the secret is the node's own, or the TPM's record is gone.
+    // Nor where the record that cannot be read has more than the service knows, or is gone.
     node.tpm = "";
+    let checkpoint = format!("anchor = \"checkpoint\"\n{SERVICE}");
+    node.more = checkpoint;
+    let why = node.opens(&node.image_with_network("two")).2;
+    assert!(why.contains("the last checkpoint is in a record"), "{why}");
+    node.more = SERVICE.into();
+    assert_eq!(node.opens(&two).1, "service");
+    node.undefine(at(&node.config()).record);
+    let (exit, _, why) = node.opens(&two);
+    assert_eq!(exit, Some(Exit::Refused));
+    assert!(
+        why.contains("the TPM has no record that a volume's header names"),
+        "{why}"
+    );
+
+    // Nor where the secret is the node's own, whatever the TPM has.
     node.swtpm.replace();
     let (one, two) = (
         node.image_with_network("one"),
@@ -227,19 +242,14 @@ fn a_key_service_carries_a_volume_over_where_it_has_its_secret() {
         "{why}"
     );
     let at = at(&node.config());
-    let undefine = |index: u32| {
-        let index = format!("{index:#x}");
-        let done = node.swtpm.tool("tpm2_nvundefine", &["-C", "o", &index]);
-        assert!(done.status.success(), "{done:?}");
-    };
-    undefine(at.record);
+    node.undefine(at.record);
     let (exit, _, why) = node.opens(&one);
     assert_eq!(exit, Some(Exit::Refused));
     assert!(
         why.starts_with("the TPM has no record of the anchor"),
         "{why}"
     );
-    undefine(at.counter);
+    node.undefine(at.counter);
     let why = node.opens(&one).2;
     assert!(
         why.starts_with("the TPM's counter of boots is gone"),

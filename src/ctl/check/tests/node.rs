@@ -44,7 +44,7 @@ pub(super) struct Node {
     pub(super) tpm: &'static str,
     pub(super) sources: &'static str,
     /// What comes after the volume.
-    pub(super) more: &'static str,
+    pub(super) more: String,
 }
 
 impl Drop for Node {
@@ -67,7 +67,7 @@ impl Node {
             key: pcr_key::new(),
             tpm: "",
             sources: "\"tpm\", \"generate\"",
-            more: "",
+            more: String::new(),
         }
     }
 
@@ -228,6 +228,13 @@ impl Node {
         let parts = Part::all(&initrd).unwrap();
         let tree = Tree::of(&parts).unwrap();
         Config::parse(std::str::from_utf8(tree.file(CONFIG).unwrap()).unwrap()).unwrap()
+    }
+
+    /// Takes an index out of the TPM, as any program of the running system can.
+    pub(super) fn undefine(&self, index: u32) {
+        let index = format!("{index:#x}");
+        let done = self.swtpm.tool("tpm2_nvundefine", &["-C", "o", &index]);
+        assert!(done.status.success(), "{done:?}");
     }
 
     pub(super) fn check(&self, image: &[u8]) -> Result<Answer> {
