@@ -46,6 +46,12 @@ impl Bao {
             .expect("OpenBao does not start");
         bao.write("sys/mounts/transit", "{\"type\":\"transit\"}");
         bao.write("transit/keys/nightlatch", "{}");
+        bao.allow();
+        bao
+    }
+
+    /// Writes the policies of both.
+    pub(crate) fn allow(&self) {
         for (name, file) in [
             ("unwrap", "openbao-nightlatchd.hcl"),
             ("wrap", "openbao-nightlatchd-init.hcl"),
@@ -53,9 +59,8 @@ impl Bao {
             let top = env!("CARGO_MANIFEST_DIR");
             let policy = fs::read_to_string(format!("{top}/units/examples/{file}")).unwrap();
             let body = serde_json::json!({ "policy": policy }).to_string();
-            bao.write(&format!("sys/policies/acl/{name}"), &body);
+            self.write(&format!("sys/policies/acl/{name}"), &body);
         }
-        bao
     }
 
     /// One with a certificate of an authority of its own, which has nothing but the engine and the key.

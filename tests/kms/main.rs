@@ -99,10 +99,6 @@ fn each_state_of_the_key_has_its_class_and_a_key_that_is_back_unwraps() {
     };
     assert!(is_good());
     // Not disabled but deleted, with a way back.
-    bao.write(
-        "transit/keys/nightlatch/config",
-        "{\"deletion_allowed\":true}",
-    );
     bao.delete("transit/keys/nightlatch/soft-delete");
     expect(77, "the KMS's key is gone");
     bao.write("transit/keys/nightlatch/soft-delete-restore", "{}");
@@ -120,6 +116,11 @@ fn each_state_of_the_key_has_its_class_and_a_key_that_is_back_unwraps() {
         "{\"min_decryption_version\":1}",
     );
     assert!(is_good());
+    // The policy of the token is no more.
+    bao.delete("sys/policies/acl/wrap");
+    expect(77, "the KMS denies");
+    bao.allow();
+    assert!(is_good());
     // A token that has ended, which is answered as one without the right is.
     let token = bao.token("wrap");
     fleet.hand_over(&token);
@@ -129,6 +130,10 @@ fn each_state_of_the_key_has_its_class_and_a_key_that_is_back_unwraps() {
     fleet.hand_over(bao::ROOT);
     assert!(is_good());
     // A key of the same name that is another one, once it has as many versions.
+    bao.write(
+        "transit/keys/nightlatch/config",
+        "{\"deletion_allowed\":true}",
+    );
     bao.delete("transit/keys/nightlatch");
     expect(77, "there is no such key");
     bao.write("transit/keys/nightlatch", "{}");
@@ -308,10 +313,6 @@ fn a_service_ends_releases_with_its_key_and_takes_them_up_with_it() {
     fleet.hand_over(&bao.token("unwrap"));
     fleet.serve();
     fleet.until("it gives keys", || fleet.ready() == 200);
-    bao.write(
-        "transit/keys/nightlatch/config",
-        "{\"deletion_allowed\":true}",
-    );
     bao.delete("transit/keys/nightlatch/soft-delete");
     // A minute after the first refusal, which is not before that.
     fleet.until("a first refusal", || {
