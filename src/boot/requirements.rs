@@ -10,6 +10,8 @@ pub mod kernel;
 mod secure_boot;
 mod signed;
 
+use std::fs::File;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use log::warn;
@@ -17,7 +19,7 @@ use log::warn;
 pub(super) use self::signed::signed_pcr;
 
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::evidence::registers::Values;
 use crate::evidence::start::{self, Expected, Start};
 use crate::pcr::Pcr;
@@ -51,6 +53,19 @@ pub(super) fn check_start(
         tried_in_vain: start.tried.clone(),
     });
     Ok(start)
+}
+
+/// Reads a file of the kernel's or of systemd-stub's; without one the boot is refused with the sentence `none`. One byte more than
+/// `len_max` is refused by whoever parses it: the kernel's files have no length beforehand.
+fn read_bounded(path: &Path, len_max: usize, none: &'static str) -> Result<Vec<u8>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Err(Error::refused(none)),
+        file => file?,
+    };
+    let mut bytes = Vec::new();
+    let most = u64::try_from(len_max).unwrap_or(u64::MAX);
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// What works, and is worth a look.
