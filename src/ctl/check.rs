@@ -18,7 +18,7 @@ use self::judge::{Digest, Found, Known, Signer};
 use self::machine::{Machine, is_in_db};
 use self::report::{Report, incomplete};
 use crate::config::{Config, Level, Volume};
-use crate::ctl::image::{FILE_LEN_MAX, missing};
+use crate::ctl::image::missing;
 use crate::ctl::{Answer, header, input};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::evidence::registers::Values;
@@ -33,7 +33,7 @@ const INITRD: &str = ".initrd";
 
 /// Says what a boot with the image would open.
 pub(super) fn check(root: &Path, path: &Path) -> Result<Answer> {
-    let bytes = input::read(path, FILE_LEN_MAX).map_err(Error::config);
+    let bytes = input::read(path, input::IMAGE_LEN_MAX).map_err(Error::config);
     let bytes = bytes.doing(path.display())?;
     let uki = Uki::parse(&bytes).doing(path.display())?;
     let packed = uki.section(INITRD).doing(path.display())?;

@@ -21,14 +21,12 @@ use crate::error::{Doing, Error, Exit, Result};
 use crate::initrd::{Part, Tree};
 use crate::uki::Uki;
 
-/// The longest file that is read, in bytes. Images have some hundred MiB.
-pub(super) const FILE_LEN_MAX: usize = 1 << 30;
 /// What a program of UEFI starts with.
 const PROGRAM: &[u8] = b"MZ";
 
 /// Checks a unified kernel image or an initrd, whichever the file is.
 pub(super) fn check(path: &Path) -> Result<Answer> {
-    let bytes = input::read(path, FILE_LEN_MAX).map_err(Error::config);
+    let bytes = input::read(path, input::IMAGE_LEN_MAX).map_err(Error::config);
     let report = bytes
         .and_then(|bytes| report(&bytes))
         .doing(path.display())?;

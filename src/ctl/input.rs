@@ -9,6 +9,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// The longest unified kernel image that is read, in bytes. They have some hundred MiB.
+pub(super) const IMAGE_LEN_MAX: usize = 1 << 30;
+
 /// Reads it, and no more of it than `len_max` bytes: whatever is longer is an error.
 pub(super) fn read(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
     if path == Path::new("-") {

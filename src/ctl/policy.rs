@@ -3,6 +3,7 @@
 //!
 //! **Never:** a key service asked: a policy is judged as a file.
 
+mod authority;
 mod image;
 mod sign;
 

@@ -2,14 +2,14 @@
 //! What this boot left: the firmware's log and systemd's, what the PCRs hold, and which records are in the TPM.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{ErrorKind, Read as _};
+use std::io::ErrorKind;
 use std::path::Path;
 
 use log::warn;
 
 use crate::anchor::record::RECORD_LEN;
 use crate::config::{self, Anchor, NvIndex};
+use crate::ctl::input;
 use crate::error::{Doing, Error, Exit, Result};
 use crate::evidence::eventlog::{LOG_LEN_MAX, Log};
 use crate::evidence::registers::Values;
@@ -20,7 +20,7 @@ use crate::tpm::{Handles, Policy, Tpm};
 /// The firmware's list of who may sign what it starts, as the kernel shows it (Linux, fs/efivarfs; UEFI, section 32.6.1).
 const DB: &str = "sys/firmware/efi/efivars/db-d719b2cb-3d3a-4596-a3bc-dad00e67656f";
 /// The longest such list that is read, in bytes. Firmware's variables have some tens of KiB.
-const DB_LEN_MAX: u64 = 1 << 20;
+const DB_LEN_MAX: usize = 1 << 20;
 
 /// The machine that runs.
 pub(super) struct Machine {
@@ -92,9 +92,7 @@ pub(super) fn is_in_db<'a>(
     root: &Path,
     mut certificates: impl Iterator<Item = &'a Vec<u8>>,
 ) -> Option<bool> {
-    let mut db = Vec::new();
-    let file = File::open(root.join(DB)).ok()?;
-    file.take(DB_LEN_MAX).read_to_end(&mut db).ok()?;
+    let db = input::read(&root.join(DB), DB_LEN_MAX).ok()?;
     let has = |der: &Vec<u8>| !der.is_empty() && db.windows(der.len()).any(|window| window == der);
     Some(certificates.any(has))
 }
@@ -124,16 +122,11 @@ fn with_userspace(log: Log, path: &Path) -> Log {
     }
 }
 
-/// The kernel's files have no length beforehand. One byte more than a log may have is refused by whoever parses it.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = match File::open(path) {
+    match input::read(path, LOG_LEN_MAX) {
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(Error::unavailable("there is none"));
+            Err(Error::unavailable("there is none"))
         }
-        file => file?,
-    };
-    let mut bytes = Vec::new();
-    let most = u64::try_from(LOG_LEN_MAX).unwrap_or(u64::MAX);
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    Ok(bytes)
+        read => Ok(read?),
+    }
 }

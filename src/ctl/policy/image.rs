@@ -6,15 +6,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use super::authority::{Authority, refuse_signed_kernel};
 use crate::ctl::cli::PolicyImage;
 use crate::ctl::{Answer, input};
 use crate::error::{Doing, Error, Result};
-use crate::evidence::start::certificates;
 use crate::pcr::{Bank, Pcr};
 use crate::uki::{Addition, Pe, Uki};
 
-/// The longest file that is read, in bytes. Images have some hundred MiB.
-pub(super) const FILE_LEN_MAX: usize = 1 << 30;
 /// The only bank that the key service's protocol quotes.
 const BANK: Bank = Bank::Sha256;
 /// Those that nodes seal to.
@@ -160,37 +158,18 @@ fn hands_on(version: &str) -> Error {
 
 /// Says where the image carries no signature of an authority, and refuses one whose kernel does.
 fn signatures(uki: &Uki<'_>, authorities: &[String]) -> Result<Vec<String>> {
-    refuse_signed_kernel(uki, authorities)?;
+    let authorities = Authority::all(authorities)?;
+    refuse_signed_kernel(uki, &authorities)?;
     let mut warnings = Vec::new();
-    for file in authorities {
-        if !carries_signature(&uki.program, file)? {
-            warnings.push(format!("the image carries no signature of {file}"));
+    for authority in &authorities {
+        if !authority.has_signed(&uki.program)? {
+            warnings.push(format!(
+                "the image carries no signature of {}",
+                authority.file
+            ));
         }
     }
     Ok(warnings)
-}
-
-/// Refuses an image whose kernel carries a signature of an authority.
-pub(super) fn refuse_signed_kernel(uki: &Uki<'_>, authorities: &[String]) -> Result<()> {
-    for file in authorities {
-        if carries_signature(&uki.kernel()?, file)? {
-            return Err(Error::refused(format_args!(
-                "section .linux: the kernel carries a signature of {file}: under that key anybody \
-                 starts it with another initrd; build the image without, ukify has --no-sign-kernel"
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Whether a program carries a signature of one of the certificates in a file.
-fn carries_signature(program: &Pe<'_>, file: &str) -> Result<bool> {
-    let found = certificates(&read(file)?).map_err(Error::config);
-    let mut is_signed = false;
-    for certificate in found.doing(file)? {
-        is_signed |= program.names_signer(&certificate)?;
-    }
-    Ok(is_signed)
 }
 
 fn pcrs(uki: &Uki<'_>, options: &PolicyImage) -> [(u8, &'static str, Vec<String>); 3] {
@@ -238,8 +217,8 @@ fn hash(program: &Pe<'_>) -> Result<String> {
     program.authenticode(BANK).map(hex::encode)
 }
 
-pub(super) fn read(file: &str) -> Result<Vec<u8>> {
-    input::read(Path::new(file), FILE_LEN_MAX).doing(file)
+fn read(file: &str) -> Result<Vec<u8>> {
+    input::read(Path::new(file), input::IMAGE_LEN_MAX).doing(file)
 }
 
 /// The file's name: certificates are beside the policy.

@@ -8,11 +8,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use super::image::{FILE_LEN_MAX, read, refuse_signed_kernel};
+use super::authority::{Authority, refuse_signed_kernel};
 use crate::ctl::cli::PolicySign;
 use crate::ctl::{Answer, input};
 use crate::error::{Doing, Error, Result};
-use crate::evidence::start::certificates;
 use crate::key::Secret;
 use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::Bank;
@@ -26,7 +25,7 @@ pub(in crate::ctl) fn sign(options: &PolicySign) -> Result<Answer> {
         .and_then(|text| PcrKey::from_pem(&Secret::new(text)))
         .doing(options.key.display())?;
     let file = &options.image;
-    let bytes = input::read(file, FILE_LEN_MAX).doing(file.display())?;
+    let bytes = input::read(file, input::IMAGE_LEN_MAX).doing(file.display())?;
     let signed = signed(&bytes, &key, options).doing(file.display())?;
     let target = match &options.out {
         Some(out) => out.clone(),
@@ -61,11 +60,12 @@ fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
             )));
         }
     }
-    refuse_signed_kernel(&uki, &options.authorities)?;
+    let authorities = Authority::all(&options.authorities)?;
+    refuse_signed_kernel(&uki, &authorities)?;
     if let Some(version) = uki.stub_that_hands_on() {
         return Err(hands_on(version));
     }
-    refuse_own_key(key.public(), &options.authorities)?;
+    refuse_own_key(key.public(), &authorities)?;
     let banks = match &options.banks[..] {
         [] => &[Bank::Sha256],
         banks => banks,
@@ -101,19 +101,15 @@ fn hands_on(version: &str) -> Error {
 }
 
 /// A key that starts programs is not the one that says which of them are images.
-fn refuse_own_key(key: &PcrPublicKey, authorities: &[String]) -> Result<()> {
-    for file in authorities {
-        let found = certificates(&read(file)?).map_err(Error::config);
-        for certificate in found.doing(file)? {
-            if key.is_of_certificate(&certificate) {
-                return Err(Error::refused(format_args!(
-                    "{file} is of the same key: whoever starts programs would say which of them are images; make one for this \
-                     alone with \"openssl genrsa -out pcr.key 2048\""
-                )));
-            }
-        }
+fn refuse_own_key(key: &PcrPublicKey, authorities: &[Authority]) -> Result<()> {
+    match authorities.iter().find(|authority| authority.is_of(key)) {
+        None => Ok(()),
+        Some(authority) => Err(Error::refused(format_args!(
+            "{} is of the same key: whoever starts programs would say which of them are images; make one for this \
+             alone with \"openssl genrsa -out pcr.key 2048\"",
+            authority.file
+        ))),
     }
-    Ok(())
 }
 
 impl Signed {
