@@ -4,6 +4,7 @@
 use super::anchor::{AT, LEN, PLACES, made_under, record};
 use super::proxy::{code, meddling};
 use super::*;
+use crate::key::pcr::PcrKey;
 use crate::sealed::signature::PcrSignatures;
 use crate::support::pcr_key::{self, approve, pcr_11, policy, signatures};
 
@@ -19,14 +20,53 @@ fn start(swtpm: &mut Swtpm, image: &[u8]) -> Tpm {
     tpm
 }
 
-#[test]
-fn each_image_that_the_key_has_signed_unseals_and_reads_the_record() {
+/// A TPM in which an image that a key has signed has sealed a secret.
+struct Provisioned {
+    key: PcrKey,
+    swtpm: Swtpm,
+    tpm: Tpm,
+    policy: Policy,
+    secret: Secret,
+    sealed: Sealed,
+}
+
+fn provisioned() -> Provisioned {
     let key = pcr_key::new();
     let mut swtpm = Swtpm::start();
     let mut tpm = start(&mut swtpm, b"image 1");
     let policy = approve(&key, &mut tpm);
     let secret = Secret::random().unwrap();
     let sealed = tpm.seal(&secret, policy).unwrap();
+    Provisioned {
+        key,
+        swtpm,
+        tpm,
+        policy,
+        secret,
+        sealed,
+    }
+}
+
+fn assert_other_values(tpm: &mut Tpm, sealed: &Sealed, policy: Policy) {
+    let error = tpm.unseal(sealed, policy).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("have other values than at sealing time"),
+        "{error}"
+    );
+}
+
+#[test]
+fn each_image_that_the_key_has_signed_unseals_and_reads_the_record() {
+    let Provisioned {
+        key,
+        mut swtpm,
+        mut tpm,
+        policy,
+        secret,
+        sealed,
+    } = provisioned();
     assert_eq!(sealed.key, Some(key.public().clone()));
     let access = made_under(&mut tpm, policy, 7);
     let pcr_policy = tpm.anchor_policy(policy).unwrap();
@@ -165,44 +205,37 @@ fn another_system_with_a_key_of_its_own_opens_nothing_and_its_record_is_none_of_
 /// The values beside what is signed count: PCR 7 says whose signature the firmware took.
 #[test]
 fn a_signed_image_under_another_secure_boot_opens_nothing() {
-    let key = pcr_key::new();
-    let mut swtpm = Swtpm::start();
-    let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = approve(&key, &mut tpm);
-    let sealed = tpm.seal(&Secret::random().unwrap(), policy).unwrap();
+    let Provisioned {
+        key,
+        mut swtpm,
+        mut tpm,
+        policy,
+        sealed,
+        ..
+    } = provisioned();
     for pcr in [Pcr::SECURE_BOOT, Pcr::KERNEL_CONFIG, Pcr::SYSTEM_EXTENSIONS] {
         drop(tpm);
         tpm = start(&mut swtpm, b"image 1");
         approve(&key, &mut tpm);
         tpm.unseal(&sealed, policy).unwrap();
         tpm.event(pcr, b"another").unwrap();
-        let error = tpm.unseal(&sealed, policy).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("have other values than at sealing time"),
-            "{error}"
-        );
+        assert_other_values(&mut tpm, &sealed, policy);
     }
 }
 
 /// PCR 11 goes on where the initrd ends: what is signed is its value before.
 #[test]
 fn a_later_phase_of_the_boot_opens_nothing() {
-    let key = pcr_key::new();
-    let mut swtpm = Swtpm::start();
-    let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = approve(&key, &mut tpm);
-    let sealed = tpm.seal(&Secret::random().unwrap(), policy).unwrap();
+    let Provisioned {
+        swtpm: _running,
+        mut tpm,
+        policy,
+        sealed,
+        ..
+    } = provisioned();
     tpm.unseal(&sealed, policy).unwrap();
     tpm.event(Pcr::KERNEL_IMAGE, b"leave-initrd").unwrap();
-    let error = tpm.unseal(&sealed, policy).unwrap_err();
-    assert!(
-        error
-            .to_string()
-            .contains("have other values than at sealing time"),
-        "{error}"
-    );
+    assert_other_values(&mut tpm, &sealed, policy);
 }
 
 /// So a boot of one volume, which unseals and reads the record, takes seven more than one that is sealed to an image.
@@ -241,12 +274,14 @@ fn it_takes_three_commands_once_and_two_more_for_each_use() {
 /// The kernel measures on its own while a boot works (IMA, PCR 10): each step of a policy notices that, and is done again.
 #[test]
 fn a_pcr_that_changes_between_the_steps_of_a_policy_has_it_satisfied_again() {
-    let key = pcr_key::new();
-    let mut swtpm = Swtpm::start();
-    let mut tpm = start(&mut swtpm, b"image 1");
-    let policy = approve(&key, &mut tpm);
-    let secret = Secret::random().unwrap();
-    let sealed = tpm.seal(&secret, policy).unwrap();
+    let Provisioned {
+        key,
+        mut swtpm,
+        tpm,
+        policy,
+        secret,
+        sealed,
+    } = provisioned();
     drop(tpm);
     swtpm.reset();
     connected(&swtpm)
