@@ -7,9 +7,11 @@
 //! **Never:** a TPM: these are its bytes, and what they must be.
 
 pub mod signature;
+pub mod values;
 
 use crate::error::{Error, Result};
 use crate::key::pcr::PcrPublicKey;
+use crate::sealed::values::SealedValues;
 
 /// Where the storage root key lives (TCG TPM v2.0 Provisioning Guidance, section 7.5.1, table 2).
 pub(crate) const SRK_HANDLE: u32 = 0x8100_0001;
@@ -45,6 +47,8 @@ pub struct Sealed {
     pub policy_hash: [u8; 32],
     /// The key that has to have signed what PCR 11 holds, where it is sealed to one.
     pub key: Option<PcrPublicKey>,
+    /// What the PCRs held that it is sealed to by value, where that was kept.
+    pub values: Option<SealedValues>,
     /// The storage root key it was sealed with, as `Esys_TR_Serialize` of tpm2-tss writes it.
     pub srk: Option<Vec<u8>>,
 }
@@ -162,6 +166,7 @@ mod tests {
             public,
             policy_hash: [0xaa; 32],
             key: None,
+            values: None,
             srk: None,
         }
     }

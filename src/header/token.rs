@@ -13,9 +13,10 @@ use crate::header::role;
 use crate::header::stamp::{BootNonce, Stamp};
 use crate::header::violation::violation;
 use crate::key::pcr::PcrPublicKey;
-use crate::pcr::{Bank, Pcr};
+use crate::pcr::{Bank, Pcr, PcrSet};
 use crate::sealed;
 use crate::sealed::signature::SIGNED_PCR;
+use crate::sealed::values::SealedValues;
 
 /// Type of the token this program writes.
 pub const NIGHTLATCH_TOKEN: &str = "nightlatch";
@@ -79,6 +80,8 @@ pub struct Evidence {
 // `tpm2_make_luks2_json`).
 const SIGNED_BY: &str = "tpm2_pubkey";
 const SIGNED_PCRS: &str = "tpm2_pubkey_pcrs";
+/// The key of ours in a token of systemd's, which passes over it: what the PCRs held, see [`SealedValues`].
+const SEALED_VALUES: &str = "nightlatch-pcr-values";
 /// The key of a fact that is there where it is true.
 const OWN_SECRET: &str = "own-secret";
 /// The key of a nonce, which is there where there is one.
@@ -142,6 +145,8 @@ pub struct Tpm2Token {
     pub policy_hash: [u8; 32],
     /// The key that has to have signed what PCR 11 holds, where there is one.
     pub key: Option<PcrPublicKey>,
+    /// What these PCRs held when it was sealed. Only we write it.
+    pub values: Option<SealedValues>,
     /// The storage root key as a serialised `ESYS_TR`.
     pub srk: Option<Vec<u8>>,
 }
@@ -271,6 +276,10 @@ impl Tpm2Token {
             token.insert(SIGNED_PCRS.into(), json!([SIGNED_PCR]));
             token.insert(SIGNED_BY.into(), pem.into());
         }
+        if let (Some(values), Some(token)) = (&self.values, token.as_object_mut()) {
+            let values = Base64::encode_string(values.bytes());
+            token.insert(SEALED_VALUES.into(), values.into());
+        }
         if let (Some(srk), Some(token)) = (&self.srk, token.as_object_mut()) {
             token.insert("tpm2_srk".into(), Base64::encode_string(srk).into());
         }
@@ -287,13 +296,18 @@ impl Tpm2Token {
         let srk = fields.take_if_there("tpm2_srk");
         let key = fields.take_if_there(SIGNED_BY);
         let key = key.map(|field| signed_by(&field, fields)).transpose()?;
+        let pcrs = pcrs(&fields.take("tpm2-pcrs")?)?;
+        let bank = bank(&fields.take("tpm2-pcr-bank")?)?;
+        let values = fields.take_if_there(SEALED_VALUES);
+        let values = values.map(|field| sealed_values(&field, &pcrs, bank));
         Ok(Self {
             key,
             keyslot,
             private,
             public,
-            pcrs: pcrs(&fields.take("tpm2-pcrs")?)?,
-            bank: bank(&fields.take("tpm2-pcr-bank")?)?,
+            values: values.transpose()?,
+            pcrs,
+            bank,
             policy_hash,
             srk: srk.map(|field| serialised_srk(&field)).transpose()?,
         })
@@ -307,6 +321,14 @@ fn signed_by(field: &Field<'_, '_>, fields: &mut Fields<'_, '_>) -> Result<PcrPu
         return Err(signed.expected(format_args!("PCR {SIGNED_PCR} alone")));
     }
     PcrPublicKey::from_pem(&field.base64()?).map_err(|why| wrong(field, &why.to_string()))
+}
+
+fn sealed_values(field: &Field<'_, '_>, pcrs: &[Pcr], bank: Bank) -> Result<SealedValues> {
+    let values = SealedValues::new(field.base64()?);
+    if values.fit(PcrSet::of(pcrs), bank) {
+        return Ok(values);
+    }
+    Err(field.expected("one value for each of tpm2-pcrs"))
 }
 
 /// Refuses what would make unsealing depend on more than PCRs: a PIN, pcrlock.

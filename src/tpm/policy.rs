@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::key::pcr::{KeyName, PcrPublicKey};
 use crate::pcr::{Bank, PcrSet};
 use crate::sealed::signature::{SIGNED_PCR, pcrs_digest};
+use crate::sealed::values::SealedValues;
 
 // Command codes (TPM 2.0 part 2, section 6.5.2).
 const CC_POLICY_AUTHORIZE: u32 = 0x0000_016a;
@@ -104,18 +105,21 @@ fn step(before: [u8; 32], command_code: u32, arguments: &[&[u8]]) -> [u8; 32] {
 }
 
 /// A policy's digest with the values the PCRs had when they were last read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Known {
     pub(super) policy: Policy,
     digest: [u8; 32],
+    values: SealedValues,
 }
 
 impl Known {
     /// With `values` in the order of the PCRs.
     pub(super) fn new<'v>(policy: Policy, values: impl IntoIterator<Item = &'v [u8]>) -> Self {
+        let values: Vec<u8> = values.into_iter().flatten().copied().collect();
         Self {
             policy,
-            digest: policy.digest(values),
+            digest: policy.digest([values.as_slice()]),
+            values: SealedValues::new(values),
         }
     }
 }
@@ -146,14 +150,24 @@ impl Tpm {
         let pcrs: Vec<_> = policy.pcrs.iter().map(|pcr| (policy.bank, pcr)).collect();
         let values = self.values(&pcrs)?;
         let known = Known::new(policy, values.iter().map(|(_, value)| value.as_slice()));
+        let digest = known.digest;
         self.known = Some(known);
-        Ok(known.digest)
+        Ok(digest)
     }
 
     fn known(&self, policy: Policy) -> Option<[u8; 32]> {
-        self.known
+        let known = self.known.as_ref();
+        known
             .filter(|known| known.policy == policy)
             .map(|known| known.digest)
+    }
+
+    /// The values of the policy's PCRs when they were last read.
+    pub(super) fn known_values(&self, policy: Policy) -> Option<&SealedValues> {
+        let known = self.known.as_ref();
+        known
+            .filter(|known| known.policy == policy)
+            .map(|known| &known.values)
     }
 }
 

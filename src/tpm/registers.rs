@@ -157,7 +157,7 @@ impl Tpm {
             values.set(algorithm(bank), Digest::try_from(digest.as_slice())?);
         }
         let handle = PcrHandle::try_from(u32::from(pcr.index()))?;
-        self.known = self.known.filter(|known| !known.policy.pcrs.contains(pcr));
+        self.known.take_if(|known| known.policy.pcrs.contains(pcr));
         self.seen.remove(&pcr.index());
         let extended = self.vouched(Role::Authorises, |context| {
             context.pcr_extend(handle, values.clone())

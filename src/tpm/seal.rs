@@ -15,6 +15,7 @@ use super::session::{Denied, Encrypt};
 use super::{Policy, Sealed, Tpm, response};
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
+use crate::sealed::values;
 
 impl Tpm {
     /// Seals `secret` to the values the PCRs have now.
@@ -59,6 +60,7 @@ impl Tpm {
             public: created.out_public.marshall()?,
             policy_hash,
             key: self.key_of(policy)?,
+            values: self.known_values(policy).cloned(),
             srk: Some(srk.serialized),
         };
         sealed.check().map_err(Error::failure)?;
@@ -68,7 +70,7 @@ impl Tpm {
     fn unseal_now(&mut self, sealed: &Sealed, policy: Policy) -> Result<Secret> {
         sealed.check()?;
         if !self.policy_is(policy, &sealed.policy_hash)? {
-            return Err(self.sealed_to_others(other_values(policy)));
+            return Err(self.other_values(sealed, policy));
         }
         let srk = self.srk()?;
         let is_other = |key: &Vec<u8>| !key.starts_with(&srk.identity);
@@ -84,7 +86,7 @@ impl Tpm {
             });
             let flushed = tpm.context.flush_context(object);
             let data = data.map_err(|denied| match denied {
-                Denied::OtherValues => tpm.sealed_to_others(other_values(policy)),
+                Denied::OtherValues => tpm.other_values(sealed, policy),
                 Denied::Trouble(error) => error,
             })?;
             flushed.doing("flushing the object")?;
@@ -96,6 +98,23 @@ impl Tpm {
             )));
         }
         Ok(Secret::new(data.value().to_vec()))
+    }
+
+    /// What is said where the values differ, or the key: by name, where it is known what they were.
+    fn other_values(&self, sealed: &Sealed, policy: Policy) -> Error {
+        let then = sealed.values.as_ref();
+        let then = then.filter(|then| then.fit(policy.pcrs, policy.bank));
+        let changed = then
+            .zip(self.known_values(policy))
+            .map(|(then, now)| then.changed(now, policy.pcrs, policy.bank));
+        let changed = changed.filter(|changed| !changed.is_empty());
+        self.sealed_to_others(match changed {
+            Some(changed) => Error::refused(format_args!(
+                "the PCR values differ from those at sealing time: {}",
+                values::explain(changed)
+            )),
+            None => other_values(policy),
+        })
     }
 
     fn load(

@@ -333,6 +333,7 @@ pub(super) fn token(sealed: Sealed, policy: Policy, keyslot: u8) -> Tpm2Token {
         bank: policy.bank,
         policy_hash: sealed.policy_hash,
         key: sealed.key,
+        values: sealed.values,
         srk: sealed.srk,
     }
 }

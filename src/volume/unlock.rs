@@ -263,6 +263,7 @@ fn offer_of_tpm(
         public: token.public.clone(),
         policy_hash: token.policy_hash,
         key: token.key.clone(),
+        values: token.values.clone(),
         srk: token.srk.clone(),
     })
     .doing("unsealing")?;

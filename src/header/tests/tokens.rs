@@ -10,6 +10,7 @@ use super::refusal;
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
 use crate::pcr::Bank;
+use crate::sealed::values::SealedValues;
 use crate::support::pcr_key;
 
 fn check(fixture: &Fixture) -> Result<Checked> {
@@ -378,4 +379,28 @@ fn a_stock_volume_may_have_a_recovery_key_and_one_tpm() {
         )),
         "rule C13: tokens.0.keyslots: expected a keyslot there is, found 5"
     );
+}
+
+/// What the PCRs held is ours to write, in as many bytes as the token's list has PCRs, and in no token of before.
+#[test]
+fn the_values_of_sealing_time_are_read_back_and_fit_the_list_of_pcrs() {
+    let values = SealedValues::new((0..96).collect());
+    let token = Tpm2Token {
+        values: Some(values),
+        ..tpm2()
+    };
+    let told = Fixture::ours().with(TPM2, &token.to_json().to_string());
+    assert_eq!(check(&told).unwrap().tpm, Some(token.clone()));
+    for len in [0, 32, 95, 97, 128] {
+        let other = Tpm2Token {
+            values: Some(SealedValues::new(vec![7; len])),
+            ..token.clone()
+        };
+        let other = Fixture::ours().with(TPM2, &other.to_json().to_string());
+        let error = refusal(check(&other));
+        assert!(
+            error.contains("nightlatch-pcr-values: expected one value for each of tpm2-pcrs"),
+            "{len}: {error}"
+        );
+    }
 }

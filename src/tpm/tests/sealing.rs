@@ -71,7 +71,11 @@ fn a_fence_keeps_the_secret_sealed_until_the_reset() {
 
     tpm.event(Pcr::KERNEL_CONFIG, b"fence").unwrap();
     swtpm.commands();
-    assert_refused(tpm.unseal(&sealed, POLICY), OTHER_VALUES);
+    assert_refused(
+        tpm.unseal(&sealed, POLICY),
+        "unsealing from PCRs 7+11+12 (sha256): the PCR values differ from those at sealing time: PCR 12 (what the image was \
+         handed): the command line is another, something was handed to the image, or the fence of this boot has come",
+    );
     // Nothing the host may have written went to the TPM.
     assert_eq!(swtpm.commands(), [PCR_READ]);
 
