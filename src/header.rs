@@ -13,7 +13,7 @@
 //! | C8 | JSON in one spelling, exactly the five top-level objects, zeros after it |
 //! | C9 | `config` has the constant sizes, no flags, no requirements |
 //! | C10 | one segment, encrypted and authenticated as the profile says |
-//! | C11 | keyslots: how many and which, exact key sizes, areas inside their bounds and apart, KDF cost bounded |
+//! | C11 | keyslots: how many and which its form has, exact key sizes, areas inside their bounds and apart, KDF cost bounded |
 //! | C12 | one digest over all keyslots and the segment |
 //! | C13 | tokens: only known types, as many as the profile allows, their contents typed |
 //! | D15 | the header's identifier of the volume key is that of the key its keyslot gives |
@@ -33,6 +33,7 @@ mod fields;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod foreign;
+mod form;
 mod json;
 mod keyslots;
 mod layout;
@@ -40,6 +41,7 @@ mod mac;
 mod marker;
 mod metadata;
 mod reader;
+mod recovery;
 mod slot_pair;
 mod stamp;
 pub mod superblock;
@@ -50,7 +52,9 @@ mod violation;
 
 pub use area::Area;
 pub use copies::{Candidate, Copies, Step};
+pub use form::Form;
 pub use marker::{MARKER_LEN, Marker};
+pub use recovery::{RECOVERY_KEYSLOTS, recovery_token};
 pub use slot_pair::SlotPair;
 pub use stamp::{BootNonce, NONCE_LEN, Stamp};
 pub use template::{Checked, Expect, LABEL};
@@ -58,6 +62,8 @@ pub use token::{
     CONSTELLATION_TOKEN, Evidence, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_TOKEN, TPM2_TOKEN,
     Tpm2Token,
 };
+
+use std::ops::Range;
 
 use self::binary::Side;
 use self::metadata::Metadata;
@@ -113,8 +119,8 @@ pub struct Header {
     metadata: Metadata,
     /// The first byte of the area that is not zero where there is nothing to be.
     stray: Option<usize>,
-    /// Whether there is something in the place of the other pair of keyslots.
-    leftover: bool,
+    /// The places of keyslots it does not have in which there is something all the same.
+    leftover: Vec<Range<usize>>,
 }
 
 impl Header {
@@ -132,7 +138,7 @@ impl Header {
             seqid: binary.seqid,
             metadata: Metadata::parse(binary.json)?,
             stray: None,
-            leftover: false,
+            leftover: Vec::new(),
         })
     }
 

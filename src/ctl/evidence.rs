@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use crate::config::Profile;
 use crate::ctl::cli::Verify;
 use crate::ctl::evidence::options::Given;
 use crate::ctl::evidence::report::Report;
@@ -145,10 +146,10 @@ impl Creation {
             signature,
         } = &self.evidence;
         let statement = statement(ak, quote, signature)?;
-        let NightlatchToken {
-            profile, key_id, ..
-        } = &self.token;
-        let qualifying = Evidence::qualifying(*profile, &self.uuid, key_id, *epoch);
+        let NightlatchToken { key_id, .. } = &self.token;
+        // Every volume of ours is made in the first form, and what was said of it then stays.
+        let profile = Profile::Nightlatch1;
+        let qualifying = Evidence::qualifying(profile, &self.uuid, key_id, *epoch);
         statement.is_about(&qualifying)?;
         Ok(statement)
     }

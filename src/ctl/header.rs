@@ -183,7 +183,7 @@ impl Report {
         let checked = candidate.checked;
         Self {
             path: path.display().to_string(),
-            profile: checked.profile.as_str(),
+            profile: checked.profile_name(),
             uuid: checked.uuid,
             role: checked.nightlatch.map(|token| token.role.as_str()),
             seqid,

@@ -36,10 +36,10 @@ pub struct Candidate {
     /// The keyslots area up to the end of the last keyslot. Where no keyslot is there are zeros, whatever the disk has.
     /// Shared by the headers of a volume that have the same keyslots: memory is scarce in an initrd.
     pub(super) material: Arc<Vec<u8>>,
-    /// Whether its keyslots are on the disk.
-    pub(super) has_keyslots: bool,
-    /// Whether the disk has something in the place of the other pair of keyslots.
-    pub(super) leftover: bool,
+    /// The places of those of its keyslots that are not on the disk yet.
+    pub(super) missing: Vec<Range<usize>>,
+    /// The places of keyslots it does not have in which the disk has something.
+    pub(super) leftover: Vec<Range<usize>>,
 }
 
 /// A step of writing a header.
@@ -73,9 +73,7 @@ impl Area {
     fn copy(&self, side: Side) -> Result<Header> {
         let mut header = Header::parse_copy(self.bytes(), side)?;
         header.stray = header.find_stray(self);
-        header.leftover = header
-            .pair()
-            .is_some_and(|pair| self.has_material_of(pair.other()));
+        header.leftover = header.find_leftover(self);
         Ok(header)
     }
 }
@@ -151,19 +149,25 @@ impl Candidate {
         }
         let mut material = area.part(KEYSLOTS_OFFSET..used_len).to_vec();
         material.resize(used_len.saturating_sub(KEYSLOTS_OFFSET), 0);
-        // What is left of another pair is not this header's, and its MAC does not cover it.
-        if let Some(pair) = checked.pair {
-            let idle = in_material(pair.other().area(), &material);
+        // What is left of other keyslots is not this header's, and its MAC does not cover it.
+        let is_ours = checked.pair.is_some();
+        for idle in header.idle().into_iter().filter(|_| is_ours) {
+            let idle = in_material(&idle, &material);
             material.get_mut(idle).unwrap_or_default().fill(0);
         }
         Ok(Self {
-            leftover: header.leftover && checked.pair.is_some(),
+            leftover: header
+                .leftover
+                .iter()
+                .filter(|_| is_ours)
+                .cloned()
+                .collect(),
             checked,
             seqid: header.seqid,
             from,
             copies,
             material: Arc::new(material),
-            has_keyslots: true,
+            missing: Vec::new(),
         })
     }
 
@@ -183,13 +187,19 @@ impl Candidate {
     /// next renewal puts that right.
     #[must_use]
     pub fn needs_repair(&self) -> bool {
-        self.from.is_some() || self.leftover
+        self.from.is_some() || self.has_leftover()
     }
 
-    /// Whether the place of the other pair of keyslots is not clear: a change of the volume's secret was interrupted.
+    /// Whether the place of a keyslot that it does not have is not clear: a change of keyslots was interrupted.
     #[must_use]
     pub fn has_leftover(&self) -> bool {
-        self.leftover
+        !self.leftover.is_empty()
+    }
+
+    /// Its key material in this part of the header area.
+    pub(super) fn material_in(&self, place: &Range<usize>) -> &[u8] {
+        let bytes = self.material.get(in_material(place, &self.material));
+        bytes.unwrap_or_default()
     }
 
     /// The same header when its steps have been taken.
@@ -197,8 +207,8 @@ impl Candidate {
     pub fn written(self) -> Self {
         Self {
             from: None,
-            has_keyslots: true,
-            leftover: false,
+            missing: Vec::new(),
+            leftover: Vec::new(),
             ..self
         }
     }
@@ -207,16 +217,13 @@ impl Candidate {
     ///
     /// Keyslots the disk does not have yet come first, and are in nobody's way: the header that is there says nothing of
     /// their place. Then come the copies, never first the one that this header was read from, which may be the only good
-    /// one. The other pair's keyslots go when both copies are there, and nothing says anything of them any more.
+    /// one. Keyslots that are gone are cleared when both copies are there, and nothing says anything of them any more.
     #[must_use]
     pub fn steps(&self) -> Vec<Step<'_>> {
-        let pair = self.checked.pair;
-        let new = pair.filter(|_| !self.has_keyslots);
-        let keyslots = new.map(|pair| {
-            let area = pair.area();
-            let bytes = self.material.get(in_material(area.clone(), &self.material));
-            (area.start as u64, bytes.unwrap_or_default())
-        });
+        let keyslots = self.missing.iter();
+        let keyslots: Vec<_> = keyslots
+            .map(|place| (place.start as u64, self.material_in(place)))
+            .collect();
         let order = match self.from {
             Some(Side::Secondary) => [Side::Primary, Side::Secondary],
             Some(Side::Primary) | None => [Side::Secondary, Side::Primary],
@@ -229,20 +236,20 @@ impl Candidate {
         let write = |(at, bytes)| Step::Write(at, bytes);
         let verify = |(at, bytes)| Step::Verify(at, bytes);
         let mut steps = Vec::new();
-        steps.extend(keyslots.map(write));
-        steps.extend(keyslots.map(verify));
+        steps.extend(keyslots.iter().copied().map(write));
+        steps.extend(keyslots.iter().copied().map(verify));
         steps.extend(copies.map(write));
-        if keyslots.is_some() {
+        // What is cleared may be what the header that was there needs.
+        if !keyslots.is_empty() || self.has_leftover() {
             steps.extend(copies.map(verify));
         }
-        let old = pair.filter(|_| self.leftover || keyslots.is_some());
-        steps.extend(old.map(|pair| Step::Clear(pair.other().area())));
+        steps.extend(self.leftover.iter().cloned().map(Step::Clear));
         steps
     }
 }
 
 /// Where a part of the header area is in `material`, which begins with the keyslots area and may end before it does.
-fn in_material(part: Range<usize>, material: &[u8]) -> Range<usize> {
+fn in_material(part: &Range<usize>, material: &[u8]) -> Range<usize> {
     let at = |offset: usize| offset.saturating_sub(KEYSLOTS_OFFSET).min(material.len());
     at(part.start)..at(part.end)
 }

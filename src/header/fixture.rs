@@ -108,6 +108,30 @@ impl Fixture {
             .with(r#""keyslots":["0","1"]"#, r#""keyslots":["2","3"]"#)
     }
 
+    /// The same header with a recovery key in each of these keyslots, 4 or 5.
+    pub(crate) fn with_recovery(&self, keyslots: &[u8]) -> Self {
+        let slot = |id: &u8| {
+            let offset = 32_768 + u64::from(*id) * 385_024;
+            let slot = TPM_KEYSLOT.replace(r#""1":"#, &format!(r#","{id}":"#));
+            slot.replace(r#""417792""#, &format!(r#""{offset}""#))
+        };
+        let token = |id: &u8| {
+            let at = id - 2;
+            format!(r#","{at}":{{"type":"systemd-recovery","keyslots":["{id}"]}}"#)
+        };
+        let slots: String = keyslots.iter().map(slot).collect();
+        let tokens: String = keyslots.iter().map(token).collect();
+        let ids: Vec<String> = keyslots.iter().map(|id| format!(r#","{id}""#)).collect();
+        let ids = ids.concat();
+        self.with(r#"},"tokens""#, &format!(r#"{slots}}},"tokens""#))
+            .with(r#"},"segments""#, &format!(r#"{tokens}}},"segments""#))
+            .with(
+                r#"],"segments":["0"]"#,
+                &format!(r#"{ids}],"segments":["0"]"#),
+            )
+            .with(r#""nightlatch-1""#, r#""nightlatch-2""#)
+    }
+
     /// The same with a secret that the node made itself.
     pub(crate) fn with_own_secret(&self) -> Self {
         self.with(r#""epoch":"7""#, r#""own-secret":true,"epoch":"7""#)
@@ -146,6 +170,8 @@ impl Fixture {
             (417_792, 0x5a),
             (802_816, 0x66),
             (1_187_840, 0x99),
+            (1_572_864, 0x44),
+            (1_957_888, 0x55),
         ] {
             if self.json.contains(&format!(r#""offset":"{at}""#)) {
                 area[at..at + 384_000].fill(byte);

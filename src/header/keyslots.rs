@@ -18,17 +18,12 @@ use crate::error::Result;
 pub(super) fn check(header: &Header, profile: Profile) -> Result<()> {
     let slots = &header.metadata.keyslots;
     let ids: Vec<u8> = slots.keys().copied().collect();
-    let allowed = match profile {
-        Profile::Nightlatch1 => SlotPair::of(&ids).is_some(),
-        Profile::Luks2Strict => (1..=8).contains(&ids.len()),
-        Profile::Constellation => ids == [0],
+    let (allowed, expected) = match profile {
+        Profile::Nightlatch1 => header.allowed_ids(),
+        Profile::Luks2Strict => ((1..=8).contains(&ids.len()), "1 to 8 keyslots"),
+        Profile::Constellation => (ids == [0], "[0]"),
     };
     if !allowed {
-        let expected = match profile {
-            Profile::Nightlatch1 => "[0], [0, 1], [2] or [2, 3]",
-            Profile::Luks2Strict => "1 to 8 keyslots",
-            Profile::Constellation => "[0]",
-        };
         return Err(unexpected("C11", "keyslots", expected, ids));
     }
     for (id, slot) in slots {
@@ -73,9 +68,8 @@ fn check_areas(header: &Header, profile: Profile) -> Result<()> {
     }
 }
 
-/// Each keyslot of ours is in its place, and outside of the places of the two pairs there is nothing. In that of the pair
-/// which is not used there may be something: what is left of a secret that was replaced, or a new one whose header never
-/// came. Nobody reads it.
+/// Each keyslot of ours is in its place, and outside of the places that keyslots of ours have there is nothing. In those that
+/// are not used there may be something: see [`Header::idle`].
 fn check_places(header: &Header) -> Result<()> {
     for (id, slot) in &header.metadata.keyslots {
         let path = format!("keyslots.{id}.area.offset");
@@ -159,7 +153,8 @@ const OUR_COST: Cost = Cost {
     ..TPM_COST
 };
 
-/// What `systemd-cryptenroll` sets for a secret of 256 random bits.
+/// What `systemd-cryptenroll` sets for a secret of 256 random bits, be it sealed to a TPM or a recovery key (systemd 254,
+/// src/shared/cryptsetup-util.c, `cryptsetup_set_minimal_pbkdf`).
 const TPM_COST: Cost = Cost {
     argon2: None,
     pbkdf2_hashes: &["sha512"],

@@ -81,16 +81,24 @@ impl Candidate {
             && next.checked.nightlatch == Some(mine)
             && next.checked.tpm.is_some() == self.checked.tpm.is_some()
             && next.checked.pair == self.checked.pair.map(SlotPair::other)
-            && next.seqid > self.seqid;
+            && next.checked.recovery == self.checked.recovery
+            && next.seqid > self.seqid
+            && self.keeps_material(&next);
         if !same {
             return Err(Error::failure(
                 "re-keying changed more of the header than its keyslots",
             ));
         }
+        let place = |pair: Option<SlotPair>| pair.map(SlotPair::area);
+        let (new, old) = (place(next.checked.pair), place(self.checked.pair));
+        let left = self
+            .leftover
+            .iter()
+            .filter(|left| Some(*left) != new.as_ref());
         Ok(Self {
             from: self.from,
-            has_keyslots: false,
-            leftover: true,
+            leftover: left.cloned().chain(old).collect(),
+            missing: new.into_iter().collect(),
             ..next
         })
     }
@@ -189,7 +197,7 @@ fn around<'a>(json: &'a [u8], key: &[u8]) -> Result<(&'a [u8], &'a [u8])> {
 }
 
 impl Area {
-    /// The header that libcryptsetup made here, which must equal the template of `nightlatch-1`, with its MAC.
+    /// The header that libcryptsetup made here, which must equal the template of our profile, with its MAC.
     pub fn sign(&self, expect: &Expect, volume_key: &Secret) -> Result<Candidate> {
         let good = self.copies()?.check(self, Profile::Nightlatch1, expect)?;
         match good.as_slice() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The two pairs of keyslots that profile `nightlatch-1` has room for.
+//! The two pairs of keyslots that our profile has room for. Recovery keyslots come behind them: [`super::recovery`].
 //!
 //! A header uses one pair. A volume whose secret is changed gets the other one, whole, before the first one is let go of:
 //! each keyslot has a place of its own, so the old header stays good until the new one is complete.

@@ -14,7 +14,7 @@ use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN, constellation}
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
 
-/// The label of every volume of profile `nightlatch-1`. Its subsystem is the word of its role.
+/// The label of every volume of our own profile. Its subsystem is the word of its role.
 pub const LABEL: &str = "nightlatch";
 
 /// What the caller knows about the volume.
@@ -37,14 +37,23 @@ pub struct Checked {
     pub uuid: String,
     /// Every keyslot. None but these may be tried.
     pub keyslots: Vec<u8>,
-    /// Which pair of keyslots is used. Always there in profile `nightlatch-1`.
+    /// Which pair of keyslots is used. Always there in our own profile.
     pub pair: Option<SlotPair>,
     /// The token of the secret sealed to the TPM.
     pub tpm: Option<Tpm2Token>,
-    /// Our own token. Always there in profile `nightlatch-1`.
+    /// Our own token. Always there in our own profile.
     pub nightlatch: Option<NightlatchToken>,
+    /// The keyslots that have the token of a recovery key.
+    pub recovery: Vec<u8>,
     /// What the token of profile `constellation` says. Nothing follows from it: anybody could have written it.
     pub initialized: Option<bool>,
+}
+
+/// What the tokens say.
+struct Tokens {
+    tpm: Option<Tpm2Token>,
+    nightlatch: Option<NightlatchToken>,
+    recovery: Vec<u8>,
 }
 
 impl Checked {
@@ -52,6 +61,15 @@ impl Checked {
     #[must_use]
     pub fn secret_keyslot(&self) -> u8 {
         self.pair.unwrap_or(SlotPair::First).secret()
+    }
+
+    /// The profile's word, which in our own says the form.
+    #[must_use]
+    pub fn profile_name(&self) -> &'static str {
+        match &self.nightlatch {
+            Some(token) => token.form.as_str(),
+            None => self.profile.as_str(),
+        }
     }
 }
 
@@ -62,7 +80,11 @@ impl Header {
         self.check_segment(expect)?;
         keyslots::check(self, profile)?;
         self.check_digest()?;
-        let (tpm, nightlatch) = self.check_tokens(profile)?;
+        let Tokens {
+            tpm,
+            nightlatch,
+            recovery,
+        } = self.check_tokens(profile)?;
         let initialized = match profile {
             Profile::Constellation => Some(constellation::check(self)?),
             Profile::Nightlatch1 | Profile::Luks2Strict => None,
@@ -80,6 +102,7 @@ impl Header {
             },
             tpm,
             nightlatch,
+            recovery,
             initialized,
         })
     }
@@ -188,17 +211,17 @@ impl Header {
     }
 
     /// Rule C13.
-    fn check_tokens(
-        &self,
-        profile: Profile,
-    ) -> Result<(Option<Tpm2Token>, Option<NightlatchToken>)> {
-        let (mut tpm, mut nightlatch) = (None, None);
+    fn check_tokens(&self, profile: Profile) -> Result<Tokens> {
+        let (mut tpm, mut nightlatch, mut recovery) = (None, None, Vec::new());
         for (id, token) in &self.metadata.tokens {
             let path = format!("tokens.{id}");
             let (keyslot, twice) = match token {
                 Token::Tpm2(token) => (Some(token.keyslot), tpm.replace(token.clone()).is_some()),
                 Token::Nightlatch(token) => (None, nightlatch.replace(token.clone()).is_some()),
-                Token::Recovery { keyslot } => (Some(*keyslot), profile == Profile::Nightlatch1),
+                Token::Recovery { keyslot } => {
+                    recovery.push(*keyslot);
+                    (Some(*keyslot), false)
+                }
                 Token::Constellation { .. } if profile != Profile::Constellation => {
                     let only = "expected a token of this profile, found one of constellation";
                     return Err(violation("C13", path, only));
@@ -223,8 +246,10 @@ impl Header {
                 ));
             }
         }
+        recovery.sort_unstable();
         match profile {
             Profile::Nightlatch1 => {
+                self.check_recovery_tokens(&recovery)?;
                 let there = "expected exactly one token \"nightlatch\", found none";
                 nightlatch
                     .as_ref()
@@ -240,7 +265,11 @@ impl Header {
             }
             Profile::Luks2Strict | Profile::Constellation => {}
         }
-        Ok((tpm, nightlatch))
+        Ok(Tokens {
+            tpm,
+            nightlatch,
+            recovery,
+        })
     }
 }
 

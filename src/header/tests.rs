@@ -4,9 +4,11 @@
 mod binary;
 mod constellation;
 mod copies;
+mod cuts;
 mod hostile;
 mod keyslots;
 mod pairs;
+mod recovery;
 mod rules;
 mod tokens;
 
@@ -238,7 +240,7 @@ fn clearing_the_unused_bytes_leaves_the_keyslots_and_satisfies_the_template() {
     let header = area.header().unwrap();
     assert_eq!(
         refusal(header.check(Profile::Nightlatch1, &Expect::default())),
-        "rule C11: keyslots area: expected zeros outside the keyslots, found something at byte 1572864"
+        "rule C11: keyslots area: expected zeros outside the keyslots, found something at byte 2342912"
     );
     area.clear_unused(&header);
     assert_eq!(area.bytes(), Fixture::ours().build());
@@ -263,10 +265,10 @@ fn an_area_is_read_to_its_last_byte_though_zeros_at_its_end_are_not_kept() {
     assert!(checked(&area).is_ok());
     // A byte anywhere behind the places of keyslots is seen, whether it begins or ends a block or a read.
     for at in [
-        1_572_864,
-        1_576_959,
-        (2 << 20) - 1,
-        2 << 20,
+        2_342_912,
+        2_346_999,
+        (3 << 20) - 1,
+        3 << 20,
         (9 << 20) + 7,
         MARKER_OFFSET - 1,
         AREA_LEN - 1,

@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::{Error, Result};
 use crate::header::fields::{Field, Fields};
+use crate::header::form::Form;
 use crate::header::role;
 use crate::header::stamp::{BootNonce, Stamp};
 use crate::header::violation::violation;
@@ -40,8 +41,8 @@ pub(super) enum Token {
 /// What this program keeps in a header of its own.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NightlatchToken {
-    /// The profile the volume was made for.
-    pub profile: Profile,
+    /// The form of the profile that the header has.
+    pub form: Form,
     /// What the volume is for.
     pub role: Role,
     /// The volume's name. Two disks of one role do not pass for each other unless somebody edits the header.
@@ -186,7 +187,7 @@ impl NightlatchToken {
         let mut token = json!({
             "type": NIGHTLATCH_TOKEN,
             "keyslots": [],
-            "profile": self.profile.as_str(),
+            "profile": self.form.as_str(),
             "role": self.role.as_str(),
             "volume": self.volume.as_str(),
             "measurement-salt": Base64::encode_string(&self.salt),
@@ -214,11 +215,8 @@ impl NightlatchToken {
 
     fn parse(fields: &mut Fields<'_, '_>) -> Result<Self> {
         no_keyslots(fields)?;
-        fields
-            .take("profile")?
-            .literal(Profile::Nightlatch1.as_str())?;
         Ok(Self {
-            profile: Profile::Nightlatch1,
+            form: the_form(&fields.take("profile")?)?,
             role: the_role(&fields.take("role")?)?,
             volume: the_name(&fields.take("volume")?)?,
             salt: fields.take("measurement-salt")?.base64_array()?,
@@ -245,6 +243,13 @@ impl NightlatchToken {
 
 fn nonce(field: &Field<'_, '_>) -> Result<BootNonce> {
     BootNonce::from_bytes(field.hex_array()?).ok_or_else(|| field.expected("none, or not zero"))
+}
+
+fn the_form(field: &Field<'_, '_>) -> Result<Form> {
+    Form::of(field.text()?).ok_or_else(|| {
+        let [first, second] = [Form::First, Form::Second].map(Form::as_str);
+        field.expected(format_args!("{first:?} or {second:?}"))
+    })
 }
 
 fn the_name(field: &Field<'_, '_>) -> Result<VolumeName> {

@@ -20,8 +20,8 @@ use crate::anchor::judge::DeviceState;
 use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
 use crate::header::{
-    Area, Candidate, Evidence, Expect, LABEL, MARKER_LEN, MARKER_OFFSET, Marker, NightlatchToken,
-    SlotPair, Stamp, Tpm2Token,
+    Area, Candidate, Evidence, Expect, Form, LABEL, MARKER_LEN, MARKER_OFFSET, Marker,
+    NightlatchToken, SlotPair, Stamp, Tpm2Token,
 };
 use crate::key::{KEY_LEN, Secret, fill_random, volume_key_id};
 use crate::logging;
@@ -236,7 +236,7 @@ fn our_token(
     let qualifying = Evidence::qualifying(profile, &text, &key_id, epoch);
     let quote = (hooks.attest)(&qualifying).doing("attesting the volume")?;
     Ok(NightlatchToken {
-        profile,
+        form: Form::First,
         role: volume.role,
         volume: volume.name.clone(),
         salt,

@@ -4,8 +4,8 @@
 use nightlatch::config::Profile;
 
 use super::draft::{
-    COPY_LEN, CSUM, CSUM_ALG, Draft, HDR_OFFSET, HDR_SIZE, KEYSLOTS_OFFSET, LABEL, MAGIC, PADDING,
-    PADDING_4096, PAIR_LEN, SALT, SECOND_PAIR, SEQID, SUBSYSTEM, UUID, VERSION,
+    BEHIND_KEYSLOTS, COPY_LEN, CSUM, CSUM_ALG, Draft, HDR_OFFSET, HDR_SIZE, KEYSLOTS_OFFSET, LABEL,
+    MAGIC, PADDING, PADDING_4096, SALT, SEQID, SUBSYSTEM, UUID, VERSION,
 };
 use super::{Kind, List, put};
 
@@ -259,8 +259,8 @@ fn area(list: &mut List) {
     for (name, at) in [
         ("between keyslot 1 and its end", 417_792 + 384_500),
         (
-            "first byte behind both pairs of keyslots",
-            SECOND_PAIR + PAIR_LEN,
+            "first byte behind the places of all keyslots",
+            BEHIND_KEYSLOTS,
         ),
         ("the middle of the area", 8 << 20),
         ("the last byte of the area", (16 << 20) - 1),

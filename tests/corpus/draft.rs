@@ -10,6 +10,8 @@ pub(crate) const KEYSLOTS_OFFSET: usize = 2 * COPY_LEN;
 /// Where the second pair of keyslots is, and how long a pair is.
 pub(crate) const SECOND_PAIR: usize = KEYSLOTS_OFFSET + PAIR_LEN;
 pub(crate) const PAIR_LEN: usize = 2 * 385_024;
+/// Behind both pairs and two recovery keyslots.
+pub(crate) const BEHIND_KEYSLOTS: usize = KEYSLOTS_OFFSET + 3 * PAIR_LEN;
 /// Where the JSON is in a copy.
 pub(crate) const JSON_OFFSET: usize = 4096;
 /// How many bytes of the header area a draft keeps; what is behind them is zero.

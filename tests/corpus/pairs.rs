@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use super::draft::{Draft, KEYSLOTS_OFFSET, PAIR_LEN, SECOND_PAIR};
+use super::draft::{BEHIND_KEYSLOTS, Draft, KEYSLOTS_OFFSET, PAIR_LEN, SECOND_PAIR};
 use super::{Kind, List, put, take};
 
 /// What the header says of its two keyslots: their ids and where they are.
@@ -91,11 +91,11 @@ pub(crate) fn add(list: &mut List) {
     );
     list.add(
         kind,
-        "the second pair, and a byte behind it",
+        "the second pair, and a byte behind the places of all keyslots",
         move |draft| {
             move_material(draft);
             draft.edit(|json| place(json, [("2", second), ("3", second + half)]));
-            draft.late(second + PAIR_LEN, b"x");
+            draft.late(BEHIND_KEYSLOTS, b"x");
         },
     );
 }

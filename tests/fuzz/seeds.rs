@@ -47,7 +47,8 @@ fn main() {
     let bad = hostile::all(&bases);
     let bad = bad.iter().map(|mutation| mutation.image(&bases));
     let first_boots = interrupted(&good[0]);
-    let images: Vec<Image> = good.into_iter().chain(bad).collect();
+    let second = second_form(&bases);
+    let images: Vec<Image> = good.into_iter().chain([second]).chain(bad).collect();
     let all = |seed: fn(&Image) -> Vec<Vec<u8>>| images.iter().flat_map(seed).collect::<Vec<_>>();
     write(place, "metadata", all(|image| vec![json(image)]));
     write(place, "token", all(tokens));
@@ -69,6 +70,20 @@ fn main() {
     let examples = fs::read_dir(top).expect("the examples");
     let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
     write(place, "config", examples.collect());
+}
+
+/// A header of ours with a recovery key.
+fn second_form(bases: &Bases) -> Image {
+    let mut draft = bases.ours.clone();
+    draft.edit(|json| {
+        let mut slot = json["keyslots"]["1"].clone();
+        slot["area"]["offset"] = json!((32_768 + 4 * 385_024).to_string());
+        json["keyslots"]["4"] = slot;
+        json["digests"]["0"]["keyslots"] = json!(["0", "1", "4"]);
+        json["tokens"]["0"]["profile"] = json!("nightlatch-2");
+        json["tokens"]["2"] = json!({"type": "systemd-recovery", "keyslots": ["4"]});
+    });
+    draft.finish()
 }
 
 /// As the target takes them: a file of signatures, of values that nothing has, and the key that it looks for.

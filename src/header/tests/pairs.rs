@@ -6,12 +6,13 @@ use base64ct::{Base64, Encoding};
 use super::super::fixture::{Fixture, put, seal, stamp};
 use super::super::{AREA_LEN, Area, Candidate, SlotPair, Step};
 use super::copies::{identified, key, ours, signed};
+use super::cuts::every_cut;
 use super::rules::{check, refused};
 use super::{contiguous, refusal};
 use crate::config::Profile;
 
 /// The whole area of a header, zeros at its end too.
-fn whole(header: &Candidate) -> Vec<u8> {
+pub(super) fn whole(header: &Candidate) -> Vec<u8> {
     let mut bytes = contiguous(header);
     bytes.resize(AREA_LEN, 0);
     bytes
@@ -118,18 +119,24 @@ fn rule_c11_each_keyslot_has_a_place_of_its_own() {
 }
 
 #[test]
-fn rule_c11_only_the_place_of_the_other_pair_may_have_something_in_it() {
+fn rule_c11_only_the_places_of_other_keyslots_may_have_something_in_them() {
     let (first, second) = (SlotPair::First.area(), SlotPair::Second.area());
+    let recovery_end = 2_342_912;
     for (fixture, other, strays) in [
         (
             Fixture::ours(),
             second.clone(),
-            vec![second.end, 8 << 20, AREA_LEN - 4097],
+            vec![recovery_end, 8 << 20, AREA_LEN - 4097],
         ),
         (
             Fixture::rekeyed(),
             first.clone(),
-            vec![second.end, 8 << 20, AREA_LEN - 4097],
+            vec![recovery_end, 8 << 20, AREA_LEN - 4097],
+        ),
+        (
+            Fixture::ours().with_recovery(&[5]),
+            second.clone(),
+            vec![recovery_end, 8 << 20],
         ),
         // The place of the TPM's keyslot that this one does not have is no other pair's.
         (
@@ -226,53 +233,6 @@ fn a_header_that_was_rekeyed_changed_in_nothing_else() {
     }
     // The same header once more is no change at all.
     assert!(old.rekeyed(&old.area().unwrap()).is_err());
-}
-
-/// What a write that was cut leaves: its beginning, its end, or single sectors of it.
-fn cuts(old: &[u8], new: &[u8]) -> Vec<Vec<u8>> {
-    let mixed = |takes: &dyn Fn(usize) -> bool| {
-        let mut mixed = old.to_vec();
-        let sectors = mixed.chunks_mut(512).zip(new.chunks(512));
-        for (at, (to, from)) in sectors.enumerate() {
-            if takes(at) {
-                to.copy_from_slice(from);
-            }
-        }
-        mixed
-    };
-    let sectors = new.len() / 512;
-    vec![
-        mixed(&|sector| sector < 8),
-        mixed(&|sector| sector >= sectors / 2),
-        mixed(&|sector| sector % 2 == 1),
-        mixed(&|sector| sector + 1 < sectors),
-        new.to_vec(),
-    ]
-}
-
-/// Every disk that a power cut can leave while these steps are taken. The last one is what they end in.
-fn every_cut(disk: &[u8], steps: &[Step<'_>]) -> Vec<Vec<u8>> {
-    let mut disk = disk.to_vec();
-    let mut disks = vec![disk.clone()];
-    for step in steps {
-        let (start, bytes) = match step {
-            Step::Write(offset, bytes) => (usize::try_from(*offset).unwrap(), bytes.to_vec()),
-            Step::Clear(range) => (range.start, vec![0; range.len()]),
-            Step::Verify(offset, bytes) => {
-                let start = usize::try_from(*offset).unwrap();
-                assert!(disk[start..start + bytes.len()] == **bytes);
-                continue;
-            }
-        };
-        let range = start..start + bytes.len();
-        for cut in cuts(&disk[range.clone()], &bytes) {
-            let mut torn = disk.clone();
-            torn[range.clone()].copy_from_slice(&cut);
-            disks.push(torn);
-        }
-        disk[range].copy_from_slice(&bytes);
-    }
-    disks
 }
 
 /// The header a boot takes: the newest genuine one whose keyslots one of these secrets opens.

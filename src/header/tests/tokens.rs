@@ -5,7 +5,7 @@ use base64ct::{Base64, Encoding};
 use serde_json::Value;
 
 use super::super::fixture::{Fixture, TPM2, stamp};
-use super::super::{Checked, Expect, NightlatchToken, Tpm2Token};
+use super::super::{Checked, Expect, Form, NightlatchToken, Tpm2Token};
 use super::refusal;
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
@@ -39,7 +39,7 @@ fn a_token_of_systemd_cryptenroll_is_read_and_written_back_the_same() {
 #[test]
 fn our_token_is_read_and_written_back_the_same() {
     let token = NightlatchToken {
-        profile: Profile::Nightlatch1,
+        form: Form::First,
         role: Role::State,
         volume: VolumeName::try_from("data".to_owned()).unwrap(),
         salt: std::array::from_fn(|at| 0x20 + u8::try_from(at).unwrap()),
@@ -87,7 +87,7 @@ fn rule_c13_tokens_are_of_known_types_and_exactly_as_many_as_the_profile_allows(
         (
             tpm2(1),
             r#""1":{"type":"systemd-recovery","keyslots":["1"]}"#.to_owned(),
-            "rule C13: tokens.1: expected no further token of this type, found one",
+            "rule C13: keyslots of tokens \"systemd-recovery\": expected [], found [1]",
         ),
         (
             tpm2(1),
@@ -122,7 +122,7 @@ fn rule_c13_tokens_are_of_known_types_and_exactly_as_many_as_the_profile_allows(
         (
             r#""profile":"nightlatch-1""#.to_owned(),
             r#""profile":"nightlatch-0""#.to_owned(),
-            "rule C13: tokens.0.profile: expected \"nightlatch-1\", found \"nightlatch-0\"",
+            "rule C13: tokens.0.profile: expected \"nightlatch-1\" or \"nightlatch-2\", found \"nightlatch-0\"",
         ),
         (
             r#""measurement-salt":"ICEi"#.to_owned(),
