@@ -2,20 +2,24 @@
 //! The two forms of our own profile. A configuration names the profile and takes both; which one a header has it says itself,
 //! under its MAC.
 
+use crate::sealed::values::SealedValues;
+
 /// What a header of our profile may have.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Form {
     /// One pair of keyslots and nothing beside it.
     First,
-    /// The same with one or two recovery keyslots. A program that knows the first form alone refuses it.
+    /// The same with up to two recovery keyslots, and with the values that the PCRs had when the secret was sealed: one of them at
+    /// least. A program that knows the first form alone refuses it.
     Second,
 }
 
 impl Form {
-    /// The form of a header with these recovery keyslots: without any it is the first, byte for byte.
+    /// The form of a header with these recovery keyslots and values of sealing time: the first, byte for byte, where nothing came with the
+    /// second.
     #[must_use]
-    pub fn with(recovery: &[u8]) -> Self {
-        if recovery.is_empty() {
+    pub fn with(recovery: &[u8], values: Option<&SealedValues>) -> Self {
+        if recovery.is_empty() && values.is_none() {
             Self::First
         } else {
             Self::Second

@@ -7,7 +7,7 @@ use sha2::Sha256;
 
 use super::binary::{self, BINARY_LEN, COPY_LEN, JSON_LEN};
 use super::violation::violation;
-use super::{Area, Candidate, Expect, NightlatchToken, SlotPair, Stamp, used};
+use super::{Area, Candidate, Expect, Form, NightlatchToken, SlotPair, Stamp, used};
 use crate::config::Profile;
 use crate::error::{Doing, Error, Result};
 use crate::key::{Secret, header_mac_key, volume_key_id};
@@ -74,6 +74,7 @@ impl Candidate {
         let mine = self.token()?.clone();
         let mine = NightlatchToken {
             own_secret: false,
+            form: Form::with(&next.checked.recovery, next.checked.values()),
             ..mine
         };
         let same = next.from.is_none()

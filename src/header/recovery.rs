@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Keyslots for recovery keys: what form `nightlatch-2` has beside a pair. Each is the one that `systemd-cryptenroll
+//! Keyslots for recovery keys: what form `nightlatch-2` may have beside a pair. Each is the one that `systemd-cryptenroll
 //! --recovery-key` makes, with the same token, so that stock programs open the volume on another machine.
 //!
 //! Each has a place of its own behind the two pairs, so that one comes and goes while the others stay where they are.
@@ -14,6 +14,7 @@ use super::violation::equal;
 use super::{Area, Candidate, Expect, Form, Header, NightlatchToken};
 use crate::config::Profile;
 use crate::error::{Error, Result};
+use crate::sealed::values::SealedValues;
 
 /// The keyslots a recovery key may have.
 pub const RECOVERY_KEYSLOTS: [u8; 2] = [4, 5];
@@ -48,13 +49,24 @@ impl Header {
 
     /// Rule C11: whether its keyslots are a pair and beside it what its form has room for, and what that is.
     pub(super) fn allowed_ids(&self) -> (bool, &'static str) {
-        let form = self.form().unwrap_or(Form::First);
-        let expected = match form {
-            Form::First => "[0], [0, 1], [2] or [2, 3]",
-            Form::Second => "[0], [0, 1], [2] or [2, 3], and 4, 5 or both beside them",
+        let recovery = self.recovery();
+        let (beside, expected) = match self.form() {
+            None | Some(Form::First) => (recovery.is_empty(), "[0], [0, 1], [2] or [2, 3]"),
+            Some(Form::Second) => (
+                Form::with(&recovery, self.values()) == Form::Second,
+                "[0], [0, 1], [2] or [2, 3], and 4, 5 or both beside them",
+            ),
         };
-        let allowed = self.pair().is_some() && form == Form::with(&self.recovery());
-        (allowed, expected)
+        (self.pair().is_some() && beside, expected)
+    }
+
+    /// What the PCRs held when its secret was sealed, where a token tells it.
+    fn values(&self) -> Option<&SealedValues> {
+        let mut tokens = self.metadata.tokens.values();
+        tokens.find_map(|token| match token {
+            Token::Tpm2(token) => token.values.as_ref(),
+            Token::Nightlatch(_) | Token::Recovery { .. } | Token::Constellation { .. } => None,
+        })
     }
 
     /// Rule C13: each recovery keyslot has one token, and each such token a keyslot of its own.
@@ -76,7 +88,7 @@ impl Candidate {
         })?;
         let mine = self.checked.nightlatch.clone();
         let mine = mine.map(|mine| NightlatchToken {
-            form: Form::with(recovery),
+            form: Form::with(recovery, self.checked.values()),
             ..mine
         });
         let (old, new) = (&self.checked, &next.checked);

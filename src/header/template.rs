@@ -10,9 +10,10 @@ use super::metadata::{Digest, Integrity};
 use super::slot_pair::SlotPair;
 use super::token::{NightlatchToken, Token, Tpm2Token};
 use super::violation::{equal, one_of, unexpected, violation, within};
-use super::{DATA_OFFSET, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN, constellation};
+use super::{DATA_OFFSET, Form, Header, KEYSLOTS_OFFSET, MIN_DEVICE_LEN, constellation};
 use crate::config::{Profile, Role, VolumeName};
 use crate::error::Result;
+use crate::sealed::values::SealedValues;
 
 /// The label of every volume of our own profile. Its subsystem is the word of its role.
 pub const LABEL: &str = "nightlatch";
@@ -61,6 +62,12 @@ impl Checked {
     #[must_use]
     pub fn secret_keyslot(&self) -> u8 {
         self.pair.unwrap_or(SlotPair::First).secret()
+    }
+
+    /// What the PCRs held when the secret was sealed, where its token tells it.
+    #[must_use]
+    pub fn values(&self) -> Option<&SealedValues> {
+        self.tpm.as_ref().and_then(|token| token.values.as_ref())
     }
 
     /// The profile's word, which in our own says the form.
@@ -258,6 +265,11 @@ impl Header {
                 let slot = slot.filter(|id| self.metadata.keyslots.contains_key(id));
                 let sealed = tpm.as_ref().map(|token| token.keyslot);
                 equal("C13", "keyslot of token \"systemd-tpm2\"", sealed, slot)?;
+                let has_values = tpm.as_ref().is_some_and(|token| token.values.is_some());
+                if has_values && self.form() == Some(Form::First) {
+                    let none = "expected none of our values in form nightlatch-1, found some";
+                    return Err(violation("C13", "token \"systemd-tpm2\"", none));
+                }
             }
             Profile::Luks2Strict if nightlatch.is_some() => {
                 let none = "expected no token \"nightlatch\" in a stock volume, found one";

@@ -166,6 +166,8 @@ impl New {
         let uuid = self.uuid;
         let mut mine = our_token(volume, uuid, &volume_key, hooks)?;
         mine.own_secret = source == Source::Generate;
+        let values = tpm.as_ref().and_then(|token| token.values.as_ref());
+        mine.form = Form::with(&[], values);
         self.mark(volume, uuid).doing("marking the device")?;
         let header = HeaderFile::blank()?;
         let labels = LuksLabels {

@@ -9,7 +9,7 @@ use super::unlock::Passphrase;
 use super::{HeaderFile, Keyed, Luks};
 use crate::config::{self, Kdf};
 use crate::error::{Doing, Error, Result};
-use crate::header::{Area, Candidate, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
+use crate::header::{Area, Candidate, Form, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
 use crate::key::Secret;
 use crate::tpm::{Policy, Sealed};
 
@@ -33,12 +33,13 @@ impl Keyed {
                 "only a volume of profile nightlatch-1 with a keyslot for the TPM can be given another secret",
             ));
         };
+        let new = old.other();
+        let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
         let mine = NightlatchToken {
+            form: Form::with(&checked.recovery, token.values.as_ref()),
             own_secret: false,
             ..mine.clone()
         };
-        let new = old.other();
-        let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
         let draft = HeaderFile::draft(&self.candidate)?;
         let mut luks = Luks::load(&draft, self.device.path())?;
         for (slot, kdf, encoding) in [

@@ -381,7 +381,7 @@ fn a_stock_volume_may_have_a_recovery_key_and_one_tpm() {
     );
 }
 
-/// What the PCRs held is ours to write, in as many bytes as the token's list has PCRs, and in no token of before.
+/// What the PCRs held is ours to write, in as many bytes as the token's list has PCRs, and in the second form alone.
 #[test]
 fn the_values_of_sealing_time_are_read_back_and_fit_the_list_of_pcrs() {
     let values = SealedValues::new((0..96).collect());
@@ -389,15 +389,22 @@ fn the_values_of_sealing_time_are_read_back_and_fit_the_list_of_pcrs() {
         values: Some(values),
         ..tpm2()
     };
-    let told = Fixture::ours().with(TPM2, &token.to_json().to_string());
-    assert_eq!(check(&told).unwrap().tpm, Some(token.clone()));
+    let with = |token: &Tpm2Token| Fixture::ours().with(TPM2, &token.to_json().to_string());
+    let in_second = |token: &Tpm2Token| with(token).with("nightlatch-1", "nightlatch-2");
+    let checked = check(&in_second(&token)).unwrap();
+    assert_eq!(checked.profile_name(), "nightlatch-2");
+    assert_eq!(checked.tpm, Some(token.clone()));
+    let error = refusal(check(&with(&token)));
+    assert!(
+        error.ends_with("none of our values in form nightlatch-1, found some"),
+        "{error}"
+    );
     for len in [0, 32, 95, 97, 128] {
         let other = Tpm2Token {
             values: Some(SealedValues::new(vec![7; len])),
             ..token.clone()
         };
-        let other = Fixture::ours().with(TPM2, &other.to_json().to_string());
-        let error = refusal(check(&other));
+        let error = refusal(check(&in_second(&other)));
         assert!(
             error.contains("nightlatch-pcr-values: expected one value for each of tpm2-pcrs"),
             "{len}: {error}"

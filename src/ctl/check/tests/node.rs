@@ -212,7 +212,7 @@ impl Node {
             bank: policy.bank,
             policy_hash: sealed.policy_hash,
             key: sealed.key,
-            values: sealed.values,
+            values: None,
             srk: sealed.srk,
         };
         let header = Fixture::ours().with(TPM2, &token.to_json().to_string());
