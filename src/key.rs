@@ -8,6 +8,7 @@
 pub(crate) mod ecdh;
 mod nonce;
 pub mod pcr;
+mod recovery;
 
 use std::fmt;
 
@@ -16,6 +17,7 @@ use sha2::Sha256;
 use zeroize::Zeroizing;
 
 pub use nonce::{BootNonce, NONCE_LEN};
+pub use recovery::{Brought, RecoveryKey};
 
 use crate::error::{Doing, Error, Result};
 
