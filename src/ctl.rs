@@ -4,7 +4,9 @@
 //! A verb is a file, and answers with an [`Answer`]: a text for people and the same as JSON for machines. Start reading
 //! at [`run`], which lists the verbs.
 //!
-//! **Never:** a volume opened, a disk written to, or a key asked for: it shows, and changes what is remembered.
+//! What opens the volume of another machine for it is [`crate::rescue`].
+//!
+//! **Never:** a volume of this machine opened, or its TPM or a key service asked for a key.
 //!
 //! # A status read
 //!
@@ -31,6 +33,7 @@ mod enroll;
 mod evidence;
 mod image;
 mod nodes;
+mod open;
 mod policy;
 mod status;
 
@@ -198,6 +201,8 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
         }) => enroll::ask(root, volume),
         Verb::Mounts(cli::Mounts::Check) => mounts::check(root),
         Verb::Derive(given) => derive::derive(given),
+        Verb::Open(given) => open::open(given),
+        Verb::Close(given) => open::close(given),
         Verb::Nodes(verb) => nodes::run(verb),
         Verb::Completions { shell } => completions::completions(*shell),
     }

@@ -47,6 +47,7 @@ pub mod ctl;
 pub mod keyservice;
 
 // A volume opened, whichever program wants it: where its key comes from, what is told of it, its way to a mapping.
+pub mod rescue;
 mod sources;
 
 pub mod status;

@@ -6,12 +6,15 @@
 //!
 //! **Never:** libcryptsetup given the header on the disk: it sees the copy in memory that passed the rules.
 
+mod activate;
 mod device;
 mod filesystem;
 mod luks;
 mod provision;
 mod rekey;
+mod rescue;
 pub mod root;
+mod snapshot;
 pub mod table;
 mod unlock;
 mod verity;
@@ -19,13 +22,16 @@ mod verity;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use log::{info, warn};
+use log::info;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use activate::Meant;
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
 pub use provision::{Attest, BeginProvisioning, FirstSecret, New, ProvisionHooks};
+pub use rescue::{Access, close_rescue, examine_rescue, open_rescue};
+pub use snapshot::Usage;
 pub use unlock::{Ask, Existing, SecretProviders, Unseal};
 
 use crate::anchor::judge::{DeviceState, VolumeProof};
@@ -301,7 +307,7 @@ fn map(volume: &config::Volume, keyed: &Keyed) -> Result<()> {
     let name = volume.name.as_str();
     keyed.device.require_same()?;
     let mut luks = Luks::load(&keyed.header, keyed.device.path())?;
-    activate(&mut luks, name, keyed, Journal::On)?;
+    Meant::on_disk(name, keyed, Journal::On).activate(&mut luks)?;
     if keyed.how == How::Formatted {
         provision::finish(volume, &mut luks, keyed)?;
     }
@@ -315,27 +321,4 @@ pub fn close(volume: &config::Volume) -> Result<()> {
         return Ok(());
     }
     Luks::of_mapping(name)?.deactivate(name)
-}
-
-/// A mapping that is not what was meant is removed at once.
-fn activate(luks: &mut Luks, name: &str, keyed: &Keyed, journal: Journal) -> Result<()> {
-    luks.activate(name, &keyed.volume_key, journal)
-        .doing("activating")?;
-    let expected = table::Expected {
-        name,
-        uuid: &keyed.uuid,
-        disk: &keyed.device.number(),
-        len_sectors: superblock::data_len(keyed.device.len_bytes()) / table::SECTOR_LEN,
-        mode: match journal {
-            Journal::On => "J",
-            Journal::Off => "D",
-        },
-    };
-    let verified = table::verify(&expected).doing("comparing the live tables");
-    if verified.is_err()
-        && let Err(error) = luks.deactivate(name)
-    {
-        warn!(volume = name; "{error}");
-    }
-    verified
 }

@@ -6,6 +6,7 @@
 //! **Never:** a verb carried out: the words become values.
 
 mod nodes;
+mod open;
 mod values;
 
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub(in crate::ctl) use self::nodes::{Nodes, Server};
+pub(in crate::ctl) use self::open::{Close, Open};
 pub(in crate::ctl) use self::values::NodeOrVolume;
 use self::values::{acceptance, profile, selection, shell, volume};
 use crate::anchor::record::Accepted;
@@ -75,6 +77,8 @@ pub(in crate::ctl) enum Verb {
     #[command(subcommand)]
     Mounts(Mounts),
     Derive(Derive),
+    Open(Open),
+    Close(Close),
     #[command(subcommand)]
     Nodes(Nodes),
     /// Print the script that completes the words of this program in a shell.

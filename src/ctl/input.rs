@@ -3,14 +3,18 @@
 //!
 //! **Never:** more read than the reader says it can use.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::error::{Error, Result};
+use crate::error::{Doing, Error, Result};
+use crate::key::Secret;
 
 /// The longest unified kernel image that is read, in bytes. They have some hundred MiB.
 pub(super) const IMAGE_LEN_MAX: usize = 1 << 30;
+
+/// The shortest master secret, in bytes: below 128 bits it is none.
+pub(super) const MASTER_LEN_MIN: usize = 16;
 
 /// Reads it, and no more of it than `len_max` bytes: whatever is longer is an error.
 pub(super) fn read(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
@@ -25,6 +29,19 @@ pub(super) fn read(path: &Path, len_max: usize) -> io::Result<Vec<u8>> {
 pub(super) fn text(path: &Path, len_max: usize) -> Result<String> {
     let bytes = read(path, len_max).map_err(Error::config);
     bytes.and_then(|bytes| String::from_utf8(bytes).map_err(Error::config))
+}
+
+/// A secret from a file, as it is: a line end is a part of it.
+pub(super) fn secret(path: &Path, len_min: usize) -> Result<Secret> {
+    let bytes = fs::read(path).doing(path.display())?;
+    let bytes = Secret::new(bytes);
+    match bytes.expose().len() {
+        len if len < len_min => Err(Error::refused(format_args!(
+            "{}: expected at least {len_min} bytes, found {len}",
+            path.display()
+        ))),
+        _ => Ok(bytes),
+    }
 }
 
 fn bounded(from: impl Read, len_max: usize) -> io::Result<Vec<u8>> {

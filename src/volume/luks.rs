@@ -283,6 +283,15 @@ impl Luks {
             .deactivate(name, CryptDeactivate::FORCE)
             .doing(format_args!("removing mapping {name}"))
     }
+
+    /// Removes the mapping `name` unless something uses it.
+    pub(super) fn deactivate_unused(&mut self, name: &str) -> Result<()> {
+        self.0
+            .activate_handle()
+            .deactivate(name, CryptDeactivate::empty())
+            .map_err(in_use)
+            .doing(format_args!("removing mapping {name}"))
+    }
 }
 
 /// Whether dm-integrity journals data with its tags. Off only while every sector is being overwritten anyway.
@@ -336,6 +345,15 @@ fn unfit(error: LibcryptErr) -> Error {
     } else {
         error.into()
     }
+}
+
+fn in_use(error: LibcryptErr) -> Error {
+    if let LibcryptErr::IOError(io) = &error
+        && io.kind() == ErrorKind::ResourceBusy
+    {
+        return Error::refused("it is in use: unmount what is mounted from it");
+    }
+    error.into()
 }
 
 fn wrong_key(error: LibcryptErr) -> Error {

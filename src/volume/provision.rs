@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::filesystem::{self, OVERLAY_DIRS};
 use super::luks::{self, Journal, LuksLabels};
 use super::unlock::Passphrase;
-use super::{Device, HeaderFile, How, Keyed, Luks, activate};
+use super::{Device, HeaderFile, How, Keyed, Luks, Meant};
 use crate::anchor::judge::DeviceState;
 use crate::config::{self, Profile, RootMode, Source, Wipe};
 use crate::error::{Doing, Error, Result};
@@ -300,10 +300,10 @@ pub(super) fn finish(volume: &config::Volume, luks: &mut Luks, keyed: &Keyed) ->
 /// Overwrites every sector through a mapping without a journal, which would write everything twice.
 fn wipe_full(name: &str, mapping: &Path, luks: &mut Luks, keyed: &Keyed) -> Result<()> {
     luks.deactivate(name)?;
-    activate(luks, name, keyed, Journal::Off)?;
+    Meant::on_disk(name, keyed, Journal::Off).activate(luks)?;
     filesystem::wipe_full(mapping, &mut |percent| tell_progress(name, percent))?;
     luks.deactivate(name)?;
-    activate(luks, name, keyed, Journal::On)
+    Meant::on_disk(name, keyed, Journal::On).activate(luks)
 }
 
 /// Tells journal and service manager how far a full wipe has come.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The volume key of a volume that exists, from the sources in their order.
 
+mod brought;
+
 use base64ct::{Base64, Encoding};
 use log::warn;
 use zeroize::Zeroizing;
@@ -148,11 +150,14 @@ impl Existing {
 
     /// The genuine candidate with the highest epoch among those that the offer for each opens.
     fn newest(&self, mut offer: impl FnMut(&Checked) -> Result<Offer> + Send) -> Result<Unlocked> {
+        self.newest_of(|candidate| self.prove(candidate, || offer(&candidate.checked)))
+    }
+
+    fn newest_of(&self, mut prove: impl FnMut(&Candidate) -> Result<Unlocked>) -> Result<Unlocked> {
         let mut best: Option<Unlocked> = None;
         let mut failure = None;
         for candidate in &self.candidates {
-            let proven = self.prove(candidate, || offer(&candidate.checked));
-            match proven {
+            match prove(candidate) {
                 Ok(proven) => {
                     let newer = best
                         .as_ref()

@@ -8,7 +8,10 @@ use std::path::{Path, PathBuf};
 const ONLY_USERS: [(&str, &[&str]); 11] = [
     ("use tss_esapi::", &["src/tpm"]),
     ("use libcryptsetup_rs::", &["src/volume/luks.rs"]),
-    ("use devicemapper::", &["src/volume/table.rs"]),
+    (
+        "use devicemapper::",
+        &["src/volume/snapshot.rs", "src/volume/table.rs"],
+    ),
     ("use zbus::", &["src/systemd"]),
     ("use rusqlite::", &["src/keyservice/store/sqlite.rs"]),
     ("use maud::", &["src/keyservice/http/page.rs"]),

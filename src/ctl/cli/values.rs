@@ -10,6 +10,7 @@ use crate::config::{Profile, VolumeName};
 use crate::evidence::registers::Registers;
 use crate::pcr::Bank;
 use crate::protocol::admin::is_ek;
+use crate::rescue::{PREFIX, mapping_name};
 
 /// What the service knows by its endorsement key, or by its UUID.
 #[derive(Clone, Debug)]
@@ -96,4 +97,72 @@ pub(super) fn digest(text: &str) -> Result<String, String> {
 /// A bank that a policy of signed values can be of.
 pub(super) fn signed_bank() -> impl TypedValueParser<Value = Bank> {
     one_of([Bank::Sha256, Bank::Sha384].map(|bank| (bank.as_str(), bank)))
+}
+
+/// The name of a mapping that `open` has made.
+pub(super) fn mapping(text: &str) -> Result<String, String> {
+    mapping_name(text)
+}
+
+/// What `open` calls a mapping, without what all of them begin with.
+pub(super) fn rescue_name(text: &str) -> Result<String, String> {
+    mapping_name(&format!("{PREFIX}{text}"))
+        .map(|_| text.to_owned())
+        .map_err(|_why| "expected lower-case letters, digits and dashes".to_owned())
+}
+
+/// A number of bytes, with one of the suffixes K, M and G, which are powers of 1024.
+pub(super) fn size(text: &str) -> Result<u64, String> {
+    const LEN_MIN: u64 = 1 << 20;
+    let bytes = sized(text).filter(|bytes| *bytes >= LEN_MIN && bytes.is_multiple_of(4096));
+    bytes.ok_or_else(|| "expected a size such as 512M or 1G, from 1M on".to_owned())
+}
+
+fn sized(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'K' => (text.strip_suffix('K')?, 1 << 10),
+        b'M' => (text.strip_suffix('M')?, 1 << 20),
+        b'G' => (text.strip_suffix('G')?, 1 << 30),
+        _ => (text, 1),
+    };
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    is_number.then(|| digits.parse::<u64>().ok()?.checked_mul(unit))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_size_has_a_unit_or_none_and_is_of_whole_pages() {
+        for (text, bytes) in [
+            ("256M", 256 << 20),
+            ("1G", 1 << 30),
+            ("1048576", 1 << 20),
+            ("2048K", 2 << 20),
+        ] {
+            assert_eq!(size(text).unwrap(), bytes, "{text}");
+        }
+        for text in [
+            "",
+            "M",
+            "-1M",
+            "+1M",
+            "1.5G",
+            "256m",
+            "1048577",
+            "512K",
+            "99999999999G",
+        ] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_for_a_mapping_cannot_lead_elsewhere() {
+        assert_eq!(rescue_name("state-2").unwrap(), "state-2");
+        for text in ["", "../state", "a/b", "A", "a b"] {
+            assert!(rescue_name(text).is_err(), "{text}");
+        }
+    }
 }
