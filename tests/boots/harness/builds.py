@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What tests run and boot, built once for all of them.
 
-    builds.py root|programs|tests|image|dracut|service-image
+    builds.py root|programs|daemon|tests|image|dracut|service-image
 
 The last line is `N passed, N failed`.
 """
@@ -112,6 +112,7 @@ def service_images() -> None:
 BUILDS: dict[str, Callable[[], object]] = {
     "root": root.prepare,
     "programs": lambda: image.programs(say),
+    "daemon": lambda: image.daemon(say),
     "tests": tests,
     "image": demo_image,
     "dracut": dracut_image,

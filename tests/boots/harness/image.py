@@ -86,6 +86,12 @@ def programs(say: Say) -> None:
     _run("cargo", [*command, "--bin", "nightlatch", "--bin", "nightlatchctl"], cwd=PROJECT)
 
 
+def daemon(say: Say) -> None:
+    """Builds the key service, as it ships."""
+    say("building the key service")
+    _run("cargo-daemon", ["cargo", "build", "--release", "--locked", "--bin", "nightlatchd"], cwd=PROJECT)
+
+
 def demo(say: Say) -> Image:
     """The demo image: UKI signed by the owner of the tests' machines, verity root, ESP."""
     here = PROJECT / "mkosi"

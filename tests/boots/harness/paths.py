@@ -19,7 +19,7 @@ NO_SERVICE = ("-src/keyservice", "-src/keyservice.rs", "-src/bin/nightlatchd.rs"
 # What test programs share, but for what starts our programs as processes.
 SUPPORT = ("tests/support", "-tests/support/programs")
 # What images are made of.
-IMAGE = ("dracut", "mkosi", "units", "-units/man")
+IMAGE = ("dracut", "mkosi", "units", "-units/man", "-units/debian")
 # What runs in the machines of layer 2.
 GUEST = (f"{HARNESS}/guest",)
 # Which module a case or a helper names.
@@ -104,3 +104,9 @@ def of_kms() -> tuple[str, ...]:
     examples = ("units/examples/openbao-nightlatchd.hcl", "units/examples/openbao-nightlatchd-init.hcl")
     own = ("tests/kms", *examples, *imported(f"{HARNESS}/openbao.py"))
     return ("Cargo.toml", "Cargo.lock", *crate, *SUPPORT, *own)
+
+
+def of_packages() -> tuple[str, ...]:
+    """What the packages depend on: of the tree's documents those that are in one."""
+    harness = (*imported(f"{HARNESS}/packages.py"), f"{HARNESS}/enter-tree")
+    return (*CRATE, "README.md", "CHANGELOG.md", "dracut", "mkosi", "-mkosi/demo", "units", *harness)

@@ -85,6 +85,7 @@ def builds() -> Iterable[Scenario]:
     for name, needs, processors, lock in (
         ("root", (), 0, ""),
         ("programs", (), 1, "release"),
+        ("daemon", ("build/programs",), 1, "release"),
         ("tests", (), 1, "debug"),
         ("image", ("build/programs",), 1, "mkosi"),
         ("dracut", ("build/programs",), 1, "mkosi"),
@@ -161,6 +162,8 @@ def rest() -> Iterable[Scenario]:
     openbao = Job("kms", python("openbao"), ("build/tests",), lock="debug")
     yield Scenario("rest", openbao, paths.of_kms())
     command = (str(PROJECT / "tests/fuzz/run"), "--seconds", "5")
+    packages = Job("packages", python("packages"), ("build/programs", "build/daemon"))
+    yield Scenario("rest", packages, paths.of_packages())
     fuzz = Job("fuzz", command, ("build/tests",), lock="debug", reads="status")
     yield Scenario("rest", fuzz, (*CRATE, *paths.SUPPORT, "tests/fuzz", "tests/corpus"))
 
