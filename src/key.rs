@@ -7,6 +7,7 @@
 
 pub(crate) mod ecdh;
 mod nonce;
+pub mod openssh;
 pub mod pcr;
 mod recovery;
 

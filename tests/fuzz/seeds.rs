@@ -54,6 +54,7 @@ fn main() {
     write(place, "token", all(tokens));
     write(place, "binary", [all(binary), first_boots].concat());
     write(place, "signature", pcr_signatures());
+    write(place, "openssh", openssh());
     write(place, "record", vec![record()]);
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
@@ -84,6 +85,20 @@ fn second_form(bases: &Bases) -> Image {
         json["tokens"]["2"] = json!({"type": "systemd-recovery", "keyslots": ["4"]});
     });
     draft.finish()
+}
+
+/// As the target takes them: lines of keys, and signatures.
+fn openssh() -> Vec<Vec<u8>> {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/openssh");
+    let files = fs::read_dir(fixtures).expect("the fixtures");
+    let seed = |path: std::path::PathBuf| {
+        let text = fs::read(&path).expect("text");
+        let what = u8::from(path.extension().is_some_and(|it| it == "sig"));
+        [&[what], text.trim_ascii()].concat()
+    };
+    files
+        .map(|file| seed(file.expect("a file").path()))
+        .collect()
 }
 
 /// As the target takes them: a file of signatures, of values that nothing has, and the key that it looks for.
