@@ -22,6 +22,7 @@
 
 mod boot;
 mod proofs;
+mod pushed;
 mod search;
 mod stale;
 
@@ -51,8 +52,18 @@ struct Sheet {
     is_of_cut: bool,
     /// Whether that boot, or the one before it that was cut off as well, could not read the record.
     is_of_stale: bool,
+    /// What the header was compared with before that boot wrote it.
+    compared: Compared,
     /// Whether a change of the secret was cut off before the header was written.
     has_leftover: bool,
+}
+
+/// What stands beside the counter where a header is judged.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Compared {
+    WithReport,
+    /// The keys were pushed by an operator.
+    WithNothing,
 }
 
 /// What the key service was told last of a volume.
@@ -174,6 +185,8 @@ enum Mistake {
     VoidNotCompared,
     /// Where the record cannot be read.
     Stale(stale::Mistake),
+    /// Where an operator pushes the keys.
+    Pushed(pushed::Mistake),
 }
 
 impl World {
@@ -188,6 +201,7 @@ impl World {
                 sealed_under: 1,
                 is_of_cut: false,
                 is_of_stale: false,
+                compared: Compared::WithReport,
                 has_leftover: false,
             })
         };

@@ -13,6 +13,8 @@ pub(super) struct Boot {
     pub(super) image: u8,
     pub(super) copies: [bool; 2],
     pub(super) order: [usize; 2],
+    /// Whether the service is lost, and an operator pushes both keys and no word.
+    pub(super) is_pushed: bool,
 }
 
 impl Boot {
@@ -22,6 +24,7 @@ impl Boot {
             image,
             copies: [false; 2],
             order: [0, 1],
+            is_pushed: false,
         }
     }
 }
@@ -54,7 +57,12 @@ impl World {
             now.broken = now.broken.or(Some(Broken::Unasked));
         }
         all.push(now);
-        now.settle(&judged, place, &mut all);
+        if boot.is_pushed {
+            // Nobody is told.
+            all.push(now);
+        } else {
+            now.settle(&judged, place, &mut all);
+        }
         Ok(all)
     }
 
@@ -84,7 +92,12 @@ impl World {
                 proof.key_id = [number(volume); KEY_LEN];
             }
             if is_stale {
-                match self.carry_over(volume, sheet, planted) {
+                let known = if boot.is_pushed {
+                    pushed::known(sheet, &proof, planted)?
+                } else {
+                    self.record_of(volume, Mistake::None)
+                };
+                match self.carry_over(volume, sheet, known, planted) {
                     Ok(taken) => carried.push(taken),
                     Err(_) if self.word => {
                         readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
@@ -105,7 +118,7 @@ impl World {
                 proof.stamp.nonce = count.nonce;
             }
             judge::verify(&entry.unwrap(), count, Level::Epoch, &proof).map_err(refusal)?;
-            if sheet.sealed_under != boot.image {
+            if sheet.sealed_under != boot.image && !boot.is_pushed {
                 // The TPM does not open it, so the service was asked.
                 let known = self.record_of(volume, planted);
                 judge::recorded(&known, &proof.key_id, Some(proof.stamp), None).map_err(refusal)?;
@@ -205,6 +218,11 @@ impl World {
                 is_of_cut: true,
                 is_of_stale: self.records[place].unwrap().is_carried
                     || judged.sheets[volume].is_of_stale,
+                compared: if boot.is_pushed {
+                    Compared::WithNothing
+                } else {
+                    judged.sheets[volume].compared
+                },
                 has_leftover: false,
                 ..judged.sheets[volume]
             };
@@ -251,7 +269,11 @@ impl World {
             let (start, told) = (self.start[volume], self.told[volume].content);
             let was = judged.sheets[volume];
             let is_given_up = was.is_of_cut && (is_carried || was.is_of_stale);
+            let is_by_push =
+                was.is_of_cut && (boot.is_pushed || was.compared == Compared::WithNothing);
             let is_old = match judged.readmitted[volume] {
+                None if is_by_push && is_carried => false,
+                None if was.compared == Compared::WithNothing => false,
                 None if is_given_up => sheet.content <= told,
                 Some(_) => sheet.content <= told,
                 None => sheet.content <= start,
@@ -265,6 +287,7 @@ impl World {
             self.end[volume] += 1;
             sheet.content = self.end[volume];
             (sheet.is_of_cut, sheet.is_of_stale) = (false, false);
+            sheet.compared = Compared::WithReport;
         }
     }
 

@@ -5,6 +5,9 @@ use super::search::{Depth, Search, search};
 use super::stale::Mistake::*;
 use super::*;
 
+/// Nobody pushes a key.
+const NEVER: &[bool] = &[false];
+
 const EVERYBODY: &[Act] = &[
     Act::Keep(0),
     Act::Forge(0, 1),
@@ -23,6 +26,7 @@ const COPIES: Depth = Depth {
     attached: &[[false; 2], [true, false], [true; 2]],
     orders: &[[0, 1], [1, 0]],
     images: &[1],
+    pushes: NEVER,
 };
 /// Power cuts alone, one after the other.
 const HONEST: Depth = Depth {
@@ -33,6 +37,7 @@ const HONEST: Depth = Depth {
     attached: &[[false; 2]],
     orders: &[[0, 1], [1, 0]],
     images: &[1],
+    pushes: NEVER,
 };
 /// With another system on the TPM, and an operator's word.
 const STRANGERS: Depth = Depth {
@@ -43,6 +48,7 @@ const STRANGERS: Depth = Depth {
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
     images: &[1],
+    pushes: NEVER,
 };
 
 /// A host that attaches copies and cuts boots off around an operator's words, on TPMs that it replaces.
@@ -54,6 +60,7 @@ const WORDS: Depth = Depth {
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
     images: &[1],
+    pushes: NEVER,
 };
 
 /// Power cuts alone, in whatever order of two images.
@@ -65,6 +72,7 @@ const UPDATES: Depth = Depth {
     attached: &[[false; 2]],
     orders: &[[0, 1], [1, 0]],
     images: &[1, 2],
+    pushes: NEVER,
 };
 /// The same with three.
 const THREE_IMAGES: Depth = Depth {
@@ -75,6 +83,7 @@ const THREE_IMAGES: Depth = Depth {
     attached: &[[false; 2]],
     orders: &[[0, 1]],
     images: &[1, 2, 3],
+    pushes: NEVER,
 };
 /// A host that attaches copies and cuts boots off around an update.
 const COPIES_AND_UPDATES: Depth = Depth {
@@ -85,6 +94,7 @@ const COPIES_AND_UPDATES: Depth = Depth {
     attached: &[[false; 2], [true, false], [true; 2]],
     orders: &[[0, 1]],
     images: &[1, 2],
+    pushes: NEVER,
 };
 /// The same with copies of the session before, and no cut.
 const OLDER_COPIES: Depth = Depth {
@@ -95,6 +105,7 @@ const OLDER_COPIES: Depth = Depth {
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
     images: &[1, 2],
+    pushes: NEVER,
 };
 /// With another system on the TPM, and an operator's word.
 const STRANGERS_AND_UPDATES: Depth = Depth {
@@ -115,6 +126,7 @@ const STRANGERS_AND_UPDATES: Depth = Depth {
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
     images: &[1, 2],
+    pushes: NEVER,
 };
 
 /// A host that attaches copies and cuts boots off around updates and an operator's words.
@@ -126,6 +138,33 @@ const WORDS_AND_UPDATES: Depth = Depth {
     attached: &[[false; 2], [true, false]],
     orders: &[[0, 1]],
     images: &[1, 2],
+    pushes: NEVER,
+};
+
+/// Power cuts alone around an update, with the service lost in any boot and an operator in its place.
+const PUSHES: Depth = Depth {
+    moves: 4,
+    left: Left { cuts: 4, acts: 0 },
+    pushes: &[false, true],
+    ..UPDATES
+};
+/// The same with a host that attaches copies.
+const COPIES_AND_PUSHES: Depth = Depth {
+    moves: 4,
+    pushes: &[false, true],
+    ..COPIES_AND_UPDATES
+};
+/// The same with copies of the session before, and no cut.
+const OLDER_COPIES_AND_PUSHES: Depth = Depth {
+    moves: 5,
+    pushes: &[false, true],
+    ..OLDER_COPIES
+};
+/// With another system on the TPM, whose disks no operator's key opens.
+const STRANGERS_AND_PUSHES: Depth = Depth {
+    moves: 3,
+    pushes: &[false, true],
+    ..STRANGERS_AND_UPDATES
 };
 
 #[test]
@@ -149,6 +188,18 @@ fn the_same_with_images_that_cannot_read_each_others_record() {
         (OLDER_COPIES, 1_000),
         (STRANGERS_AND_UPDATES, 20_000),
         (WORDS_AND_UPDATES, 20_000),
+    ] {
+        shows_nothing(depth, least);
+    }
+}
+
+#[test]
+fn the_same_with_keys_that_an_operator_pushes() {
+    for (depth, least) in [
+        (PUSHES, 1_000),
+        (COPIES_AND_PUSHES, 10_000),
+        (OLDER_COPIES_AND_PUSHES, 500),
+        (STRANGERS_AND_PUSHES, 1_000),
     ] {
         shows_nothing(depth, least);
     }
@@ -199,6 +250,16 @@ fn each_mistake_is_found() {
         ),
         (Mistake::Stale(RemovedFirst), UPDATES, Broken::Lost),
         (Mistake::Stale(RepairKeepsSeal), THREE_IMAGES, Broken::Lost),
+        (
+            Mistake::Pushed(pushed::Mistake::CounterNotCompared),
+            OLDER_COPIES_AND_PUSHES,
+            Broken::Old,
+        ),
+        (
+            Mistake::Pushed(pushed::Mistake::SealedSecretTaken),
+            STRANGERS_AND_PUSHES,
+            Broken::Forged,
+        ),
     ] {
         let Search { found, worlds } = search(depth, planted);
         let found: Vec<_> = found.iter().map(|(broken, _)| *broken).collect();

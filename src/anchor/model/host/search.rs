@@ -20,6 +20,8 @@ pub(super) struct Depth {
     pub(super) orders: &'static [[usize; 2]],
     /// What may be booted.
     pub(super) images: &'static [u8],
+    /// Whether an operator may push the keys.
+    pub(super) pushes: &'static [bool],
 }
 
 impl World {
@@ -28,11 +30,13 @@ impl World {
         let mut all: Vec<_> = depth.acts.iter().filter_map(|act| self.act(*act)).collect();
         let boots = depth.images.iter().flat_map(|&image| {
             depth.attached.iter().flat_map(move |&copies| {
-                let orders = depth.orders.iter();
-                orders.map(move |&order| Boot {
-                    image,
-                    copies,
-                    order,
+                depth.orders.iter().flat_map(move |&order| {
+                    depth.pushes.iter().map(move |&is_pushed| Boot {
+                        image,
+                        copies,
+                        order,
+                        is_pushed,
+                    })
                 })
             })
         });

@@ -22,6 +22,7 @@ use super::boot::{Boot, Judged};
 use super::*;
 use crate::anchor::judge::stale as stale_judge;
 use crate::anchor::stale::{self, Carried};
+use crate::protocol::VolumeRecord;
 use crate::tpm::Places;
 
 /// The places, as handles. The counter has another one, which is not looked at.
@@ -71,9 +72,9 @@ impl World {
         &self,
         volume: usize,
         sheet: &Sheet,
+        mut known: VolumeRecord,
         planted: super::Mistake,
     ) -> Result<Carried, String> {
-        let mut known = self.record_of(volume, super::Mistake::None);
         let mut proof = sheet.proof(volume);
         let mut counter = self.counter.ok_or("there is no counter: restore")?;
         if planted.is(Mistake::KeysNotCompared) {
@@ -85,7 +86,8 @@ impl World {
         if planted.is(Mistake::NonceNotCompared) {
             known.nonce = None;
         }
-        if planted.is(Mistake::CounterNotCompared) {
+        let is_planted = planted.is(Mistake::CounterNotCompared);
+        if is_planted || planted == super::Mistake::Pushed(pushed::Mistake::CounterNotCompared) {
             counter = sheet.epoch;
         }
         // `Anchor::named_by`: an own record that is not believed is there all the same.
