@@ -6,6 +6,7 @@
 //! **Never:** a secret printed or cloned: its bytes have one door, [`Secret::expose`].
 
 pub(crate) mod ecdh;
+pub(crate) mod master;
 mod nonce;
 pub mod openssh;
 pub mod pcr;

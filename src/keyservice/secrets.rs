@@ -13,13 +13,11 @@ pub mod recheck;
 #[cfg(feature = "kms-openbao")]
 pub mod wrapped;
 
-use base64ct::{Base64, Encoding};
 use hkdf::Hkdf;
-use serde::{Deserialize, Serialize};
 use sha2::Sha256;
-use zeroize::Zeroize;
 
 use crate::error::{Doing, Error, Result};
+pub(crate) use crate::key::master::{MasterFile, parse};
 use crate::key::{KEY_LEN, MEASUREMENT_SECRET_ID, Secret};
 use crate::keyservice::config::secret::{CheckValue, SecretSource};
 use crate::keyservice::volume_id::VolumeId;
@@ -27,30 +25,11 @@ pub use keys::Keys;
 #[cfg(not(feature = "kms-openbao"))]
 pub(in crate::keyservice) use keys::no_kms;
 
-/// The shortest master secret that is taken, in bytes: that of Constellation.
-const MASTER_LEN_MIN: usize = 16;
-
 /// HKDF info of the key that seals sessions. No `key-` name, so no id of a volume or a secret leads to it.
 const SESSION_INFO: &[u8] = b"nightlatchd session 1";
 
 /// HKDF info of what a master secret is recognised by. It is public: the secret does not follow from it.
 const CHECK_INFO: &[u8] = b"nightlatchd master check 1";
-
-/// The file `constellation-mastersecret.json`. Its contents are wiped when dropped.
-#[derive(Deserialize, Serialize)]
-pub(crate) struct MasterFile {
-    /// The secret, base64.
-    pub(crate) key: String,
-    /// The salt, base64.
-    pub(crate) salt: String,
-}
-
-impl Drop for MasterFile {
-    fn drop(&mut self) {
-        self.key.zeroize();
-        self.salt.zeroize();
-    }
-}
 
 /// What all keys are derived from.
 #[derive(Debug)]
@@ -130,34 +109,6 @@ fn expand(secret: &Secret, salt: &Secret, info: &[u8]) -> Result<Secret> {
     Ok(Secret::new(key))
 }
 
-/// Takes the file of a master secret apart: the secret and its salt.
-pub(crate) fn parse(text: &str) -> Result<(Secret, Secret)> {
-    let file: MasterFile = serde_json::from_str(text)
-        // The message of the parser may quote the secret.
-        .map_err(|error| {
-            Error::config(format_args!(
-                "expected {{\"key\":\"…\",\"salt\":\"…\"}}, found something else at line {} column {}",
-                error.line(),
-                error.column()
-            ))
-        })?;
-    let decode = |text: &str, name: &str, len_min: usize| {
-        let bytes = Base64::decode_vec(text)
-            .map(Secret::new)
-            .map_err(|error| Error::config(format_args!("{name}: {error}")))?;
-        match bytes.expose().len() {
-            len if len < len_min => Err(Error::config(format_args!(
-                "{name}: expected at least {len_min} bytes, found {len}"
-            ))),
-            _ => Ok(bytes),
-        }
-    };
-    Ok((
-        decode(&file.key, "key", MASTER_LEN_MIN)?,
-        decode(&file.salt, "salt", KEY_LEN)?,
-    ))
-}
-
 fn measurement_salt(text: &str) -> Result<[u8; KEY_LEN]> {
     let mut salt = [0; KEY_LEN];
     hex::decode_to_slice(text.trim(), &mut salt)
@@ -196,27 +147,6 @@ mod tests {
                 "4790578891f3fe6cc22cb661ecdc1b7e33121b1287546a52ba33a9136719c213{}",
                 "07".repeat(32)
             )
-        );
-    }
-
-    #[test]
-    fn a_short_or_broken_master_secret_is_refused_without_being_quoted() {
-        let salt = Base64::encode_string(&[1; 32]);
-        let text = |key: &str, salt: &str| format!(r#"{{"key":"{key}","salt":"{salt}"}}"#);
-        let key = Base64::encode_string(&[2; 32]);
-        assert!(parse(&text(&key, &salt)).is_ok());
-        for (key, salt) in [
-            (Base64::encode_string(&[2; 15]), salt.clone()),
-            (key.clone(), Base64::encode_string(&[1; 31])),
-            ("c2VjcmV0!".into(), salt.clone()),
-        ] {
-            let error = parse(&text(&key, &salt)).unwrap_err();
-            assert!(!error.to_string().contains(&key), "{error}");
-        }
-        let error = parse(r#"{"key":12345678}"#).unwrap_err().to_string();
-        assert!(
-            error.contains("line 1") && !error.contains("12345"),
-            "{error}"
         );
     }
 
