@@ -27,6 +27,7 @@ pub mod judge;
 mod located;
 #[cfg(test)]
 mod model;
+mod pushed;
 mod readmission;
 pub mod record;
 mod runtime;

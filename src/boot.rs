@@ -43,6 +43,7 @@ use crate::measure::EventLog;
 use crate::parallel::{each_volume, join};
 use crate::retry;
 use crate::sources::Sources;
+use crate::sources::recovery::{OperatorSession, Waiting};
 use crate::sources::service::ServiceSession;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::{Recorder, VolumeStatus};
@@ -126,7 +127,8 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
     requirements::check_kernel(top, config)?;
     let signed = requirements::signed_pcr(top, config)?;
     let service = ServiceSession::open(top, config)?;
-    let (node_tpm, keyed) = retry::temporary(|| {
+    let operator = OperatorSession::open(top, config)?;
+    let keys = || {
         let mut node_tpm = record.step("preparing TPM", None, || {
             NodeTpm::open(config, signed.as_ref(), record)
         })?;
@@ -157,6 +159,7 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
             config,
             node_tpm: &node_tpm,
             service: &service,
+            operator: &operator,
             record,
         };
         let keyed = each_volume(found, |volume, found| {
@@ -168,7 +171,13 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
             })?;
         }
         Ok((node_tpm, keyed))
-    })?;
+    };
+    let waiting = Waiting {
+        top,
+        config,
+        service: &service,
+    };
+    let (node_tpm, keyed) = retry::temporary(|| operator.attempt(waiting, keys))?;
     Ok(Prepared {
         service,
         node_tpm,

@@ -205,6 +205,11 @@ impl Client {
         })
     }
 
+    /// From now on all of it takes no longer than this.
+    pub(crate) fn hasten(&mut self, deadline: Duration) {
+        self.deadline = self.deadline.min(deadline);
+    }
+
     /// Asks the addresses in turn until one gives what is wanted or all have had their say, and no longer than the deadline.
     ///
     /// Refused: every address has denied it or is not the service, or one has denied it and the others did not answer in

@@ -7,6 +7,7 @@
 //! **Never:** a key that is ignored, or a default that depends on the machine.
 
 mod boot;
+mod recovery;
 mod rules;
 mod service;
 mod tpm;
@@ -21,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
 pub use boot::{Boot, Firmware, FirstBoot, Loader, PcrValue, SecureBoot};
+pub use recovery::{RECOVERY_PORT, Recovery};
 pub(crate) use rules::Broken;
 pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl};
 pub use tpm::{PolicyBank, Signed, Stale, Tpm};
@@ -56,6 +58,8 @@ pub struct Config {
     pub anchor: Anchor,
     /// Where the key service is.
     pub service: Option<KeyService>,
+    /// Who may push a key to this node while it waits.
+    pub recovery: Option<Recovery>,
     /// How long systemd waits for each volume's device, in seconds.
     #[serde(default = "default_device_timeout_s")]
     pub device_timeout_s: u32,
@@ -183,9 +187,12 @@ impl Config {
     pub fn files(&self) -> impl Iterator<Item = &FilePath> {
         let service = self.service.iter();
         let of_service = service.flat_map(|service| [&service.ca, &service.ek_certificate]);
+        let of_recovery = self.recovery.iter();
+        let of_recovery = of_recovery.filter_map(|recovery| recovery.operators_file.as_ref());
         let signed = self.tpm.signed.iter().flat_map(|signed| &signed.keys);
         let certificates = self.boot.authorities.iter();
-        certificates.chain(signed).chain(of_service.flatten())
+        let others = of_service.flatten().chain(of_recovery);
+        certificates.chain(signed).chain(others)
     }
 
     /// Whether anything is to come from the key service in some boot.
@@ -195,6 +202,19 @@ impl Config {
             || self
                 .volumes()
                 .any(|volume| volume.sources.contains(&Source::Service))
+    }
+
+    /// Whether an operator may push the key of a volume.
+    #[must_use]
+    pub fn needs_recovery(&self) -> bool {
+        let mut volumes = self.volumes();
+        volumes.any(|volume| volume.sources.contains(&Source::Recovery))
+    }
+
+    /// Whether some boot needs the network.
+    #[must_use]
+    pub fn needs_network(&self) -> bool {
+        self.needs_service() || self.needs_recovery()
     }
 
     /// The volume the clusterID is derived from, where it is derived from one.

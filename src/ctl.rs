@@ -35,6 +35,7 @@ mod image;
 mod nodes;
 mod open;
 mod policy;
+mod recover;
 mod status;
 
 // What several of them look at.
@@ -204,6 +205,7 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
         Verb::Open(given) => open::open(given),
         Verb::Close(given) => open::close(given),
         Verb::Nodes(verb) => nodes::run(verb),
+        Verb::Recover(given) => recover::recover(given),
         Verb::Completions { shell } => completions::completions(*shell),
     }
 }

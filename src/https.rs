@@ -5,6 +5,7 @@
 //!
 //! **Never:** the system's list of authorities: who is trusted is named in a configuration.
 
+pub(crate) mod raw_key;
 pub(crate) mod tls;
 
 use std::path::Path;

@@ -59,6 +59,7 @@ pub mod anchor;
 pub mod client;
 pub mod evidence;
 pub mod measure;
+mod recovery;
 pub mod systemd;
 
 // The TPM, what is written on disks and on the wire, and what is mounted. How work is done beside other work, and again.

@@ -18,6 +18,7 @@
 pub mod admin;
 mod bounded;
 pub mod jwe;
+pub mod recovery;
 mod report;
 
 use base64ct::{Base64, Encoding};

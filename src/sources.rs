@@ -9,7 +9,9 @@
 //! **Never:** a key that is used before the anchor had its say, or a source passed over without a word.
 
 pub(crate) mod enroll;
+mod pushed;
 pub(crate) mod readmission;
+pub(crate) mod recovery;
 pub(crate) mod service;
 pub(crate) mod stale;
 pub(crate) mod tpm;
@@ -25,11 +27,14 @@ use crate::anchor::judge::DeviceState;
 use crate::config::{Config, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::parallel::spawn;
+use crate::protocol::recovery::{Need, Word};
+use crate::sources::pushed::Memory;
+use crate::sources::recovery::{OperatorSession, Refusal};
 use crate::sources::service::ServiceSession;
 use crate::sources::stale::StandIn;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
-use crate::volume::{Existing, FirstSecret, Found, Keyed, ProvisionHooks, SecretProviders};
+use crate::volume::{Existing, FirstSecret, Found, Keyed, New, ProvisionHooks, SecretProviders};
 
 /// Where keys come from.
 #[derive(Clone, Copy, Debug)]
@@ -37,83 +42,126 @@ pub(crate) struct Sources<'a> {
     pub(crate) config: &'a Config,
     pub(crate) node_tpm: &'a Mutex<NodeTpm>,
     pub(crate) service: &'a ServiceSession,
+    pub(crate) operator: &'a OperatorSession,
     pub(crate) record: &'a Recorder,
 }
 
 impl Sources<'_> {
     /// Gets or makes the volume's key. Nothing is mapped with it yet.
     pub(crate) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
-        let node_tpm = self.node_tpm;
-        let policy = lock(node_tpm)?.policy;
-        let stand_in = self.stand_in(volume, &found)?;
-        let permit = |seen| {
-            lock(node_tpm)?
-                .permit(volume, seen)
-                .doing("comparing with the anchor")
-        };
         match found {
-            Found::New(new) => {
-                permit(new.device_state())?;
-                lock(node_tpm)?
-                    .read_counter()
-                    .doing("comparing with the anchor")?;
-                let first = self.first_secret(volume, new.uuid())?;
-                let seal = |secret: &_| match policy.key {
-                    None => lock(node_tpm)?.tpm.seal(secret, policy),
-                    // Whether the signature opens what is sealed to its key is known once it has.
-                    Some(_) => self.seal(secret),
-                };
-                let hooks = ProvisionHooks {
-                    begin_provisioning: Box::new(|uuid, key_id| {
-                        lock(node_tpm)?.begin_provisioning(volume, uuid, key_id)
-                    }),
-                    attest: Box::new(|qualifying| {
-                        lock(node_tpm)?.tpm.quote(qualifying, policy).map(Some)
-                    }),
-                };
-                new.prepare(volume, policy, first, seal, hooks)
-            }
+            Found::New(new) => self
+                .key_of_new(volume, new)
+                .map_err(|error| self.operator.note_hopeless(error)),
             Found::Existing(existing) => {
-                // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
-                let asks = volume.sources.contains(&Source::Service);
-                if asks && stand_in.is_none() {
-                    permit(DeviceState::Volume)?;
-                }
-                let without_tpm = matches!(stand_in, Some(StandIn::Service(..)));
-                let keyed = self.unlock(volume, *existing, without_tpm);
-                if !asks {
-                    permit(DeviceState::Volume)?;
-                }
-                let mut keyed = keyed?;
-                lock(node_tpm)?
-                    .read_counter()
-                    .doing("comparing with the anchor")?;
-                if let Some(stand_in) = stand_in {
-                    match stand_in {
-                        StandIn::Operator(word) => self.readmit(volume, &mut keyed, &word),
-                        StandIn::Service(record, word) => {
-                            self.carry_over(volume, &mut keyed, &record, word.as_ref())
-                        }
-                    }
-                    .doing("comparing with the key service's record")?;
-                    return Ok(keyed);
-                }
-                let accepted = {
-                    let mut node_tpm = lock(node_tpm)?;
-                    node_tpm
-                        .verify(volume, &keyed)
-                        .doing("comparing with the anchor")?;
-                    node_tpm.accepted(volume).and_then(Allowed::on_node)
-                };
-                self.service
-                    .verify(&keyed, accepted)
-                    .doing("comparing with the key service's record")?;
-                self.enroll(volume, &mut keyed).doing("enrolling")?;
-                self.refresh_seal(volume, &mut keyed)
-                    .doing("sealing anew")?;
-                Ok(keyed)
+                let waits = existing.waiting(volume)?;
+                self.key_of_existing(volume, *existing, &waits.uuid)
+                    .map_err(|refusal| self.operator.note(volume, waits, refusal))
             }
         }
+    }
+
+    fn permit(self, volume: &Volume, seen: DeviceState) -> Result<()> {
+        lock(self.node_tpm)?
+            .permit(volume, seen)
+            .doing("comparing with the anchor")
+    }
+
+    fn read_counter(self) -> Result<()> {
+        lock(self.node_tpm)?
+            .read_counter()
+            .doing("comparing with the anchor")
+    }
+
+    fn key_of_new(self, volume: &Volume, new: New) -> Result<Keyed> {
+        let node_tpm = self.node_tpm;
+        let policy = lock(node_tpm)?.policy;
+        self.permit(volume, new.device_state())?;
+        self.read_counter()?;
+        let first = self.first_secret(volume, new.uuid())?;
+        let seal = |secret: &_| match policy.key {
+            None => lock(node_tpm)?.tpm.seal(secret, policy),
+            // Whether the signature opens what is sealed to its key is known once it has.
+            Some(_) => self.seal(secret),
+        };
+        let hooks = ProvisionHooks {
+            begin_provisioning: Box::new(|uuid, key_id| {
+                lock(node_tpm)?.begin_provisioning(volume, uuid, key_id)
+            }),
+            attest: Box::new(|qualifying| lock(node_tpm)?.tpm.quote(qualifying, policy).map(Some)),
+        };
+        new.prepare(volume, policy, first, seal, hooks)
+    }
+
+    fn key_of_existing(
+        self,
+        volume: &Volume,
+        existing: Existing,
+        uuid: &str,
+    ) -> std::result::Result<Keyed, Refusal> {
+        let memory = self.memory(volume)?;
+        let given = self.operator.given(uuid)?;
+        if let Some(given) = given.as_ref().filter(|_| memory != Memory::Good) {
+            return self.key_of_pushed(volume, existing, memory, given);
+        }
+        let by_operator = |error| Refusal::new(error, memory.needs(volume));
+        let stand_in = self.stand_in(volume, uuid).map_err(by_operator)?;
+        // A service that was not asked yet is not asked for another node's disk. The TPM has nobody to tell.
+        let asks = volume.sources.contains(&Source::Service);
+        if asks && stand_in.is_none() {
+            self.permit(volume, DeviceState::Volume)
+                .map_err(by_operator)?;
+        }
+        let without_tpm = matches!(stand_in, Some(StandIn::Service(..)));
+        let keyed = match given.as_ref().and_then(|given| given.key.as_ref()) {
+            Some(key) => existing.unlock_pushed(key),
+            None => self.unlock(volume, existing, without_tpm),
+        };
+        if !asks {
+            self.permit(volume, DeviceState::Volume)
+                .map_err(by_operator)?;
+        }
+        let mut keyed = keyed.map_err(|error| Refusal::new(error, &[Need::Key]))?;
+        self.read_counter()?;
+        if let Some(stand_in) = stand_in {
+            match stand_in {
+                StandIn::Operator(word) => self.readmit(volume, &mut keyed, &word),
+                StandIn::Service(record, word) => {
+                    self.carry_over(volume, &mut keyed, &record, word.as_ref())
+                }
+            }
+            .doing("comparing with the key service's record")?;
+            return Ok(keyed);
+        }
+        if let Some(given) = given.filter(|given| given.says(Word::Rollback)) {
+            self.roll_back(volume, &keyed, &given)
+                .map_err(|error| Refusal::new(error, &[Need::Rollback]))?;
+        }
+        if let Err(error) = self.verify(volume, &keyed) {
+            return Err(Refusal::new(error, &self.needs_of(volume, &keyed)?));
+        }
+        if keyed.source == Source::Recovery {
+            self.seal_anew(volume, &mut keyed).doing("sealing anew")?;
+            return Ok(keyed);
+        }
+        self.enroll(volume, &mut keyed).doing("enrolling")?;
+        self.refresh_seal(volume, &mut keyed)
+            .doing("sealing anew")?;
+        Ok(keyed)
+    }
+
+    /// Compares a volume whose key is known with what the TPM and the key service remember.
+    fn verify(self, volume: &Volume, keyed: &Keyed) -> Result<()> {
+        let accepted = {
+            let mut node_tpm = lock(self.node_tpm)?;
+            node_tpm
+                .verify(volume, keyed)
+                .doing("comparing with the anchor")?;
+            node_tpm.accepted(volume).and_then(Allowed::on_node)
+        };
+        self.service
+            .verify(keyed, accepted)
+            .doing("comparing with the key service's record")
     }
 
     /// The key of a volume that exists. While the processor gets it out of the keyslot the TPM has nothing to do, and the
@@ -148,8 +196,8 @@ impl Sources<'_> {
         let mut last = Error::refused("no source can make a secret for a new volume");
         for source in &volume.sources {
             match source {
-                // It keeps secrets and makes none.
-                Source::Tpm => {}
+                // The first keeps secrets and makes none; the other one waits for what exists.
+                Source::Tpm | Source::Recovery => {}
                 Source::Generate => return FirstSecret::generated(),
                 Source::Service => {
                     match self

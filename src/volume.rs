@@ -208,8 +208,9 @@ impl Opened {
             take_step(&keyed.device, &step).doing("writing the renewed header")?;
         }
         keyed.candidate = next.written();
-        // One that the service opened was sealed anew, and has the secret it had.
-        keyed.enrolled = keyed.next.take().is_some() && keyed.source != Source::Service;
+        // One that was opened by what was given was sealed anew, and has the secret it had.
+        let is_given = matches!(keyed.source, Source::Service | Source::Recovery);
+        keyed.enrolled = keyed.next.take().is_some() && !is_given;
         keyed.stamp = unlock::stamp(&keyed.candidate);
         keyed.needs_repair = false;
         Ok(())

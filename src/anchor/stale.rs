@@ -29,6 +29,7 @@ use crate::error::{Error, Result};
 use crate::header::BootNonce;
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
+use crate::protocol::recovery::Word;
 use crate::tpm::{Handles, Places, Tpm};
 
 /// A volume that the record made anew is to have.
@@ -126,20 +127,25 @@ impl Anchor {
     }
 
     /// Takes up a volume that the key service remembers, where the TPM's record cannot be read. `sealed_under` is the digest of
-    /// the policy in its header, `is_allowed` an operator's consent. [`Anchor::renew_record`] remembers it.
+    /// the policy in its header, `word` an operator's. [`Anchor::renew_record`] remembers it.
     pub fn carry_over(
         &mut self,
         tpm: &mut Tpm,
         volume: &Volume,
         record: &VolumeRecord,
         (proven, sealed_under): (&VolumeProof, Option<[u8; 32]>),
-        is_allowed: bool,
+        word: Option<Word>,
     ) -> Result<Exception> {
         let name = volume.name.clone();
         let known = (record, self.counter()?);
         let named = sealed_under.map(|policy| self.named_by(tpm, &proven.uuid, policy));
-        let vouched = (named.transpose()?, is_allowed);
-        let carried = Carried::new(name, volume.level(), known, proven, vouched)?;
+        let vouched = (named.transpose()?, word.is_some());
+        let compared = match word {
+            Some(Word::Rollback) => Level::Identity,
+            Some(Word::Readmit) | None => volume.level(),
+        };
+        let mut carried = Carried::new(name, compared, known, proven, vouched)?;
+        carried.entry.level = volume.level();
         self.carried.push(carried);
         Ok(exception(volume, Allowed::Stale))
     }

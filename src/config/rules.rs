@@ -28,7 +28,7 @@ pub(crate) struct Broken {
 type Rule<T> = fn(&T) -> Result<(), String>;
 
 /// Rules about everything but single volumes.
-const OF_ALL: [Rule<Config>; 11] = [
+const OF_ALL: [Rule<Config>; 12] = [
     volumes,
     sealed,
     fence,
@@ -40,6 +40,7 @@ const OF_ALL: [Rule<Config>; 11] = [
     cluster,
     anchor,
     service,
+    recovery,
 ];
 
 /// Rules about a volume alone.
@@ -147,6 +148,19 @@ fn service(config: &Config) -> Result<(), String> {
     }
 }
 
+fn recovery(config: &Config) -> Result<(), String> {
+    match &config.recovery {
+        Some(_) if !config.needs_recovery() => {
+            Err("recovery: expected a volume with the source \"recovery\"".into())
+        }
+        Some(recovery) => recovery.check(),
+        None if config.needs_recovery() => Err(
+            "expected a table [recovery], which says whose keys are taken for the source \"recovery\"".into(),
+        ),
+        None => Ok(()),
+    }
+}
+
 fn anchor(config: &Config) -> Result<(), String> {
     let anchor = &config.anchor;
     let spare = anchor.index.spare();
@@ -189,7 +203,10 @@ fn sources(volume: &Volume) -> Result<(), String> {
     let place = |wanted: Source| volume.sources.iter().position(|source| *source == wanted);
     let (generate, service) = (place(Source::Generate), place(Source::Service));
     if volume.sources.is_empty() {
-        return Err("sources: expected at least one of \"tpm\", \"service\", \"generate\"".into());
+        return Err(
+            "sources: expected at least one of \"tpm\", \"service\", \"generate\", \"recovery\""
+                .into(),
+        );
     }
     for (index, source) in volume.sources.iter().enumerate() {
         if volume
@@ -200,6 +217,13 @@ fn sources(volume: &Volume) -> Result<(), String> {
         {
             return Err(format!("sources: {:?} is there twice", source.as_str()));
         }
+    }
+    let recovery = place(Source::Recovery);
+    if recovery.is_some_and(|place| place.checked_add(1) != Some(volume.sources.len())) {
+        return Err(
+            "sources: \"recovery\" waits for a person, so every other source has to come before it"
+                .into(),
+        );
     }
     if volume.format == Format::IfBlank && generate.is_none() && service.is_none() {
         return Err(

@@ -4,6 +4,7 @@
 mod anchor;
 mod boot;
 mod kept;
+mod recovery;
 
 use super::*;
 use crate::error::Exit;
@@ -76,7 +77,7 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "\"tpm\", \"generate\"",
             "",
-            "line 2: volume state: sources: expected at least one of \"tpm\", \"service\", \"generate\"",
+            "line 2: volume state: sources: expected at least one of \"tpm\", \"service\", \"generate\", \"recovery\"",
         ),
         (
             ", \"generate\"",

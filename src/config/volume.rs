@@ -162,6 +162,8 @@ pub enum Source {
     Service,
     /// 32 random bytes, drawn when a volume is formatted. Kept only if `tpm` is a source too.
     Generate,
+    /// Pushed by an operator to a node that waits, where no other source gave it.
+    Recovery,
 }
 
 impl Source {
@@ -172,6 +174,7 @@ impl Source {
             Self::Tpm => "tpm",
             Self::Service => "service",
             Self::Generate => "generate",
+            Self::Recovery => "recovery",
         }
     }
 }

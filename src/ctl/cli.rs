@@ -7,6 +7,7 @@
 
 mod nodes;
 mod open;
+mod recover;
 mod values;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use clap_complete::Shell;
 
 pub(in crate::ctl) use self::nodes::{Nodes, Server};
 pub(in crate::ctl) use self::open::{Close, Open};
+pub(in crate::ctl) use self::recover::Recover;
 pub(in crate::ctl) use self::values::NodeOrVolume;
 use self::values::{acceptance, profile, selection, shell, volume};
 use crate::anchor::record::Accepted;
@@ -81,6 +83,7 @@ pub(in crate::ctl) enum Verb {
     Close(Close),
     #[command(subcommand)]
     Nodes(Nodes),
+    Recover(Recover),
     /// Print the script that completes the words of this program in a shell.
     Completions {
         /// The shell.

@@ -95,7 +95,7 @@ pub(super) fn of_initrd(config: &Config) -> Value {
         "modules": modules(config),
         "file-systems": file_systems(config),
         "files": files,
-        "network": config.needs_service(),
+        "network": config.needs_network(),
         "other-volumes": config.boot.other_volumes,
     })
 }
@@ -118,7 +118,7 @@ pub(super) fn file_systems(config: &Config) -> BTreeSet<&'static str> {
 
 /// Modules of the kernel, as far as it has them.
 fn modules(config: &Config) -> Vec<&'static str> {
-    let network: &[&str] = if config.needs_service() {
+    let network: &[&str] = if config.needs_network() {
         &OF_NETWORK
     } else {
         &[]

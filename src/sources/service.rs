@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 use log::warn;
 
@@ -27,9 +28,25 @@ struct Exchange {
     request: KeyRequest,
     /// What came of asking; a failure as its verdict and sentence, since each volume is told.
     asked: Option<std::result::Result<KeyResponse, (Exit, String)>>,
+    /// How it is asked from now on.
+    asking: Asking,
     /// What the service is to remember of the volumes it spoke of.
     reports: Vec<(String, VolumeReport)>,
 }
+
+/// How the service is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Asking {
+    /// As long as its deadline says.
+    Usually,
+    /// Once more, while somebody else may give a key too.
+    Briefly,
+    /// Not at all where it gave nothing before: an operator waits for what comes of a push.
+    Not,
+}
+
+/// How long it is asked [`Asking::Briefly`].
+const BRIEFLY: Duration = Duration::from_secs(10);
 
 impl ServiceSession {
     /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives.
@@ -41,8 +58,20 @@ impl ServiceSession {
             client: Client::new(service, top)?,
             request: KeyRequest::default(),
             asked: None,
+            asking: Asking::Usually,
             reports: Vec::new(),
         }))))
+    }
+
+    /// From now on it is asked so.
+    pub(crate) fn ask_so(&self, asking: Asking) -> Result<()> {
+        if let Some(mut exchange) = self.exchange()? {
+            exchange.asking = asking;
+            if asking != Asking::Usually {
+                exchange.client.hasten(BRIEFLY);
+            }
+        }
+        Ok(())
     }
 
     /// Asks the service if a volume needs it for certain, or the clusterID does. Others may ask for the same later.
@@ -66,6 +95,13 @@ impl ServiceSession {
             cluster: config.measure.cluster == ClusterFrom::Service,
             logs: Logs::read(top, &config.tpm.tcti),
         };
+        if exchange.asking == Asking::Not && !exchange.request.cluster {
+            if exchange.given().is_none() {
+                let why = "the key service is not asked while an operator's push is tried";
+                exchange.asked = Some(Err((Exit::Temporary, why.into())));
+            }
+            return Ok(());
+        }
         exchange.asked = None;
         let first = |(volume, found): &(&Volume, Found)| match found {
             Found::New(_) => volume.sources.contains(&Source::Service),

@@ -9,9 +9,10 @@ use crate::config::{Level, Source, Stale, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::protocol::VolumeRecord;
+use crate::protocol::recovery::Word;
 use crate::sources::Sources;
 use crate::sources::tpm::lock;
-use crate::volume::{Found, Keyed};
+use crate::volume::Keyed;
 
 /// What stands in for the TPM's memory of a volume.
 #[derive(Debug)]
@@ -26,9 +27,9 @@ pub(crate) enum StandIn {
 impl Sources<'_> {
     /// What stands in for what the TPM does not say of a volume that exists. The service is asked even where the volume has another
     /// source before it.
-    pub(crate) fn stand_in(self, volume: &Volume, found: &Found) -> Result<Option<StandIn>> {
+    pub(crate) fn stand_in(self, volume: &Volume, uuid: &str) -> Result<Option<StandIn>> {
         let asks = volume.sources.contains(&Source::Service) && volume.level() != Level::Off;
-        if !(asks && matches!(found, Found::Existing(_))) {
+        if !asks {
             return Ok(None);
         }
         let (is_unreadable, asking) = match lock(self.node_tpm)?.anchor()? {
@@ -46,11 +47,10 @@ impl Sources<'_> {
             ),
             _ => return Ok(None),
         };
-        let uuid = found.claim(volume)?.uuid;
         let stand_in = if is_unreadable {
-            self.of_unreadable(volume, &uuid).map(Some)
+            self.of_unreadable(volume, uuid).map(Some)
         } else {
-            let word = self.readmission(&uuid);
+            let word = self.readmission(uuid);
             word.map(|word| word.map(StandIn::Operator))
         };
         stand_in.doing(asking)
@@ -112,7 +112,8 @@ impl Sources<'_> {
             let (tpm, anchor) = node_tpm.anchor()?;
             let anchor = anchor.ok_or_else(|| Error::failure("there is no anchor"))?;
             let of_header = (&proven, sealed_under);
-            let carried = anchor.carry_over(tpm, volume, record, of_header, word.is_some());
+            let carried =
+                anchor.carry_over(tpm, volume, record, of_header, word.map(|_| Word::Readmit));
             node_tpm.exceptions.extend(carried.as_ref().ok().cloned());
             carried
         };
@@ -149,7 +150,8 @@ impl Sources<'_> {
     /// Where that fails the volume is open all the same, and opens without. But no record may be removed that a header still names.
     pub(super) fn seal_anew(self, volume: &Volume, keyed: &mut Keyed) -> Result<()> {
         let is_sealed = volume.sources.contains(&Source::Tpm) && keyed.stamp.is_some();
-        if keyed.source != Source::Service || !is_sealed {
+        let is_given = matches!(keyed.source, Source::Service | Source::Recovery);
+        if !is_given || !is_sealed {
             return Ok(());
         }
         let secret = Secret::new(keyed.secret().expose().to_vec());

@@ -176,7 +176,7 @@ fn waits(config: &Config) -> Vec<File> {
         "50-devices.conf",
         &[format!("Wants={all}"), format!("After={all}")],
     ));
-    if config.needs_service() {
+    if config.needs_network() {
         files.push(network());
     }
     files

@@ -37,7 +37,8 @@ impl Keyed {
         let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
         let mine = NightlatchToken {
             form: Form::with(&checked.recovery, token.values.as_ref()),
-            own_secret: false,
+            // Where it is sealed anew, it is what it was.
+            own_secret: mine.own_secret && secret.expose() == self.secret.expose(),
             ..mine.clone()
         };
         let draft = HeaderFile::draft(&self.candidate)?;

@@ -14,6 +14,7 @@ use crate::header::{Candidate, Checked, NightlatchToken, Stamp, Tpm2Token};
 use crate::key::{Secret, volume_key_id};
 use crate::parallel::join;
 use crate::pcr::PcrSet;
+use crate::protocol::recovery::WaitingVolume;
 use crate::tpm::{Policy, Sealed};
 
 /// A volume whose header has been checked.
@@ -122,7 +123,8 @@ impl Existing {
                         encoding: Passphrase::Raw,
                     })
                 }),
-                Source::Generate => continue,
+                // The first makes secrets and keeps none; the second is what waits: see [`Existing::unlock_pushed`].
+                Source::Generate | Source::Recovery => continue,
             };
             match proven {
                 Ok(proven) => return self.keyed(*source, proven),
@@ -228,6 +230,34 @@ impl Existing {
             keyslot: offer.keyslot,
             next: None,
             enrolled: false,
+        })
+    }
+
+    /// Opens the keyslot of the volume's secret with one that an operator has pushed.
+    pub(crate) fn unlock_pushed(self, secret: &Secret) -> Result<Keyed> {
+        let proven = self.newest(|checked| {
+            Ok(Offer {
+                secret: Secret::new(secret.expose().to_vec()),
+                keyslot: checked.secret_keyslot(),
+                encoding: Passphrase::Raw,
+            })
+        })?;
+        self.keyed(Source::Recovery, proven)
+    }
+
+    /// What an operator is told of it before its key is known. Nothing of that is proven.
+    pub(crate) fn waiting(&self, volume: &config::Volume) -> Result<WaitingVolume> {
+        let (uuid, highest) = self.claim()?;
+        let newest = self.candidates.iter().find(|it| epoch(it) == highest);
+        let token = newest.and_then(|it| it.checked.nightlatch.as_ref());
+        Ok(WaitingVolume {
+            name: volume.name.to_string(),
+            uuid,
+            role: volume.role,
+            key_id: token.map(|token| hex::encode(token.key_id)),
+            epoch: highest,
+            needs: Vec::new(),
+            why: String::new(),
         })
     }
 

@@ -56,6 +56,7 @@ fn main() {
     write(place, "signature", pcr_signatures());
     write(place, "openssh", openssh());
     write(place, "record", vec![record()]);
+    write(place, "recovery", recovery());
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
     write(place, "initrd", initrds());
@@ -85,6 +86,42 @@ fn second_form(bases: &Bases) -> Image {
         json["tokens"]["2"] = json!({"type": "systemd-recovery", "keyslots": ["4"]});
     });
     draft.finish()
+}
+
+/// As the target takes them: each message once.
+fn recovery() -> Vec<Vec<u8>> {
+    let bytes = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
+    let nonce = "BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=";
+    let volume = json!({
+        "uuid": UUID, "key": bytes, "words": ["readmit"], "key-id": "ab", "epoch": 4,
+    });
+    let waiting = json!({
+        "name": "state", "uuid": UUID, "role": "state", "key-id": "ab", "epoch": 4, "needs": ["key", "rollback"], "why": "",
+    });
+    let message = json!({
+        "version": 1, "node": "1f", "nonce": nonce, "said-s": 1, "volumes": [volume],
+    });
+    let hello = json!({"version": 1, "nonce": nonce}).to_string();
+    let len = u32::try_from(hello.len()).expect("a length").to_be_bytes();
+    let framed = [&len[..], hello.as_bytes()].concat();
+    let texts = [
+        hello,
+        json!({"version": 1, "blob": bytes, "secret": bytes}).to_string(),
+        json!({"message": message.to_string(), "signature": ""}).to_string(),
+        message.to_string(),
+        json!({
+            "version": 1, "nonce": nonce, "ek-public": bytes, "ak-public": bytes, "volumes": [waiting],
+            "quote": {"signature": bytes, "message": bytes, "pcrs": ["00"]},
+        })
+        .to_string(),
+        json!({"credential": bytes}).to_string(),
+        json!({"volumes": [{"uuid": UUID}], "goes-on": true}).to_string(),
+    ];
+    let texts = texts.into_iter().map(String::into_bytes);
+    let numbered = (0..).zip(texts.chain([framed]));
+    numbered
+        .map(|(what, text): (u8, _)| [&[what], &text[..]].concat())
+        .collect()
 }
 
 /// As the target takes them: lines of keys, and signatures.

@@ -23,8 +23,13 @@ urls = ["https://keys.example.org"]
 pin = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
 "#;
 
+/// The least that an operator is named by.
+const RECOVERY: &str = r#"[recovery]
+operators = ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAII5o1vrUzAiW9vFI4/TyrYDNOK/Gl/Ceg6qkkSPB2UKo"]
+"#;
+
 /// The tables keys may be in; the empty one is the top level.
-pub(crate) const TABLES: [&str; 8] = [
+pub(crate) const TABLES: [&str; 9] = [
     "",
     "boot",
     "tpm",
@@ -32,6 +37,7 @@ pub(crate) const TABLES: [&str; 8] = [
     "measure",
     "anchor",
     "service",
+    "recovery",
     "volume",
 ];
 
@@ -90,9 +96,9 @@ fn seen(text: &str) -> String {
     let volumes: Vec<_> = config.volumes().collect();
     let (boot, tpm, measure, service) =
         (&config.boot, &config.tpm, &config.measure, &config.service);
-    let (anchor, defects) = (&config.anchor, config.kernel_defects);
+    let (anchor, defects, recovery) = (&config.anchor, config.kernel_defects, &config.recovery);
     format!(
-        "{boot:?} {tpm:?} {measure:?} {anchor:?} {service:?} {defects:?} {} {volumes:?}",
+        "{boot:?} {tpm:?} {measure:?} {anchor:?} {service:?} {recovery:?} {defects:?} {} {volumes:?}",
         config.device_timeout_s
     )
 }
@@ -109,7 +115,7 @@ fn set(key: &str, value: &str) -> String {
     let line = format!("{short} = {value}");
     match table {
         "volume" => format!("{}{line}\n", without(key)),
-        "service" | "boot" => {
+        "service" | "boot" | "recovery" => {
             let heading = format!("[{table}]\n");
             without(key).replacen(&heading, &format!("{heading}{line}\n"), 1)
         }
@@ -122,6 +128,10 @@ fn without(key: &str) -> String {
     let start = format!("{short} = ");
     let least = match table {
         "service" => format!("{SERVICE}{}", LEAST.replace("\"tpm\"", "\"service\"")),
+        "recovery" => format!(
+            "{RECOVERY}{}",
+            LEAST.replace("\"tpm\"", "\"tpm\", \"recovery\"")
+        ),
         "tpm.signed" => format!("[{table}]\n{LEAST}"),
         _ => LEAST.to_owned(),
     };

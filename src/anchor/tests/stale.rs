@@ -55,13 +55,8 @@ fn carry_over(
     (stamp, sealed): (Stamp, [Option<[u8; 32]>; 2]),
 ) -> Result<()> {
     for (volume, sealed) in config.volumes().zip(sealed) {
-        let exception = anchor.carry_over(
-            tpm,
-            volume,
-            &told(stamp),
-            (&proven_of(stamp), sealed),
-            false,
-        )?;
+        let exception =
+            anchor.carry_over(tpm, volume, &told(stamp), (&proven_of(stamp), sealed), None)?;
         let event = format!("nightlatch:accept:stale:{}", volume.name);
         assert_eq!(exception.event(), event);
     }

@@ -10,6 +10,7 @@ use crate::config::{Profile, VolumeName};
 use crate::evidence::registers::Registers;
 use crate::pcr::Bank;
 use crate::protocol::admin::is_ek;
+use crate::protocol::recovery::Word;
 use crate::rescue::{PREFIX, mapping_name};
 
 /// What the service knows by its endorsement key, or by its UUID.
@@ -37,6 +38,11 @@ pub(super) fn profile() -> impl TypedValueParser<Value = Profile> {
 
 pub(super) fn acceptance() -> impl TypedValueParser<Value = Accepted> {
     one_of([Accepted::Rollback, Accepted::New].map(|kind| (kind.as_str(), kind)))
+}
+
+/// What an operator can say of a volume that is refused.
+pub(super) fn word() -> impl TypedValueParser<Value = Word> {
+    one_of([Word::Readmit, Word::Rollback].map(|word| (word.as_str(), word)))
 }
 
 /// The shells that completions are made and looked at for.

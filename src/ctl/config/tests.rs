@@ -65,7 +65,7 @@ fn every_error_is_told_in_one_run_at_the_key_it_is_about() {
             "4, column 1: boot.fence-pcr: [boot] has no such key: it belongs to [tpm]",
             "8, column 1: service.deadline-s: expected a whole number that is not too large, found the text \"soon\"",
             "14, column 1: volume.role: expected \"state\" or \"root\", found \"stat\"; did you mean \"state\"?",
-            "16, column 1: volume.sources: expected \"tpm\", \"service\" or \"generate\", found \"tmp\"; did you mean \"tpm\"?",
+            "16, column 1: volume.sources: expected \"tpm\", \"service\", \"generate\" or \"recovery\", found \"tmp\"; did you mean \"tpm\"?",
             "17, column 1: volume.kdf: expected a word in quotes",
             "18, column 1: volume.mount: expected a directory of the final system, as it is there, that systemd \
              mounts nothing on; found \"/sysroot/var\"",

@@ -195,7 +195,7 @@ pub(super) fn named(tree: &Tree<'_>, config: &Config, report: &mut Report) {
 
 /// What brings the network up, where a source needs it.
 pub(super) fn network(tree: &Tree<'_>, config: &Config, report: &mut Report) {
-    if !config.needs_service() {
+    if !config.needs_network() {
         return report.good("network", "the configuration needs none");
     }
     let mut missing: Vec<String> = NETWORK_UNITS

@@ -69,7 +69,7 @@ pub(super) fn check(tree: &Tree<'_>, config: &Config, release: Option<&str>, rep
         .collect();
     missing.extend(modules.broken.iter().cloned());
     let mut drivers: Vec<(&str, &[&str])> = vec![(DISKS.0, &DISKS.1), (TPMS.0, &TPMS.1)];
-    if config.needs_service() {
+    if config.needs_network() {
         drivers.push((CARDS.0, &CARDS.1));
     }
     let mut driven = Vec::new();
@@ -104,7 +104,7 @@ fn wanted(config: &Config) -> BTreeSet<&'static str> {
     if config.volumes().any(overlay) {
         names.insert(OF_OVERLAY);
     }
-    if config.needs_service() {
+    if config.needs_network() {
         names.insert(OF_NETWORK);
     }
     names

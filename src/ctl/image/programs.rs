@@ -64,7 +64,7 @@ pub(super) fn check(tree: &Tree<'_>, config: &Config, report: &mut Report) {
 fn programs(config: &Config) -> Vec<String> {
     let mut names: Vec<String> = ALWAYS.map(str::to_owned).to_vec();
     names.extend(needs::programs(config));
-    if config.needs_service() {
+    if config.needs_network() {
         names.extend(OF_NETWORK.map(str::to_owned));
     }
     if config.volumes().any(|volume| volume.lower.is_some()) {

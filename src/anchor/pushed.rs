@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A volume that an operator lets go on although it is of an older boot than the TPM counted.
+//!
+//! The word counts for this boot alone and is written nowhere: what a host puts in the disk's place after a cut takes another.
+
+use super::judge::{self, VolumeProof, stale};
+use super::record::Accepted;
+use super::{Allowed, Anchor, Exception, exception};
+use crate::config::{Level, Volume};
+use crate::error::{Error, Result};
+use crate::protocol::VolumeRecord;
+
+impl Anchor {
+    /// Whether the volume is refused for its age alone, so that an operator's word lets it go on. `record` is what is known of
+    /// it where the TPM's record cannot be read.
+    #[must_use]
+    pub fn is_old(&self, volume: &Volume, record: &VolumeRecord, proven: &VolumeProof) -> bool {
+        let Ok(count) = self.counted() else {
+            return false;
+        };
+        let (as_it_is, at_any_age) = if self.is_stale() {
+            let verify = |level| stale::verify(record, count.counter, level, proven).map(|_| ());
+            (verify(volume.level()), verify(Level::Identity))
+        } else {
+            let Some(entry) = self.entry(volume) else {
+                return false;
+            };
+            let mut accepted = entry.clone();
+            accepted.acceptance = Some(Accepted::Rollback);
+            let verify = |entry| judge::verify(entry, count, volume.level(), proven);
+            (verify(entry), verify(&accepted))
+        };
+        as_it_is.is_err() && at_any_age.is_ok()
+    }
+
+    /// An operator lets an older state of the volume go on, in this boot.
+    pub fn roll_back(&mut self, volume: &Volume) -> Result<Exception> {
+        if let Some(loaded) = self.loaded.as_mut().filter(|_| !self.is_provisional) {
+            let entry = loaded.record.get(&volume.name).cloned();
+            let mut entry =
+                entry.ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
+            entry.acceptance = Some(Accepted::Rollback);
+            loaded.record.set(entry)?;
+        }
+        Ok(exception(volume, Allowed::Accepted(Accepted::Rollback)))
+    }
+}

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: Apache-2.0
+//! `recover`: keys for nodes that wait, each once it has shown what it is.
+//!
+//! **Never:** a key sent to what was not attested, opened its credential, and was meant.
+
+mod expected;
+mod node;
+mod secret;
+mod signing;
+#[cfg(test)]
+mod tests;
+
+use std::io::{self, Write as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use self::expected::Expected;
+use self::node::{Attested, Session};
+use self::secret::Given;
+use crate::ctl::cli::Recover;
+use crate::ctl::question::confirm;
+use crate::ctl::{Answer, usage};
+use crate::error::{Doing, Error, Exit, Result};
+use crate::evidence::Policy;
+use crate::key::Secret;
+use crate::protocol::Bytes;
+use crate::protocol::recovery::PREFIX_LEN;
+use crate::protocol::recovery::{
+    Message, Need, Push, PushedKey, PushedVolume, SignedText, VERSION, Verdicts, WaitingVolume,
+    Word, frame,
+};
+
+/// What is the same for all nodes.
+struct Operator<'a> {
+    options: &'a Recover,
+    policy: Policy,
+    secret: Option<Given>,
+    expected: Option<Expected>,
+}
+
+/// What came of a node.
+struct Outcome {
+    attested: Option<Attested>,
+    result: Result<Verdicts>,
+}
+
+pub(super) fn recover(options: &Recover) -> Result<Answer> {
+    if options.master_secret.is_none() && options.key_file.is_none() && options.words.is_empty() {
+        return Err(usage(
+            "recover: expected --master-secret or --key-file, or a word for a volume that needs no key",
+        ));
+    }
+    let operator = Operator {
+        options,
+        policy: Policy::load(&options.policy)?,
+        secret: Given::read(options)?,
+        expected: options.expect.as_deref().map(Expected::read).transpose()?,
+    };
+    let outcomes = options.nodes.iter().map(|address| {
+        let outcome = operator.outcome(address);
+        tell(&line(address, &outcome));
+        (address.as_str(), outcome)
+    });
+    let outcomes: Vec<_> = outcomes.collect();
+    Ok(answer(&outcomes))
+}
+
+impl Operator<'_> {
+    fn outcome(&self, address: &str) -> Outcome {
+        let mut attested = None;
+        let result = self.recover(address, &mut attested);
+        Outcome { attested, result }
+    }
+
+    /// Attests the node, asks where it has to be asked, and pushes.
+    fn recover(&self, address: &str, shown: &mut Option<Attested>) -> Result<Verdicts> {
+        let mut session = Session::open(address, &self.policy)?;
+        let attested = shown.insert(session.attested().clone());
+        self.is_enough(&attested.volumes)?;
+        if !self.is_listed(attested)? && !self.options.yes {
+            confirm(false, &question(address, attested))?;
+            // That took a person's time, and a connection has none.
+            session = Session::open(address, &self.policy)?;
+            if session.attested() != attested {
+                return Err(Error::refused(
+                    "the node is another one than before, or waits for something else: look at it again",
+                ));
+            }
+        }
+        let message = self.message(&session)?;
+        let text = frame(&message)?.split_off(PREFIX_LEN);
+        let text = SignedText(Secret::new(text));
+        let signature = signing::sign(&self.options.identity, text.bytes())?;
+        session.push(&Push {
+            message: text,
+            signature,
+        })
+    }
+
+    /// Whether what is given is what the volumes wait for.
+    fn is_enough(&self, volumes: &[WaitingVolume]) -> Result<()> {
+        for volume in volumes {
+            let word = volume.needs.iter().find_map(|need| match need {
+                Need::Readmit => Some(Word::Readmit),
+                Need::Rollback => Some(Word::Rollback),
+                Need::Key => None,
+            });
+            let why = match word.filter(|word| !self.options.words.contains(word)) {
+                Some(Word::Readmit) => {
+                    "its TPM has no record of it, so nothing tells the age of that disk: where it is the right one, add --word readmit"
+                }
+                Some(Word::Rollback) => {
+                    "it is of an older state than the TPM counts: to go back on purpose, add --word rollback"
+                }
+                None if self.secret.is_none() && volume.needs.contains(&Need::Key) => {
+                    "it waits for its key: add --master-secret or --key-file"
+                }
+                None => continue,
+            };
+            let WaitingVolume { name, uuid, .. } = volume;
+            return Err(Error::refused(format_args!(
+                "volume {name} ({uuid}): {why}"
+            )));
+        }
+        match &self.secret {
+            Some(Given::Key(_)) if volumes.len() != 1 => Err(Error::refused(format_args!(
+                "--key-file is for one volume, and the node waits for {}",
+                volumes.len()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the list has this node with each of its volumes.
+    fn is_listed(&self, attested: &Attested) -> Result<bool> {
+        let Some(expected) = &self.expected else {
+            return Ok(false);
+        };
+        for WaitingVolume { name, uuid, .. } in &attested.volumes {
+            let why = match expected.owner(uuid) {
+                Some(ek) if ek == attested.ek => continue,
+                Some(other) => format!("the list has it for endorsement key {other}"),
+                None => "the list has it for no node".to_owned(),
+            };
+            if !self.options.new_owner {
+                return Err(Error::refused(format_args!(
+                    "volume {name} ({uuid}): {why}, and this is {}: where that is meant, add --new-owner",
+                    attested.ek
+                )));
+            }
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    fn message(&self, session: &Session) -> Result<Message> {
+        let attested = session.attested();
+        let volumes = attested.volumes.iter().map(|volume| {
+            let key = self.secret.as_ref().map(|given| given.of(&volume.uuid));
+            let words = self.options.words.iter().copied();
+            let words =
+                words.filter(|word| volume.needs.iter().any(|it| it.as_str() == word.as_str()));
+            Ok(PushedVolume {
+                uuid: volume.uuid.clone(),
+                key: key.transpose()?.map(PushedKey),
+                words: words.collect(),
+                key_id: volume.key_id.clone(),
+                epoch: volume.epoch,
+            })
+        });
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        Ok(Message {
+            version: VERSION,
+            node: session.node().to_owned(),
+            nonce: Bytes(session.nodes_nonce().to_vec()),
+            said_s: now.map_err(Error::failure)?.as_secs(),
+            volumes: volumes.collect::<Result<_>>().doing("deriving keys")?,
+        })
+    }
+}
+
+/// What is asked before a key is sent.
+fn question(address: &str, attested: &Attested) -> String {
+    let volumes = attested.volumes.iter().map(|volume| {
+        let WaitingVolume {
+            name, uuid, why, ..
+        } = volume;
+        let known = match (&volume.key_id, volume.epoch) {
+            (Some(key_id), Some(epoch)) => format!(", key {key_id}, epoch {epoch}"),
+            _ => String::new(),
+        };
+        let needs: Vec<&str> = volume.needs.iter().map(|need| need.as_str()).collect();
+        format!(
+            "  {name} {uuid}{known}\n    needs {}: {why}\n",
+            needs.join(", ")
+        )
+    });
+    let volumes: String = volumes.collect();
+    printable(&format!(
+        "{address} is the node of endorsement key\n  {}\nand has booted image {}. It waits for\n{volumes}Its keys are sent to it",
+        attested.ek, attested.image
+    ))
+}
+
+/// What a node says is text, and no control of a terminal.
+fn printable(text: &str) -> String {
+    let is_control = |c: char| c.is_control() && c != '\n';
+    text.replace(is_control, "\u{fffd}")
+}
+
+fn line(address: &str, outcome: &Outcome) -> String {
+    let said = match &outcome.result {
+        Ok(verdicts) if verdicts.goes_on => "recovered".to_owned(),
+        Ok(verdicts) => {
+            let wrong = verdicts.volumes.iter();
+            let wrong = wrong.filter_map(|it| Some(format!("{}: {}", it.uuid, it.wrong.as_ref()?)));
+            let wrong: Vec<String> = verdicts.refused.clone().into_iter().chain(wrong).collect();
+            if wrong.is_empty() {
+                "the keys are right, and it waits for more".to_owned()
+            } else {
+                format!("not recovered: {}", wrong.join("; "))
+            }
+        }
+        Err(error) => format!("not recovered: {error}"),
+    };
+    format!(
+        "{}\n",
+        printable(&format!("{address}: {said}")).replace('\n', " ")
+    )
+}
+
+/// One line for each node as it is done.
+fn tell(line: &str) {
+    // The answer says it again.
+    drop(io::stderr().write_all(line.as_bytes()));
+}
+
+fn answer(outcomes: &[(&str, Outcome)]) -> Answer {
+    let is_recovered = |outcome: &Outcome| outcome.result.as_ref().is_ok_and(|it| it.goes_on);
+    let recovered = outcomes.iter().filter(|(_, it)| is_recovered(it)).count();
+    let text = format!("{recovered} of {} nodes recovered\n", outcomes.len());
+    let nodes: Vec<Value> = outcomes
+        .iter()
+        .map(|(address, it)| described(address, it))
+        .collect();
+    let json = json!({"recovered": recovered, "nodes": nodes});
+    if recovered == outcomes.len() {
+        return Answer::new(text, json);
+    }
+    let exits = outcomes
+        .iter()
+        .filter_map(|(_, it)| it.result.as_ref().err());
+    let mut exits = exits.map(Error::exit);
+    let exit = match exits.next() {
+        Some(first) if exits.all(|other| other == first) => first,
+        _ => Exit::Refused,
+    };
+    Answer::refused(exit, text, json)
+}
+
+fn described(address: &str, outcome: &Outcome) -> Value {
+    let attested = outcome.attested.as_ref();
+    let (verdicts, error) = match &outcome.result {
+        Ok(verdicts) => (Some(verdicts), verdicts.refused.clone()),
+        Err(error) => (None, Some(error.to_string())),
+    };
+    json!({
+        "address": address,
+        "ek": attested.map(|it| &it.ek),
+        "image": attested.map(|it| &it.image),
+        "recovered": verdicts.is_some_and(|it| it.goes_on),
+        "volumes": verdicts.map(|it| &it.volumes),
+        "error": error,
+    })
+}

@@ -1,0 +1,230 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Both sides over loopback: the command of an operator, and a node with a TPM whose boot is played.
+
+mod impostors;
+mod node;
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use self::node::{Node, OTHER, UUID, connected, push, refused, said, ssh_key, waits};
+use super::*;
+use crate::key::KEY_LEN;
+use crate::sources::recovery::{OperatorSession, Waiting};
+use crate::sources::service::ServiceSession;
+use crate::support::machine::USUAL;
+
+#[test]
+fn a_node_is_recovered_by_a_key_that_its_operator_pushes() {
+    let node = Node::new("");
+    node.wait(|| {
+        let (exit, told) = said(&node.options());
+        assert_eq!(exit, None, "{told}");
+        assert_eq!(told["recovered"], true);
+        assert_eq!(told["ek"], node.ek());
+        assert_eq!(told["image"], "usual");
+        assert_eq!(told["volumes"][0]["uuid"], UUID);
+    })
+    .unwrap();
+    // Nobody is waited for any more.
+    TcpStream::connect((Ipv4Addr::LOCALHOST, node.port)).unwrap_err();
+}
+
+#[test]
+fn a_key_that_is_wrong_is_answered_so_and_waiting_goes_on() {
+    let node = Node::new("");
+    fs::write(node.path("wrong"), [6; KEY_LEN]).unwrap();
+    let master = r#"{"key":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=","salt":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="}"#;
+    fs::write(node.path("master.json"), master).unwrap();
+    let wrong = |options: Recover| {
+        let (exit, told) = said(&options);
+        assert_eq!(exit, Some(Exit::Refused));
+        let why = told["volumes"][0]["wrong"].as_str().unwrap();
+        assert_eq!(why, "the secret does not open it");
+    };
+    node.wait(|| {
+        wrong(Recover {
+            key_file: Some(node.path("wrong")),
+            ..node.options()
+        });
+        wrong(Recover {
+            key_file: None,
+            master_secret: Some(node.path("master.json")),
+            ..node.options()
+        });
+        assert_eq!(said(&node.options()).0, None);
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_a_foreign_operator_signs_is_refused() {
+    let node = Node::new("");
+    ssh_key(&node.directory, "foreign");
+    node.wait(|| {
+        refused(
+            &Recover {
+                identity: node.path("foreign"),
+                ..node.options()
+            },
+            "it is by a key that is not listed",
+        );
+        assert_eq!(said(&node.options()).0, None);
+    })
+    .unwrap();
+}
+
+#[test]
+fn what_was_signed_counts_once_and_for_one_node() {
+    let node = Node::new("");
+    node.wait(|| {
+        let why = |verdicts: Result<Verdicts>| verdicts.unwrap().refused.unwrap();
+        let (_, other) = push(&node, connected(&node), |message| {
+            message.node = "0f".repeat(32);
+        });
+        assert!(why(other).contains("the message is for node 0f0f"));
+        // Signed well, for a volume that the node does not wait for.
+        let (first, verdicts) = push(&node, connected(&node), |message| {
+            message.volumes[0].uuid = OTHER.into();
+        });
+        let verdicts = verdicts.unwrap();
+        let wrong = verdicts.volumes[0].wrong.as_deref();
+        assert_eq!(wrong, Some("the node does not wait for this volume"));
+        // The same once more, on another connection, which is what another boot is too.
+        let again = connected(&node).push(&first);
+        assert!(why(again).contains("what was said once counts once"));
+        let (_, good) = push(&node, connected(&node), |_| {});
+        assert!(good.unwrap().goes_on);
+    })
+    .unwrap();
+}
+
+#[test]
+fn a_node_that_is_not_attested_gets_nothing() {
+    let node = Node::new("");
+    node.wait(|| {
+        let ek = node.ek();
+        node.write_policy(&ek, &USUAL);
+        refused(&node.options(), "attesting: check image");
+        node.write_policy(&"0f".repeat(32), &[0; 32]);
+        refused(&node.options(), "attesting: check ek-trust");
+        node.write_policy(&ek, &[0; 32]);
+        assert_eq!(said(&node.options()).0, None);
+    })
+    .unwrap();
+}
+
+const SERVICE: &str = "[service]\nurls = [\"https://127.0.0.1:1\"]\npin = \"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=\"\ndeadline-s = 1\n";
+
+#[test]
+fn where_the_key_service_comes_first_a_push_that_is_half_done_is_cut_off() {
+    let node = Node::new(SERVICE);
+    let session = OperatorSession::open(&node.directory, &node.config).unwrap();
+    let session = session.pausing(Duration::from_secs(3));
+    let tries = AtomicUsize::new(0);
+    let boot = || match tries.fetch_add(1, Ordering::SeqCst) {
+        0 => node.keyed(&session, &[5; KEY_LEN]),
+        _ => Ok(()),
+    };
+    let operator = || {
+        let begun = connected(&node);
+        let started = Instant::now();
+        while tries.load(Ordering::SeqCst) < 2 {
+            assert!(started.elapsed() < Duration::from_secs(60));
+            thread::sleep(Duration::from_millis(20));
+        }
+        let (_, verdicts) = push(&node, begun, |_| {});
+        let error = verdicts.unwrap_err().to_string();
+        assert!(!error.is_empty());
+    };
+    node.wait_with(&session, operator, boot).unwrap();
+    assert_eq!(tries.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn what_no_push_can_end_is_not_waited_for() {
+    let node = Node::new("");
+    let session = OperatorSession::open(&node.directory, &node.config).unwrap();
+    let service = ServiceSession::open(&node.directory, &node.config).unwrap();
+    let waiting = Waiting {
+        top: &node.directory,
+        config: &node.config,
+        service: &service,
+    };
+    let volume = node.config.volumes().next().unwrap();
+    let mut tries = 0;
+    let done: Result<()> = session.attempt(waiting, || {
+        tries += 1;
+        Err(session.note(volume, waits(), Error::refused("rule D15").into()))
+    });
+    assert_eq!(done.unwrap_err().to_string(), "rule D15");
+    assert_eq!(tries, 1);
+}
+
+#[test]
+fn a_list_says_which_node_has_which_volume() {
+    let node = Node::new("");
+    let attested = Attested {
+        ek: "0f".repeat(32),
+        image: "usual".into(),
+        volumes: vec![waits()],
+    };
+    let listed = |list: &str, new_owner| {
+        fs::write(node.path("list"), list).unwrap();
+        let options = Recover {
+            new_owner,
+            ..node.options()
+        };
+        let operator = Operator {
+            policy: Policy::load(&options.policy).unwrap(),
+            secret: None,
+            expected: Some(Expected::read(&node.path("list")).unwrap()),
+            options: &options,
+        };
+        operator.is_listed(&attested)
+    };
+    let (own, other) = (attested.ek.clone(), "1f".repeat(32));
+    assert!(listed(&format!("{own} {UUID}\n"), false).unwrap());
+    for list in [format!("{other} {UUID}\n"), format!("{own} {OTHER}\n")] {
+        let error = listed(&list, false).unwrap_err();
+        assert!(error.to_string().ends_with("add --new-owner"), "{error}");
+        // It is asked about, as where there is no list.
+        assert!(!listed(&list, true).unwrap());
+    }
+}
+
+#[test]
+fn a_volume_that_takes_a_word_is_given_none_unasked() {
+    let node = Node::new("");
+    let enough = |needs: &[Need], words: &[Word]| {
+        let options = Recover {
+            words: words.to_vec(),
+            ..node.options()
+        };
+        let operator = Operator {
+            policy: Policy::load(&options.policy).unwrap(),
+            secret: Given::read(&options).unwrap(),
+            expected: None,
+            options: &options,
+        };
+        operator.is_enough(&[WaitingVolume {
+            needs: needs.to_vec(),
+            ..waits()
+        }])
+    };
+    enough(&[Need::Key], &[]).unwrap();
+    let error = enough(&[Need::Key, Need::Readmit], &[]).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("nothing tells the age of that disk"),
+        "{error}"
+    );
+    enough(&[Need::Key, Need::Readmit], &[Word::Readmit]).unwrap();
+    let error = enough(&[Need::Rollback], &[Word::Readmit]).unwrap_err();
+    assert!(error.to_string().contains("add --word rollback"), "{error}");
+    enough(&[Need::Rollback], &[Word::Rollback]).unwrap();
+}
