@@ -13,10 +13,13 @@
 
 pub mod answer;
 mod backoff;
+mod certificate;
+mod date;
 mod endpoint;
 mod failure;
 mod handshake;
 mod http;
+mod image_time;
 mod logs;
 
 use std::collections::BTreeMap;
@@ -24,6 +27,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use log::{info, warn};
+use rustls::pki_types::UnixTime;
 
 use crate::client::backoff::Backoff;
 use crate::client::endpoint::Endpoint;
@@ -32,7 +36,7 @@ use crate::client::failure::into_error;
 pub use crate::client::handshake::Cluster;
 use crate::client::http::Http;
 pub use crate::client::logs::Logs;
-use crate::https::tls::Trust;
+use crate::https::tls::{TlsConnector, Trust};
 
 use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};
@@ -172,6 +176,8 @@ impl KeyResponse {
 pub struct Client {
     endpoints: Vec<Endpoint>,
     trust: Trust,
+    /// When the image was made, where its builder says so.
+    image_time: Option<UnixTime>,
     protocol: ServiceProtocol,
     deadline: Duration,
     ek_certificate: Option<Vec<u8>>,
@@ -199,6 +205,7 @@ impl Client {
             trust,
             protocol: service.protocol,
             deadline: service.deadline(),
+            image_time: image_time::read(top),
             ek_certificate,
             identity: None,
             timeouts: Timeouts::USUAL,
@@ -281,7 +288,8 @@ impl Client {
         };
         let url = endpoint.url.clone();
         logging::progress(&format!("asking {url} for keys"));
-        let mut http = Http::new(&url, &self.trust, self.timeouts, until)?;
+        let tls = TlsConnector::new(&self.trust, self.image_time)?;
+        let mut http = Http::new(&url, tls, self.timeouts, until);
         let kind = match self.protocol {
             ServiceProtocol::Nightlatch => AkKind::Ecdsa,
             ServiceProtocol::Trustee => AkKind::Rsassa,

@@ -3,7 +3,7 @@
 //!
 //! **Never:** asked whether a key may be given: on a node the clock is the host's to set.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::time::{ClockId, clock_gettime};
 use x509_cert::der::DateTime;
@@ -19,6 +19,13 @@ pub fn boottime_us() -> u64 {
             seconds.checked_mul(1_000_000)?.checked_add(micros)
         })
         .unwrap_or_default()
+}
+
+/// What the clock says, in seconds since 1970; zero where it says an earlier time.
+#[must_use]
+pub fn now_s() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
 }
 
 /// A time limit of a test that is so long on a quiet machine: longer where tests/boots/harness/calibration.py has found a

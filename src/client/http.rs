@@ -4,15 +4,17 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use log::warn;
 use ureq::Agent;
 use ureq::http::{Response, header};
 use ureq::unversioned::resolver::DefaultResolver;
 use ureq::unversioned::transport::{Connector as _, TcpConnector};
 use zeroize::Zeroizing;
 
-use crate::client::{Failure, Timeouts, answer};
-use crate::error::{Error, Result};
-use crate::https::tls::{TlsConnector, Trust};
+use crate::client::{Failure, Timeouts, answer, certificate, date};
+use crate::clock::now_s;
+use crate::error::Error;
+use crate::https::tls::TlsConnector;
 
 /// The longest answer that is read, in bytes. Trustee's tokens with evidence of devices are the longest.
 pub(super) const ANSWER_LEN_MAX: u64 = 256 * 1024;
@@ -20,7 +22,7 @@ pub(super) const ANSWER_LEN_MAX: u64 = 256 * 1024;
 /// The longest head of an answer, in bytes. The sealed session is a part of it.
 const HEAD_LEN_MAX: usize = 16 * 1024;
 
-type Answered<T> = std::result::Result<T, Failure>;
+type Answered<T> = Result<T, Failure>;
 
 /// One address of the service, and the session with it.
 #[derive(Debug)]
@@ -30,15 +32,12 @@ pub(super) struct Http {
     cookie: Option<Zeroizing<String>>,
     until: Instant,
     timeouts: Timeouts,
+    /// Whether its clock was looked at.
+    knows_its_date: bool,
 }
 
 impl Http {
-    pub(super) fn new(
-        base: &str,
-        trust: &Trust,
-        timeouts: Timeouts,
-        until: Instant,
-    ) -> Result<Self> {
+    pub(super) fn new(base: &str, tls: TlsConnector, timeouts: Timeouts, until: Instant) -> Self {
         let config = Agent::config_builder()
             .https_only(true)
             .http_status_as_error(false)
@@ -48,14 +47,15 @@ impl Http {
             .max_response_header_size(HEAD_LEN_MAX)
             .user_agent(concat!("nightlatch/", env!("CARGO_PKG_VERSION")))
             .build();
-        let connector = TcpConnector::default().chain(TlsConnector::new(trust)?);
-        Ok(Self {
+        let connector = TcpConnector::default().chain(tls);
+        Self {
             agent: Agent::with_parts(config, connector, DefaultResolver::default()),
             base: base.to_owned(),
             cookie: None,
             until,
             timeouts,
-        })
+            knows_its_date: false,
+        }
     }
 
     /// Gives this session time until `until`.
@@ -118,11 +118,24 @@ impl Http {
         ))
     }
 
+    /// Once for each session.
+    fn compare_clocks(&mut self, response: &Response<ureq::Body>) {
+        if std::mem::replace(&mut self.knows_its_date, true) {
+            return;
+        }
+        let date = response.headers().get(header::DATE);
+        let date = date.and_then(|value| value.to_str().ok());
+        if let Some(said) = date.and_then(|date| date::far_off(date, now_s())) {
+            warn!("{}: {said}", self.base);
+        }
+    }
+
     fn take(
         &mut self,
-        response: std::result::Result<Response<ureq::Body>, ureq::Error>,
+        response: Result<Response<ureq::Body>, ureq::Error>,
     ) -> Answered<Zeroizing<Vec<u8>>> {
         let mut response = response.map_err(|error| trouble(&error))?;
+        self.compare_clocks(&response);
         let body = response
             .body_mut()
             .with_config()
@@ -151,7 +164,7 @@ impl Http {
 /// What an error on the way means. Most pass; what a server sent that has shown who it is does not.
 fn trouble(error: &ureq::Error) -> Failure {
     if let ureq::Error::Io(error) = error
-        && let Some(failure) = tls_error(error).and_then(tls_failure)
+        && let Some(failure) = tls_error(error).and_then(certificate::failure)
     {
         return failure;
     }
@@ -164,21 +177,6 @@ fn trouble(error: &ureq::Error) -> Failure {
         ));
     }
     Failure::Later(error.to_string())
-}
-
-/// What TLS finds wrong with whoever answers. Nothing of it was authenticated: anybody on the way can bring it about.
-fn tls_failure(error: &rustls::Error) -> Option<Failure> {
-    use rustls::Error as Tls;
-    if matches!(
-        error,
-        Tls::InvalidCertificate(_) | Tls::NoCertificatesPresented | Tls::UnsupportedNameType
-    ) {
-        return Some(Failure::Untrusted(
-            "its certificate is not the one that service.ca or service.pin describe".into(),
-        ));
-    }
-    let is_other_protocol = matches!(error, Tls::PeerIncompatible(_) | Tls::AlertReceived(_));
-    is_other_protocol.then(|| Failure::Untrusted(format!("TLS 1.3: {error}")))
 }
 
 fn tls_error(error: &io::Error) -> Option<&rustls::Error> {

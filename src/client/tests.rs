@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+mod certificates;
 mod keys;
 mod patience;
 
@@ -50,6 +51,7 @@ fn client(trust: Trust, urls: &[&str]) -> Client {
     Client {
         endpoints: urls.iter().map(|url| Endpoint::new(url)).collect(),
         trust,
+        image_time: None,
         protocol: ServiceProtocol::Nightlatch,
         deadline: limit(Duration::from_secs(20)),
         ek_certificate: None,
@@ -243,7 +245,7 @@ fn a_pin_is_enough_and_another_one_is_refused_before_anything_is_said() {
         let error = suspicious.ask(&mut tpm, &wanted()).unwrap_err();
         assert_eq!(error.exit(), Exit::Refused, "{error}");
         let said = format!(
-            "{}: its certificate is not the one that service.ca or service.pin describe;",
+            "{}: its certificate is not the one that service.ca or service.pin describe: ",
             mock.url
         );
         assert!(error.to_string().contains(&said), "{error}");
@@ -307,7 +309,7 @@ fn authorities_that_are_none_are_a_broken_configuration() {
         "nonsense",
         "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
     ] {
-        let error = crate::https::tls::TlsConnector::new(&Trust::Ca(pem.into())).unwrap_err();
+        let error = TlsConnector::new(&Trust::Ca(pem.into()), None).unwrap_err();
         assert_eq!(error.exit(), Exit::Config, "{error}");
     }
 }

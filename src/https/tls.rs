@@ -40,7 +40,8 @@ impl TlsConnector {
         Self(Arc::new(config))
     }
 
-    pub(crate) fn new(trust: &Trust) -> Result<Self> {
+    /// Connections to the service that `trust` describes. No certificate is judged by a time before `made`.
+    pub(crate) fn new(trust: &Trust, made: Option<UnixTime>) -> Result<Self> {
         let provider = Arc::new(ring::default_provider());
         let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13])
@@ -54,7 +55,7 @@ impl TlsConnector {
                     .doing("service.ca")?;
                 builder
                     .dangerous()
-                    .with_custom_certificate_verifier(verifier)
+                    .with_custom_certificate_verifier(Arc::new(NotBefore { verifier, made }))
             }
             // "Dangerous" is rustls's word for any verifier that is not its own.
             Trust::Pin(digest) => builder
@@ -69,7 +70,16 @@ impl TlsConnector {
         config.resumption = rustls::client::Resumption::disabled();
         Ok(Self::with(config))
     }
+
+    /// How connections are made.
+    #[cfg(test)]
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.0)
+    }
 }
+
+/// What rustls says of a certificate of an authority that is shown as a server's (webpki, `Error::CaUsedAsEndEntity`).
+pub(crate) const CA_AS_SERVER: &str = "CaUsedAsEndEntity";
 
 fn roots(pem: &[u8]) -> Result<RootCertStore> {
     let mut roots = RootCertStore::empty();
@@ -85,6 +95,50 @@ fn roots(pem: &[u8]) -> Result<RootCertStore> {
         ));
     }
     Ok(roots)
+}
+
+/// Accepts a server as rustls does, and at no time before the image was made: the clock is the host's to set.
+#[derive(Debug)]
+struct NotBefore {
+    verifier: Arc<WebPkiServerVerifier>,
+    made: Option<UnixTime>,
+}
+
+impl ServerCertVerifier for NotBefore {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> std::result::Result<ServerCertVerified, rustls::Error> {
+        let now = self.made.map_or(now, |made| made.max(now));
+        self.verifier
+            .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> std::result::Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Accepts a server by its key alone.

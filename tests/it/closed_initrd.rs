@@ -2,9 +2,13 @@
 //! What is masked in the initrd: the lists, the table that gives the reasons, and who reads the lists.
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::markdown::{quoted, rows, section};
-use crate::sources::read;
+use crate::sources::{read, top};
 
 const TABLE: &str = "units/doc/closed-initrd.md";
 
@@ -105,4 +109,22 @@ fn every_way_to_make_an_initrd_closes_it() {
     ] {
         assert!(read(file).contains(call), "{file}");
     }
+}
+
+/// By systemd's file (systemd(1), `/usr/lib/clock-epoch`), whose time a build that can be repeated says.
+#[test]
+fn a_closed_initrd_says_when_it_was_made() {
+    let tree = Path::new(env!("CARGO_TARGET_TMPDIR")).join("closed-initrd");
+    drop(fs::remove_dir_all(&tree));
+    fs::create_dir_all(&tree).unwrap();
+    let closed = Command::new(top().join("mkosi/close-initrd"))
+        .args([&top().join("units/initrd"), &tree])
+        .env("SOURCE_DATE_EPOCH", "1700000000")
+        .output()
+        .unwrap();
+    assert!(closed.status.success(), "{closed:?}");
+    let file = fs::metadata(tree.join("usr/lib/clock-epoch")).unwrap();
+    let made = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    assert_eq!(file.modified().unwrap(), made);
+    fs::remove_dir_all(&tree).unwrap();
 }
