@@ -189,7 +189,7 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
             policy::explain(policy, evidence)
         }
         Verb::Image(cli::Image::Check { file }) => image::check(file),
-        Verb::Check(cli::Check { image }) => check::check(root, image),
+        Verb::Check(given) => check::check(root, given),
         Verb::Anchor(cli::Anchor::Show) => anchor::show(root),
         Verb::Anchor(cli::Anchor::Accept { yes, kind, volume }) => {
             anchor::accept(root, *kind, volume, *yes)

@@ -2,10 +2,13 @@
 //! `check`: whether the next boot of this node with an image will open its volumes, and by what.
 //!
 //! It is told from the image's file, this boot's logs, the TPM and the headers: [`image`] reads the first, [`machine`] the next
-//! two, [`crate::evidence::start::next`] says what the PCRs will hold, and [`judge`] what follows for each volume.
+//! two, [`crate::evidence::start::next`] says what the PCRs will hold, and [`judge`] what follows for each volume. Where no image
+//! is named, [`esp`] finds them, and [`every`] makes one answer of all.
 //!
 //! **Never:** anything unsealed, a disk written to, or a guess: what cannot be told is said to be so.
 
+mod esp;
+mod every;
 mod image;
 mod judge;
 mod machine;
@@ -13,13 +16,15 @@ mod report;
 
 use std::path::Path;
 
+use self::esp::Esp;
+use self::every::every;
 use self::image::Image;
 use self::judge::{Digest, Found, Known, Signer};
 use self::machine::{Machine, is_in_db};
 use self::report::{Report, incomplete};
 use crate::config::{Config, Level, Volume};
 use crate::ctl::image::missing;
-use crate::ctl::{Answer, header, input};
+use crate::ctl::{Answer, cli, header, input};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::evidence::registers::Values;
 use crate::evidence::start::{Expected, Next, Outlook, next};
@@ -31,11 +36,19 @@ use crate::uki::Uki;
 /// The section of an image that its initrd is in.
 const INITRD: &str = ".initrd";
 
-/// Says what a boot with the image would open.
-pub(super) fn check(root: &Path, path: &Path) -> Result<Answer> {
+/// Says what a boot with the image would open, or with each on the ESP.
+pub(super) fn check(root: &Path, given: &cli::Check) -> Result<Answer> {
+    let Some(path) = &given.image else {
+        let esp = Esp::find(root, given.esp.as_deref())?;
+        return every(&esp, |path, bytes| of_image(root, path, bytes));
+    };
     let bytes = input::read(path, input::IMAGE_LEN_MAX).map_err(Error::config);
-    let bytes = bytes.doing(path.display())?;
-    let uki = Uki::parse(&bytes).doing(path.display())?;
+    of_image(root, path, &bytes.doing(path.display())?)
+}
+
+/// Says it of one image.
+fn of_image(root: &Path, path: &Path, bytes: &[u8]) -> Result<Answer> {
+    let uki = Uki::parse(bytes).doing(path.display())?;
     let packed = uki.section(INITRD).doing(path.display())?;
     let unpacked = Part::all(packed.unwrap_or_default()).doing(path.display())?;
     let tree = Tree::of(&unpacked).doing(path.display())?;

@@ -252,9 +252,12 @@ pub(in crate::ctl) enum Image {
 /// Say whether the next boot of this node with an image will open its volumes, before it is booted; nothing is unsealed.
 #[derive(Args, Debug)]
 pub(in crate::ctl) struct Check {
-    /// The unified kernel image.
+    /// Where the ESP is mounted, instead of /efi, /boot or /boot/efi.
+    #[arg(long, value_name = "DIRECTORY", conflicts_with = "image")]
+    pub(in crate::ctl) esp: Option<PathBuf>,
+    /// The unified kernel image; without one, the one that is booted next and each other one on the ESP.
     #[arg(value_name = "UKI")]
-    pub(in crate::ctl) image: PathBuf,
+    pub(in crate::ctl) image: Option<PathBuf>,
 }
 
 /// Show and change what the TPM remembers of this node's volumes.

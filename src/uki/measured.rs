@@ -44,6 +44,15 @@ pub struct Addition<'a> {
 }
 
 impl<'a> Uki<'a> {
+    /// Whether a file is one, whatever is wrong with it: a program with a kernel in it.
+    #[must_use]
+    pub fn is_one(bytes: &[u8]) -> bool {
+        Pe::parse(bytes).is_ok_and(|program| {
+            let mut sections = program.sections.iter();
+            sections.any(|section| section.name == KERNEL.as_bytes())
+        })
+    }
+
     /// Takes an image apart.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let program = Pe::parse(bytes)?;

@@ -2,6 +2,7 @@
 //! A node whose volume is sealed to what this boot measured, and images that it may boot next.
 
 mod node;
+mod on_the_esp;
 
 use std::fs;
 
