@@ -24,6 +24,7 @@ pub mod verify;
 pub mod attest;
 pub mod eventlog;
 pub mod key;
+pub mod signature_list;
 
 mod bytes;
 pub mod registers;

@@ -7,6 +7,7 @@
 //!
 //! **Never:** anything unsealed, a disk written to, or a guess: what cannot be told is said to be so.
 
+mod changes;
 mod esp;
 mod every;
 mod image;
@@ -27,7 +28,7 @@ use crate::ctl::image::missing;
 use crate::ctl::{Answer, cli, header, input};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::evidence::registers::Values;
-use crate::evidence::start::{Expected, Next, Outlook, next};
+use crate::evidence::start::{Changes, Expected, Next, Outlook, next};
 use crate::initrd::{Part, Tree};
 use crate::pcr::Pcr;
 use crate::tpm::Policy;
@@ -38,16 +39,17 @@ const INITRD: &str = ".initrd";
 
 /// Says what a boot with the image would open, or with each on the ESP.
 pub(super) fn check(root: &Path, given: &cli::Check) -> Result<Answer> {
+    let changes = changes::of(given)?;
     let Some(path) = &given.image else {
         let esp = Esp::find(root, given.esp.as_deref())?;
-        return every(&esp, |path, bytes| of_image(root, path, bytes));
+        return every(&esp, |path, bytes| of_image(root, path, bytes, &changes));
     };
     let bytes = input::read(path, input::IMAGE_LEN_MAX).map_err(Error::config);
-    of_image(root, path, &bytes.doing(path.display())?)
+    of_image(root, path, &bytes.doing(path.display())?, &changes)
 }
 
 /// Says it of one image.
-fn of_image(root: &Path, path: &Path, bytes: &[u8]) -> Result<Answer> {
+fn of_image(root: &Path, path: &Path, bytes: &[u8], changes: &Changes) -> Result<Answer> {
     let uki = Uki::parse(bytes).doing(path.display())?;
     let packed = uki.section(INITRD).doing(path.display())?;
     let unpacked = Part::all(packed.unwrap_or_default()).doing(path.display())?;
@@ -55,7 +57,8 @@ fn of_image(root: &Path, path: &Path, bytes: &[u8]) -> Result<Answer> {
     if let Some((exit, lines)) = missing(&uki, &tree).doing(path.display())? {
         return Ok(incomplete(path, exit, &lines));
     }
-    let image = Image::of(&uki, &tree).doing(path.display())?;
+    let mut image = Image::of(&uki, &tree).doing(path.display())?;
+    image.next.changes = changes.clone();
     compare(root, path, &uki, &image)
 }
 
@@ -76,14 +79,12 @@ fn compare(root: &Path, path: &Path, uki: &Uki<'_>, image: &Image) -> Result<Ans
         .map(|volume| (volume, found(root, volume)))
         .collect();
     let now = this_boot(&machine, image.policy, &volumes);
-    as_now(&mut next, now.as_ref());
+    as_now(&mut next, &image.next.changes, now.as_ref());
     let digest = Digest::of(image.policy, &next);
     let mut known = known(&mut machine, config, image.policy, digest, &volumes)?;
     known.changed = report::changed(&next, now.as_ref());
     if let Some(Outlook::Other(_)) = next.pcrs.get(&Pcr::SECURE_BOOT) {
-        let listed = image.authorities.iter().flatten();
-        let own = listed.filter(|certificate| names(certificate) == Some(true));
-        known.signer = Signer::other(is_in_db(root, own));
+        known.signer = signer(root, image, &names);
     }
     let judged = volumes.iter().map(|(volume, found)| {
         let is_of_this_boot = found.token().is_some_and(|token| {
@@ -98,12 +99,28 @@ fn compare(root: &Path, path: &Path, uki: &Uki<'_>, image: &Image) -> Result<Ans
     let report = Report {
         path,
         config,
+        changes: &image.next.changes,
         next: &next,
         now: now.as_ref(),
         seen: &machine.seen,
         volumes: judged.collect(),
     };
     Ok(report.answer())
+}
+
+/// Whose signature lets the firmware start an image for which nobody vouches who did in this boot.
+fn signer(root: &Path, image: &Image, names: &dyn Fn(&[u8]) -> Option<bool>) -> Signer {
+    let changes = &image.next.changes;
+    if changes.signer.is_some() {
+        // Else PCR 7 would be known.
+        return Signer::NotInDb;
+    }
+    let listed = image.authorities.iter().flatten();
+    let own: Vec<&Vec<u8>> = listed.filter(|it| names(it) == Some(true)).collect();
+    if own.iter().any(|it| changes.lets_in(it)) {
+        return Signer::InDb;
+    }
+    Signer::other(is_in_db(root, own.into_iter()))
 }
 
 /// What is on a volume's device.
@@ -129,11 +146,13 @@ fn this_boot(machine: &Machine, policy: Policy, volumes: &[(&Volume, Found)]) ->
 }
 
 /// The image that runs, started in the same way, has the values of now where the file does not say them.
-fn as_now(next: &mut Next, now: Option<&Values>) {
+fn as_now(next: &mut Next, changes: &Changes, now: Option<&Values>) {
     let Some(now) = now.filter(|_| next.is_running) else {
         return;
     };
-    for (pcr, outlook) in &mut next.pcrs {
+    // But for what is about to change.
+    let is_as_now = |pcr: Pcr| changes.is_empty() || pcr != Pcr::SECURE_BOOT;
+    for (pcr, outlook) in next.pcrs.iter_mut().filter(|(pcr, _)| is_as_now(**pcr)) {
         if let (Outlook::Unknown(_), Some(value)) = (&*outlook, now.get(&pcr.index())) {
             *outlook = Outlook::Value(value.clone());
         }

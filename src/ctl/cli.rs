@@ -255,6 +255,18 @@ pub(in crate::ctl) struct Check {
     /// Where the ESP is mounted, instead of /efi, /boot or /boot/efi.
     #[arg(long, value_name = "DIRECTORY", conflicts_with = "image")]
     pub(in crate::ctl) esp: Option<PathBuf>,
+    /// Signature lists that are about to be added to the firmware's db, with the signature of an update or without.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::ctl) db: Option<PathBuf>,
+    /// The same of its dbx.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::ctl) dbx: Option<PathBuf>,
+    /// The same of its KEK.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::ctl) kek: Option<PathBuf>,
+    /// The certificate of who will have signed the image for Secure Boot, instead of who has: PEM or DER.
+    #[arg(long, value_name = "CERTIFICATE")]
+    pub(in crate::ctl) signer: Option<PathBuf>,
     /// The unified kernel image; without one, the one that is booted next and each other one on the ESP.
     #[arg(value_name = "UKI")]
     pub(in crate::ctl) image: Option<PathBuf>,

@@ -12,6 +12,7 @@ mod boot_options;
 mod describe;
 mod firmware;
 mod userspace;
+mod variables;
 
 use std::fmt;
 

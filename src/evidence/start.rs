@@ -10,9 +10,11 @@
 //! **Never:** what a log calls a thing decides: digests in the PCRs that it replays to do.
 
 mod authority;
+mod changes;
 mod configured;
 mod firmware;
 mod next;
+mod outlook;
 mod programs;
 mod registers;
 mod secure_boot;
@@ -22,7 +24,9 @@ mod vendors;
 use std::fmt;
 
 pub use authority::certificates;
-pub use next::{KernelInside, Next, NextImage, Outlook, next};
+pub use changes::{Changes, KeyList};
+pub use next::{KernelInside, Next, NextImage, next};
+pub use outlook::Outlook;
 pub use unmet::Unmet;
 pub use vendors::{known_vendor, refused_beside_signed};
 

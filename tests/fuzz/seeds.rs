@@ -57,6 +57,7 @@ fn main() {
     write(place, "openssh", openssh());
     write(place, "record", vec![record()]);
     write(place, "recovery", recovery());
+    write(place, "signature_list", signature_lists());
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
     write(place, "initrd", initrds());
@@ -155,6 +156,29 @@ fn pcr_signatures() -> Vec<Vec<u8>> {
         [&[0], &of_systemd[..]].concat(),
         [&[1], &pem[..]].concat(),
     ]
+}
+
+/// As the target takes them: what a variable holds, and an update of it, with a signature in front and without.
+fn signature_lists() -> Vec<Vec<u8>> {
+    use nightlatch::evidence::signature_list::{SHA256, X509};
+    let list = |kind: [u8; 16], entry: &[u8]| {
+        let entry = [&[7; 16], entry].concat();
+        let numbers = [28 + entry.len(), 0, entry.len()];
+        let numbers = numbers.map(|it| u32::try_from(it).expect("a short list").to_le_bytes());
+        [&kind[..], &numbers.concat(), &entry].concat()
+    };
+    let value = [list(X509, b"a certificate"), list(SHA256, &[1; 32])].concat();
+    let update = [list(SHA256, &[1; 32]), list(SHA256, &[2; 32])].concat();
+    // WIN_CERTIFICATE_UEFI_GUID behind a time, of kind EFI_CERT_TYPE_PKCS7_GUID, with nothing in it.
+    let signature = "18000000 0002 f10e 9dd2af4adf68ee498aa9347d375665a7".replace(' ', "");
+    let signature = hex::decode(signature).expect("digits");
+    let signed = [&[7; 16], &signature[..], &update].concat();
+    let len = u16::try_from(value.len())
+        .expect("a short value")
+        .to_le_bytes();
+    [update, signed]
+        .map(|update| [&len[..], &value, &update].concat())
+        .into()
 }
 
 /// A wrapped master secret, which a recovery key opens too and which none does.

@@ -80,9 +80,16 @@ impl Firmware {
 
     /// Up to the first program, of what rules look at: each command of a TPM takes its time in an emulated machine.
     pub(crate) fn with_secure_boot(is_on: bool) -> Self {
+        Self::with_lists(is_on, &[("db", b"a list".to_vec())])
+    }
+
+    /// The same with these lists of who may sign what is started, and who may not.
+    pub(crate) fn with_lists(is_on: bool, lists: &[(&str, Vec<u8>)]) -> Self {
         let mut start = Self::default();
         start.variable(GLOBAL_VARIABLE, "SecureBoot", &[u8::from(is_on)]);
-        start.variable(IMAGE_SECURITY_DATABASE, "db", b"a list");
+        for (name, value) in lists {
+            start.variable(IMAGE_SECURITY_DATABASE, name, value);
+        }
         for index in [2, 4, 7] {
             start.event(index, EV_SEPARATOR, &[0; 4], &[0; 4]);
         }

@@ -4,7 +4,7 @@
 use crate::command_line::CommandLine;
 use crate::config::{CONFIG_PATH, Config, FilePath, SecureBoot};
 use crate::error::{Doing, Error, Result};
-use crate::evidence::start::{KernelInside, NextImage, certificates};
+use crate::evidence::start::{Changes, KernelInside, NextImage, certificates};
 use crate::initrd::Tree;
 use crate::key::pcr::PcrPublicKey;
 use crate::pcr::Bank;
@@ -83,6 +83,7 @@ fn measured(uki: &Uki<'_>, tree: &Tree<'_>, bank: Bank) -> Result<NextImage> {
         },
         pcr_11: uki.kernel_image(bank),
         is_separated,
+        changes: Changes::default(),
     })
 }
 

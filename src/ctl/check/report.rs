@@ -11,16 +11,19 @@ use crate::ctl::Answer;
 use crate::ctl::table::{section, table};
 use crate::error::Exit;
 use crate::evidence::registers::Values;
-use crate::evidence::start::{Next, Outlook};
+use crate::evidence::start::{Changes, Next, Outlook};
 use crate::pcr::{Pcr, PcrSet};
 
 /// What stays as it is for an answer to hold.
 const AS_NOW: &str = "firmware, its settings, keys and boot order stay as in this boot, and so does what is handed to the image";
+const AS_NOW_BUT: &str = "firmware, its settings and boot order stay as in this boot, and so does what is handed to the image";
 
 /// All that is said of an image.
 pub(super) struct Report<'a> {
     pub(super) path: &'a Path,
     pub(super) config: &'a Config,
+    /// What is about to change of the firmware's keys.
+    pub(super) changes: &'a Changes,
     pub(super) next: &'a Next,
     /// What the PCRs held when this boot opened its volumes, where that is known.
     pub(super) now: Option<&'a Values>,
@@ -138,7 +141,15 @@ impl Report<'_> {
     }
 
     fn assumed(&self) -> Vec<String> {
-        let mut all = vec![AS_NOW.to_owned()];
+        let mut all = if self.changes.is_empty() {
+            vec![AS_NOW.to_owned()]
+        } else {
+            let changed = self.changed_keys().join(", ");
+            vec![
+                AS_NOW_BUT.to_owned(),
+                format!("what is given changes before the next boot, and nothing else: {changed}"),
+            ]
+        };
         let separated = match (self.next.is_running, self.next.is_separated) {
             (true, true) => "systemd's os-separator is measured, as in this boot",
             (true, false) => "systemd's os-separator is not measured, as in this boot",
@@ -175,7 +186,16 @@ impl Report<'_> {
                 "before the boot, have the key service's policy list the image, as \"nightlatchctl policy image\" prints it".into(),
             );
         }
-        if self.next.unmet.is_some() || any(|it| matches!(it, Opens::Nothing(_))) {
+        let is_closed = any(|it| matches!(it, Opens::Nothing(_)));
+        if !self.changes.is_empty() && (self.next.unmet.is_some() || is_closed) {
+            // It is another PCR 7 for every image.
+            all.push(
+                "leave the firmware's keys and the signer as they are, until a key service among the volume's sources has its secret \
+                 (nightlatchctl enroll), or its data is elsewhere".into(),
+            );
+            return all;
+        }
+        if self.next.unmet.is_some() || is_closed {
             all.push("keep the image of this boot, and boot that".into());
         }
         if any(|it| matches!(it, Opens::Nothing(_))) {
@@ -187,6 +207,13 @@ impl Report<'_> {
             });
         }
         all
+    }
+
+    /// What of the firmware's keys is about to change.
+    fn changed_keys(&self) -> Vec<&'static str> {
+        let lists = self.changes.added.iter().map(|(list, _)| list.as_str());
+        let signer = self.changes.signer.iter().map(|_| "the signer");
+        lists.chain(signer).collect()
     }
 
     fn json(&self, exit: Option<Exit>, verdict: &str) -> Value {
@@ -211,6 +238,7 @@ impl Report<'_> {
             "result": "opens",
             "file": self.path.display().to_string(),
             "running": self.next.is_running,
+            "changes": self.changed_keys(),
             "refused": self.next.unmet.as_ref().map(ToString::to_string),
             "volumes": volumes.collect::<Vec<_>>(),
             "pcrs": pcrs.collect::<Vec<_>>(),

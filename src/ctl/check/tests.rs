@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A node whose volume is sealed to what this boot measured, and images that it may boot next.
 
+mod keys;
 mod node;
 mod on_the_esp;
 

@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use super::changes::Changes;
+use super::outlook::Outlook;
 use super::registers::{self, Separator};
 use super::{Expected, First, Unmet, prove};
 use crate::evidence::eventlog::{Log, What};
@@ -27,6 +29,8 @@ pub struct NextImage {
     pub pcr_11: Vec<u8>,
     /// Whether its initrd has systemd's separator.
     pub is_separated: bool,
+    /// What is about to change beside it.
+    pub changes: Changes,
 }
 
 /// Whether the firmware starts the kernel inside an image.
@@ -38,17 +42,6 @@ pub enum KernelInside {
     Past,
     /// The file does not say.
     Unknown,
-}
-
-/// What a PCR will hold.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Outlook {
-    /// This value.
-    Value(Vec<u8>),
-    /// Another value than in this boot, for this reason. Which one the file does not say.
-    Other(String),
-    /// That cannot be told, for this reason.
-    Unknown(String),
 }
 
 /// What the next start will be.
@@ -87,25 +80,36 @@ pub fn next(
         (false, true) => Separator::Present,
         (false, false) => Separator::Absent,
     };
+    let changed = image.changes.made_in(&log, bank);
+    let after = changed.as_ref().unwrap_or(&log);
     let exchanged = if is_running {
-        Ok(log.clone())
+        Ok(after.clone())
     } else {
-        exchange.with(&log, image, expected)
+        exchange.with(after, image, expected)
     };
     let explained = |pcr: Pcr| registers::replays_to(&replayed, seen, bank, pcr, present);
     let as_it_was = |pcr: Pcr| match replayed.get(&pcr.index()) {
         Some(value) if explained(pcr) => Outlook::Value(separator.after(bank, value)),
         _ => Outlook::Unknown("the firmware's log does not explain what it holds".into()),
     };
+    let vouches = || {
+        if is_running || image.changes.signer.is_some() {
+            Vouched::Same
+        } else {
+            vouched(&log, bank, names)
+        }
+    };
     let outlook = |pcr: Pcr| match pcr {
         Pcr::BOOT_PROGRAMS => match &exchanged {
             Ok(exchanged) => of_log(exchanged, bank, pcr, separator),
             Err(why) => Outlook::Unknown(why.clone()),
         },
-        Pcr::SECURE_BOOT if !is_running => match vouched(&log, bank, names) {
-            Vouched::Same => as_it_was(pcr),
-            Vouched::Other(why) => Outlook::Other(why),
-            Vouched::Unknown(why) => Outlook::Unknown(why),
+        Pcr::SECURE_BOOT => match (vouches(), &changed) {
+            (Vouched::Other(why), _) => Outlook::Other(why),
+            (Vouched::Unknown(why), _) => Outlook::Unknown(why),
+            (Vouched::Same, Err(outlook)) => outlook.clone(),
+            (Vouched::Same, Ok(changed)) if explained(pcr) => of_log(changed, bank, pcr, separator),
+            (Vouched::Same, Ok(_)) => as_it_was(pcr),
         },
         Pcr::KERNEL_IMAGE => Outlook::Value(image.pcr_11.clone()),
         Pcr::KERNEL_CONFIG | Pcr::SYSTEM_EXTENSIONS => added(pcr, expected, separator),
@@ -121,11 +125,16 @@ pub fn next(
         }
         _ => None,
     };
+    let signers = match &image.changes.signer {
+        Some(signer) => vec![signer.clone()],
+        None => authorities(after, bank),
+    };
+    let forbidden = image.changes.forbid(bank, &image.digest, &signers);
     Ok(Next {
         is_running,
         is_separated: separator == Separator::Present,
         pcrs,
-        unmet,
+        unmet: forbidden.or(unmet),
     })
 }
 
@@ -252,6 +261,13 @@ impl Exchange {
             more.saturating_add(1)
         )
     }
+}
+
+/// The entries of `db` that vouched.
+fn authorities(log: &Log, bank: Bank) -> Vec<Vec<u8>> {
+    let events = log.events(bank, Registers::from(PcrSet::of(&[Pcr::SECURE_BOOT])));
+    let entries = SecureBoot::of(&events).authorities;
+    entries.into_iter().map(<[u8]>::to_vec).collect()
 }
 
 /// Whether the same certificate vouches for an image as for this boot's.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Starts as they have to be, each with one thing changed; and starts that firmware recorded.
 
+mod changes;
 mod firmware;
 mod next;
 mod programs;

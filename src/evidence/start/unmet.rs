@@ -43,6 +43,8 @@ pub enum Unmet {
     UnknownInSecureBoot(String),
     /// PCR 0 has what `boot.firmware` does not list.
     ForeignFirmware(String),
+    /// The firmware's `dbx` is about to have this of the image, which is not started then.
+    Forbidden(&'static str),
     /// The firmware started no program.
     NoProgram,
     /// A program was started that no boot option led to: it is the first one, as the log calls it.
@@ -116,6 +118,11 @@ impl fmt::Display for Unmet {
                 f,
                 "the firmware has a part that boot.firmware does not list: {part}: \
                  start the machine with a listed firmware, or list this one"
+            ),
+            Self::Forbidden(what) => write!(
+                f,
+                "the firmware's dbx gets {what}, and the firmware does not start it then: have another image first, which \
+                 dbx does not forbid"
             ),
             Self::NoProgram => f.write_str(
                 "the firmware measured no program into PCR 4: start the image through the firmware, and \

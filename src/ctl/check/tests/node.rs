@@ -45,6 +45,8 @@ pub(super) struct Node {
     pub(super) sources: &'static str,
     /// What comes after the volume.
     pub(super) more: String,
+    /// What the firmware has of lists of keys.
+    pub(super) lists: Vec<(&'static str, Vec<u8>)>,
 }
 
 impl Drop for Node {
@@ -68,6 +70,7 @@ impl Node {
             tpm: "",
             sources: "\"tpm\", \"generate\"",
             more: String::new(),
+            lists: vec![("db", b"a list".to_vec())],
         }
     }
 
@@ -139,7 +142,7 @@ impl Node {
         let mut tpm = self.tpm();
         let uki = Uki::parse(image).unwrap();
         let preimage = uki.program.signed_bytes().unwrap().concat();
-        let mut firmware = Firmware::with_secure_boot(true)
+        let mut firmware = Firmware::with_lists(true, &self.lists)
             .authority(&self.der)
             .program(&preimage);
         for name in [".linux", ".cmdline", ".initrd", ".uname"] {

@@ -6,17 +6,18 @@ use crate::evidence::eventlog::tests::{SIGNED_CERTIFICATE, SIGNED_LOG, SIGNED_PC
 
 const ALL: [u8; 9] = [0, 2, 4, 7, 9, 11, 12, 13, 14];
 
-fn image(program: &[u8]) -> NextImage {
+pub(super) fn image(program: &[u8]) -> NextImage {
     NextImage {
         digest: BANK.hash(program),
         kernel: KernelInside::Past,
         pcr_11: BANK.hash(b"PCR 11"),
         is_separated: false,
+        changes: Changes::default(),
     }
 }
 
 /// An image that carries the owner's signature, and nobody else's.
-const OWNERS: &dyn Fn(&[u8]) -> Option<bool> = &|certificate| Some(certificate == OWNER);
+pub(super) const OWNERS: &dyn Fn(&[u8]) -> Option<bool> = &|certificate| Some(certificate == OWNER);
 
 fn told(log: &FirmwareLog, image: &NextImage, expected: &Expected<'_>) -> Next {
     let seen = values_of(log);
@@ -30,7 +31,7 @@ fn told(log: &FirmwareLog, image: &NextImage, expected: &Expected<'_>) -> Next {
     .unwrap()
 }
 
-fn value(next: &Next, index: u8) -> Vec<u8> {
+pub(super) fn value(next: &Next, index: u8) -> Vec<u8> {
     match &next.pcrs[&pcr(index)] {
         Outlook::Value(value) => value.clone(),
         other @ (Outlook::Other(_) | Outlook::Unknown(_)) => panic!("PCR {index}: {other:?}"),
@@ -38,7 +39,7 @@ fn value(next: &Next, index: u8) -> Vec<u8> {
 }
 
 /// Why the value of a PCR is not known.
-fn unknown(next: &Next, index: u8) -> String {
+pub(super) fn unknown(next: &Next, index: u8) -> String {
     match &next.pcrs[&pcr(index)] {
         Outlook::Unknown(why) => why.clone(),
         other @ (Outlook::Other(_) | Outlook::Value(_)) => panic!("PCR {index}: {other:?}"),
