@@ -12,6 +12,7 @@
 )]
 
 mod build_glue;
+mod check_hooks;
 mod closed_initrd;
 mod command_lines;
 mod config_keys;
