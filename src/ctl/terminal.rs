@@ -31,9 +31,10 @@ pub(super) fn ask_secret(prompt: &str) -> Result<Zeroizing<Vec<u8>>> {
     let mut silent = before.clone();
     silent.local_flags.remove(LocalFlags::ECHO);
     silent.local_flags.insert(LocalFlags::ECHONL);
-    terminal.write_all(prompt.as_bytes())?;
+    // Before anything is said: what was typed ahead is thrown away, and what is typed from now on is not shown.
     tcsetattr(&terminal, SetArg::TCSAFLUSH, &silent).doing(TERMINAL)?;
-    let line = line(&mut terminal);
+    let said = terminal.write_all(prompt.as_bytes());
+    let line = said.map_err(Error::from).and_then(|()| line(&mut terminal));
     tcsetattr(&terminal, SetArg::TCSAFLUSH, &before).doing(TERMINAL)?;
     line
 }

@@ -119,6 +119,15 @@ impl Disk {
         run("blockdev", &["--flushbufs", self.as_str()], b"");
     }
 
+    /// Whether every byte is what it was.
+    pub(crate) fn is_as(&self, saved: &Saved) -> bool {
+        self.forget_reads();
+        let file = self.loop_file.as_deref().unwrap().to_str().unwrap();
+        let compared = try_run("cmp", &[file, saved.0.to_str().unwrap()], b"");
+        print!("{}", String::from_utf8_lossy(&compared.stdout));
+        compared.status.success()
+    }
+
     /// The file behind a loop device, as far as it was written.
     pub(crate) fn backing(&self) -> Vec<u8> {
         self.forget_reads();

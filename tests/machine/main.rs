@@ -23,6 +23,7 @@ mod lower;
 mod mounted;
 mod nbd;
 mod node;
+mod open;
 mod power;
 mod readmission;
 mod refusals;

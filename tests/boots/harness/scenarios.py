@@ -25,6 +25,7 @@ CORE_CASES = (
     "log_writes::a_crash_in_the_middle_of_each_phase_leads_to_the_same_end",
     "lower::only_a_mapping_of_dm_verity_may_be_below_an_overlay",
     "mounted::two_disks_with_the_identifier_of_a_btrfs_are_not_mounted_in_its_place",
+    "open::memory_that_is_too_small_is_said_and_the_disk_stays_as_it_is",
     "readmission::a_readmitted_node_that_is_interrupted_is_readmitted_again",
     "refusals::a_blank_device_is_formatted_only_where_the_configuration_says_so",
     "refusals::a_read_error_is_refused_and_never_formatted",
