@@ -16,10 +16,11 @@
 //!    record: see [`count`].
 //! 3. Entries say `ready`, and what the operator accepted is used up.
 //!
-//! A record that was made under other PCR values is told in [`stale`].
+//! A volume that a boot is without is told in [`away`], and a record that was made under other PCR values in [`stale`].
 //!
 //! **Never:** a secret of a volume, or anything that is taken from the disk and believed.
 
+mod away;
 pub mod checkpoint;
 pub mod count;
 mod counting;
@@ -41,7 +42,7 @@ use uuid::Uuid;
 use judge::{DeviceState, VolumeProof};
 pub use located::Located;
 use readmission::Readmitted;
-use record::{Accepted, Checkpoint, Entry, Record, State};
+use record::{Accepted, Checkpoint, Entry, KeyId, Record, State};
 pub use runtime::RuntimeAnchor;
 use stale::Carried;
 
@@ -175,13 +176,14 @@ impl Anchor {
         let entry = Entry {
             name: volume.name.clone(),
             uuid,
-            key_id,
+            key_id: KeyId::of(&key_id),
             state: State::Provisioning,
             level: volume.level(),
             acceptance: self.entry(volume).and_then(|entry| entry.acceptance),
             checkpoint: None,
             ahead: 0,
             enroll: false,
+            away: None,
         };
         if let Some(loaded) = &mut self.loaded {
             loaded.record.set(entry)?;
@@ -220,7 +222,7 @@ impl Anchor {
         self.entry(volume).and_then(|entry| entry.checkpoint)
     }
 
-    /// Remembers how the volumes are open now: all of them are ready, at their levels, and every acceptance is used up. Those
+    /// Remembers how the volumes that are open now are: all of them are ready, at their levels, and every acceptance is used up. Those
     /// that were readmitted are remembered from here on.
     /// `checkpoints` are the file systems' states. Writes nothing where nothing changed.
     pub fn commit(
@@ -232,7 +234,9 @@ impl Anchor {
             return Ok(());
         };
         let mut changed = loaded.record.clear_acceptances();
-        for readmitted in self.readmitted.drain(..) {
+        // One that was not opened has a header of before still, and takes the word again.
+        let is_open = |it: &Readmitted| volumes.iter().any(|(volume, _)| it.is_for(volume));
+        for readmitted in self.readmitted.drain(..).filter(is_open) {
             loaded.record.set(readmitted.entry())?;
             changed = true;
         }
@@ -247,6 +251,7 @@ impl Anchor {
                 level: volume.level().max(Level::Identity),
                 checkpoint: *checkpoint,
                 enroll: old.enroll && !self.enrolled.contains(&volume.name),
+                away: None,
                 ..old.clone()
             };
             changed |= new != *old;

@@ -17,6 +17,10 @@
 //!
 //! A record of before has no nonce, and its counter was raised once in each boot, when the headers were durable. Its headers
 //! fit as they did. The first boot that counts draws a nonce, and raises the counter to an even value after the record has it.
+//!
+//! A volume that a boot is without is as new as it can be, and its header stays behind. So before that boot's nonce and count the
+//! record says with which count and nonce the volume was last open, which does not move with the boots that follow; and it is
+//! taken away when the count of the boot is up that has the volume again, before anything of it can be written.
 
 use crate::header::{BootNonce, Stamp};
 
@@ -70,6 +74,30 @@ impl Count {
             Some(_) if is_next || is_last && found.nonce == self.nonce => Fit::Newest,
             Some(_) if is_last => Fit::OtherBoot,
             None | Some(_) => Fit::OtherCount,
+        }
+    }
+
+    /// The same for a volume that was away in boots that were counted, and was last open with `last_open`.
+    ///
+    /// That is a lower bound: a boot that had the volume back and was cut off has written a later header, with whatever nonce, and
+    /// until the entry says that the volume is back nothing behind a header has changed.
+    #[must_use]
+    pub fn fits_away(self, last_open: Stamp, found: Stamp) -> Fit {
+        let is_later = found.epoch > last_open.epoch;
+        match self.next() {
+            _ if found == last_open => Fit::Newest,
+            Some(next) if is_later && found.epoch <= next => Fit::Newest,
+            _ if found.epoch == last_open.epoch => Fit::OtherBoot,
+            _ => Fit::OtherCount,
+        }
+    }
+
+    /// What a volume of level `epoch` was last open with that is away from this boot on, where its epochs are those of the counter.
+    #[must_use]
+    pub fn last_open(self) -> Stamp {
+        Stamp {
+            epoch: self.last(),
+            nonce: self.nonce,
         }
     }
 }
@@ -133,6 +161,36 @@ mod tests {
             }
         }
         assert_eq!(fit(8, nonce(1), (8, None)), Fit::OtherBoot);
+    }
+
+    /// What was last open with epoch 6 and nonce 1, where 20 boots and a half were counted since.
+    #[test]
+    fn a_volume_that_was_away_fits_from_its_last_opening_on() {
+        let count = Count {
+            counter: 27,
+            nonce: nonce(3),
+        };
+        let of = |epoch, nonce| Stamp { epoch, nonce };
+        for (found, expected) in [
+            ((6, nonce(1)), Fit::Newest),
+            ((6, nonce(2)), Fit::OtherBoot),
+            ((6, None), Fit::OtherBoot),
+            ((8, nonce(1)), Fit::Newest),
+            ((26, nonce(2)), Fit::Newest),
+            ((28, nonce(3)), Fit::Newest),
+            ((4, nonce(1)), Fit::OtherCount),
+            ((30, nonce(3)), Fit::OtherCount),
+        ] {
+            let (epoch, of_header) = found;
+            let fit = count.fits_away(of(6, nonce(1)), of(epoch, of_header));
+            assert_eq!(fit, expected, "{found:?}");
+        }
+        assert_eq!(count.last_open(), of(26, nonce(3)));
+        let before = Count {
+            counter: 27,
+            nonce: None,
+        };
+        assert_eq!(before.last_open(), of(27, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use log::info;
 use uuid::Uuid;
 
 use super::count::{Count, Fit};
-use super::record::{Accepted, Checkpoint, Entry, State};
+use super::record::{Accepted, Checkpoint, Entry, KeyId, State};
 use crate::config::{Level, VolumeName};
 use crate::error::{Error, Result};
 use crate::header::Stamp;
@@ -43,13 +43,14 @@ impl VolumeProof {
         Entry {
             name,
             uuid: self.uuid,
-            key_id: self.key_id,
+            key_id: KeyId::of(&self.key_id),
             state: State::Ready,
             level,
             acceptance: None,
             checkpoint: None,
             ahead,
             enroll: false,
+            away: None,
         }
     }
 }
@@ -94,13 +95,13 @@ impl Readmission {
 pub fn permit(entry: Option<&Entry>, seen: DeviceState) -> Result<()> {
     match (seen, entry.map(|entry| (entry, entry.state))) {
         (DeviceState::Blank, None | Some((_, State::Provisioning)))
-        | (DeviceState::Volume, Some(_)) => Ok(()),
+        | (DeviceState::Volume, Some((_, State::Provisioning | State::Ready))) => Ok(()),
         (DeviceState::Interrupted(uuid), Some((entry, State::Provisioning)))
             if uuid == entry.uuid =>
         {
             Ok(())
         }
-        (DeviceState::Blank, Some((entry, State::Ready)))
+        (DeviceState::Blank, Some((entry, State::Ready | State::Lost)))
             if entry.acceptance == Some(Accepted::New) =>
         {
             Ok(())
@@ -110,15 +111,25 @@ pub fn permit(entry: Option<&Entry>, seen: DeviceState) -> Result<()> {
              this one, run \"nightlatchctl anchor accept new {}\" while the node still runs, or give the VM a new TPM",
             entry.uuid, entry.name
         ))),
-        (DeviceState::Interrupted(uuid), Some((entry, _))) => Err(Error::refused(format_args!(
-            "rule F23: an interrupted first boot of volume {uuid}, and the TPM remembers volume {}: attach its disk",
-            entry.uuid
+        (DeviceState::Blank, Some((entry, State::Lost))) => Err(Error::refused(format_args!(
+            "rule F23: the device is blank, and whether there was a volume {name} cannot be told: it was away as the TPM's record was \
+             made anew: attach its disk; to start anew with this one, run \"nightlatchctl anchor accept new {name}\" while the node \
+             still runs",
+            name = entry.name
         ))),
-        (DeviceState::Interrupted(uuid), None) => Err(Error::refused(format_args!(
-            "rule F23: an interrupted first boot of volume {uuid} that the TPM does not remember: \
-             the disk is of another machine, or the TPM was cleared; if nobody needs the disk, blank it"
-        ))),
-        (DeviceState::Volume, None) => Err(Error::refused(
+        (DeviceState::Interrupted(uuid), Some((entry, State::Provisioning | State::Ready))) => {
+            Err(Error::refused(format_args!(
+                "rule F23: an interrupted first boot of volume {uuid}, and the TPM remembers volume {}: attach its disk",
+                entry.uuid
+            )))
+        }
+        (DeviceState::Interrupted(uuid), None | Some((_, State::Lost))) => {
+            Err(Error::refused(format_args!(
+                "rule F23: an interrupted first boot of volume {uuid} that the TPM does not remember: \
+                 the disk is of another machine, or the TPM was cleared; if nobody needs the disk, blank it"
+            )))
+        }
+        (DeviceState::Volume, None | Some((_, State::Lost))) => Err(Error::refused(
             "the TPM does not remember this volume: the disk is of another machine, or the TPM's memory was cleared since; \
              attach the right disk, or restore the data into a new volume. If this node lost its TPM and a key service \
              remembers the volume, \"nightlatchctl nodes readmit UUID\" there lets the next boot open it",
@@ -147,12 +158,12 @@ pub fn asks_enough(entry: Option<&Entry>, level: Level) -> Result<()> {
 
 /// Compares a volume with its entry at `level`; `count` is what the TPM says of the boots it counted.
 pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -> Result<()> {
-    if proven.uuid != entry.uuid || proven.key_id != entry.key_id {
+    if proven.uuid != entry.uuid || !entry.key_id.is_of(&proven.key_id) {
         return Err(Error::refused(format_args!(
             "rule D15: this is volume {} with key {}, and the TPM remembers {} with key {}: \
              it was put in the other's place; attach the right disk",
             proven.uuid,
-            short(&proven.key_id),
+            short(&KeyId::of(&proven.key_id)),
             entry.uuid,
             short(&entry.key_id)
         )));
@@ -165,25 +176,21 @@ pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -
         return Ok(());
     }
     let epoch = proven.stamp.epoch;
-    // An epoch that is further from the count than numbers reach fits nothing.
-    let counted = i128::from(epoch).checked_sub(i128::from(entry.ahead));
-    let found = counted.and_then(|epoch| u64::try_from(epoch).ok());
-    let fit = found.map(|epoch| {
-        count.fits(Stamp {
-            epoch,
-            ..proven.stamp
-        })
-    });
-    let why = match fit {
-        Some(Fit::Newest) => return Ok(()),
-        Some(Fit::OtherBoot) => format!(
+    let why = match (fit(entry, count, proven.stamp), entry.away) {
+        (Fit::Newest, _) => return Ok(()),
+        (Fit::OtherBoot, _) => format!(
             "rule G26: the header is of epoch {epoch}, as the TPM counts, and not of the boot that it counted: another one \
              wrote it, and was cut off"
         ),
-        Some(Fit::OtherCount) | None => format!(
+        (Fit::OtherCount, None) => format!(
             "rule G26: the header is of epoch {epoch}, and the TPM counts {}: the disk was put back to an earlier state, \
-             or lost its last writes, or an image without this volume was booted since",
+             or lost its last writes, or an image without this volume was booted with an older version of nightlatch",
             i128::from(count.last()).saturating_add(i128::from(entry.ahead))
+        ),
+        (Fit::OtherCount, Some(away)) => format!(
+            "rule G26: the header is of epoch {epoch}, and the volume was away since it was open at {}: the disk was put back to \
+             an earlier state, or lost its last writes",
+            away.epoch
         ),
     };
     Err(Error::refused(format_args!(
@@ -191,6 +198,23 @@ pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -
          \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
         entry.name
     )))
+}
+
+/// How a header compares with the counter or, where the volume was away in boots that were counted, with its entry.
+fn fit(entry: &Entry, count: Count, header: Stamp) -> Fit {
+    // An epoch that is further from the count than numbers reach fits nothing.
+    let counted = |stamp: Stamp| -> Option<Stamp> {
+        let epoch = i128::from(stamp.epoch).checked_sub(i128::from(entry.ahead))?;
+        let epoch = u64::try_from(epoch).ok()?;
+        Some(Stamp { epoch, ..stamp })
+    };
+    match (counted(header), entry.away) {
+        (Some(found), None) => count.fits(found),
+        (Some(found), Some(away)) => counted(away).map_or(Fit::OtherCount, |last_open| {
+            count.fits_away(last_open, found)
+        }),
+        (None, _) => Fit::OtherCount,
+    }
 }
 
 /// Compares a volume with what a key service remembers of it, where the operator accepted `accepted`. Pure as well.
@@ -270,9 +294,11 @@ pub fn readmitted(readmission: &Readmission, proven: &VolumeProof) -> Result<()>
     Ok(())
 }
 
-/// The first half of a volume-key id, enough to tell two apart.
-fn short(key_id: &[u8; KEY_LEN]) -> String {
-    hex::encode(key_id.get(..8).unwrap_or_default())
+/// The first eight bytes of a volume-key id, enough to tell two apart.
+fn short(key_id: &KeyId) -> String {
+    let mut digits = key_id.known();
+    digits.truncate(16);
+    digits
 }
 
 /// Whether a file system that was last seen in state `anchored` may be gone on with.

@@ -19,7 +19,7 @@ use super::Allowed;
 use super::count::Count;
 use super::judge::{self, DeviceState, Readmission, VolumeProof};
 use super::readmission::Readmitted;
-use super::record::{Accepted, Checkpoint, Entry, Record, State};
+use super::record::{Accepted, Checkpoint, Entry, KeyId, Record, State};
 use crate::config::{Level, VolumeName};
 use crate::header::{BootNonce, NONCE_LEN, Stamp};
 use crate::key::{KEY_LEN, Secret};
@@ -138,13 +138,14 @@ fn entry(uuid: u8, key: u8, state: State, level: Level) -> Entry {
     Entry {
         name: name(),
         uuid: long(uuid),
-        key_id: [key; KEY_LEN],
+        key_id: KeyId::of(&[key; KEY_LEN]),
         state,
         level,
         acceptance: None,
         checkpoint: None,
         ahead: 0,
         enroll: false,
+        away: None,
     }
 }
 

@@ -13,7 +13,7 @@
 //! report of the boot that comes to its end, and fits no count of its TPM.
 
 use super::judge::{self, Readmission, VolumeProof};
-use super::record::{Entry, Record};
+use super::record::{Entry, Record, State};
 use super::{Allowed, Anchor, Exception, exception};
 use crate::config::{Level, Volume, VolumeName};
 use crate::error::Result;
@@ -53,7 +53,8 @@ impl Anchor {
     /// Whether the TPM remembers nothing of this volume.
     #[must_use]
     pub fn is_unknown(&self, volume: &Volume) -> bool {
-        self.entry(volume).is_none()
+        self.entry(volume)
+            .is_none_or(|entry| entry.state == State::Lost)
     }
 
     /// Takes up a volume that the TPM does not remember and that was shown to be the one an operator readmitted.

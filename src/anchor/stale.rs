@@ -14,12 +14,13 @@
 //! sealed, and removes the other's record.
 //!
 //! What is lost with the record: nonces (what a boot left that was cut off fits, as long as it is no older than the last report to
-//! the service), checkpoints (so a volume of that level takes an operator's word), what an operator accepted or asked for, and the
-//! entries of volumes that the configuration does not have any more.
+//! the service), checkpoints (so a volume of that level takes an operator's word), what an operator accepted or asked for, the
+//! entries of volumes that the configuration does not have any more, and what was known of those that are away: see [`super::away`].
 
 use log::{info, warn};
 use uuid::Uuid;
 
+use super::away;
 use super::judge::stale::{self, Continued};
 use super::judge::{DeviceState, VolumeProof};
 use super::record::{Accepted, Entry, RECORD_LEN, Record};
@@ -36,7 +37,7 @@ use crate::tpm::{Handles, Places, Tpm};
 #[derive(Clone, Debug)]
 pub(super) struct Carried {
     /// What is remembered of it.
-    entry: Entry,
+    pub(super) entry: Entry,
     /// The nonce of the record of before, where the header tells it.
     nonce: Option<BootNonce>,
     /// Where the record of before is that its header names, if it names one.
@@ -159,12 +160,30 @@ impl Anchor {
 
     /// Makes the record anew when every volume has been judged: nothing was written before. It can be done only before the fence's
     /// PCR takes an exception.
-    pub fn renew_record(&mut self, tpm: &mut Tpm) -> Result<()> {
+    ///
+    /// Of the volumes that are `away` it is to say that there may be something.
+    pub fn renew_record(&mut self, tpm: &mut Tpm, away: &[&Volume]) -> Result<()> {
+        let is_missing = |volume: &&&Volume| {
+            let is_carried = self.carried.iter().any(|it| it.entry.name == volume.name);
+            let is_readmitted = self.readmitted.iter().any(|it| it.is_for(volume));
+            volume.level() != Level::Off && !is_carried && !is_readmitted
+        };
+        let missing: Vec<Entry> = away
+            .iter()
+            .filter(is_missing)
+            .map(|volume| away::lost(volume))
+            .collect();
+        let with_missing = |mut record: Record| -> Result<Record> {
+            missing
+                .iter()
+                .try_for_each(|entry| record.set(entry.clone()))?;
+            Ok(record)
+        };
         if self.others.is_empty() && !self.is_provisional {
-            return self.define(tpm, Record::default());
+            return self.define(tpm, with_missing(Record::default())?);
         }
         let named = named(&self.carried)?;
-        let record = Carried::record(&self.carried)?;
+        let record = with_missing(Carried::record(&self.carried)?)?;
         let had_counter = self.has_counter;
         if !had_counter {
             self.counter = Some(tpm.make_counter(self.at)?);

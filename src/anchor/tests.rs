@@ -2,6 +2,7 @@
 //! The anchor in a real (software) TPM, across resets and in the hands of the running system.
 
 mod accepted;
+mod away;
 mod counting;
 mod service;
 mod stale;

@@ -34,6 +34,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         "GENERATION",
         "ACCEPTS",
         "ENROLLS",
+        "AWAY SINCE",
     ];
     let volumes: Vec<Value> = record.entries().map(object).collect();
     let text = format!(
@@ -66,6 +67,12 @@ pub(super) fn accept(
     )?;
     RuntimeAnchor::take(root)?.change(|record| {
         let entry = record.get(name).ok_or_else(|| unknown(name))?;
+        if kind == Accepted::Rollback && entry.state == State::Lost {
+            return Err(Error::refused(format_args!(
+                "nothing is known of volume {name}, so there is no older state of it: its node's operator has it readmitted at the key \
+                 service, or accepts a new one"
+            )));
+        }
         if kind == Accepted::Rollback && entry.level < Level::Epoch {
             return Err(usage(&format!(
                 "volume {name} is anchored at level {}, where an older disk passes anyway",
@@ -163,10 +170,11 @@ fn row(entry: &Entry) -> Vec<String> {
         state(entry).into(),
         entry.level.as_str().into(),
         entry.uuid.to_string(),
-        hex::encode(entry.key_id.get(..8).unwrap_or_default()),
+        entry.key_id.known().chars().take(16).collect(),
         generation.unwrap_or_else(|| "-".into()),
         accepts(entry).unwrap_or("-").into(),
         if entry.enroll { "yes" } else { "-" }.into(),
+        entry.away.map_or("-".into(), |last| last.epoch.to_string()),
     ]
 }
 
@@ -176,10 +184,11 @@ fn object(entry: &Entry) -> Value {
         "state": state(entry),
         "level": entry.level,
         "uuid": entry.uuid.to_string(),
-        "volume_key_id": hex::encode(entry.key_id),
+        "volume_key_id": entry.key_id.known(),
         "generation": entry.checkpoint.map(|last| last.generation),
         "accepts": accepts(entry),
         "enroll": entry.enroll,
+        "away_since": entry.away.map(|last| last.epoch),
     })
 }
 
@@ -192,6 +201,7 @@ fn state(entry: &Entry) -> &'static str {
     match entry.state {
         State::Provisioning => "provisioning",
         State::Ready => "ready",
+        State::Lost => "lost",
     }
 }
 

@@ -108,7 +108,7 @@ impl NodeTpm {
         };
         tpm.require_owner()?;
         if anchor.is_to_be_renewed() {
-            anchor.renew_record(tpm)?;
+            anchor.renew_record(tpm, &[])?;
         }
         Ok(())
     }

@@ -27,9 +27,9 @@ use std::fs;
 use std::path::Path;
 
 use base64ct::{Base64, Encoding as _};
-use nightlatch::anchor::record::{Checkpoint, Entry, Record, State};
+use nightlatch::anchor::record::{Checkpoint, Entry, KeyId, Record, State};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
-use nightlatch::header::Marker;
+use nightlatch::header::{Marker, Stamp};
 use nightlatch::key::Secret;
 use nightlatch::key::pcr::PcrPublicKey;
 use nightlatch::pcr::Bank;
@@ -55,7 +55,7 @@ fn main() {
     write(place, "binary", [all(binary), first_boots].concat());
     write(place, "signature", pcr_signatures());
     write(place, "openssh", openssh());
-    write(place, "record", vec![record()]);
+    write(place, "record", [false, true].map(record).into());
     write(place, "recovery", recovery());
     write(place, "signature_list", signature_lists());
     write(place, "superblock", vec![superblock()]);
@@ -255,13 +255,14 @@ fn interrupted(image: &Image) -> Vec<Vec<u8>> {
     .into()
 }
 
-fn record() -> Vec<u8> {
+/// One of each version: the later one has a volume that is away.
+fn record(has_away: bool) -> Vec<u8> {
     let mut record = Record::default();
     for (name, level) in [("state", Level::Epoch), ("data", Level::Checkpoint)] {
         let entry = Entry {
             name: VolumeName::try_from(name.to_owned()).expect("a name"),
             uuid: uuid::Uuid::from_u128(7),
-            key_id: [9; 32],
+            key_id: KeyId::of(&[9; 32]),
             state: State::Ready,
             level,
             acceptance: None,
@@ -271,6 +272,10 @@ fn record() -> Vec<u8> {
             }),
             ahead: if level == Level::Epoch { 57 } else { 0 },
             enroll: level == Level::Epoch,
+            away: (has_away && level == Level::Epoch).then_some(Stamp {
+                epoch: 40,
+                nonce: None,
+            }),
         };
         record.set(entry).expect("room for two volumes");
     }

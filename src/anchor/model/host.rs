@@ -18,8 +18,10 @@
 //!   [`Mistake::KeysNotCompared`] (C6 there). And nonces: a copy of a boot that was cut off has the epoch that was reported
 //!   ([`Mistake::ReportedNonceNotCompared`]).
 //!
-//! Boots of several images, whose records the others cannot read, are in [`stale`].
+//! Boots of several images, whose records the others cannot read, are in [`stale`], and those without the second volume in
+//! [`away`].
 
+mod away;
 mod boot;
 mod proofs;
 mod pushed;
@@ -82,6 +84,8 @@ struct Remembered {
     made_by: u8,
     nonce: u8,
     ahead: [Option<i64>; 2],
+    /// The epoch and the nonce that a volume was last open with, while it is away.
+    away: [Option<(u64, u8)>; 2],
     /// Whether it stands for one that could not be read, and no boot with it has come to its end.
     is_carried: bool,
 }
@@ -187,6 +191,8 @@ enum Mistake {
     Stale(stale::Mistake),
     /// Where an operator pushes the keys.
     Pushed(pushed::Mistake),
+    /// Where a volume is away.
+    Away(away::Mistake),
 }
 
 impl World {
@@ -216,6 +222,7 @@ impl World {
                     made_by: 1,
                     nonce: 1,
                     ahead: [Some(0); 2],
+                    away: [None; 2],
                     is_carried: false,
                 }),
                 None,
@@ -250,10 +257,12 @@ impl World {
     }
 
     fn entry(&self, place: usize, volume: usize) -> Option<Entry> {
-        let ahead = self.records[place]?.ahead[volume]?;
+        let record = self.records[place]?;
+        let ahead = record.ahead[volume]?;
         let number = number(volume);
         let mut entry = entry(number, number, State::Ready, Level::Epoch);
         entry.ahead = ahead;
+        entry.away = record.away[volume].map(stamp);
         Some(entry)
     }
 
@@ -286,6 +295,7 @@ impl World {
                     made_by: OTHER_SYSTEM,
                     nonce: 0,
                     ahead: [None; 2],
+                    away: [None; 2],
                     is_carried: false,
                 });
             }
@@ -318,15 +328,17 @@ fn nonce(number: u8) -> Option<BootNonce> {
     BootNonce::from_bytes([number; NONCE_LEN])
 }
 
+fn stamp((epoch, number): (u64, u8)) -> Stamp {
+    let nonce = nonce(number);
+    Stamp { epoch, nonce }
+}
+
 impl Sheet {
     fn proof(&self, volume: usize) -> VolumeProof {
         VolumeProof {
             uuid: Uuid::from_bytes([number(volume); 16]),
             key_id: [self.key; KEY_LEN],
-            stamp: Stamp {
-                epoch: self.epoch,
-                nonce: nonce(self.nonce),
-            },
+            stamp: stamp((self.epoch, self.nonce)),
         }
     }
 }

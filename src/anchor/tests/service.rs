@@ -224,7 +224,7 @@ fn a_new_tpm_remembers_a_readmitted_volume_once_its_boot_has_succeeded_and_not_b
         assert!(anchor.is_unknown(state));
         let exception = anchor.readmit(state, &readmission, &told(old)).unwrap();
         if anchor.is_to_be_renewed() {
-            anchor.renew_record(&mut tpm).unwrap();
+            anchor.renew_record(&mut tpm, &[]).unwrap();
         }
         assert_eq!(exception.event(), "nightlatch:accept:readmitted:state");
         anchor.permit(data, DeviceState::Blank).unwrap();

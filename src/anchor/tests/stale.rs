@@ -66,7 +66,7 @@ fn carry_over(
 /// The record made anew and the headers written, up to the count.
 fn go_on(config: &Config, tpm: &mut Tpm, anchor: &mut Anchor) -> Stamp {
     assert!(anchor.is_to_be_renewed());
-    anchor.renew_record(tpm).unwrap();
+    anchor.renew_record(tpm, &[]).unwrap();
     assert!(!anchor.is_to_be_renewed() && !anchor.is_stale());
     anchor.begin_renewal(tpm).unwrap();
     let volume = config.volumes().next().unwrap();
@@ -164,7 +164,7 @@ fn a_record_that_no_header_names_is_one_that_is_gone() {
         let (config, mut tpm, mut anchor) = boot(node, b"two");
         let carried = carry_over(&config, &mut tpm, &mut anchor, (stamp, sealed));
         let error = carried
-            .and_then(|()| anchor.renew_record(&mut tpm))
+            .and_then(|()| anchor.renew_record(&mut tpm, &[]))
             .unwrap_err();
         assert_eq!(error.exit(), Exit::Refused);
         assert!(error.to_string().contains(said), "{error}");
@@ -195,7 +195,7 @@ fn a_record_that_no_header_names_is_one_that_is_gone() {
     let (config, mut tpm, mut anchor) = boot(&mut node, b"three");
     let both = [Some(second), Some(policy)];
     carry_over(&config, &mut tpm, &mut anchor, (stamp, both)).unwrap();
-    let error = anchor.renew_record(&mut tpm).unwrap_err().to_string();
+    let error = anchor.renew_record(&mut tpm, &[]).unwrap_err().to_string();
     assert!(
         error.contains("boot the image of that update once"),
         "{error}"
@@ -310,7 +310,7 @@ fn a_counter_that_is_gone_is_made_anew_for_an_operators_word() {
             let exception = anchor.readmit(volume, &readmission, &proven_of(stamp));
             assert_eq!(exception.unwrap().kind, Allowed::Readmitted, "{number}");
         }
-        anchor.renew_record(&mut tpm).unwrap();
+        anchor.renew_record(&mut tpm, &[]).unwrap();
         // Above what any boot before has left, cut off or not.
         assert!(anchor.counter().unwrap() > stamp.epoch + 1);
         let volume = config.volumes().next().unwrap();
@@ -325,4 +325,32 @@ fn a_counter_that_is_gone_is_made_anew_for_an_operators_word() {
         }
         remove(&node);
     }
+}
+
+/// An update beside which a volume is away: what was known of it is lost with the record that cannot be read.
+#[test]
+fn a_record_made_anew_without_a_volume_refuses_a_blank_disk_in_its_place() {
+    let (mut node, policy) = provisioned();
+    let stamp = stamp(&mut node);
+    let (config, mut tpm, mut anchor) = boot(&mut node, b"two");
+    let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+    let of_header = (&proven_of(stamp), Some(policy));
+    anchor
+        .carry_over(&mut tpm, state, &told(stamp), of_header, None)
+        .unwrap();
+    anchor.renew_record(&mut tpm, &[data]).unwrap();
+    anchor.begin_renewal(&mut tpm).unwrap();
+    anchor.remove_others(&mut tpm).unwrap();
+    anchor.note_away(&mut tpm, &[state]).unwrap();
+    anchor.advance(&mut tpm).unwrap();
+    anchor.commit(&mut tpm, &[(state, None)]).unwrap();
+    drop(tpm);
+    let (_, _, anchor) = boot(&mut node, b"two");
+    assert!(!anchor.is_stale());
+    assert_eq!(anchor.permit(state, DeviceState::Volume).unwrap(), None);
+    for seen in [DeviceState::Blank, DeviceState::Volume] {
+        let error = anchor.permit(data, seen).unwrap_err();
+        assert_eq!(error.exit(), Exit::Refused, "{error}");
+    }
+    assert!(anchor.is_unknown(data));
 }

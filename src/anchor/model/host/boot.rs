@@ -15,6 +15,18 @@ pub(super) struct Boot {
     pub(super) order: [usize; 2],
     /// Whether the service is lost, and an operator pushes both keys and no word.
     pub(super) is_pushed: bool,
+    pub(super) second: Second,
+}
+
+/// What this boot asks of the second volume.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Second {
+    /// That it opens.
+    Required,
+    /// Nothing: where it is refused the first one goes on without it.
+    Optional,
+    /// It is not there, or the image does not have it.
+    Away,
 }
 
 impl Boot {
@@ -25,6 +37,7 @@ impl Boot {
             copies: [false; 2],
             order: [0, 1],
             is_pushed: false,
+            second: Second::Required,
         }
     }
 }
@@ -32,6 +45,8 @@ impl Boot {
 /// What the boot is about to do, judged before anything is written.
 pub(super) struct Judged {
     pub(super) sheets: [Sheet; 2],
+    /// Which of them go on.
+    pub(super) open: [bool; 2],
     readmitted: [Option<Readmitted>; 2],
     /// The volumes for which the key service stands in, as the record cannot be read.
     pub(super) carried: Vec<Carried>,
@@ -45,7 +60,7 @@ impl World {
         let mut all = Vec::new();
         now.drawn += 1;
         now.answers += u8::from(self.word);
-        now.harmed |= boot.copies.contains(&true);
+        now.harmed |= [0, 1].iter().any(|&it| boot.copies[it] && judged.open[it]);
         let place = match self.readable(boot.image) {
             Some(place) => place,
             None if self.records == [None; 2] => now.define(boot.image, &mut all),
@@ -73,6 +88,7 @@ impl World {
             made_by: image,
             nonce: self.drawn,
             ahead: [None; 2],
+            away: [None; 2],
             is_carried: false,
         });
         all.push(*self);
@@ -80,55 +96,73 @@ impl World {
     }
 
     fn judge(&self, boot: Boot, planted: Mistake) -> Result<Judged, String> {
-        let refusal = |error: crate::error::Error| error.to_string();
-        let sheets = [0, 1].map(|volume| self.attached(boot, volume));
-        let place = self.readable(boot.image);
-        let is_stale = place.is_none() && self.records != [None; 2];
-        let mut readmitted = [None, None];
-        let mut carried = Vec::new();
-        for (volume, sheet) in sheets.iter().enumerate() {
-            let mut proof = sheet.proof(volume);
-            if planted == Mistake::KeysNotCompared {
-                proof.key_id = [number(volume); KEY_LEN];
-            }
-            if is_stale {
-                let known = if boot.is_pushed {
-                    pushed::known(sheet, &proof, planted)?
-                } else {
-                    self.record_of(volume, Mistake::None)
-                };
-                match self.carry_over(volume, sheet, known, planted) {
-                    Ok(taken) => carried.push(taken),
-                    Err(_) if self.word => {
-                        readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
-                    }
-                    Err(why) => return Err(why),
-                }
+        let mut judged = Judged {
+            sheets: [0, 1].map(|volume| self.attached(boot, volume)),
+            open: [false; 2],
+            readmitted: [None, None],
+            carried: Vec::new(),
+        };
+        for volume in 0..2 {
+            if volume == 1 && boot.second == Second::Away {
                 continue;
             }
-            let entry = place.and_then(|place| self.entry(place, volume));
-            if entry.is_none() && self.word {
-                readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
-                continue;
-            }
-            judge::permit(entry.as_ref(), DeviceState::Volume).map_err(refusal)?;
-            let place = place.unwrap();
-            let count = self.count(place).ok_or("there is no counter: restore")?;
-            if planted == Mistake::CountAlone && count.last() == proof.stamp.epoch {
-                proof.stamp.nonce = count.nonce;
-            }
-            judge::verify(&entry.unwrap(), count, Level::Epoch, &proof).map_err(refusal)?;
-            if sheet.sealed_under != boot.image && !boot.is_pushed {
-                // The TPM does not open it, so the service was asked.
-                let known = self.record_of(volume, planted);
-                judge::recorded(&known, &proof.key_id, Some(proof.stamp), None).map_err(refusal)?;
+            match self.judge_one(boot, volume, &mut judged, planted) {
+                Ok(()) => judged.open[volume] = true,
+                Err(_) if volume == 1 && boot.second == Second::Optional => {}
+                Err(why) => return Err(why),
             }
         }
-        Ok(Judged {
-            sheets,
-            readmitted,
-            carried,
-        })
+        Ok(judged)
+    }
+
+    fn judge_one(
+        &self,
+        boot: Boot,
+        volume: usize,
+        judged: &mut Judged,
+        planted: Mistake,
+    ) -> Result<(), String> {
+        let refusal = |error: crate::error::Error| error.to_string();
+        let place = self.readable(boot.image);
+        let sheet = judged.sheets[volume];
+        let mut proof = sheet.proof(volume);
+        if planted == Mistake::KeysNotCompared {
+            proof.key_id = [number(volume); KEY_LEN];
+        }
+        if place.is_none() && self.records != [None; 2] {
+            let known = if boot.is_pushed {
+                pushed::known(&sheet, &proof, planted)?
+            } else {
+                self.record_of(volume, Mistake::None)
+            };
+            match self.carry_over(volume, &sheet, known, planted) {
+                Ok(taken) => judged.carried.push(taken),
+                Err(_) if self.word => {
+                    judged.readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
+                }
+                Err(why) => return Err(why),
+            }
+            return Ok(());
+        }
+        let entry = place.and_then(|place| self.entry(place, volume));
+        if entry.is_none() && self.word {
+            judged.readmitted[volume] = Some(self.readmit(volume, &proof, planted)?);
+            return Ok(());
+        }
+        judge::permit(entry.as_ref(), DeviceState::Volume).map_err(refusal)?;
+        let (place, mut entry) = (place.unwrap(), entry.unwrap());
+        let count = self.count(place).ok_or("there is no counter: restore")?;
+        if planted == Mistake::CountAlone && count.last() == proof.stamp.epoch {
+            proof.stamp.nonce = count.nonce;
+        }
+        away::plant(planted, &mut entry, &mut proof)?;
+        judge::verify(&entry, count, Level::Epoch, &proof).map_err(refusal)?;
+        if sheet.sealed_under != boot.image && !boot.is_pushed {
+            // The TPM does not open it, so the service was asked.
+            let known = self.record_of(volume, planted);
+            judge::recorded(&known, &proof.key_id, Some(proof.stamp), None).map_err(refusal)?;
+        }
+        Ok(())
     }
 
     /// By an operator's word, with the service's answer for it.
@@ -181,7 +215,8 @@ impl World {
         }
     }
 
-    /// `Anchor::begin_renewal`, the headers, `Anchor::remove_others`, and `Anchor::advance`.
+    /// `Anchor::begin_renewal`, the headers, `Anchor::remove_others`, `Anchor::note_away`, `Anchor::advance`, and
+    /// `Anchor::note_back`.
     fn write_headers(
         &mut self,
         boot: Boot,
@@ -203,9 +238,12 @@ impl World {
             self.tell(nonce, place, all);
         }
         if planted.is(stale::Mistake::RemovedFirst) {
-            self.remove_others(place, all);
+            self.remove_others(judged, place, all);
         }
-        for volume in boot.order {
+        if planted.is_away(away::Mistake::BackBeforeHeaders) {
+            self.note_back(judged, place, all);
+        }
+        for volume in boot.order.into_iter().filter(|it| judged.open[*it]) {
             let readmitted = judged.readmitted[volume].as_ref();
             let ahead = readmitted.map(Readmitted::ahead);
             let ahead = ahead.or(self.records[place].unwrap().ahead[volume]);
@@ -228,10 +266,20 @@ impl World {
             };
             all.push(*self);
         }
-        self.remove_others(place, all);
+        self.remove_others(judged, place, all);
+        let noted_late = planted.is_away(away::Mistake::NotedAfterRaise);
+        if !noted_late {
+            self.note_away(judged, place, planted, all);
+        }
         self.tell(nonce, place, all);
         while self.counter != Some(next) {
             self.raise(all);
+        }
+        if noted_late {
+            self.note_away_with(count.last_open(), judged, place, all);
+        }
+        if !planted.is_away(away::Mistake::BackAfterMapping) {
+            self.note_back(judged, place, all);
         }
     }
 
@@ -260,7 +308,7 @@ impl World {
     fn open(&mut self, boot: Boot, judged: &Judged, place: usize) {
         let record = self.records[place].as_mut().unwrap();
         let is_carried = std::mem::take(&mut record.is_carried);
-        for volume in 0..2 {
+        for volume in [0, 1].into_iter().filter(|it| judged.open[*it]) {
             if boot.copies[volume] {
                 std::mem::swap(&mut self.newest[volume], &mut self.copies[volume]);
             }
@@ -293,6 +341,8 @@ impl World {
 
     /// `Anchor::commit`, and the report.
     fn settle(&mut self, judged: &Judged, place: usize, all: &mut Vec<Self>) {
+        // Where it was not done before.
+        self.note_back(judged, place, all);
         for (volume, readmitted) in judged.readmitted.iter().enumerate() {
             if let Some(readmitted) = readmitted {
                 let record = self.records[place].as_mut().unwrap();
@@ -302,7 +352,7 @@ impl World {
         if judged.readmitted.iter().any(Option::is_some) {
             all.push(*self);
         }
-        for volume in 0..2 {
+        for volume in [0, 1].into_iter().filter(|it| judged.open[*it]) {
             self.told[volume] = Told {
                 epoch: self.newest[volume].epoch,
                 nonce: self.newest[volume].nonce,

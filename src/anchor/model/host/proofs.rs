@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! What the search finds: nothing with the program as it is, and each property broken by the mistake that breaks it.
 
+use super::boot::Second;
 use super::search::{Depth, Search, search};
 use super::stale::Mistake::*;
 use super::*;
@@ -18,7 +19,7 @@ const EVERYBODY: &[Act] = &[
 ];
 
 /// A host that attaches copies and cuts boots off.
-const COPIES: Depth = Depth {
+pub(super) const COPIES: Depth = Depth {
     moves: 8,
     left: Left { cuts: 4, acts: 1 },
     acts: &[Act::Keep(0)],
@@ -27,9 +28,10 @@ const COPIES: Depth = Depth {
     orders: &[[0, 1], [1, 0]],
     images: &[1],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 /// Power cuts alone, one after the other.
-const HONEST: Depth = Depth {
+pub(super) const HONEST: Depth = Depth {
     moves: 7,
     left: Left { cuts: 6, acts: 0 },
     acts: &[],
@@ -38,6 +40,7 @@ const HONEST: Depth = Depth {
     orders: &[[0, 1], [1, 0]],
     images: &[1],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 /// With another system on the TPM, and an operator's word.
 const STRANGERS: Depth = Depth {
@@ -49,6 +52,7 @@ const STRANGERS: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 
 /// A host that attaches copies and cuts boots off around an operator's words, on TPMs that it replaces.
@@ -61,6 +65,7 @@ const WORDS: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 
 /// Power cuts alone, in whatever order of two images.
@@ -73,6 +78,7 @@ const UPDATES: Depth = Depth {
     orders: &[[0, 1], [1, 0]],
     images: &[1, 2],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 /// The same with three.
 const THREE_IMAGES: Depth = Depth {
@@ -84,6 +90,7 @@ const THREE_IMAGES: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1, 2, 3],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 /// A host that attaches copies and cuts boots off around an update.
 const COPIES_AND_UPDATES: Depth = Depth {
@@ -95,6 +102,7 @@ const COPIES_AND_UPDATES: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1, 2],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 /// The same with copies of the session before, and no cut.
 const OLDER_COPIES: Depth = Depth {
@@ -106,6 +114,7 @@ const OLDER_COPIES: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1, 2],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 /// With another system on the TPM, and an operator's word.
 const STRANGERS_AND_UPDATES: Depth = Depth {
@@ -127,6 +136,7 @@ const STRANGERS_AND_UPDATES: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1, 2],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 
 /// A host that attaches copies and cuts boots off around updates and an operator's words.
@@ -139,6 +149,7 @@ const WORDS_AND_UPDATES: Depth = Depth {
     orders: &[[0, 1]],
     images: &[1, 2],
     pushes: NEVER,
+    seconds: &[Second::Required],
 };
 
 /// Power cuts alone around an update, with the service lost in any boot and an operator in its place.
@@ -205,7 +216,7 @@ fn the_same_with_keys_that_an_operator_pushes() {
     }
 }
 
-fn shows_nothing(depth: Depth, least: usize) {
+pub(super) fn shows_nothing(depth: Depth, least: usize) {
     let Search { found, worlds } = search(depth, Mistake::None);
     if let Some((broken, way)) = found.first() {
         panic!("{broken:?} after {worlds} worlds: {way:#?}");

@@ -4,7 +4,7 @@
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use super::boot::Boot;
+use super::boot::{Boot, Second};
 use super::*;
 
 /// How far a search goes.
@@ -22,6 +22,8 @@ pub(super) struct Depth {
     pub(super) images: &'static [u8],
     /// Whether an operator may push the keys.
     pub(super) pushes: &'static [bool],
+    /// What a boot may ask of the second volume.
+    pub(super) seconds: &'static [Second],
 }
 
 impl World {
@@ -31,11 +33,15 @@ impl World {
         let boots = depth.images.iter().flat_map(|&image| {
             depth.attached.iter().flat_map(move |&copies| {
                 depth.orders.iter().flat_map(move |&order| {
-                    depth.pushes.iter().map(move |&is_pushed| Boot {
-                        image,
-                        copies,
-                        order,
-                        is_pushed,
+                    depth.pushes.iter().flat_map(move |&is_pushed| {
+                        let seconds = depth.seconds.iter();
+                        seconds.map(move |&second| Boot {
+                            image,
+                            copies,
+                            order,
+                            is_pushed,
+                            second,
+                        })
                     })
                 })
             })
@@ -62,11 +68,11 @@ impl World {
         all
     }
 
-    /// Whether the newest disks open in the boot of every image: by themselves, for an operator's word where a record was removed, or,
-    /// where an update was cut off between two headers, when one of the two images was booted once.
+    /// Whether the newest disks open in the boot of every image: by themselves; for an operator's word where a record was removed, or
+    /// where one of them is away and an image cannot read what the other has written of that; or, where an update was cut off between two headers, when one of the two images was booted once.
     fn opens(&self, images: &[u8], planted: Mistake) -> bool {
         let asked = Self {
-            word: self.word || self.gone,
+            word: self.word || self.gone || images.len() > 1 && self.is_without(),
             ..*self
         };
         let ends: Vec<_> = images
@@ -119,7 +125,7 @@ pub(super) fn search(depth: Depth, planted: Mistake) -> Search {
                 }
                 match world.broken {
                     Some(broken) if found.iter().any(|(known, _)| *known == broken) => {}
-                    Some(broken) => found.push((broken, way(&all, from, world))),
+                    Some(broken) => found.push((broken, way(&all, from, &world))),
                     None => all.push((world, from)),
                 }
                 // One is enough of a mistake.
@@ -143,8 +149,8 @@ fn fingerprint(world: &World) -> u64 {
 }
 
 /// The worlds on the way to this one.
-fn way(all: &[(World, usize)], mut from: usize, end: World) -> Vec<World> {
-    let mut way = vec![end, all[from].0];
+fn way(all: &[(World, usize)], mut from: usize, end: &World) -> Vec<World> {
+    let mut way = vec![*end, all[from].0];
     while from != 0 {
         from = all[from].1;
         way.push(all[from].0);

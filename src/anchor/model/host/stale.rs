@@ -112,6 +112,8 @@ impl World {
         all: &mut Vec<Self>,
     ) -> Result<usize, String> {
         let record = remembered(image, judged)?;
+        // What was known of one that is away is lost with the record, and it takes an operator's word.
+        self.gone |= judged.open.contains(&false);
         // One of its own is written over, in one command.
         let own = self.own(image);
         let place = own.map_or_else(|| self.place_of_new(judged), Ok)?;
@@ -133,8 +135,10 @@ impl World {
     }
 
     /// `Anchor::remove_others`.
-    pub(super) fn remove_others(&mut self, place: usize, all: &mut Vec<Self>) {
+    pub(super) fn remove_others(&mut self, judged: &Judged, place: usize, all: &mut Vec<Self>) {
         if self.records[1 - place].take().is_some() {
+            // One that is away may name it.
+            self.gone |= judged.open.contains(&false);
             all.push(*self);
         }
     }
@@ -175,6 +179,7 @@ fn remembered(image: u8, judged: &Judged) -> Result<Remembered, String> {
         made_by: image,
         nonce: made.nonce.map_or(0, |nonce| nonce.bytes()[0]),
         ahead: [0, 1].map(|volume| made.get(&its_name(volume)).map(|entry| entry.ahead)),
+        away: [None; 2],
         is_carried: !judged.carried.is_empty(),
     })
 }
