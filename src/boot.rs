@@ -18,8 +18,11 @@
 //! 8. `verify_freshness` pins file systems that are new enough; `count` moves headers, then the counter, on.
 //! 9. [`root::check`] looks at the image below the root, and [`handoff::hand_over`] has systemd mount what is open.
 //! 10. `commit` has the anchor and the service remember it, `fence` closes what was sealed, and [`main`] leaves the record.
+//!
+//! A volume that need not be there leaves this way at whichever step it fails: [`Away`] has it, and why.
 
 mod anchor;
+mod away;
 pub mod cli;
 #[cfg(test)]
 mod fixture;
@@ -27,17 +30,21 @@ mod measure;
 mod mounting;
 pub mod requirements;
 
+pub use away::Away;
+
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use log::{info, warn};
 
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::PinnedMount;
 use crate::boot::anchor::{allow_writes, commit_anchor, count, next_stamp, verify_freshness};
-use crate::boot::measure::{fence, fence_after_failure, measure_all};
-use crate::config::{Config, Volume};
+use crate::boot::away::present;
+use crate::boot::measure::{fence, fence_after_failure, measure_all, measure_away};
+use crate::config::{Config, Level, Volume};
 use crate::error::{Error, Result};
 use crate::measure::EventLog;
 use crate::parallel::{each_volume, join};
@@ -61,26 +68,34 @@ use crate::{logging, memory};
 /// boot has ended, well or not.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
-    with_volumes_open(top, &config, record, || {
-        handoff::hand_over(top, &config)?;
+    with_volumes_open(top, &config, record, |open, away| {
+        let mounted = handoff::hand_over(top, &config, open)?;
+        let mut there = Vec::new();
+        for (volume, mounted) in mounted {
+            match mounted {
+                Ok(()) => there.push(volume),
+                Err(error) => away.add(volume, error),
+            }
+        }
         record.step("checking mounts", None, || {
-            mounting::check(top, &config, record)
+            mounting::check(top, &there, record)
         })
     })
 }
 
-/// The same with a configuration that was read, and with `hand_over` for whoever takes the volumes over.
-pub fn with_volumes_open(
+/// The same with a configuration that was read, and with `hand_over` for whoever takes the volumes over that are open.
+pub fn with_volumes_open<'a>(
     top: &Path,
-    config: &Config,
+    config: &'a Config,
     record: &Recorder,
-    hand_over: impl FnOnce() -> Result<()>,
+    hand_over: impl FnOnce(&[&'a Volume], &Away<'a>) -> Result<()>,
 ) -> Result<()> {
     let log = EventLog::open(top);
     let Prepared {
         service,
         node_tpm,
         keyed,
+        away,
     } = match prepare(top, config, record) {
         Ok(prepared) => prepared,
         Err(error) => {
@@ -95,14 +110,22 @@ pub fn with_volumes_open(
         service: &service,
         log: &log,
         record,
+        away: &away,
     };
-    let done = measure_and_open(&context, keyed).and_then(|pinned| {
-        record.step("handing over", None, hand_over)?;
+    let done = measure_and_open(&context, keyed).and_then(|(open, pinned)| {
+        record.step("handing over", None, || hand_over(&open, &away))?;
         // What is pinned is let go of when systemd has mounted it as well.
-        commit(&context, &pinned)
+        commit(&context, &open, &pinned)
     });
+    let away = away.into_all();
     if done.is_err() {
         close_all(config);
+    }
+    for (volume, error) in &away {
+        if done.is_ok() {
+            away::close(volume);
+        }
+        record.away(volume, error);
     }
     let fenced = record.step("fencing", None, || {
         fence(config, &mut lock(&node_tpm)?.tpm, &log, record)
@@ -120,6 +143,7 @@ struct Prepared<'a> {
     service: ServiceSession,
     node_tpm: Mutex<NodeTpm>,
     keyed: Vec<(&'a Volume, Keyed)>,
+    away: Away<'a>,
 }
 
 /// What can be tried again: nothing is measured yet.
@@ -128,7 +152,9 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
     let signed = requirements::signed_pcr(top, config)?;
     let service = ServiceSession::open(top, config)?;
     let operator = OperatorSession::open(top, config)?;
+    let since = Instant::now();
     let keys = || {
+        let away = Away::since(since);
         let mut node_tpm = record.step("preparing TPM", None, || {
             NodeTpm::open(config, signed.as_ref(), record)
         })?;
@@ -147,10 +173,11 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
         };
         let (anchor, found) = join(find, || {
             each_volume(volumes, |volume, ()| {
-                record.step("examining", Some(volume), || volume::examine(volume))
+                let found = record.step("examining", Some(volume), || volume::examine(volume));
+                away.unless_required(volume, found)
             })
         });
-        let found = found?;
+        let found = present(found?);
         service.ask_early(top, config, &node_tpm, &found, record)?;
         // Not before the service was asked: another boot chain's anchor is another one, and then it is the service's log
         // that says what was booted instead.
@@ -163,43 +190,51 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
             record,
         };
         let keyed = each_volume(found, |volume, found| {
-            record.step("keying", Some(volume), || sources.key_of(volume, found))
+            let keyed = record.step("keying", Some(volume), || sources.key_of(volume, found));
+            away.unless_required(volume, keyed)
         })?;
-        if lock(&node_tpm)?.is_to_move() {
+        let keyed = away.require_distinct(present(keyed))?;
+        let anchored = keyed.iter().any(|(volume, _)| volume.level() != Level::Off);
+        if anchored && lock(&node_tpm)?.is_to_move() {
             record.step("moving the anchor's record", None, || {
-                lock(&node_tpm)?.move_record()
+                lock(&node_tpm)?.move_record(&away.volumes())
             })?;
         }
-        Ok((node_tpm, keyed))
+        Ok((node_tpm, keyed, away))
     };
     let waiting = Waiting {
         top,
         config,
         service: &service,
     };
-    let (node_tpm, keyed) = retry::temporary(|| operator.attempt(waiting, keys))?;
+    let (node_tpm, keyed, away) = retry::temporary(|| operator.attempt(waiting, keys))?;
     Ok(Prepared {
         service,
         node_tpm,
         keyed,
+        away,
     })
 }
 
 /// What a boot works with.
-struct Context<'a> {
+struct Context<'a, 'v> {
     top: &'a Path,
-    config: &'a Config,
+    config: &'v Config,
     node_tpm: &'a Mutex<NodeTpm>,
     service: &'a ServiceSession,
     log: &'a EventLog,
     record: &'a Recorder,
+    away: &'a Away<'v>,
 }
+
+/// The volumes that are open, and the file systems that are held until systemd has mounted them as well.
+type Open<'a> = (Vec<&'a Volume>, Vec<(&'a Volume, PinnedMount)>);
 
 /// What can be done once only: a measurement cannot be taken back.
 fn measure_and_open<'a>(
-    context: &Context<'_>,
+    context: &Context<'_, 'a>,
     keyed: Vec<(&'a Volume, Keyed)>,
-) -> Result<Vec<(&'a Volume, PinnedMount)>> {
+) -> Result<Open<'a>> {
     let Context {
         top,
         config,
@@ -207,62 +242,56 @@ fn measure_and_open<'a>(
         service,
         log,
         record,
+        away,
     } = *context;
-    require_distinct(&keyed)?;
     record.step("measuring", None, || {
         measure_all(config, node_tpm, log, service, &keyed, record)
     })?;
     let opened = each_volume(keyed, |volume, keyed| {
         let next_stamp = next_stamp(node_tpm, volume, &keyed)?;
-        record.step("opening", Some(volume), || {
+        let opened = record.step("opening", Some(volume), || {
             volume::open(volume, keyed, next_stamp)
-        })
+        });
+        away.unless_required_or_closed(volume, opened)
     })?;
-    let pinned = record.step("checking freshness", None, || {
-        verify_freshness(node_tpm, &opened)
+    let (opened, pinned) = record.step("checking freshness", None, || {
+        verify_freshness(node_tpm, present(opened), away)
     })?;
-    let opened = record.step("counting", None, || count(node_tpm, opened, record))?;
+    let opened = record.step("counting", None, || count(node_tpm, opened, record, away))?;
     allow_writes(&pinned)?;
     service.queue_report(node_tpm, &opened)?;
+    let open = opened.iter().map(|(volume, _)| *volume).collect();
     for (volume, opened) in opened {
         let accepted = lock(node_tpm)?.accepted(volume);
         record.volume(describe(config, volume, opened.keyed(), accepted));
     }
     record.step("preparing root", None, || root::check(top, config))?;
-    Ok(pinned)
+    Ok((open, pinned))
 }
 
 /// The boot has succeeded: what it found is what the next one is compared with, and what was accepted for it is used up.
-fn commit(context: &Context<'_>, pinned: &[(&Volume, PinnedMount)]) -> Result<()> {
+fn commit(
+    context: &Context<'_, '_>,
+    open: &[&Volume],
+    pinned: &[(&Volume, PinnedMount)],
+) -> Result<()> {
     let Context {
         top,
         config,
         node_tpm,
         service,
+        log,
         record,
-        ..
+        away,
     } = *context;
+    measure_away(config, node_tpm, log, &away.volumes())?;
     record.step("anchoring", None, || {
-        commit_anchor(top, config, node_tpm, pinned)
+        commit_anchor(top, config, node_tpm, (open, pinned))
     })?;
     if config.service.is_some() {
         record.step("reporting to the key service", None, || {
             service.send_report()
         })?;
-    }
-    Ok(())
-}
-
-/// Two devices that hold the same volume are one volume and a copy of it.
-fn require_distinct(keyed: &[(&Volume, Keyed)]) -> Result<()> {
-    for (index, (volume, this)) in keyed.iter().enumerate() {
-        let mut before = keyed.iter().take(index);
-        if let Some((other, _)) = before.find(|(_, other)| other.uuid == this.uuid) {
-            return Err(Error::refused(format_args!(
-                "volume {} has the UUID of volume {}: one of them is a copy",
-                volume.name, other.name
-            )));
-        }
     }
     Ok(())
 }

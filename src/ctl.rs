@@ -70,6 +70,8 @@ struct Answer {
     json: Value,
     /// What is wrong with what was asked about, where that is told in more than a sentence.
     exit: Option<Exit>,
+    /// Whether it is what was asked for all the same, and no complaint.
+    is_shown: bool,
 }
 
 impl Answer {
@@ -78,7 +80,13 @@ impl Answer {
             text,
             json,
             exit: None,
+            is_shown: true,
         }
+    }
+
+    /// What was asked for, with a verdict on it, if there is one.
+    fn with_verdict(self, exit: Option<Exit>) -> Self {
+        Self { exit, ..self }
     }
 
     /// A verdict that is no good.
@@ -87,6 +95,7 @@ impl Answer {
             text,
             json,
             exit: Some(exit),
+            is_shown: false,
         }
     }
 }
@@ -120,8 +129,8 @@ fn tell(answer: Result<Answer>, as_json: bool) -> (ExitCode, io::Result<()>) {
                 .map_or(ExitCode::SUCCESS, |exit| exit.code().into());
             let said = match answer.exit {
                 _ if as_json => print(&format!("{:#}\n", answer.json)),
-                Some(_) => io::stderr().write_all(answer.text.as_bytes()),
-                None => print(&terminal::for_output(&answer.text)),
+                Some(_) if !answer.is_shown => io::stderr().write_all(answer.text.as_bytes()),
+                _ => print(&terminal::for_output(&answer.text)),
             };
             (exit, said)
         }

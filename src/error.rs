@@ -24,6 +24,20 @@ pub enum Exit {
 }
 
 impl Exit {
+    /// The verdict with this exit code; `None` for a success, and a failure for what this program does not know.
+    #[must_use]
+    pub fn from_code(code: u8) -> Option<Self> {
+        let known = [
+            Self::Usage,
+            Self::Unavailable,
+            Self::Temporary,
+            Self::Refused,
+            Self::Config,
+        ];
+        let known = known.into_iter().find(|exit| exit.code() == code);
+        (code != 0).then(|| known.unwrap_or(Self::Failure))
+    }
+
     /// The process exit code.
     #[must_use]
     pub fn code(self) -> u8 {

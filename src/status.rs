@@ -57,6 +57,9 @@ pub struct Status {
     pub start: Option<StartStatus>,
     /// The volumes that were opened, in the order of the configuration.
     pub volumes: Vec<VolumeStatus>,
+    /// The volumes that need not be there, and that the boot went on without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub away: Vec<AwayStatus>,
     /// What was mounted where, as it was found right before the hand-over.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mounts: Vec<Mounted>,
@@ -133,6 +136,23 @@ pub struct VolumeStatus {
     /// Where the final system sees it, where it does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mount: Option<String>,
+}
+
+/// One volume that the boot went on without.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct AwayStatus {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub role: Role,
+    /// The device as configured.
+    pub device: String,
+    /// The verdict's word: what it would be of a boot that had to have the volume.
+    pub result: String,
+    /// The verdict's exit code.
+    pub exit: u8,
+    /// Why, in one line.
+    pub error: String,
 }
 
 /// The key service's part in a boot.

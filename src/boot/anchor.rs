@@ -9,6 +9,7 @@ use log::info;
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::PinnedMount;
 use crate::anchor::record::{Accepted, Checkpoint};
+use crate::boot::away::{Away, is_anchored, present};
 use crate::boot::each_volume;
 use crate::config::{Config, Level, Volume};
 use crate::error::{Doing, Result};
@@ -22,24 +23,34 @@ use crate::volume::{How, Keyed, Opened};
 /// superblocks again before they are mounted where they belong. Nothing is written yet.
 pub(super) fn verify_freshness<'a>(
     node_tpm: &Mutex<NodeTpm>,
-    opened: &[(&'a Volume, Opened)],
-) -> Result<Vec<(&'a Volume, PinnedMount)>> {
+    opened: Vec<(&'a Volume, Opened)>,
+    away: &Away<'a>,
+) -> Result<(OpenedVolumes<'a>, Vec<(&'a Volume, PinnedMount)>)> {
     let mut node_tpm = lock(node_tpm)?;
-    let fresh = opened
-        .iter()
-        .map(|(volume, _)| *volume)
-        .filter(|volume| volume.level() == Level::Checkpoint);
-    fresh
-        .map(|volume| {
-            let pinned =
-                PinnedMount::mount(Path::new(&volume.name.mapping()), volume.name.as_str())?;
-            if node_tpm.accepted(volume) != Some(Allowed::Accepted(Accepted::Rollback)) {
-                pinned.compare(node_tpm.checkpoint(volume)?.as_ref())?;
-            }
-            Ok((volume, pinned))
-        })
-        .collect::<Result<_>>()
-        .doing("comparing file systems with their checkpoints")
+    let (mut fresh, mut pinned) = (Vec::new(), Vec::new());
+    for (volume, opened) in opened {
+        if volume.level() < Level::Checkpoint {
+            fresh.push((volume, opened));
+            continue;
+        }
+        let compared =
+            pin(&mut node_tpm, volume).doing("comparing file systems with their checkpoints");
+        if let Some(mount) = away.unless_required_or_closed(volume, compared)? {
+            fresh.push((volume, opened));
+            pinned.push((volume, mount));
+        }
+    }
+    Ok((fresh, pinned))
+}
+
+type OpenedVolumes<'a> = Vec<(&'a Volume, Opened)>;
+
+fn pin(node_tpm: &mut NodeTpm, volume: &Volume) -> Result<PinnedMount> {
+    let pinned = PinnedMount::mount(Path::new(&volume.name.mapping()), volume.name.as_str())?;
+    if node_tpm.accepted(volume) != Some(Allowed::Accepted(Accepted::Rollback)) {
+        pinned.compare(node_tpm.checkpoint(volume)?.as_ref())?;
+    }
+    Ok(pinned)
 }
 
 /// The stamp that the header of a volume that existed is to have after this boot. Volumes whose epoch is not counted get
@@ -60,29 +71,38 @@ pub(super) fn next_stamp(
 
 /// Gives every volume that existed its header of the next epoch, and only then counts this boot: until then headers of both
 /// epochs are good. The counter says so before the first of them is written.
+///
+/// The record is told before that count of the volumes that this boot is without, and after it of those that are back.
 pub(super) fn count<'a>(
     node_tpm: &Mutex<NodeTpm>,
-    opened: Vec<(&'a Volume, Opened)>,
+    opened: OpenedVolumes<'a>,
     record: &Recorder,
-) -> Result<Vec<(&'a Volume, Opened)>> {
+    away: &Away<'a>,
+) -> Result<OpenedVolumes<'a>> {
     let mut node_tpm = lock(node_tpm)?;
-    let (tpm, mut anchor) = node_tpm.anchor()?;
+    let (tpm, anchor) = node_tpm.anchor()?;
+    let anchored: Vec<&Volume> = opened.iter().map(|(volume, _)| *volume).collect();
+    let mut anchor = anchor.filter(|_| is_anchored(&anchored));
     if let Some(anchor) = &mut anchor {
         anchor.begin_renewal(tpm)?;
     }
     let renewed = each_volume(opened, |volume, mut opened| {
-        opened.renew()?;
-        if opened.keyed().enrolled {
-            info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");
-        }
-        Ok(opened)
+        let renewed = opened.renew().map(|()| opened);
+        away.unless_required_or_closed(volume, renewed)
     })?;
+    let renewed = present(renewed);
+    for (volume, _) in renewed.iter().filter(|(_, it)| it.keyed().enrolled) {
+        info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");
+    }
     let Some(anchor) = anchor else {
         return Ok(renewed);
     };
+    let open: Vec<&Volume> = renewed.iter().map(|(volume, _)| *volume).collect();
     // Before the nonce and the count, which no record that is left may miss.
     anchor.remove_others(tpm)?;
+    anchor.note_away(tpm, &open)?;
     anchor.advance(tpm)?;
+    anchor.note_back(tpm, &open)?;
     record.epoch(anchor.counter()?);
     for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
         anchor.enrolled(volume);
@@ -103,7 +123,7 @@ pub(super) fn commit_anchor(
     top: &Path,
     config: &Config,
     node_tpm: &Mutex<NodeTpm>,
-    pinned: &[(&Volume, PinnedMount)],
+    (open, pinned): (&[&Volume], &[(&Volume, PinnedMount)]),
 ) -> Result<()> {
     let mut node_tpm = lock(node_tpm)?;
     let (tpm, Some(anchor)) = node_tpm.anchor()? else {
@@ -113,11 +133,10 @@ pub(super) fn commit_anchor(
         let (_, pinned) = pinned.iter().find(|(other, _)| other.name == volume.name)?;
         Some(pinned.seen())
     };
-    let volumes: Vec<_> = config
-        .volumes()
-        .map(|volume| (volume, seen(volume)))
-        .collect();
-    anchor.commit(tpm, &volumes)?;
+    if is_anchored(open) {
+        let volumes: Vec<_> = open.iter().map(|volume| (*volume, seen(volume))).collect();
+        anchor.commit(tpm, &volumes)?;
+    }
     let runtime = node_tpm
         .take_anchor()
         .and_then(|anchor| anchor.into_runtime(config));

@@ -60,7 +60,7 @@ impl Node {
     /// One boot, which nothing is handed over by.
     pub(super) fn boot(&self) -> (Result<()>, Status) {
         let record = Recorder::start();
-        let result = with_volumes_open(&self.top, &self.config, &record, || {
+        let result = with_volumes_open(&self.top, &self.config, &record, |_, _| {
             panic!("there is nothing to hand over")
         });
         let status = record.finish(&result);

@@ -54,6 +54,25 @@ pub(super) fn measure_all(
     Ok(())
 }
 
+/// Measures which volumes this boot went on without, so that whoever reads the fence's PCR is not told less by a disk that was
+/// taken away. In the configuration's order, which is the same at every boot.
+pub(super) fn measure_away(
+    config: &Config,
+    node_tpm: &Mutex<NodeTpm>,
+    log: &EventLog,
+    away: &[&Volume],
+) -> Result<()> {
+    let tpm = &mut lock(node_tpm)?.tpm;
+    let is_away = |volume: &&Volume| away.iter().any(|other| other.name == volume.name);
+    for volume in config.volumes().filter(is_away) {
+        let event = format!("nightlatch:away:{}", volume.name);
+        measure::acceptance(log, config.tpm.fence_pcr, &event, |event| {
+            tpm.event(config.tpm.fence_pcr, event)
+        })?;
+    }
+    Ok(())
+}
+
 /// Measures which volume this is: into the PCR that the configuration names or, of a volume that nothing else measured is
 /// derived from, into the fence's.
 fn identity(

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::config::Config;
+use crate::config::Volume;
 use crate::error::Result;
 use crate::mounted::Mounted;
 use crate::status::Recorder;
@@ -16,8 +16,8 @@ const ROOT: &str = "sysroot";
 const RUNTIME: &str = "/run/";
 
 /// Checks each mount of the volumes, and notes them for the final system to check again.
-pub(super) fn check(top: &Path, config: &Config, record: &Recorder) -> Result<()> {
-    let all = config.volumes().flat_map(mounts::on_devices);
+pub(super) fn check(top: &Path, mounted: &[&Volume], record: &Recorder) -> Result<()> {
+    let all = mounted.iter().flat_map(|volume| mounts::on_devices(volume));
     let checked = all
         .map(|(at, device)| {
             let mounted = Mounted::expected(&at, &device)?;

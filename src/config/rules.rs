@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Combinations of values that cannot be meant.
 
+mod absent;
 mod boot;
 
 use std::ops::Range;
@@ -28,7 +29,7 @@ pub(crate) struct Broken {
 type Rule<T> = fn(&T) -> Result<(), String>;
 
 /// Rules about everything but single volumes.
-const OF_ALL: [Rule<Config>; 12] = [
+const OF_ALL: [Rule<Config>; 14] = [
     volumes,
     sealed,
     fence,
@@ -38,13 +39,23 @@ const OF_ALL: [Rule<Config>; 12] = [
     boot::additions,
     boot::firmware,
     cluster,
+    absent::cluster,
+    absent::below,
     anchor,
     service,
     recovery,
 ];
 
 /// Rules about a volume alone.
-const OF_ONE: [Rule<Volume>; 6] = [sources, ephemeral, profile, level, label, places];
+const OF_ONE: [Rule<Volume>; 7] = [
+    sources,
+    ephemeral,
+    absent::alone,
+    profile,
+    level,
+    label,
+    places,
+];
 
 /// Each rule that is broken, in the order in which a boot looks: it stops at the first.
 pub(super) fn broken(config: &Config) -> impl Iterator<Item = Broken> {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Configurations that parse, and the exact words about those that do not.
 
+mod absent;
 mod anchor;
 mod boot;
 mod kept;
@@ -52,7 +53,7 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "sources",
             "sauces",
-            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `ephemeral`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`, `anchor`",
+            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `required`, `wait-s`, `ephemeral`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`, `anchor`",
         ),
         (
             "\"state\"\ndevice",

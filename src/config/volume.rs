@@ -24,6 +24,12 @@ pub struct Volume {
     pub format: Format,
     /// Where its secret comes from, in the order to try.
     pub sources: Vec<Source>,
+    /// Whether the others wait for it. One that need not be there is gone on without where it is missing or refused.
+    #[serde(default = "required")]
+    pub required: bool,
+    /// How long the boot waits for a volume that need not be there, in seconds.
+    #[serde(default = "wait_s")]
+    pub(super) wait_s: u32,
     /// Whether its disk is blank at each boot and nothing of it is kept.
     #[serde(default)]
     pub ephemeral: bool,
@@ -57,6 +63,23 @@ impl Volume {
             Profile::Luks2Strict | Profile::Constellation => Level::Off,
         })
     }
+
+    /// How long the boot waits for it where it need not be there, in seconds; `None` where it has to.
+    #[must_use]
+    pub fn wait_s(&self) -> Option<u32> {
+        (!self.required).then_some(self.wait_s)
+    }
+}
+
+/// How long a volume that need not be there is waited for, in seconds: long enough for a disk that is there and slow.
+pub(super) const WAIT_S: u32 = 10;
+
+fn wait_s() -> u32 {
+    WAIT_S
+}
+
+fn required() -> bool {
+    true
 }
 
 /// Mount option that level `checkpoint` takes: without it `fsync` would leave a log tree behind.

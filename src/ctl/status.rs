@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::ctl::Answer;
 use crate::ctl::mounts::{self, Verdict};
 use crate::ctl::table::{section, table};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Exit, Result};
 use crate::status::{Status, svg};
 
 /// Shows the record as tables.
@@ -24,7 +24,11 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         let verdict = serde_json::to_value(verdict).map_err(Error::failure)?;
         map.insert("mounts_check".into(), verdict);
     }
-    Ok(Answer::new(text(&status, verdict.as_ref()), json))
+    let text = text(&status, verdict.as_ref());
+    // The boot itself has succeeded; who looks at the code is told of what it went on without.
+    let exit = status.away.first().map_or(0, |away| away.exit);
+    let exit = Exit::from_code(exit).filter(|_| status.exit == 0);
+    Ok(Answer::new(text, json).with_verdict(exit))
 }
 
 /// Draws the record into `file`.
@@ -46,6 +50,7 @@ fn text(status: &Status, verdict: Option<&Verdict>) -> String {
         error,
         section(&start(status)),
         section(&volumes(status)),
+        section(&away(status)),
         section(&mounted(status)),
         checked(status, verdict),
         section(&measurements(status)),
@@ -101,6 +106,19 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
         ],
         rows,
     )
+}
+
+/// What the boot went on without, and why.
+fn away(status: &Status) -> Vec<Vec<String>> {
+    let rows = status.away.iter().map(|away| {
+        vec![
+            away.name.clone(),
+            away.result.clone(),
+            away.device.clone(),
+            away.error.clone(),
+        ]
+    });
+    table(&["AWAY", "RESULT", "DEVICE", "WHY"], rows)
 }
 
 fn mounted(status: &Status) -> Vec<Vec<String>> {

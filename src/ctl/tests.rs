@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::*;
 use crate::config::{Enroll, Source};
-use crate::status::Status;
+use crate::status::{AwayStatus, Status};
 
 const BOOT: &str = include_str!("../../tests/fixtures/status/boot.json");
 
@@ -286,6 +286,33 @@ fn enroll_says_whose_each_secret_is_and_asks_only_where_there_is_something_to_as
         let error = run(&scratch.0, &["enroll", volume]).err().unwrap();
         assert!(error.to_string().ends_with(expected), "{error}");
     }
+}
+
+#[test]
+fn status_exits_with_the_verdict_on_a_volume_that_is_away() {
+    let scratch = Scratch::new("away");
+    let mut status = Status::parse(BOOT).unwrap();
+    status.write(&scratch.0).unwrap();
+    assert_eq!(at(&scratch.0, &["status"]).exit, None);
+    status.away.push(AwayStatus {
+        name: "data".into(),
+        role: status.volumes[0].role,
+        device: "/dev/disk/by-id/virtio-data".into(),
+        result: "unavailable".into(),
+        exit: 69,
+        error: "examining: the device has not appeared".into(),
+    });
+    status.write(&scratch.0).unwrap();
+    let answer = run(&scratch.0, &["status"]).unwrap();
+    assert_eq!(answer.exit, Some(Exit::Unavailable));
+    assert!(answer.is_shown);
+    assert!(answer.text.contains("AWAY"), "{}", answer.text);
+    assert!(answer.text.contains("the device has not appeared"));
+    assert_eq!(answer.json["away"][0]["name"], "data");
+    // A boot that has failed has its own.
+    (status.exit, status.result) = (77, "refused".into());
+    status.write(&scratch.0).unwrap();
+    assert_eq!(run(&scratch.0, &["status"]).unwrap().exit, None);
 }
 
 #[test]

@@ -100,15 +100,15 @@ impl NodeTpm {
         Ok((&mut self.tpm, self.anchor.as_mut()))
     }
 
-    /// Makes the anchor's record anew, where volumes were found that go on in another one. That one can be removed later is found
+    /// Makes the anchor's record anew, where volumes were found that go on in another one, while others are `away`. That one can be removed later is found
     /// out before anything is written.
-    pub(crate) fn move_record(&mut self) -> Result<()> {
+    pub(crate) fn move_record(&mut self, away: &[&Volume]) -> Result<()> {
         let (tpm, Some(anchor)) = self.anchor()? else {
             return Ok(());
         };
         tpm.require_owner()?;
         if anchor.is_to_be_renewed() {
-            anchor.renew_record(tpm, &[])?;
+            anchor.renew_record(tpm, away)?;
         }
         Ok(())
     }

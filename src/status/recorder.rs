@@ -4,10 +4,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{PcrValues, Pcrs, SCHEMA, ServiceStatus, StartStatus, Status, Step, VolumeStatus};
+use super::{
+    AwayStatus, PcrValues, Pcrs, SCHEMA, ServiceStatus, StartStatus, Status, Step, VolumeStatus,
+};
 use crate::clock::boottime_us;
 use crate::config::Volume;
-use crate::error::{Doing, Result};
+use crate::error::{Doing, Error, Result};
 use crate::logging;
 use crate::mounted::Mounted;
 use crate::pcr::{Digests, Pcr};
@@ -32,6 +34,7 @@ impl Recorder {
             error: None,
             start: None,
             volumes: Vec::new(),
+            away: Vec::new(),
             mounts: Vec::new(),
             pcrs: Pcrs::default(),
             cluster_id: None,
@@ -78,6 +81,22 @@ impl Recorder {
     /// Adds a volume that was opened.
     pub fn volume(&self, volume: VolumeStatus) {
         self.lock().volumes.push(volume);
+    }
+
+    /// Adds a volume that need not be there, and that the boot went on without.
+    pub fn away(&self, volume: &Volume, error: &Error) {
+        let away = AwayStatus {
+            name: volume.name.to_string(),
+            role: volume.role,
+            device: volume.device.to_string(),
+            result: error.exit().as_str().into(),
+            exit: error.exit().code(),
+            error: error.to_string(),
+        };
+        let mut status = self.lock();
+        // One that could not be mounted was open before.
+        status.volumes.retain(|other| other.name != away.name);
+        status.away.push(away);
     }
 
     /// Notes what was found mounted.

@@ -150,10 +150,12 @@ fn reboot_instead(wants: &str) -> String {
 /// Drop-ins that make systemd wait for devices, and say for how long.
 fn waits(config: &Config) -> Vec<File> {
     let limit = |seconds: u32| format!("JobRunningTimeoutSec={seconds}");
-    let mut devices: Vec<String> = tpm_device(&config.tpm.tcti).into_iter().collect();
+    let tpm = tpm_device(&config.tpm.tcti).into_iter();
+    let mut devices: Vec<(String, u32)> = tpm.map(|tpm| (tpm, config.device_timeout_s)).collect();
     let mut files = Vec::new();
     for volume in config.volumes() {
-        devices.push(unit_name(volume.device.as_str(), "device"));
+        let wait_s = volume.wait_s().unwrap_or(config.device_timeout_s);
+        devices.push((unit_name(volume.device.as_str(), "device"), wait_s));
         // The mapping is there when nightlatch.service is done with it, which a full wipe may delay for hours. From then
         // on the hand-over has its own time limit.
         files.push(drop_in(
@@ -162,14 +164,16 @@ fn waits(config: &Config) -> Vec<File> {
             &["JobRunningTimeoutSec=infinity".into()],
         ));
         let lower = volume.lower.iter();
-        devices.extend(lower.map(|lower| unit_name(lower.as_str(), "device")));
+        let lower = lower.map(|lower| unit_name(lower.as_str(), "device"));
+        devices.extend(lower.map(|lower| (lower, config.device_timeout_s)));
     }
     files.extend(
         devices
             .iter()
-            .map(|device| drop_in(device, "50-timeout.conf", &[limit(config.device_timeout_s)])),
+            .map(|(device, wait_s)| drop_in(device, "50-timeout.conf", &[limit(*wait_s)])),
     );
     // Wants=, not Requires=: where a device does not come, nightlatch says so better than systemd can.
+    let devices: Vec<String> = devices.into_iter().map(|(device, _)| device).collect();
     let all = devices.join(" ");
     files.push(drop_in(
         "nightlatch.service",
@@ -212,12 +216,17 @@ fn tpm_device(tcti: &Tcti) -> Option<String> {
     }
 }
 
-/// The mounts of all volumes, which `nightlatch-volumes.target` brings and nothing else.
+/// The mounts of all volumes, which `nightlatch-volumes.target` brings and nothing else. Those of volumes that need not be there the
+/// hand-over starts, one by one, where they are.
 fn mounts(config: &Config) -> Vec<File> {
-    let units: Vec<MountUnit> = config.volumes().flat_map(mounts::in_initrd).collect();
-    let names: Vec<String> = units.iter().map(MountUnit::name).collect();
+    let required = config.volumes().filter(|volume| volume.required);
+    let names: Vec<String> = required
+        .flat_map(mounts::in_initrd)
+        .map(|unit| unit.name())
+        .collect();
     let all = names.join(" ");
-    let mut files: Vec<File> = units.iter().map(mount_file).collect();
+    let units = config.volumes().flat_map(mounts::in_initrd);
+    let mut files: Vec<File> = units.map(|unit| mount_file(&unit)).collect();
     files.push(drop_in(
         "nightlatch-volumes.target",
         "50-mounts.conf",

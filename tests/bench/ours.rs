@@ -84,7 +84,7 @@ fn boot_with(path: &Path, hand_over: impl FnOnce(&Config)) -> Value {
             }
             most
         });
-        let result = boot::with_volumes_open(Path::new("/"), &config, &record, || {
+        let result = boot::with_volumes_open(Path::new("/"), &config, &record, |_, _| {
             hand_over(&config);
             Ok(())
         });

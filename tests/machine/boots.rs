@@ -16,7 +16,7 @@ pub(crate) const MAPPING: &str = "/dev/mapper/case";
 /// One boot, with `work` while the volume is mounted at /mnt, to the moment the power goes.
 pub(crate) fn boot(config: &Config, work: impl FnOnce()) -> Result<VolumeStatus, Error> {
     let record = Recorder::start();
-    let result = with_volumes_open(Path::new("/"), config, &record, mount);
+    let result = with_volumes_open(Path::new("/"), config, &record, |_, _| mount());
     let mut status = record.finish(&result);
     result?;
     work();

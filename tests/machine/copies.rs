@@ -31,7 +31,7 @@ fn boot(tpm: &mut Private, own: &Disk, others: &[(&str, &Disk)]) -> Result<Vec<H
     let config = format!("{BOOT}[tpm]\ntcti = \"swtpm:port={port}\"\n{volumes}");
     let config = Config::parse(&config).unwrap();
     let record = Recorder::start();
-    let result = with_volumes_open(Path::new("/"), &config, &record, || Ok(()));
+    let result = with_volumes_open(Path::new("/"), &config, &record, |_, _| Ok(()));
     let status = record.finish(&result);
     for volume in config.volumes() {
         let mapping = volume.name.mapping();

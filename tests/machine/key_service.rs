@@ -109,7 +109,7 @@ impl Node {
         self.tpm.commands();
         let config = self.config();
         let record = Recorder::start();
-        let result = boot::with_volumes_open(Path::new("/"), &config, &record, hand_over);
+        let result = boot::with_volumes_open(Path::new("/"), &config, &record, |_, _| hand_over());
         let status = record.finish(&result);
         close();
         result.map(|()| status)

@@ -41,7 +41,7 @@ fn one_boot() {
     program.go_on_with_machine(&mut Tpm::open(&config.tpm.tcti).unwrap());
     let record = Recorder::start();
     println!("\nopening");
-    let result = with_volumes_open("/".as_ref(), &config, &record, mount);
+    let result = with_volumes_open("/".as_ref(), &config, &record, |_, _| mount());
     let status = record.finish(&result);
     if let Err(error) = result {
         println!("failed {error}");

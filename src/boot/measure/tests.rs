@@ -57,7 +57,7 @@ fn a_boot_that_ends_before_its_keys_leaves_nothing_open() {
 fn a_boot_that_ends_at_its_kernel_leaves_nothing_open_either() {
     let node = Node::new();
     std::fs::remove_dir_all(node.top.join("proc")).unwrap();
-    let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
+    let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), |_, _| Ok(()));
     let error = result.unwrap_err().to_string();
     assert!(error.contains("osrelease"), "{error}");
     assert_eq!(
@@ -89,7 +89,7 @@ fn without_a_tpm_the_boot_ends_with_what_it_failed_with() {
     let port = closed.local_addr().unwrap().port();
     drop(closed);
     node.config = fixture::config(REQUIRED, port);
-    let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), || Ok(()));
+    let result = with_volumes_open(&node.top, &node.config, &Recorder::start(), |_, _| Ok(()));
     let error = result.unwrap_err();
     assert!(error.to_string().starts_with("preparing TPM: "), "{error}");
 }

@@ -173,6 +173,42 @@ fn other_volumes_are_opened_in_the_initrd_only_where_the_configuration_says_so()
     }
 }
 
+/// Its mount is there for the hand-over to start, and nothing pulls it in; its disk has a time of its own.
+#[test]
+fn a_volume_that_need_not_be_there_is_not_waited_for_longer_than_it_says() {
+    let root = Scratch::new();
+    let overlay = fixture("overlay").join("root");
+    for name in ["etc/initrd-release", crate::config::CONFIG_PATH] {
+        let to = root.0.join(name);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(overlay.join(name), to).unwrap();
+    }
+    let configuration = root.0.join(crate::config::CONFIG_PATH);
+    let text = fs::read_to_string(&configuration).unwrap();
+    let optional = "name = \"state\"\nrequired = false\nwait-s = 7\n";
+    let text = text.replace("name = \"state\"\n", optional);
+    let text = ["measure.cluster-volume = \"system\"\n", &text].concat();
+    fs::write(&configuration, text).unwrap();
+    let out = Scratch::new();
+    run(&root.0, &out.0).unwrap();
+    let files = tree(&out.0);
+    let device = |name: &str| {
+        let path = format!("normal/dev-disk-by\\x2did-virtio\\x2d{name}.device.d/50-timeout.conf");
+        files[&path].clone()
+    };
+    assert!(device("state").contains("JobRunningTimeoutSec=7\n"));
+    assert!(device("system").contains("JobRunningTimeoutSec=90\n"));
+    assert!(files.contains_key("normal/sysroot-var-lib-state.mount"));
+    let target = &files["normal/nightlatch-volumes.target.d/50-mounts.conf"];
+    assert!(!target.contains("var-lib-state"), "{target}");
+    assert!(
+        target.contains("Requires=run-nightlatch-lower.mount"),
+        "{target}"
+    );
+    let service = &files["normal/nightlatch.service.d/50-devices.conf"];
+    assert!(service.contains("x2dstate.device"), "{service}");
+}
+
 #[test]
 fn the_tpm_waited_for_is_the_resource_managers_node() {
     let unit = |text: &str| tpm_device(&Tcti::try_from(text.to_owned()).unwrap());

@@ -75,7 +75,10 @@ async fn serve(stream: UnixStream, result: &str) -> Vec<String> {
             "StartUnit" => {
                 let body = message.body();
                 let (unit, mode): (String, String) = body.deserialize().unwrap();
-                assert_eq!((unit.as_str(), mode.as_str()), (TARGET, "replace"));
+                assert_eq!(mode, "replace");
+                // Of what is started for itself another result may be told.
+                let (of_target, of_others) = result.split_once('/').unwrap_or((result, "none"));
+                let result = if unit == TARGET { of_target } else { of_others };
                 // Another job ends, and ours does so before the caller knows its path.
                 removed(&connection, "/org/freedesktop/systemd1/job/7", "failed").await;
                 removed(&connection, JOB, result).await;
@@ -178,8 +181,10 @@ fn config() -> Config {
 #[test]
 fn the_final_system_learns_of_the_data_volume_and_the_layers_below_the_root() {
     let root = Root::new("units");
-    publish(&root.0, &config()).unwrap();
-    publish(&root.0, &config()).unwrap();
+    let config = config();
+    let open: Vec<&Volume> = config.volumes().collect();
+    publish(&root.0, &config, &open).unwrap();
+    publish(&root.0, &config, &open).unwrap();
     assert_eq!(
         root.unit("var-lib-state.mount"),
         "# Made by nightlatch\n\n\
@@ -203,11 +208,77 @@ fn the_final_system_learns_of_the_data_volume_and_the_layers_below_the_root() {
     assert_eq!(fs::read_dir(root.0.join(RUNTIME_UNITS)).unwrap().count(), 4);
 }
 
+/// All volumes are open; what came of each mount.
+fn hand_over_all(root: &Root, config: &Config) -> Result<Vec<bool>> {
+    let open: Vec<&Volume> = config.volumes().collect();
+    let mounted = hand_over(&root.0, config, &open)?;
+    Ok(mounted.iter().map(|(_, it)| it.is_ok()).collect())
+}
+
+/// The same configuration, whose data volume need not be there.
+fn config_of_optional() -> Config {
+    let optional = "name = \"state\"\nrequired = false\n";
+    let text = CONFIG.replace("name = \"state\"\n", optional);
+    let root = "measure.cluster-volume = \"system\"\n";
+    let config = Config::parse(&[root, &text].concat()).unwrap();
+    assert!(config.volumes().any(|volume| !volume.required));
+    config
+}
+
+const WANTED: &str = "local-fs.target.wants/var-lib-state.mount";
+const NOT_WAITED_FOR: &str = "dev-mapper-state.device.d/50-away.conf";
+
+#[test]
+fn a_volume_that_need_not_be_there_is_mounted_for_itself_where_it_is_open() {
+    let root = Root::new("optional");
+    let pid_1 = root.pid_1(2, "done/done");
+    let mounted = hand_over_all(&root, &config_of_optional()).unwrap();
+    assert_eq!(mounted, [true, true]);
+    let called = pid_1.join().unwrap();
+    assert_eq!(called, ["Reload", "StartUnit", "Reload", "StartUnit"]);
+    let units = root.0.join(RUNTIME_UNITS);
+    assert!(units.join(WANTED).symlink_metadata().is_ok());
+    assert!(!units.join("local-fs.target.requires").exists());
+    assert!(!units.join(NOT_WAITED_FOR).exists());
+}
+
+/// Not open at all, or not mounted: who needs it fails at once, and nobody waits.
+#[test]
+fn a_volume_that_is_away_is_not_waited_for_and_its_mount_fails_who_needs_it() {
+    let config = config_of_optional();
+    let required: Vec<&Volume> = config.volumes().filter(|it| it.required).collect();
+    let all: Vec<&Volume> = config.volumes().collect();
+    for (name, open, jobs) in [("away", &required, 1), ("unmounted", &all, 2)] {
+        let root = Root::new(name);
+        let pid_1 = root.pid_1(jobs, "done/failed");
+        let mounted = hand_over(&root.0, &config, open).unwrap();
+        assert_eq!(mounted.len(), open.len());
+        let failed: Vec<_> = mounted.iter().filter(|(_, it)| it.is_err()).collect();
+        assert_eq!(failed.len(), jobs - 1);
+        for (volume, error) in failed {
+            assert_eq!(volume.name.as_str(), "state");
+            let said = error.as_ref().unwrap_err().to_string();
+            assert_eq!(
+                said,
+                "starting sysroot-var-lib-state.mount: systemd says failed"
+            );
+        }
+        pid_1.join().unwrap();
+        let units = root.0.join(RUNTIME_UNITS);
+        assert!(units.join("var-lib-state.mount").exists());
+        assert!(units.join(WANTED).symlink_metadata().is_err());
+        assert!(
+            root.unit(NOT_WAITED_FOR)
+                .ends_with("[Unit]\nJobRunningTimeoutSec=1\n")
+        );
+    }
+}
+
 #[test]
 fn a_job_that_ends_before_its_path_is_known_is_not_missed() {
     let root = Root::new("done");
     let pid_1 = root.pid_1(1, "done");
-    hand_over(&root.0, &config()).unwrap();
+    hand_over_all(&root, &config()).unwrap();
     assert_eq!(pid_1.join().unwrap(), ["Reload", "StartUnit"]);
 }
 
@@ -217,7 +288,7 @@ fn a_failed_job_names_the_mount_that_failed_and_why() {
     let pid_1 = root.pid_1(2, "dependency");
     fs::create_dir_all(root.0.join("dev/mapper")).unwrap();
     fs::write(root.0.join("dev/mapper/root"), "").unwrap();
-    let error = hand_over(&root.0, &config()).unwrap_err();
+    let error = hand_over_all(&root, &config()).unwrap_err();
     assert_eq!(error.exit(), Exit::Failure);
     assert_eq!(
         error.to_string(),
@@ -230,7 +301,7 @@ fn a_failed_job_names_the_mount_that_failed_and_why() {
 fn a_lower_image_that_is_gone_is_missing_hardware() {
     let root = Root::new("gone");
     let pid_1 = root.pid_1(2, "dependency");
-    let error = hand_over(&root.0, &config()).unwrap_err();
+    let error = hand_over_all(&root, &config()).unwrap_err();
     assert_eq!(error.exit(), Exit::Unavailable);
     assert_eq!(
         error.to_string(),
@@ -255,7 +326,7 @@ fn a_job_that_does_not_end_is_given_up_in_time() {
 #[test]
 fn without_pid_1_the_socket_is_named() {
     let root = Root::new("absent");
-    let error = hand_over(&root.0, &config()).unwrap_err();
+    let error = hand_over_all(&root, &config()).unwrap_err();
     assert_eq!(
         error.to_string(),
         format!(
