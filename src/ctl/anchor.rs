@@ -146,7 +146,9 @@ pub(super) fn forget(root: &Path, name: &VolumeName, is_meant: bool) -> Result<A
     }
     confirm(
         is_meant,
-        &format!("volume {name}: a disk with it will be refused"),
+        &format!(
+            "volume {name}: a disk with it will be refused, and a blank one in its place made a new volume where the image allows that"
+        ),
     )?;
     RuntimeAnchor::take(root)?.change(|record| {
         if record.remove(name) {
@@ -156,7 +158,9 @@ pub(super) fn forget(root: &Path, name: &VolumeName, is_meant: bool) -> Result<A
         }
     })?;
     info!(volume = name.as_str(); "the anchor forgot a volume");
-    let text = format!("volume {name}: forgotten; a disk with it will be refused\n");
+    let text = format!(
+        "volume {name}: forgotten; a disk with it will be refused, and a blank one may become a new volume\n"
+    );
     Ok(Answer::new(
         text,
         json!({"volume": name.as_str(), "forgotten": true}),

@@ -11,6 +11,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod away;
 mod boots;
 mod checkpoint;
 mod copies;

@@ -17,6 +17,7 @@ from paths import CRATE, HARNESS, MACHINE, PROJECT
 
 # One case of each file in tests/machine. Of a file, the one that says most for its seconds.
 CORE_CASES = (
+    "away::an_image_between_that_does_not_have_a_volume_does_not_cost_it",
     "checkpoint::one_superblock_put_back_to_before_the_checkpoint_is_refused",
     "copies::a_volume_and_its_copy_are_not_opened_in_one_boot_and_each_alone_is",
     "enrolment::a_key_that_is_not_the_volumes_any_more_takes_the_operator",
