@@ -24,6 +24,8 @@ UNITS = {
         "nightlatch-volumes.target",
     ),
     "nightlatch-tools": (
+        "nightlatch-check.service",
+        "nightlatch-check.timer",
         "nightlatch-checkpoint.service",
         "nightlatch-checkpoint.timer",
         "nightlatch-last-checkpoint.service",
