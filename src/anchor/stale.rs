@@ -117,7 +117,7 @@ impl Anchor {
         };
         match seen {
             DeviceState::Volume => Error::refused(format_args!(
-                "{why}. Only a key service can stand in for it, and volume {} has none among its sources",
+                "{why}. Only a key service or an operator, the source \"recovery\", can stand in for it, and none among the sources of volume {} has done so",
                 volume.name
             )),
             DeviceState::Blank | DeviceState::Interrupted(_) => Error::refused(format_args!(

@@ -149,7 +149,7 @@ fn service(config: &Config) -> Result<(), String> {
         ),
         Some(service) => service.check(),
         None if config.tpm.stale == Stale::Operator => Err(
-            "tpm.stale = \"operator\" needs a table [service]: an operator's word reaches a node through the key service alone"
+            "tpm.stale = \"operator\" needs a table [service]: it says when a key service may stand in for the record"
                 .into(),
         ),
         None if config.needs_service() => Err(

@@ -224,3 +224,25 @@ fn the_tpm_waited_for_is_the_resource_managers_node() {
     assert_eq!(unit("device:/dev/vtpm").as_deref(), None);
     assert_eq!(unit("swtpm:port=2321"), None);
 }
+
+/// An operator reaches the node by the network, as the node does a key service.
+#[test]
+fn a_node_that_may_wait_for_an_operator_has_the_network_and_another_has_not() {
+    let operator = include_str!("../../../tests/fixtures/openssh/operator.pub");
+    let table = format!("[recovery]\noperators = [{:?}]\n", operator.trim());
+    for (table, sources, has_network) in [
+        (table.as_str(), "\"tpm\", \"recovery\"", true),
+        ("", "\"tpm\"", false),
+    ] {
+        let config = Config::parse(&format!(
+            "boot.authorities = [\"/authority.der\"]\n{table}[[volume]]\nname = \"state\"\ndevice = \"/dev/vdb\"\n\
+             role = \"state\"\nmount = \"/state\"\nsources = [{sources}]\n"
+        ))
+        .unwrap();
+        let files = waits(&config);
+        let found = files
+            .iter()
+            .any(|file| file.path.ends_with("50-network.conf"));
+        assert_eq!(found, has_network);
+    }
+}
