@@ -27,6 +27,7 @@ mod node;
 mod open;
 mod power;
 mod readmission;
+mod recovery;
 mod refusals;
 mod rollback;
 mod round_trip;
