@@ -23,10 +23,12 @@ const PROGRAMS_MAX: usize = 64;
 /// Variables of loaders and of systemd-stub (the Boot Loader Interface; systemd-stub(7)), as the kernel shows them.
 const VARIABLES: &str = "sys/firmware/efi/efivars";
 const LOADER: &str = "4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
+/// Those of the firmware (`EFI_GLOBAL_VARIABLE`; UEFI, section 3.3).
+const FIRMWARE: &str = "8be4df61-93ca-11d2-aa0d-00e098032b8c";
 /// Bytes of attributes in front of what a variable holds (Linux, Documentation/filesystems/efivarfs.rst).
 const ATTRIBUTES_LEN: usize = 4;
-/// The longest such text that is read, in bytes.
-const TEXT_LEN_MAX: usize = 4096;
+/// The longest such variable that is read, in bytes.
+const VARIABLE_LEN_MAX: usize = 4096;
 /// What systemd-boot says that it is.
 const SYSTEMD_BOOT: &str = "systemd-boot";
 
@@ -118,26 +120,31 @@ fn is_at(place: &Path, path: &Path, name: &str) -> bool {
     path.is_some_and(|path| path.eq_ignore_ascii_case(name))
 }
 
-/// What is started next, as far as variables say it. systemd-boot chooses by rules of its own where no entry is set; another
-/// loader in front of the image is asked nothing.
+/// What is started next, as far as variables say it: nothing where the firmware goes another way than in this boot, as an entry for
+/// one try has it; where systemd-boot chooses by rules of its own, as no entry is set; or behind another loader.
 fn default(root: &Path) -> Option<String> {
-    let Some(loader) = variable(root, "LoaderInfo") else {
-        let image = variable(root, "StubImageIdentifier")
-            .or_else(|| variable(root, "LoaderImageIdentifier"))?;
+    let number = |name| variable(root, name, FIRMWARE).and_then(|bytes| first_number(&bytes));
+    let next = number("BootNext").or_else(|| number("BootOrder"))?;
+    if number("BootCurrent") != Some(next) {
+        return None;
+    }
+    let said = |name| variable(root, name, LOADER).and_then(|bytes| text(&bytes));
+    let Some(loader) = said("LoaderInfo") else {
+        let image = said("StubImageIdentifier").or_else(|| said("LoaderImageIdentifier"))?;
         return Some(image.replace('\\', "/").trim_start_matches('/').to_owned());
     };
     if !loader.starts_with(SYSTEMD_BOOT) {
         return None;
     }
-    let entry =
-        variable(root, "LoaderEntryOneShot").or_else(|| variable(root, "LoaderEntryDefault"))?;
+    let entry = said("LoaderEntryOneShot").or_else(|| said("LoaderEntryDefault"))?;
     Some(format!("{LINUX}/{entry}"))
 }
 
-fn variable(root: &Path, name: &str) -> Option<String> {
-    let path = root.join(VARIABLES).join(format!("{name}-{LOADER}"));
-    match input::read(&path, TEXT_LEN_MAX) {
-        Ok(bytes) => text(bytes.get(ATTRIBUTES_LEN..)?),
+/// What a variable holds, behind its attributes.
+fn variable(root: &Path, name: &str, vendor: &str) -> Option<Vec<u8>> {
+    let path = root.join(VARIABLES).join(format!("{name}-{vendor}"));
+    match input::read(&path, VARIABLE_LEN_MAX) {
+        Ok(bytes) => bytes.get(ATTRIBUTES_LEN..).map(<[u8]>::to_vec),
         Err(error) => {
             if error.kind() != ErrorKind::NotFound {
                 log::warn!("{}: {error}", path.display());
@@ -145,6 +152,11 @@ fn variable(root: &Path, name: &str) -> Option<String> {
             None
         }
     }
+}
+
+/// The number of a boot option, or the first of a list of them.
+fn first_number(bytes: &[u8]) -> Option<u16> {
+    bytes.first_chunk().map(|first| u16::from_le_bytes(*first))
 }
 
 /// A text as the firmware keeps it: UTF-16, little-endian, up to a zero. Nothing where it is empty or none.

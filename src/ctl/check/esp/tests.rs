@@ -27,15 +27,22 @@ impl Top {
         fs::write(path, "").unwrap();
     }
 
-    fn say(&self, name: &str, text: &str) {
-        let path = self.0.join(VARIABLES).join(format!("{name}-{LOADER}"));
+    fn put_variable(&self, name: &str, vendor: &str, value: &[u8]) {
+        let path = self.0.join(VARIABLES).join(format!("{name}-{vendor}"));
         fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, [&[6, 0, 0, 0][..], value].concat()).unwrap();
+    }
+
+    fn say(&self, name: &str, text: &str) {
         let units = text.encode_utf16().chain([0]);
-        let bytes: Vec<u8> = [6, 0, 0, 0]
-            .into_iter()
-            .chain(units.flat_map(u16::to_le_bytes))
-            .collect();
-        fs::write(path, bytes).unwrap();
+        let bytes: Vec<u8> = units.flat_map(u16::to_le_bytes).collect();
+        self.put_variable(name, LOADER, &bytes);
+    }
+
+    /// The firmware took the first boot option, and will.
+    fn boots_as_before(&self) {
+        self.put_variable("BootOrder", FIRMWARE, &[1, 0, 0, 0]);
+        self.put_variable("BootCurrent", FIRMWARE, &[1, 0]);
     }
 
     /// The names of all programs, in order, and the one that is the default.
@@ -66,6 +73,7 @@ fn the_image_that_the_firmware_starts_comes_first() {
         .to_vec();
     assert_eq!(top.found(), (all, None));
     // The one is what older stubs say.
+    top.boots_as_before();
     top.say("LoaderImageIdentifier", "\\EFI\\Linux\\A.EFI");
     assert_eq!(top.found().1.as_deref(), Some("a.efi"));
     top.say("StubImageIdentifier", "\\EFI\\Linux\\b.efi");
@@ -88,6 +96,7 @@ fn a_loader_takes_the_entry_that_is_set_and_else_who_knows() {
     top.put("efi/EFI/Linux/b.efi");
     top.say("StubImageIdentifier", "\\EFI\\Linux\\a.efi");
     top.say("LoaderInfo", "systemd-boot 257.13-1");
+    top.boots_as_before();
     assert_eq!(top.found().1, None);
     top.say("LoaderEntryDefault", "a.efi");
     assert_eq!(top.found().1.as_deref(), Some("a.efi"));
@@ -95,6 +104,24 @@ fn a_loader_takes_the_entry_that_is_set_and_else_who_knows() {
     assert_eq!(top.found().1.as_deref(), Some("b.efi"));
     top.say("LoaderInfo", "GRUB 2.12");
     assert_eq!(top.found().1, None);
+}
+
+#[test]
+fn the_firmware_may_go_another_way_than_in_this_boot() {
+    let top = Top::new("order");
+    top.put("efi/EFI/Linux/a.efi");
+    top.say("StubImageIdentifier", "\\EFI\\Linux\\a.efi");
+    let default = || top.found().1;
+    assert_eq!(default(), None);
+    top.boots_as_before();
+    assert_eq!(default().as_deref(), Some("a.efi"));
+    top.put_variable("BootNext", FIRMWARE, &[0, 0]);
+    assert_eq!(default(), None);
+    top.put_variable("BootNext", FIRMWARE, &[1, 0]);
+    assert_eq!(default().as_deref(), Some("a.efi"));
+    top.put_variable("BootNext", FIRMWARE, &[1]);
+    top.put_variable("BootOrder", FIRMWARE, &[0, 0, 1, 0]);
+    assert_eq!(default(), None);
 }
 
 #[test]

@@ -10,6 +10,7 @@ use crate::ctl::tests::run;
 use crate::error::{Exit, Result};
 use crate::support::unified::program;
 
+const VARIABLES: &str = "sys/firmware/efi/efivars";
 const STUB: &str =
     "sys/firmware/efi/efivars/StubImageIdentifier-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f";
 
@@ -20,8 +21,12 @@ fn put(node: &Node, path: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// The firmware starts this one.
+/// The firmware starts this one, as it did.
 fn starts(node: &Node, name: &str) {
+    for variable in ["BootOrder", "BootCurrent"] {
+        let path = format!("{VARIABLES}/{variable}-8be4df61-93ca-11d2-aa0d-00e098032b8c");
+        put(node, &path, &[7, 0, 0, 0, 1, 0]);
+    }
     let units = name.encode_utf16().chain([0]).flat_map(u16::to_le_bytes);
     put(
         node,
