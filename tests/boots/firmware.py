@@ -11,6 +11,7 @@ from pathlib import Path
 
 import image as images
 import initrd
+import next_boot
 import secure_boot
 import uki
 from image import Image, with_files
@@ -64,18 +65,21 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         refused(third, 77)
         equal(node.digest("state"), tampered, "the refused disk")
 
+    # Signed by the same owner, and another file.
+    another = uki.with_initrd_files(image, {"etc/another": "image\n"}, "another-chain")
     with outcome.case("firmware::the_same_disk_with_the_byte_restored_is_unlocked"):
         node.flip("state", HEADER_OFFSET)
-        fourth = node.boot(firmware=True)
+        fourth = node.boot(firmware=True, disks=[next_boot.disk(node.directory, {"another": another})])
         booted(fourth, LATER, count=3)
 
     with outcome.case("firmware::the_same_disks_and_tpm_with_another_boot_chain_stay_closed"):
         other = node.copy(work / "other-chain")
-        # Signed by the same owner, and another file.
-        other.image = uki.with_initrd_files(image, {"etc/another": "image\n"}, "another-chain")
+        other.image = another
         before = other.digest("state")
-        refused(other.boot(firmware=True), 77)
+        stopped = other.boot(firmware=True)
+        refused(stopped, 77)
         equal(other.digest("state"), before, "the refused disk")
+        next_boot.agrees(fourth, "another", stopped)
     with outcome.case("firmware::the_same_disks_with_another_tpm_stay_closed"):
         other = node.copy(work / "other-tpm")
         other.tpm = Tpm(work / "other-tpm" / "new")

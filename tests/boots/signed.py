@@ -13,6 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import image as images
+import next_boot
+import secure_boot
 import uki
 from boots.firmware import FIRST, LATER, booted, refused, secured
 from image import Image
@@ -20,6 +22,7 @@ from keys import Keys
 from node import VOLUMES, Boot, Node
 from outcome import Outcome, check, equal
 from pcr_key import PcrKey
+from secure_boot import Owner
 from uki import Built
 
 # With ukify, from systemd's packages.
@@ -34,7 +37,7 @@ UPDATE = Built(append="nightlatch.test=2", os_release="\nVERSION_ID=2\n")
 def run(outcome: Outcome, image: Image, work: Path) -> None:
     """Two images in turn; then those that are refused, and the second one again."""
     work.mkdir(parents=True, exist_ok=True)
-    builder, foreign = PcrKey.called("builder"), PcrKey.called("foreign")
+    builder = PcrKey.called("builder")
     first = made(image, {}, "signed", Built(pcr_key=builder))
     second = made(image, NEWS, "signed-2", replace(UPDATE, pcr_key=builder))
     signatures = uki.sections(uki.take(first.disk, work / "first.efi"))[".pcrsig"]
@@ -45,41 +48,66 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
         listed = told(["objdump", "-h", str(work / "first.efi")])
         check(" .pcrsig " in listed, "the section", listed)
 
+    host = Owner.called("host")
     node = Node(work / "node", first)
+    # So that the firmware starts what the host has signed, and who may vouch is for the image to say.
+    secure_boot.owner().variables(node.variables(secure_boot=True), host.programs.certificate)
+
+    def up(**asked: Image) -> Boot:
+        """One boot, whose machine is asked about these images while it is up."""
+        return node.boot(firmware=True, disks=[next_boot.disk(node.directory, asked)])
+
     with outcome.case("signed::the_first_image_formats_both_volumes"):
-        made_them = node.boot(firmware=True)
+        made_them = up(second=second)
         booted(made_them, FIRST, count=1)
         check(secured(made_them), "Secure Boot on in the log, and the owner's certificate", made_them.verdict)
     with outcome.case("signed::the_tpm_gives_the_key_for_a_signature_and_to_the_same_pcrs_only"):
         Keys.of(node, "state", made_them, work / "keys", signatures)
     with outcome.case("signed::another_image_with_a_signature_opens_them_and_asks_nobody"):
         node.image = second
-        updated = node.boot(firmware=True)
+        updated = up(first=first)
         alone(updated, count=2)
+        next_boot.agrees(made_them, "second", updated)
         for pcr, same in (("4", False), ("11", False), ("7", True), ("15", True)):
             equal(updated.pcrs[pcr] == made_them.pcrs[pcr], same, f"PCR {pcr} of the first image")
+
+    others = refusable(image, second, signatures, host)
     with outcome.case("signed::and_the_first_one_opens_them_again"):
         node.image = first
-        alone(node.boot(firmware=True), count=3)
-
-    # Each as the second one, but for its signatures.
-    by_another = replace(UPDATE, pcr_key=foreign, sections={".pcrpkey": foreign.public.read_bytes()})
-    of_another = replace(UPDATE, sections={".pcrsig": signatures})
-    for name, built, words in (
-        ("with_a_signature_by_another_key", by_another, "by the key of the configuration"),
-        ("without_a_signature", UPDATE, "carries none"),
-        ("with_the_signatures_of_another_image", of_another, "are of other values"),
-    ):
+        back = up(second=second, **{name: other for name, (other, _) in others.items()})
+        alone(back, count=3)
+        next_boot.agrees(updated, "first", back)
+    for name, (other, words) in others.items():
         with outcome.case(f"signed::an_image_{name}_is_refused_and_changes_nothing"):
-            node.image = made(image, NEWS, "signed-other", built)
+            node.image = other
             before = {volume: node.digest(volume) for volume in VOLUMES}
             boot = node.boot(firmware=True)
             refused(boot, 77)
             check(words in boot.sentence, words, boot.sentence)
             equal({volume: node.digest(volume) for volume in VOLUMES}, before, "the disks")
+            next_boot.agrees(back, name, boot)
+        other.disk.unlink()
     with outcome.case("signed::the_second_one_opens_them_after_that"):
         node.image = second
-        alone(node.boot(firmware=True), count=4)
+        again = node.boot(firmware=True)
+        alone(again, count=4)
+        next_boot.agrees(back, "second", again)
+
+
+def refusable(image: Image, second: Image, signatures: bytes, host: Owner) -> dict[str, tuple[Image, str]]:
+    """Images that are as the second one but for who signed what, each with the words that refuse it."""
+    foreign = PcrKey.called("foreign")
+    by_another = replace(UPDATE, pcr_key=foreign, sections={".pcrpkey": foreign.public.read_bytes()})
+    of_another = replace(UPDATE, sections={".pcrsig": signatures})
+    others = {
+        name: (made(image, NEWS, f"signed-{name}", built), words)
+        for name, built, words in (
+            ("with_a_signature_by_another_key", by_another, "by the key of the configuration"),
+            ("without_a_signature", UPDATE, "carries none"),
+            ("with_the_signatures_of_another_image", of_another, "are of other values"),
+        )
+    }
+    return {**others, "of_another_authority": (uki.resigned(second, host, "signed-resigned"), "boot.authorities")}
 
 
 def made(image: Image, files: dict[str, str], name: str, built: Built) -> Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import next_boot
 import uki
 from admission import Fleet, denials, forwards
 from boots.firmware import FIRST, LATER, booted, refused
@@ -32,27 +33,34 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
             fleet.admit()
             first = node.boot(firmware=True, forwards=reach)
             booted(first, FIRST, count=1)
-            second = node.boot(firmware=True, forwards=reach)
+            asked = next_boot.disk(node.directory, {"updated": updated})
+            second = node.boot(firmware=True, forwards=reach, disks=[asked])
             booted(second, LATER, count=2)
             equal(accepted(second), {None}, "what was accepted")
         node.image = updated
         with outcome.case("updates::a_new_image_that_the_service_does_not_know_is_denied_and_changes_nothing"):
             before = digests(node)
-            denied(node.boot(firmware=True, forwards=reach), node, before)
+            unknown = node.boot(firmware=True, forwards=reach)
+            denied(unknown, node, before)
+            next_boot.agrees(second, "updated", unknown)
             check("image" in denials(service)[-1]["why"], "the image in the log", denials(service))
         fleet.admit(updated=updated)
         with outcome.case("updates::a_volume_of_level_checkpoint_takes_an_operators_word_besides"):
             before = digests(node)
-            refused(node.boot(firmware=True, forwards=reach), 77)
+            unspoken = node.boot(firmware=True, forwards=reach)
+            refused(unspoken, 77)
             equal(digests(node), before, "the disks")
+            next_boot.agrees(second, "updated", unspoken)
             allow(service, second)
         with outcome.case("updates::a_new_image_that_it_admits_is_carried_over_with_both_volumes"):
             third = node.boot(firmware=True, forwards=reach)
             booted(third, LATER, count=3)
             equal(accepted(third), {"stale"}, "what was accepted")
             equal(third.pcrs["15"], first.pcrs["15"], "PCR 15")
+            next_boot.agrees(second, "updated", third, has_word=True)
         with outcome.case("updates::the_new_image_opens_them_as_its_own_from_then_on"):
-            fourth = node.boot(firmware=True, forwards=reach)
+            asked = next_boot.disk(node.directory, {"the old one": image})
+            fourth = node.boot(firmware=True, forwards=reach, disks=[asked])
             booted(fourth, LATER, count=4)
             equal(accepted(fourth), {None}, "what was accepted")
         node.image = image
@@ -61,6 +69,7 @@ def run(outcome: Outcome, image: Image, work: Path) -> None:
             fifth = node.boot(firmware=True, forwards=reach)
             booted(fifth, LATER, count=5)
             equal(accepted(fifth), {"stale"}, "what was accepted")
+            next_boot.agrees(fourth, "the old one", fifth, has_word=True)
 
 
 def allow(service: KeyService, boot: Boot) -> None:
