@@ -28,9 +28,11 @@ pub mod judge;
 mod located;
 #[cfg(test)]
 mod model;
+mod pending;
 mod pushed;
 mod readmission;
 pub mod record;
+pub mod requests;
 mod runtime;
 mod stale;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use uuid::Uuid;
 
 use judge::{DeviceState, VolumeProof};
 pub use located::Located;
+use pending::Pending;
 use readmission::Readmitted;
 use record::{Accepted, Checkpoint, Entry, KeyId, Record, State};
 pub use runtime::RuntimeAnchor;
@@ -67,6 +70,8 @@ pub struct Anchor {
     is_provisional: bool,
     /// Whether there is a counter, where there are others.
     has_counter: bool,
+    /// What an operator asked this boot to do.
+    pending: Pending,
     policy: Policy,
     /// Record and way to write it; `None` until there is one.
     loaded: Option<Loaded>,
@@ -267,7 +272,7 @@ impl Anchor {
     pub fn into_runtime(self, config: &Config) -> Option<RuntimeAnchor> {
         let tcti = config.tpm.tcti.clone();
         self.loaded
-            .map(|loaded| RuntimeAnchor::new(tcti, self.at, loaded.access))
+            .map(|loaded| RuntimeAnchor::new(tcti, self.at, self.places.requests, loaded.access))
     }
 
     fn entry(&self, volume: &Volume) -> Option<&Entry> {
@@ -290,6 +295,7 @@ impl Anchor {
             );
         }
         self.loaded = Some(Loaded::new(tpm, self.policy, record, auth)?);
+        self.pending.orphan();
         Ok(())
     }
 

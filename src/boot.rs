@@ -193,13 +193,14 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
             let keyed = record.step("keying", Some(volume), || sources.key_of(volume, found));
             away.unless_required(volume, keyed)
         })?;
-        let keyed = away.require_distinct(present(keyed))?;
+        let mut keyed = away.require_distinct(present(keyed))?;
         let anchored = keyed.iter().any(|(volume, _)| volume.level() != Level::Off);
         if anchored && lock(&node_tpm)?.is_to_move() {
             record.step("moving the anchor's record", None, || {
                 lock(&node_tpm)?.move_record(&away.volumes())
             })?;
         }
+        sources.fulfil_requests(&mut keyed)?;
         Ok((node_tpm, keyed, away))
     };
     let waiting = Waiting {
@@ -326,6 +327,8 @@ fn describe(
         accepted: accepted.map(|kind| kind.as_str().into()),
         own_secret: keyed.has_own_secret(),
         enrolled: keyed.enrolled,
+        recovery_keyslots: keyed.recovery_keyslots().to_vec(),
+        recovery_key: volume.recovery_key,
         enroll: crate::sources::enroll::consent(config, volume, keyed),
         mapping: volume.name.mapping(),
         mount: volume.mount.as_ref().map(ToString::to_string),

@@ -28,7 +28,8 @@ pub use service::{Enroll, FilePath, KeyService, Pin, ServiceProtocol, ServiceUrl
 pub use tpm::{PolicyBank, Signed, Stale, Tpm};
 pub use value::{DevicePath, MountPath, NvIndex, Tcti, VolumeName};
 pub use volume::{
-    FileSystem, Format, Kdf, Level, NO_LOG, Profile, Role, RootMode, Source, Volume, Wipe,
+    FileSystem, Format, Kdf, Level, NO_LOG, Profile, RecoveryKeyRule, Role, RootMode, Source,
+    Volume, Wipe,
 };
 
 use crate::error::{Doing, Error, Result};

@@ -36,6 +36,7 @@ mod nodes;
 mod open;
 mod policy;
 mod recover;
+mod recovery_key;
 mod status;
 
 // What several of them look at.
@@ -209,6 +210,19 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
         Verb::Enroll(cli::Enroll {
             volume: Some(volume),
         }) => enroll::ask(root, volume),
+        Verb::RecoveryKey(cli::RecoveryKey::Add {
+            confirm_file,
+            volume,
+        }) => recovery_key::add(root, volume, confirm_file.as_deref()),
+        Verb::RecoveryKey(cli::RecoveryKey::List) => recovery_key::list(root),
+        Verb::RecoveryKey(cli::RecoveryKey::Test { key_file, volume }) => {
+            recovery_key::test(root, volume, key_file.as_deref())
+        }
+        Verb::RecoveryKey(cli::RecoveryKey::Remove {
+            yes,
+            keyslot,
+            volume,
+        }) => recovery_key::remove(root, volume, *keyslot, *yes),
         Verb::Mounts(cli::Mounts::Check) => mounts::check(root),
         Verb::Derive(given) => derive::derive(given),
         Verb::Open(given) => open::open(given),

@@ -40,6 +40,7 @@ mod layout;
 mod mac;
 mod marker;
 mod metadata;
+mod opening;
 mod reader;
 mod recovery;
 mod slot_pair;

@@ -5,12 +5,13 @@
 //!
 //! **Never:** a secret printed or cloned: its bytes have one door, [`Secret::expose`].
 
+mod brought;
 pub(crate) mod ecdh;
 pub(crate) mod master;
 mod nonce;
 pub mod openssh;
 pub mod pcr;
-mod recovery;
+pub mod recovery;
 
 use std::fmt;
 
@@ -18,8 +19,8 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
+pub use brought::Brought;
 pub use nonce::{BootNonce, NONCE_LEN};
-pub use recovery::{Brought, RecoveryKey};
 
 use crate::error::{Doing, Error, Result};
 
@@ -61,6 +62,16 @@ impl Secret {
             .expand_multi_info(&[INFO_PREFIX.as_bytes(), id.as_bytes()], &mut okm)
             .map_err(|error| Error::failure(format_args!("HKDF: {error}")))
             .doing(format_args!("deriving the key for {id}"))?;
+        Ok(Self::new(okm))
+    }
+
+    /// A 32-byte key for one purpose: HKDF-SHA256(secret, no salt, `info`), which names purpose and version.
+    pub fn expand(&self, info: &str) -> Result<Self> {
+        let mut okm = vec![0; KEY_LEN];
+        Hkdf::<Sha256>::new(None, self.expose())
+            .expand(info.as_bytes(), &mut okm)
+            .map_err(|error| Error::failure(format_args!("HKDF: {error}")))
+            .doing(format_args!("deriving {info}"))?;
         Ok(Self::new(okm))
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod enroll;
 mod pushed;
 pub(crate) mod readmission;
 pub(crate) mod recovery;
+pub(crate) mod recovery_keys;
 pub(crate) mod service;
 pub(crate) mod stale;
 pub(crate) mod tpm;

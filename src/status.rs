@@ -21,7 +21,9 @@ use serde::{Deserialize, Serialize};
 pub use recorder::Recorder;
 pub use svg::svg;
 
-use crate::config::{Enroll, FileSystem, Level, Profile, Role, SecureBoot, Source};
+use crate::config::{
+    Enroll, FileSystem, Level, Profile, RecoveryKeyRule, Role, SecureBoot, Source,
+};
 use crate::error::{Doing, Error, Result};
 use crate::mounted::Mounted;
 use crate::pcr::{Bank, Pcr};
@@ -128,6 +130,12 @@ pub struct VolumeStatus {
     /// Whether its secret was changed to the key service's in this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enrolled: bool,
+    /// The keyslots of its recovery keys.
+    #[serde(default)]
+    pub recovery_keyslots: Vec<u8>,
+    /// Whether it is to have one.
+    #[serde(default)]
+    pub recovery_key: RecoveryKeyRule,
     /// On whose word a later boot does that, if the service gives another secret than it has; none where none does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enroll: Option<Enroll>,

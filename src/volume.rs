@@ -11,6 +11,7 @@ mod device;
 mod filesystem;
 mod luks;
 mod provision;
+mod recovery;
 mod rekey;
 mod rescue;
 pub mod root;
@@ -30,6 +31,7 @@ use activate::Meant;
 pub use device::Device;
 use luks::{HeaderFile, Journal, Luks};
 pub use provision::{Attest, BeginProvisioning, FirstSecret, New, ProvisionHooks};
+pub use recovery::Added;
 pub use rescue::{Access, close_rescue, examine_rescue, open_rescue};
 pub use snapshot::Usage;
 pub use unlock::{Ask, Existing, SecretProviders, Unseal};
@@ -58,8 +60,10 @@ pub struct Keyed {
     header: HeaderFile,
     /// What `header` holds, as it was checked.
     candidate: Candidate,
-    /// What [`Keyed::rekey`] made of it: the header with another secret, not written yet.
+    /// What was made of it: the header with another secret or with other recovery keyslots, not written yet.
     next: Option<Candidate>,
+    /// Whether [`Keyed::rekey`] made it, and not recovery keyslots alone.
+    is_rekeyed: bool,
     volume_key: Secret,
     secret: Secret,
     /// The LUKS UUID, lower case.
@@ -162,7 +166,7 @@ impl Keyed {
         self.stamp.map(|stamp| stamp.epoch)
     }
 
-    /// Its header one change later, with this stamp and a new MAC; after [`Keyed::rekey`] the one with the other secret.
+    /// Its header one change later, with this stamp and a new MAC; after a change of its keyslots the one with the others.
     /// Nothing is written.
     fn renewed(&self, stamp: Stamp) -> Result<Candidate> {
         if self.how == How::Formatted || self.stamp.is_none() {
@@ -195,7 +199,7 @@ impl Opened {
     /// Writes the header that [`open`] made for the next epoch; nothing where it made none.
     ///
     /// One copy is durable before the other is touched, and the first one written is never the only good one. So an
-    /// interruption leaves at least one copy that is whole and has its MAC. After [`Keyed::rekey`] the old keyslots are
+    /// interruption leaves at least one copy that is whole and has its MAC. Keyslots that it does not have any more are
     /// cleared as well.
     pub fn renew(&mut self) -> Result<()> {
         let Some(next) = self.renewed.take() else {
@@ -210,7 +214,8 @@ impl Opened {
         keyed.candidate = next.written();
         // One that was opened by what was given was sealed anew, and has the secret it had.
         let is_given = matches!(keyed.source, Source::Service | Source::Recovery);
-        keyed.enrolled = keyed.next.take().is_some() && !is_given;
+        keyed.next = None;
+        keyed.enrolled = std::mem::take(&mut keyed.is_rekeyed) && !is_given;
         keyed.stamp = unlock::stamp(&keyed.candidate);
         keyed.needs_repair = false;
         Ok(())

@@ -2,6 +2,7 @@
 //! The anchor before it is read. What can be told without reading it is told while the disks are read, and the rest while
 //! the processor works on a keyslot.
 
+use super::pending::Pending;
 use super::record::{Accepted, RECORD_LEN, Record};
 use super::{Anchor, Loaded};
 use crate::config::{Config, Level, NvIndex, Volume};
@@ -30,6 +31,7 @@ impl Located {
         let places = Places {
             records: [anchor.index, anchor.index.spare()].map(NvIndex::handle),
             counter: anchor.counter.handle(),
+            requests: anchor.index.requests(anchor.counter).handle(),
         };
         Ok(Some(Self {
             places,
@@ -46,6 +48,7 @@ impl Located {
             others,
             unwritten,
             has_counter,
+            has_requests,
         } = self.found.clone();
         let loaded = readable.map(|at| load(tpm, at, self.policy)).transpose()?;
         let [first, _] = self.places.records;
@@ -60,6 +63,7 @@ impl Located {
             unwritten,
             is_provisional: loaded.as_ref().is_some_and(Loaded::is_provisional),
             has_counter,
+            pending: Pending::found(has_requests),
             policy: self.policy,
             loaded,
             counter: None,

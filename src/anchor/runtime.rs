@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use super::record::{RECORD_LEN, Record};
+use super::requests::{REQUESTS_LEN, RequestKeys, Requests};
 use crate::config::Tcti;
 use crate::error::{Doing, Error, Result};
 use crate::key::{KEY_LEN, Secret};
@@ -30,6 +31,8 @@ const KEY_FILE_LEN_MAX: usize = 1024;
 pub struct RuntimeAnchor {
     tcti: Tcti,
     at: Handles,
+    /// The index of requests; none in a file of a program that knew of none.
+    requests: Option<u32>,
     access: NvAccess,
     /// The key file, locked: one program at a time changes the record. Only where it was read from the file.
     _lock: Option<Flock<File>>,
@@ -42,15 +45,18 @@ struct KeyFile<'a> {
     tcti: &'a str,
     index: u32,
     counter: u32,
+    #[serde(default)]
+    requests: Option<u32>,
     auth: &'a str,
     pcr_policy: &'a str,
 }
 
 impl RuntimeAnchor {
-    pub(super) fn new(tcti: Tcti, at: Handles, access: NvAccess) -> Self {
+    pub(super) fn new(tcti: Tcti, at: Handles, requests: u32, access: NvAccess) -> Self {
         Self {
             tcti,
             at,
+            requests: Some(requests),
             access,
             _lock: None,
         }
@@ -69,6 +75,7 @@ impl RuntimeAnchor {
             tcti: &self.tcti.to_string(),
             index: self.at.record,
             counter: self.at.counter,
+            requests: self.requests,
             auth: &auth,
             pcr_policy: &hex::encode(self.access.pcr_policy),
         };
@@ -113,6 +120,7 @@ impl RuntimeAnchor {
                 record: parsed.index,
                 counter: parsed.counter,
             },
+            requests: parsed.requests,
             access: NvAccess {
                 auth: Secret::new(std::mem::take(&mut *auth)),
                 pcr_policy,
@@ -138,6 +146,46 @@ impl RuntimeAnchor {
         let bytes = new.encode(&self.access.auth);
         tpm.write_anchor(self.at, &self.access, 0, &bytes)
             .doing("writing the anchor")
+    }
+
+    /// What the next boot is asked to do.
+    pub fn requests(&self) -> Result<Requests> {
+        let keys = RequestKeys::of(&self.access.auth)?;
+        self.load_requests(&mut Tpm::open(&self.tcti)?, &keys)
+    }
+
+    /// Changes what the next boot is asked to do; `change` sees the record too. The index is made where there is none, and removed
+    /// where nothing is asked for any more.
+    pub fn change_requests(
+        &self,
+        change: impl FnOnce(&Record, &mut Requests) -> Result<()>,
+    ) -> Result<()> {
+        let keys = RequestKeys::of(&self.access.auth)?;
+        let mut tpm = Tpm::open(&self.tcti)?;
+        let index = self.requests_index()?;
+        let (record, _) = self.load(&mut tpm)?;
+        let mut requests = self.load_requests(&mut tpm, &keys)?;
+        change(&record, &mut requests)?;
+        if requests.is_empty() {
+            return tpm.remove_requests(index, REQUESTS_LEN);
+        }
+        tpm.write_requests(index, &keys.auth, &requests.encode(&keys)?)
+    }
+
+    fn load_requests(&self, tpm: &mut Tpm, keys: &RequestKeys) -> Result<Requests> {
+        let bytes = tpm.read_requests(self.requests_index()?, &keys.auth, REQUESTS_LEN)?;
+        bytes.map_or_else(
+            || Ok(Requests::default()),
+            |bytes| Requests::parse(&bytes, keys),
+        )
+    }
+
+    fn requests_index(&self) -> Result<u32> {
+        self.requests.ok_or_else(|| {
+            Error::unavailable(
+                "this boot's nightlatch is an older one, which fulfils no requests: reboot with the image of this program first",
+            )
+        })
     }
 
     fn load(&self, tpm: &mut Tpm) -> Result<(Record, u64)> {

@@ -225,6 +225,7 @@ impl Anchor {
         let bytes = record.encode(&auth);
         tpm.define_record(self.at, self.policy, &auth, &bytes)?;
         self.loaded = Some(Loaded::new(tpm, self.policy, record, auth)?);
+        self.pending.orphan();
         let made = self.at.record;
         info!("the anchor's record is made anew in NV index {made:#x}");
         // One that nothing names has made room for it.

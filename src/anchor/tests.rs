@@ -4,6 +4,7 @@
 mod accepted;
 mod away;
 mod counting;
+mod requests;
 mod service;
 mod stale;
 

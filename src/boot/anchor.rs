@@ -86,8 +86,13 @@ pub(super) fn count<'a>(
     if let Some(anchor) = &mut anchor {
         anchor.begin_renewal(tpm)?;
     }
+    let wanted = opened.len();
     let renewed = each_volume(opened, |volume, mut opened| {
-        let renewed = opened.renew().map(|()| opened);
+        let before = opened.keyed().recovery_keyslots_before().to_vec();
+        let renewed = opened.renew().map(|()| {
+            tell_recovery_keys(volume, &before, opened.keyed().recovery_keyslots());
+            opened
+        });
         away.unless_required_or_closed(volume, renewed)
     })?;
     let renewed = present(renewed);
@@ -103,11 +108,26 @@ pub(super) fn count<'a>(
     anchor.note_away(tpm, &open)?;
     anchor.advance(tpm)?;
     anchor.note_back(tpm, &open)?;
+    if open.len() == wanted {
+        // The headers that have what was asked for are durable. Else it is asked of the next boot, to which it comes to the same.
+        anchor.settle_requests(tpm);
+    }
     record.epoch(anchor.counter()?);
     for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
         anchor.enrolled(volume);
     }
     Ok(renewed)
+}
+
+/// Says which recovery keyslots came and went.
+fn tell_recovery_keys(volume: &Volume, before: &[u8], after: &[u8]) {
+    let name = volume.name.as_str();
+    for keyslot in after.iter().filter(|id| !before.contains(id)) {
+        info!(volume = name; "keyslot {keyslot} was made for a recovery key");
+    }
+    for keyslot in before.iter().filter(|id| !after.contains(id)) {
+        info!(volume = name; "keyslot {keyslot}, of a recovery key, was emptied");
+    }
 }
 
 /// The file systems that are held may be written to.

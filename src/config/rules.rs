@@ -9,8 +9,8 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::{
-    ANCHORED_MAX, ClusterFrom, Config, FileSystem, Format, Level, NvIndex, Profile, Role, RootMode,
-    Source, Stale, Volume,
+    ANCHORED_MAX, ClusterFrom, Config, FileSystem, Format, Level, NvIndex, Profile,
+    RecoveryKeyRule, Role, RootMode, Source, Stale, Volume,
 };
 
 /// The longest that a device is waited for, in seconds: a day, as there is somebody to look by then.
@@ -29,7 +29,7 @@ pub(crate) struct Broken {
 type Rule<T> = fn(&T) -> Result<(), String>;
 
 /// Rules about everything but single volumes.
-const OF_ALL: [Rule<Config>; 14] = [
+const OF_ALL: [Rule<Config>; 15] = [
     volumes,
     sealed,
     fence,
@@ -44,10 +44,11 @@ const OF_ALL: [Rule<Config>; 14] = [
     anchor,
     service,
     recovery,
+    recovery_keys,
 ];
 
 /// Rules about a volume alone.
-const OF_ONE: [Rule<Volume>; 7] = [
+const OF_ONE: [Rule<Volume>; 8] = [
     sources,
     ephemeral,
     absent::alone,
@@ -55,6 +56,7 @@ const OF_ONE: [Rule<Volume>; 7] = [
     level,
     label,
     places,
+    recovery_key,
 ];
 
 /// Each rule that is broken, in the order in which a boot looks: it stops at the first.
@@ -183,6 +185,9 @@ fn anchor(config: &Config) -> Result<(), String> {
     }
     NvIndex::try_from(spare.handle())
         .map_err(|error| format!("anchor.index: of the second one after it: {error}"))?;
+    let requests = anchor.index.requests(anchor.counter);
+    NvIndex::try_from(requests.handle())
+        .map_err(|error| format!("anchor.index: of the place of requests behind it: {error}"))?;
     let anchored = |volume: &&Volume| volume.level() != Level::Off;
     match config.volumes().filter(anchored).count() {
         0..=ANCHORED_MAX => Ok(()),
@@ -282,6 +287,39 @@ fn profile(volume: &Volume) -> Result<(), String> {
             "format = \"if-blank\" makes volumes of profile nightlatch-1 only, found {}",
             volume.profile.as_str()
         ));
+    }
+    Ok(())
+}
+
+/// What asks for a recovery key has to be able to get one.
+fn recovery_key(volume: &Volume) -> Result<(), String> {
+    if volume.recovery_key == RecoveryKeyRule::Optional {
+        return Ok(());
+    }
+    match volume.profile {
+        Profile::Constellation => Err(
+            "recovery-key: expected \"optional\" for a volume of profile constellation, which has one keyslot"
+                .into(),
+        ),
+        _ if volume.ephemeral => {
+            Err("recovery-key: expected \"optional\" for a volume that no boot keeps".into())
+        }
+        Profile::Nightlatch1 | Profile::Luks2Strict => Ok(()),
+    }
+}
+
+/// A request for one waits in the TPM, under a value that stands in the anchor's record.
+fn recovery_keys(config: &Config) -> Result<(), String> {
+    let asks = |volume: &Volume| {
+        volume.recovery_key == RecoveryKeyRule::Required && volume.profile == Profile::Nightlatch1
+    };
+    let anchored = |volume: &Volume| volume.level() != Level::Off;
+    if config.volumes().any(asks) && !config.volumes().any(anchored) {
+        return Err(
+            "volume: recovery-key = \"required\" needs a volume that is not anchor = \"off\": without an anchor there is no \
+             place to ask for one"
+                .into(),
+        );
     }
     Ok(())
 }

@@ -53,7 +53,7 @@ fn an_error_names_line_key_and_what_was_expected() {
         (
             "sources",
             "sauces",
-            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `required`, `wait-s`, `ephemeral`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `identity-pcr`, `anchor`",
+            "line 7: unknown field `sauces`, expected one of `name`, `device`, `role`, `profile`, `format`, `sources`, `required`, `wait-s`, `ephemeral`, `file-system`, `mount`, `mode`, `lower`, `kdf`, `wipe`, `recovery-key`, `identity-pcr`, `anchor`",
         ),
         (
             "\"state\"\ndevice",

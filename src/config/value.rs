@@ -82,6 +82,17 @@ impl NvIndex {
         Self(self.0.saturating_add(Self::TO_SPARE))
     }
 
+    /// How far behind a record's place that of requests is: the first one behind the spare that is not the counter's.
+    const TO_REQUESTS: u32 = 3;
+
+    /// Where requests for the next boot stand, of a node whose record's place is this one. It follows from the places of record
+    /// and counter for the same reason.
+    #[must_use]
+    pub fn requests(self, counter: Self) -> Self {
+        let first = self.0.saturating_add(Self::TO_REQUESTS);
+        Self(first.saturating_add(u32::from(first == counter.0)))
+    }
+
     /// The handle.
     #[must_use]
     pub fn handle(self) -> u32 {

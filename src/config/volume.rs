@@ -48,6 +48,9 @@ pub struct Volume {
     /// How much of a new volume is written before use.
     #[serde(default)]
     pub wipe: Wipe,
+    /// Whether it is to have a recovery key.
+    #[serde(default)]
+    pub recovery_key: RecoveryKeyRule,
     /// The PCR that takes the volume's identity, if any.
     pub identity_pcr: Option<Pcr>,
     /// What the TPM remembers of it, to tell another or an older disk; see [`Volume::level`].
@@ -277,4 +280,15 @@ pub enum Wipe {
     Edges,
     /// Every sector.
     Full,
+}
+
+/// Whether a volume is to have a recovery key.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecoveryKeyRule {
+    /// It may.
+    #[default]
+    Optional,
+    /// Status says so until it has one.
+    Required,
 }

@@ -8,6 +8,7 @@
 mod nodes;
 mod open;
 mod recover;
+mod recovery_key;
 mod values;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 pub(in crate::ctl) use self::nodes::{Nodes, Server};
 pub(in crate::ctl) use self::open::{Close, Open};
 pub(in crate::ctl) use self::recover::Recover;
+pub(in crate::ctl) use self::recovery_key::RecoveryKey;
 pub(in crate::ctl) use self::values::NodeOrVolume;
 use self::values::{acceptance, profile, selection, shell, volume};
 use crate::anchor::record::Accepted;
@@ -76,6 +78,8 @@ pub(in crate::ctl) enum Verb {
     #[command(subcommand)]
     Anchor(Anchor),
     Enroll(Enroll),
+    #[command(subcommand)]
+    RecoveryKey(RecoveryKey),
     #[command(subcommand)]
     Mounts(Mounts),
     Derive(Derive),

@@ -85,6 +85,15 @@ pub(super) fn accepted(path: &Path) -> Result<Checked> {
     read(None, path).map(|(candidate, _)| candidate.checked)
 }
 
+/// The header on a volume's device that is one of our own profile, each copy of it that passes.
+pub(super) fn candidates(path: &Path) -> Result<Vec<Candidate>> {
+    let device = Device::read(path)?;
+    let Content::Luks(copies) = device.content else {
+        return Err(Error::refused("there is no header on it"));
+    };
+    copies.check(&device.area, Profile::Nightlatch1, &Expect::default())
+}
+
 /// The header on a volume's device, held to what the configuration says of the volume; nothing where there is none yet.
 pub(super) fn of_volume(volume: &Volume, path: &Path) -> Result<Option<Checked>> {
     let device = Device::read(path)?;

@@ -11,7 +11,8 @@ use crate::ctl::cli::{Close, Open};
 use crate::ctl::input::MASTER_LEN_MIN;
 use crate::ctl::{Answer, input, question, terminal};
 use crate::error::{Doing, Error, Result};
-use crate::key::{Brought, KEY_LEN, RecoveryKey, Secret};
+use crate::key::recovery::RecoveryKey;
+use crate::key::{Brought, KEY_LEN, Secret};
 use crate::memory;
 use crate::rescue::{self, Found, Unlocked};
 
@@ -59,7 +60,7 @@ fn key(given: &Open) -> Result<Brought> {
         None => terminal::ask_secret("Recovery key: ").and_then(|text| RecoveryKey::parse(&text)),
     };
     key.doing("reading the recovery key")
-        .map(Brought::RecoveryKey)
+        .map(|key| Brought::RecoveryKey(Secret::new(key.text().as_bytes().to_vec())))
 }
 
 fn secret(path: &Path) -> Result<Secret> {
@@ -206,7 +207,7 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(
-            error.starts_with("reading the recovery key: a recovery key has 64"),
+            error.starts_with("reading the recovery key: expected a recovery key"),
             "{error}"
         );
         assert!(!error.contains("hunter"), "{error}");

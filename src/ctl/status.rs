@@ -9,17 +9,22 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::config::RecoveryKeyRule;
 use crate::ctl::Answer;
 use crate::ctl::mounts::{self, Verdict};
 use crate::ctl::table::{section, table};
 use crate::error::{Doing, Error, Exit, Result};
-use crate::status::{Status, svg};
+use crate::status::{Status, VolumeStatus, svg};
 
 /// Shows the record as tables.
 pub(super) fn show(root: &Path) -> Result<Answer> {
     let status = Status::load(root)?;
     let mut json = serde_json::to_value(&status).map_err(Error::failure)?;
     let verdict = mounts::verdict(root, &status);
+    let reminders = reminders(&status);
+    if let (Some(map), false) = (json.as_object_mut(), reminders.is_empty()) {
+        map.insert("reminders".into(), reminders.into());
+    }
     if let (Some(map), Some(verdict)) = (json.as_object_mut(), &verdict) {
         let verdict = serde_json::to_value(verdict).map_err(Error::failure)?;
         map.insert("mounts_check".into(), verdict);
@@ -53,6 +58,10 @@ fn text(status: &Status, verdict: Option<&Verdict>) -> String {
         section(&away(status)),
         section(&mounted(status)),
         checked(status, verdict),
+        reminders(status)
+            .into_iter()
+            .map(|line| line + "\n")
+            .collect(),
         section(&measurements(status)),
         section(&steps(status)),
     ]
@@ -88,6 +97,7 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
             volume.keyslot.to_string(),
             volume.file_system.as_str().into(),
             volume.anchor.as_str().into(),
+            volume.recovery_keyslots.len().to_string(),
             volume.mount.clone().unwrap_or_else(|| "-".into()),
             volume.uuid.clone(),
         ]
@@ -101,6 +111,7 @@ fn volumes(status: &Status) -> Vec<Vec<String>> {
             "SLOT",
             "FILE SYSTEM",
             "ANCHOR",
+            "RECOVERY KEYS",
             "MOUNT",
             "UUID",
         ],
@@ -130,6 +141,22 @@ fn mounted(status: &Status) -> Vec<Vec<String>> {
         ]
     });
     table(&["MOUNTED AT", "MAPPING", "DEVICE"], rows)
+}
+
+/// What an operator still has to do, a line each.
+fn reminders(status: &Status) -> Vec<String> {
+    let lacks = |volume: &&VolumeStatus| {
+        volume.recovery_key == RecoveryKeyRule::Required && volume.recovery_keyslots.is_empty()
+    };
+    let lacking = status.volumes.iter().filter(lacks);
+    lacking
+        .map(|volume| {
+            let name = &volume.name;
+            format!(
+                "volume {name}: it is to have a recovery key and has none: nightlatchctl recovery-key add {name}"
+            )
+        })
+        .collect()
 }
 
 /// Whether the final system found the same.

@@ -193,7 +193,12 @@ fn check_kdf(id: u8, slot: &Keyslot, cost: &Cost) -> Result<()> {
         (KeyslotKdf::Argon2 { kind, .. }, None) => {
             one_of("C11", path("kdf.type"), kind, &["pbkdf2"])
         }
-        (KeyslotKdf::Pbkdf2 { hash, iterations }, _) => {
+        (
+            KeyslotKdf::Pbkdf2 {
+                hash, iterations, ..
+            },
+            _,
+        ) => {
             one_of("C11", path("kdf.hash"), hash, cost.pbkdf2_hashes)?;
             within(
                 "C11",

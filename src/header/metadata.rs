@@ -34,7 +34,7 @@ pub(super) struct Keyslot {
     pub(super) priority: Option<u64>,
 }
 
-/// How a passphrase is stretched. The salt was checked to be 32 bytes.
+/// How a passphrase is stretched. The salt was checked to be 32 bytes, and is kept where this program stretches one itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum KeyslotKdf {
     Argon2 {
@@ -46,6 +46,7 @@ pub(super) enum KeyslotKdf {
     Pbkdf2 {
         hash: String,
         iterations: u64,
+        salt: [u8; 32],
     },
 }
 
@@ -143,6 +144,7 @@ impl Keyslot {
 impl KeyslotKdf {
     fn parse(mut fields: Fields<'_, '_>) -> Result<Self> {
         let kind = fields.take("type")?;
+        let salt = fields.take("salt")?.base64_array::<32>()?;
         let kdf = match kind.text()? {
             name @ ("argon2i" | "argon2id") => Self::Argon2 {
                 kind: name.into(),
@@ -153,12 +155,12 @@ impl KeyslotKdf {
             "pbkdf2" => Self::Pbkdf2 {
                 hash: fields.take("hash")?.text()?.into(),
                 iterations: fields.take("iterations")?.number()?,
+                salt,
             },
             _ => {
                 return Err(kind.expected("one of \"argon2id\", \"argon2i\", \"pbkdf2\""));
             }
         };
-        fields.take("salt")?.base64_array::<32>()?;
         fields.finish()?;
         Ok(kdf)
     }

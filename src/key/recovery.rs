@@ -1,94 +1,112 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A recovery key: 32 bytes that a person keeps as text, in the form of systemd (`src/shared/recovery-key.c`).
+//! A recovery key: 256 random bits, as people write them down.
 //!
-//! Each half of a byte is a letter of modhex, and eight groups of eight letters are joined by dashes. The text in this one
-//! spelling is the passphrase of the keyslot, not the bytes.
-//!
-//! **Never:** a key quoted in an error: it says how many letters there are, and where one is wrong.
+//! Format and passphrase are those of `systemd-cryptenroll --recovery-key` (systemd 254, src/shared/recovery-key.c): modhex, whose
+//! letters are in the same places of most keyboards, in eight groups of eight. The text in lower case with its dashes is the
+//! passphrase of the keyslot.
 
 use zeroize::Zeroizing;
 
-use super::Secret;
+use super::{KEY_LEN, Secret};
 use crate::error::{Error, Result};
 
-/// The sixteen letters, which are in the same place on most keyboards (systemd, `src/shared/recovery-key.c`,
-/// `modhex_alphabet`).
-const ALPHABET: &[u8; 16] = b"cbdefghijklnrtuv";
+/// The letters for 0 to 15.
+const MODHEX: &[u8; 16] = b"cbdefghijklnrtuv";
+/// Bytes in a group of eight letters.
+const GROUP_LEN: usize = 4;
+/// Letters of a key.
+const LETTERS: usize = 2 * KEY_LEN;
+/// Characters of the text, dashes included.
+pub const TEXT_LEN: usize = 71;
 
-/// How many letters a key has (`RECOVERY_KEY_MODHEX_RAW_LENGTH`, in letters and not in bytes).
-const LETTERS: usize = 64;
-/// How many are in a group.
-const GROUP_LETTERS: usize = 8;
-/// How long the text is (`RECOVERY_KEY_MODHEX_FORMATTED_LENGTH`, without the zero at its end).
-const TEXT_LEN: usize = LETTERS + LETTERS / GROUP_LETTERS - 1;
-
-/// The key, in the spelling that is the passphrase.
+/// 32 random bytes that open a keyslot of their own.
 #[derive(Debug)]
 pub struct RecoveryKey(Secret);
 
 impl RecoveryKey {
-    /// Takes what a person typed or a file holds: 64 letters, in either case, with dashes and white space anywhere.
+    /// A new one.
+    pub fn random() -> Result<Self> {
+        Secret::random().map(Self)
+    }
+
+    /// One from its bytes; none of another length.
+    #[must_use]
+    pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        (bytes.len() == KEY_LEN).then(|| Self(Secret::new(bytes.to_vec())))
+    }
+
+    /// Its bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        self.0.expose()
+    }
+
+    /// Reads what somebody has typed: letters of either case, with dashes and blanks wherever they are.
     pub fn parse(typed: &[u8]) -> Result<Self> {
-        // As long as it gets, so that it is not moved: what is left behind would not be wiped.
-        let mut text = Zeroizing::new(Vec::with_capacity(TEXT_LEN));
-        let mut letters = 0_usize;
-        for (at, byte) in typed.iter().enumerate() {
-            let byte = byte.to_ascii_lowercase();
-            if byte == b'-' || byte.is_ascii_whitespace() {
+        let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_LEN));
+        let (mut letters, mut high) = (0_usize, None);
+        for (at, letter) in typed.iter().enumerate() {
+            if *letter == b'-' || letter.is_ascii_whitespace() {
                 continue;
             }
-            if !ALPHABET.contains(&byte) {
-                return Err(wrong(format_args!(
-                    "character {} is none of them",
-                    at.saturating_add(1)
-                )));
-            }
-            if letters < LETTERS {
-                if letters > 0 && letters.is_multiple_of(GROUP_LETTERS) {
-                    text.push(b'-');
-                }
-                text.push(byte);
-            }
+            let low = value(*letter).ok_or_else(|| wrong(at))?;
             letters = letters.saturating_add(1);
+            match high.take() {
+                None => high = Some(low),
+                // What is too long does not grow, so that no shorter copy stays behind.
+                Some(high) if bytes.len() < KEY_LEN => bytes.push(high << 4 | low),
+                Some(_) => {}
+            }
         }
-        if letters == LETTERS {
-            Ok(Self(Secret::new(std::mem::take(&mut *text))))
-        } else {
-            Err(wrong(format_args!("found {letters}")))
+        match Self::from_bytes(&bytes) {
+            Some(key) if letters == LETTERS => Ok(key),
+            _ => Err(Error::refused(format_args!(
+                "expected a recovery key, 8 groups of 8 letters, found {letters} letters"
+            ))),
         }
     }
 
-    /// What opens the keyslot.
+    /// The text, which is the keyslot's passphrase.
     #[must_use]
-    pub fn passphrase(&self) -> &Secret {
-        &self.0
-    }
-}
-
-/// What a person opens a volume with, where none of its sources is.
-#[derive(Debug)]
-pub enum Brought {
-    /// The volume's secret.
-    Secret(Secret),
-    /// A recovery key.
-    RecoveryKey(RecoveryKey),
-}
-
-impl Brought {
-    /// What opens the keyslot.
-    #[must_use]
-    pub fn passphrase(&self) -> &Secret {
-        match self {
-            Self::Secret(secret) => secret,
-            Self::RecoveryKey(key) => key.passphrase(),
+    pub fn text(&self) -> Zeroizing<String> {
+        // Reserved at once, so that no shorter copy stays behind.
+        let mut text = Zeroizing::new(String::with_capacity(TEXT_LEN));
+        for (at, byte) in self.bytes().iter().enumerate() {
+            if at > 0 && at.is_multiple_of(GROUP_LEN) {
+                text.push('-');
+            }
+            for number in [byte >> 4, byte & 0xf] {
+                text.push(
+                    MODHEX
+                        .get(usize::from(number))
+                        .map_or('c', |letter| char::from(*letter)),
+                );
+            }
         }
+        text
+    }
+
+    /// Whether it is the same key. It takes as long wherever the difference is.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        let pairs = self.bytes().iter().zip(other.bytes());
+        pairs.fold(0, |all, (a, b)| all | (a ^ b)) == 0
     }
 }
 
-fn wrong(what: std::fmt::Arguments<'_>) -> Error {
-    let alphabet = String::from_utf8_lossy(ALPHABET);
+/// What a letter stands for.
+fn value(letter: u8) -> Option<u8> {
+    let place = MODHEX
+        .iter()
+        .position(|known| *known == letter.to_ascii_lowercase());
+    place.and_then(|place| u8::try_from(place).ok())
+}
+
+/// The letter itself is not repeated: it may be part of a key.
+fn wrong(at: usize) -> Error {
+    let number = at.saturating_add(1);
     Error::refused(format_args!(
-        "a recovery key has {LETTERS} of the letters {alphabet}: {what}"
+        "expected a recovery key: character {number} is not a letter of c b d e f g h i j k l n r t u v"
     ))
 }
 
@@ -96,37 +114,50 @@ fn wrong(what: std::fmt::Arguments<'_>) -> Error {
 mod tests {
     use super::*;
 
-    /// What `systemd-cryptenroll --recovery-key` prints, of the bytes 0 to 31.
+    /// Made with the function of systemd 254 from the bytes 0 to 31.
     const TEXT: &str = "cccbcdce-cfcgchci-cjckclcn-crctcucv-bcbbbdbe-bfbgbhbi-bjbkblbn-brbtbubv";
 
-    #[test]
-    fn a_key_has_one_spelling_however_it_was_typed() {
-        let raw = TEXT.replace('-', "");
-        let spaced = TEXT.replace('-', " ");
-        let upper = TEXT.to_uppercase();
-        let lines = format!("  {}\n{}\r\n", &TEXT[..36], &TEXT[36..]);
-        let letters: Vec<String> = raw.chars().map(String::from).collect();
-        for typed in [TEXT, &raw, &spaced, &upper, &lines, &letters.join("-")] {
-            let key = RecoveryKey::parse(typed.as_bytes()).unwrap();
-            assert_eq!(key.passphrase().expose(), TEXT.as_bytes(), "{typed}");
-        }
+    fn key() -> RecoveryKey {
+        RecoveryKey::from_bytes(&(0..32).collect::<Vec<u8>>()).unwrap()
     }
 
     #[test]
-    fn another_number_of_letters_or_another_letter_is_refused_without_being_quoted() {
-        let (short, long) = (&TEXT[..70], format!("{TEXT}c"));
-        let foreign = TEXT.replacen('v', "a", 1);
-        for (typed, said) in [
-            ("", "found 0"),
-            (short, "found 63"),
-            (&long, "found 65"),
-            (&foreign, "character 35 is none of them"),
-            ("correct horse", "character 2 is none of them"),
-            ("c\u{e4}", "character 2 is none of them"),
+    fn the_text_is_that_of_systemd_and_comes_back() {
+        assert_eq!(key().text().as_str(), TEXT);
+        assert_eq!(TEXT.len(), TEXT_LEN);
+        let shouted = TEXT.to_uppercase();
+        let bare = TEXT.replace('-', "");
+        let line = format!("  {TEXT}\n");
+        let spaced = TEXT.replace('-', " ");
+        for typed in [TEXT, &shouted, &bare, &line, &spaced] {
+            assert!(RecoveryKey::parse(typed.as_bytes()).unwrap().is(&key()));
+        }
+        let random = RecoveryKey::random().unwrap();
+        let back = RecoveryKey::parse(random.text().as_bytes()).unwrap();
+        assert!(back.is(&random) && !back.is(&key()));
+    }
+
+    #[test]
+    fn what_is_no_key_is_refused_and_not_repeated() {
+        let dash = TEXT.replacen('-', "c", 1);
+        let letter = TEXT.replacen('b', "a", 1);
+        let found = |letters: usize| {
+            format!("expected a recovery key, 8 groups of 8 letters, found {letters} letters")
+        };
+        for (typed, expected) in [
+            ("", found(0)),
+            (&TEXT[..70], found(63)),
+            (dash.as_str(), found(65)),
+            (
+                &letter,
+                "expected a recovery key: character 4 is not a letter of c b d e f g h i j k l n r t u v".to_owned(),
+            ),
+            ("cc", found(2)),
+            ("c", found(1)),
         ] {
             let error = RecoveryKey::parse(typed.as_bytes()).unwrap_err();
-            let expected = "a recovery key has 64 of the letters cbdefghijklnrtuv: ";
-            assert_eq!(error.to_string(), format!("{expected}{said}"));
+            assert_eq!(error.to_string(), expected, "{typed}");
         }
+        assert!(RecoveryKey::from_bytes(&[0; 31]).is_none());
     }
 }

@@ -11,6 +11,7 @@
 mod area;
 mod index;
 mod moving;
+mod requests;
 
 use tss_esapi::Context;
 use tss_esapi::handles::NvIndexHandle;

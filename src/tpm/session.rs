@@ -106,6 +106,18 @@ impl Tpm {
         self.in_ending_session(session, encrypt, work)
     }
 
+    /// Runs `work` in a session without a policy, for an object that is used by its authorisation value. It ends with the one
+    /// command it authorises.
+    pub(super) fn in_hmac_session<T, E: From<Error>>(
+        &mut self,
+        encrypt: Encrypt,
+        work: impl FnOnce(&mut Self, AuthSession) -> std::result::Result<T, E>,
+    ) -> std::result::Result<T, E> {
+        let key = self.salting_key()?;
+        let session = self.start_session(SessionType::Hmac, Some(key))?;
+        self.in_ending_session(session, encrypt, work)
+    }
+
     fn in_ending_session<T, E: From<Error>>(
         &mut self,
         session: AuthSession,

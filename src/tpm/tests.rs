@@ -8,6 +8,7 @@ pub(crate) mod bus;
 mod economy;
 pub(crate) mod proxy;
 mod quoting;
+mod requests;
 mod sealing;
 mod trouble;
 
@@ -25,6 +26,7 @@ const POLICY: Policy = Policy {
 
 // Command codes (TPM 2.0 part 2, section 6.5.2).
 const EVICT_CONTROL: u32 = 0x120;
+const NV_UNDEFINE_SPACE: u32 = 0x122;
 const NV_DEFINE_SPACE: u32 = 0x12a;
 const CREATE_PRIMARY: u32 = 0x131;
 const NV_INCREMENT: u32 = 0x134;

@@ -87,6 +87,15 @@ impl HeaderFile {
     }
 }
 
+/// A token of one keyslot.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct KeyslotToken {
+    /// Its type.
+    pub(super) kind: &'static str,
+    /// The keyslot.
+    pub(super) keyslot: u8,
+}
+
 /// What distinguishes one new volume from another.
 #[derive(Debug)]
 pub(super) struct LuksLabels<'a> {
@@ -223,6 +232,28 @@ impl Luks {
             .token_handle()
             .json_set(TokenInput::ReplaceToken(id, json))
             .doing("replacing a token")?;
+        Ok(())
+    }
+
+    /// Takes out the token of this type for this keyslot.
+    pub(super) fn remove_token(&mut self, which: KeyslotToken) -> Result<()> {
+        let KeyslotToken { kind, keyslot } = which;
+        let keyslots = serde_json::json!([keyslot.to_string()]);
+        let is_it = |token: serde_json::Value| {
+            token.get("type").is_some_and(|it| it == kind)
+                && token.get("keyslots").is_some_and(|it| *it == keyslots)
+        };
+        let id = (0..TOKENS_MAX)
+            .find(|id| self.0.token_handle().json_get(*id).is_ok_and(is_it))
+            .ok_or_else(|| {
+                Error::failure(format_args!(
+                    "there is no token {kind} for keyslot {keyslot}"
+                ))
+            })?;
+        self.0
+            .token_handle()
+            .json_set(TokenInput::RemoveToken(id))
+            .doing("removing a token")?;
         Ok(())
     }
 

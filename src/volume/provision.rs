@@ -202,6 +202,7 @@ impl New {
             volume_key,
             secret,
             next: None,
+            is_rekeyed: false,
             enrolled: false,
         })
     }

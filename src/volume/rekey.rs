@@ -63,6 +63,7 @@ impl Keyed {
         }
         drop(luks);
         self.next = Some(tidy(&self.candidate, &draft)?);
+        self.is_rekeyed = true;
         Ok(())
     }
 
@@ -76,10 +77,10 @@ impl Keyed {
     /// Whether [`Keyed::rekey`] has made a header with another secret, or one that is sealed anew.
     #[must_use]
     pub fn has_next_secret(&self) -> bool {
-        self.next.is_some()
+        self.is_rekeyed
     }
 
-    /// Whether there is more to write than the next epoch: another secret, or what an interruption left undone.
+    /// Whether there is more to write than the next epoch: another secret, other recovery keyslots, or what an interruption left undone.
     #[must_use]
     pub fn is_to_be_rewritten(&self) -> bool {
         self.next.is_some() || self.needs_repair

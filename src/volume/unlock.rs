@@ -229,6 +229,7 @@ impl Existing {
             source,
             keyslot: offer.keyslot,
             next: None,
+            is_rekeyed: false,
             enrolled: false,
         })
     }

@@ -28,10 +28,12 @@ use std::path::Path;
 
 use base64ct::{Base64, Encoding as _};
 use nightlatch::anchor::record::{Checkpoint, Entry, KeyId, Record, State};
+use nightlatch::anchor::requests::{Request, Requests, Wish};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
 use nightlatch::header::{Marker, Stamp};
 use nightlatch::key::Secret;
 use nightlatch::key::pcr::PcrPublicKey;
+use nightlatch::key::recovery::RecoveryKey;
 use nightlatch::pcr::Bank;
 use nightlatch::sealed::signature::policy_digest;
 use serde_json::json;
@@ -58,6 +60,7 @@ fn main() {
     write(place, "record", [false, true].map(record).into());
     write(place, "recovery", recovery());
     write(place, "signature_list", signature_lists());
+    write(place, "requests", vec![requests()]);
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
     write(place, "initrd", initrds());
@@ -73,6 +76,17 @@ fn main() {
     let examples = fs::read_dir(top).expect("the examples");
     let examples = examples.map(|entry| fs::read(entry.expect("an example").path()).expect("text"));
     write(place, "config", examples.collect());
+}
+
+/// A key that is asked for, and a keyslot that is to go.
+fn requests() -> Vec<u8> {
+    let uuid = UUID.parse().expect("a UUID");
+    let key = RecoveryKey::from_bytes(&[7; 32]).expect("a key");
+    let mut requests = Requests::default();
+    for wish in [Wish::Add(key), Wish::Remove(5)] {
+        requests.push(Request { uuid, wish }).expect("room");
+    }
+    requests.content().to_vec()
 }
 
 /// A header of ours with a recovery key.

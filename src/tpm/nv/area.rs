@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The public areas of the two indices. What a TPM holds must be equal to them in every bit.
+//! The public areas of the indices. What a TPM holds must be equal to them in every bit.
 
 use tss_esapi::attributes::NvIndexAttributes;
 use tss_esapi::handles::NvIndexTpmHandle;
@@ -28,11 +28,12 @@ const COUNTER: u32 = 1 << 4;
 /// Length of a counter in bytes.
 pub(super) const COUNTER_LEN: u16 = 8;
 
-/// Which of the two.
+/// Which of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     Counter,
     Record,
+    Requests,
 }
 
 /// What an index is to be.
@@ -77,6 +78,16 @@ impl Area {
         }
     }
 
+    /// An index of requests, of `len` bytes, for whoever knows its value. Not for the owner: what is asked for is a key.
+    pub(super) fn requests(index: u32, len: u16) -> Self {
+        Self {
+            kind: Kind::Requests,
+            index,
+            policy: None,
+            len,
+        }
+    }
+
     pub(super) fn public(&self) -> Result<NvPublic> {
         let policy = self.policy.as_ref().map_or(&[][..], |policy| policy);
         Ok(NvPublic::builder()
@@ -116,8 +127,8 @@ impl Area {
             )));
         }
         match self.kind {
-            // A counter has no policy.
-            Kind::Counter => Err(self.foreign()),
+            // They have no policy.
+            Kind::Counter | Kind::Requests => Err(self.foreign()),
             Kind::Record if attributes & WRITTEN == 0 => Ok(State::Unwritten),
             Kind::Record => Ok(State::OtherPolicy),
         }
@@ -129,6 +140,15 @@ impl Area {
             "NV index {:#x} belongs to another program: {}",
             self.index,
             self.remedy()
+        ))
+    }
+
+    /// The index has another authorisation value than the one that follows from this node's record.
+    pub(super) fn of_another_record(&self) -> Error {
+        Error::refused(format_args!(
+            "NV index {:#x} does not answer to this node's record: what was asked for in a record of before, or another program's: \
+             remove it with tpm2_nvundefine, and ask again",
+            self.index
         ))
     }
 
@@ -146,7 +166,7 @@ impl Area {
     pub(super) fn no_room(&self) -> Error {
         let what = match self.kind {
             Kind::Counter => "another NV counter",
-            Kind::Record => "an NV index of this size",
+            Kind::Record | Kind::Requests => "an NV index of this size",
         };
         Error::unavailable(format_args!(
             "the TPM has no room for {what} ({} bytes at {:#x}): see what other programs keep there with \
@@ -159,7 +179,7 @@ impl Area {
     pub(super) fn not_offered(&self) -> Error {
         let what = match self.kind {
             Kind::Counter => "NV counters",
-            Kind::Record => "NV indices of this size",
+            Kind::Record | Kind::Requests => "NV indices of this size",
         };
         Error::unavailable(format_args!(
             "the TPM offers no {what} ({} bytes): set volume.anchor to off, or give the machine another TPM",
@@ -173,6 +193,9 @@ impl Area {
             Kind::Record => {
                 "set anchor.index in the configuration to a free handle, and the second one after it too"
             }
+            Kind::Requests => {
+                "remove it with tpm2_nvundefine where nobody needs it, or set anchor.index in the configuration to another handle"
+            }
         }
     }
 
@@ -180,6 +203,7 @@ impl Area {
         match self.kind {
             Kind::Counter => COUNTER | AUTHWRITE | OWNERREAD | AUTHREAD | NO_DA,
             Kind::Record => POLICYWRITE | POLICYREAD | NO_DA,
+            Kind::Requests => AUTHWRITE | AUTHREAD | NO_DA,
         }
     }
 

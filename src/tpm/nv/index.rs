@@ -79,6 +79,11 @@ impl Tpm {
         self.indices.push(Open { index, handle });
     }
 
+    /// The index at this handle is looked for again.
+    pub(super) fn forget(&mut self, index: u32) {
+        self.indices.retain(|open| open.index != index);
+    }
+
     pub(super) fn state_of(&mut self, area: &Area, handle: NvIndexHandle) -> Result<State> {
         match self.state_by_name(area, handle)? {
             Some(state) => Ok(state),

@@ -2,18 +2,21 @@
 //! Records that stand beside each other, for as long as one takes the place of another that this boot cannot read.
 
 use log::debug;
-use tss_esapi::constants::PropertyTag;
-use tss_esapi::structures::MaxNvBuffer;
+use tss_esapi::constants::{CapabilityType, PropertyTag};
+use tss_esapi::structures::{CapabilityData, MaxNvBuffer};
 
 use super::area::{Area, State};
 use super::index::{owner_authorisation, record_len};
-use super::{Handles, Policy, Tpm, response};
+use super::{Handles, Policy, Role, Tpm, response};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::tpm::session::Encrypt;
 
 /// `ownerAuthSet` of `TPMA_PERMANENT` (TPM 2.0 part 2, section 8.6).
 const OWNER_AUTH_SET: u32 = 1;
+
+/// How many NV indices one answer is to name: beside ours those of other programs whose handles are in between.
+const HANDLES_MAX: u32 = 64;
 
 /// Where the indices may be: a record that is made while another one is still needed stands beside it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -22,6 +25,8 @@ pub struct Places {
     pub records: [u32; 2],
     /// The counter's index.
     pub counter: u32,
+    /// The index of requests.
+    pub requests: u32,
 }
 
 impl Places {
@@ -51,6 +56,8 @@ pub struct FoundRecords {
     pub unwritten: Vec<u32>,
     /// Whether there is a counter, which no record is made without.
     pub has_counter: bool,
+    /// Whether there is something in the place of requests.
+    pub has_requests: bool,
 }
 
 impl Tpm {
@@ -58,8 +65,8 @@ impl Tpm {
     ///
     /// Refused: an index of another program in the first place or the counter's.
     ///
-    /// Commands: `NV_ReadPublic` three times, and once more for each record of other values; in a connection's first use of the
-    /// policy also `PCR_Read`, and of its session `StartAuthSession`.
+    /// Commands: `GetCapability`, `NV_ReadPublic` once for each index that there is but that of requests, and once more for each
+    /// record of other values; in a connection's first use of the policy also `PCR_Read`, and of its session `StartAuthSession`.
     pub fn find_records(
         &mut self,
         places: Places,
@@ -144,14 +151,21 @@ impl Tpm {
     }
 
     fn find_all(&mut self, places: Places, policy: Policy, len: usize) -> Result<FoundRecords> {
+        let taken = self.taken(places)?;
         // Another program's counter is in the way whether there is a record or not.
-        let counter = self.counter_state(&Area::counter(places.counter))?;
+        let counter = if taken.contains(&places.counter) {
+            self.counter_state(&Area::counter(places.counter))?
+        } else {
+            None
+        };
         let mut found = FoundRecords {
             has_counter: matches!(counter, Some((_, State::Written))),
+            has_requests: taken.contains(&places.requests),
             ..FoundRecords::default()
         };
         let mut foreign = None;
-        for (number, index) in places.records.into_iter().enumerate() {
+        let records = places.records.into_iter().enumerate();
+        for (number, index) in records.filter(|(_, index)| taken.contains(index)) {
             let at = places.with(index);
             match self.record_state(at, policy, len) {
                 Ok((_, None)) => {}
@@ -173,6 +187,35 @@ impl Tpm {
             Some(error) if is_none => Err(error),
             _ => Ok(found),
         }
+    }
+
+    /// The places in which there is an index, whatever it is.
+    ///
+    /// One command says it of all of them, unless there are so many other indices in between that they do not fit its answer.
+    fn taken(&mut self, places: Places) -> Result<Vec<u32>> {
+        let [first, second] = places.records;
+        let ours = [first, second, places.counter, places.requests];
+        let start = ours.into_iter().min().unwrap_or(first);
+        let (capability, has_more) = self.vouched(Role::Audits, |context| {
+            context.get_capability(CapabilityType::Handles, start, HANDLES_MAX)
+        })?;
+        let CapabilityData::Handles(handles) = capability else {
+            return Err(Error::failure(
+                "the TPM was asked for its indices and answered with another capability",
+            ));
+        };
+        let listed = handles.into_inner().into_iter().map(u32::from);
+        // Of other kinds there are none among NV indices.
+        let listed: Vec<u32> = listed.filter(|handle| *handle >= start).collect();
+        let last = listed.iter().max().copied().unwrap_or(start);
+        let mut taken = Vec::new();
+        for index in ours {
+            let is_unsaid = has_more && index > last;
+            if listed.contains(&index) || (is_unsaid && self.find(index)?.is_some()) {
+                taken.push(index);
+            }
+        }
+        Ok(taken)
     }
 
     fn define_beside(

@@ -9,6 +9,7 @@ pub(super) const AT: Handles = Handles {
 pub(super) const PLACES: Places = Places {
     records: [0x0180_4e10, 0x0180_4e12],
     counter: 0x0180_4e11,
+    requests: 0x0180_4e13,
 };
 
 /// Length of a record of eight entries, in bytes.

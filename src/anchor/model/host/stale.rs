@@ -29,6 +29,7 @@ use crate::tpm::Places;
 const PLACES: Places = Places {
     records: [0, 1],
     counter: 2,
+    requests: 3,
 };
 
 /// What the program could do wrong where the record cannot be read.

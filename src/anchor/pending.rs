@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an operator asked this boot to do, and what becomes of it.
+//!
+//! Nothing here fails a boot: requests that cannot be read are said, and wait for somebody to look.
+
+use log::{info, warn};
+
+use super::Anchor;
+use super::requests::{REQUESTS_LEN, RequestKeys, Requests};
+use crate::error::{Error, Result};
+use crate::tpm::Tpm;
+
+/// What is known of the index of requests.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    /// Whether there is an index in its place.
+    is_there: bool,
+    /// Whether it was made for a record that is gone. Nobody can read it any more.
+    is_orphaned: bool,
+    /// What is not fulfilled when the headers of this boot are durable; none where nothing was.
+    left: Option<Requests>,
+}
+
+impl Pending {
+    pub(super) fn found(is_there: bool) -> Self {
+        Self {
+            is_there,
+            ..Self::default()
+        }
+    }
+
+    /// A record was made, with an authorisation value that nothing there can follow from.
+    pub(super) fn orphan(&mut self) {
+        self.is_orphaned = self.is_there;
+    }
+}
+
+impl Anchor {
+    /// What the operator asked this boot to do.
+    ///
+    /// Commands: none where there is no such index, else `StartAuthSession`, `NV_ReadPublic`, `NV_Read`.
+    pub fn requests(&self, tpm: &mut Tpm) -> Option<Requests> {
+        if !self.pending.is_there || self.pending.is_orphaned || self.is_stale() {
+            return None;
+        }
+        match self.read_requests(tpm) {
+            Ok(requests) => requests,
+            Err(error) => {
+                warn!("{error}");
+                None
+            }
+        }
+    }
+
+    /// Says what is not fulfilled once the headers of this boot are durable.
+    pub fn keep_requests(&mut self, left: Requests) {
+        self.pending.left = Some(left);
+    }
+
+    /// Takes away what is fulfilled. All headers must be durable.
+    pub fn settle_requests(&mut self, tpm: &mut Tpm) {
+        if self.pending.is_orphaned {
+            match tpm.remove_requests(self.places.requests, REQUESTS_LEN) {
+                Ok(()) => {
+                    info!("what was asked for in the record of before is gone with it: ask again");
+                }
+                Err(error) => warn!("{error}"),
+            }
+        }
+        let Some(left) = self.pending.left.take() else {
+            return;
+        };
+        if let Err(error) = self.write_left(tpm, &left) {
+            warn!("{error}; what was asked for is done, and the next boot finds it so");
+        }
+    }
+
+    fn read_requests(&self, tpm: &mut Tpm) -> Result<Option<Requests>> {
+        let keys = self.request_keys()?;
+        let bytes = tpm.read_requests(self.places.requests, &keys.auth, REQUESTS_LEN)?;
+        let parsed = bytes.map(|bytes| Requests::parse(&bytes, &keys));
+        parsed.transpose()
+    }
+
+    fn write_left(&self, tpm: &mut Tpm, left: &Requests) -> Result<()> {
+        let index = self.places.requests;
+        let keys = self.request_keys()?;
+        if left.is_empty() {
+            let Err(error) = tpm.remove_requests(index, REQUESTS_LEN) else {
+                return Ok(());
+            };
+            // The keys in it have done their work.
+            warn!("{error}");
+        }
+        tpm.write_requests(index, &keys.auth, &left.encode(&keys)?)
+    }
+
+    fn request_keys(&self) -> Result<RequestKeys> {
+        let loaded = self.loaded.as_ref();
+        let loaded = loaded.ok_or_else(|| Error::failure("there is no record"))?;
+        RequestKeys::of(&loaded.access.auth)
+    }
+}

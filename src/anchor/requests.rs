@@ -1,0 +1,335 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Requests: what an operator asked the next boot to do to a volume's recovery keyslots. They stand in an NV index of their own
+//! from when they are made until the boot that has fulfilled them.
+//!
+//! A key that waits there becomes a way into the volume, so nobody but who could change the anchor's record may leave one: the
+//! index's authorisation value and the key of the HMAC over its content follow from the record's own authorisation value, which
+//! root of the running node and the boots that the record admits can know, and nobody else. What another program leaves in the
+//! place has another value or no such HMAC.
+//!
+//! 496 bytes, of which whatever is not listed is zero:
+//!
+//! | at | bytes | what |
+//! |---|---|---|
+//! | 0 | 8 | `nlreqsts` |
+//! | 8 | 1 | version, 1 |
+//! | 16 + 56 · n | 56 | request n of 8, one behind the other |
+//! | 464 | 32 | HMAC-SHA256 over what stands before |
+//!
+//! | at | bytes | what a request holds |
+//! |---|---|---|
+//! | 0 | 1 | what is asked for: 0 nothing, 1 a keyslot for a recovery key, 2 a keyslot to be emptied |
+//! | 1 | 1 | the keyslot to be emptied |
+//! | 8 | 16 | the volume's UUID |
+//! | 24 | 32 | the recovery key |
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::Sha256;
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+use crate::error::{Error, Result};
+use crate::header::RECOVERY_KEYSLOTS;
+use crate::key::Secret;
+use crate::key::recovery::RecoveryKey;
+
+/// Length of the index in bytes.
+pub const REQUESTS_LEN: usize = CONTENT_LEN + MAC_LEN;
+/// What stands in front of the HMAC.
+pub const CONTENT_LEN: usize = HEAD_LEN + REQUESTS_MAX * ENTRY_LEN;
+
+/// How many requests there may be at once.
+const REQUESTS_MAX: usize = 8;
+const MAGIC: &[u8; 8] = b"nlreqsts";
+const VERSION: u8 = 1;
+const HEAD_LEN: usize = 16;
+const ENTRY_LEN: usize = 56;
+const MAC_LEN: usize = 32;
+
+// HKDF info of what follows from the record's authorisation value.
+const AUTH_INFO: &str = "nightlatch requests index 1";
+const MAC_INFO: &str = "nightlatch requests MAC 1";
+
+/// What is to be done by the next boot, in the order in which it was asked for.
+#[derive(Debug, Default)]
+pub struct Requests(Vec<Request>);
+
+/// What is to be done to one volume.
+#[derive(Debug)]
+pub struct Request {
+    /// The volume.
+    pub uuid: Uuid,
+    /// What is asked for.
+    pub wish: Wish,
+}
+
+/// What can be asked for.
+#[derive(Debug)]
+pub enum Wish {
+    /// A keyslot for this key.
+    Add(RecoveryKey),
+    /// This keyslot emptied.
+    Remove(u8),
+}
+
+/// What opens the index, and what vouches for its content.
+#[derive(Debug)]
+pub struct RequestKeys {
+    /// The index's authorisation value.
+    pub auth: Secret,
+    mac: Secret,
+}
+
+impl RequestKeys {
+    /// Those that follow from the record's authorisation value.
+    pub fn of(record_auth: &Secret) -> Result<Self> {
+        Ok(Self {
+            auth: record_auth.expand(AUTH_INFO)?,
+            mac: record_auth.expand(MAC_INFO)?,
+        })
+    }
+
+    fn mac(&self, content: &[u8]) -> Result<Hmac<Sha256>> {
+        let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(self.mac.expose())
+            .map_err(|error| Error::failure(format_args!("HMAC: {error}")))?;
+        mac.update(content);
+        Ok(mac)
+    }
+}
+
+impl Requests {
+    /// Reads an index.
+    pub fn parse(bytes: &[u8], keys: &RequestKeys) -> Result<Self> {
+        let (content, mac) = bytes
+            .split_at_checked(CONTENT_LEN)
+            .ok_or_else(|| wrong("it has another length"))?;
+        if keys.mac(content)?.verify_slice(mac).is_err() {
+            return Err(wrong("it was not written by this node"));
+        }
+        Self::of_content(content)
+    }
+
+    /// Reads what stands in front of the HMAC, for who has verified that.
+    pub fn of_content(content: &[u8]) -> Result<Self> {
+        if content.len() != CONTENT_LEN {
+            return Err(wrong("it has another length"));
+        }
+        if !content.starts_with(MAGIC) {
+            return Err(wrong("it is not one of nightlatch"));
+        }
+        if content.get(8) != Some(&VERSION) {
+            return Err(wrong("it was written by another version of nightlatch"));
+        }
+        let entries = content.get(HEAD_LEN..).unwrap_or_default();
+        let used = entries
+            .chunks(ENTRY_LEN)
+            .filter(|entry| entry.first() != Some(&0));
+        let all: Option<Vec<Request>> = used.map(Request::parse).collect();
+        let all = Self(all.ok_or_else(|| wrong("a request is damaged"))?);
+        // Each list has one spelling.
+        if all.content().as_slice() == content {
+            Ok(all)
+        } else {
+            Err(wrong("a request is damaged"))
+        }
+    }
+
+    /// The bytes for the TPM.
+    pub fn encode(&self, keys: &RequestKeys) -> Result<Zeroizing<Vec<u8>>> {
+        let mut bytes = self.content();
+        let mac = keys.mac(&bytes)?.finalize().into_bytes();
+        bytes.extend(mac);
+        Ok(bytes)
+    }
+
+    /// What stands in front of the HMAC.
+    #[must_use]
+    pub fn content(&self) -> Zeroizing<Vec<u8>> {
+        // Reserved at once, so that no shorter copy stays behind.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(REQUESTS_LEN));
+        bytes.extend(MAGIC);
+        bytes.push(VERSION);
+        bytes.resize(HEAD_LEN, 0);
+        for request in &self.0 {
+            let (kind, keyslot, key) = match &request.wish {
+                Wish::Add(key) => (1, 0, key.bytes()),
+                Wish::Remove(keyslot) => (2, *keyslot, &[0; 32][..]),
+            };
+            bytes.extend([kind, keyslot, 0, 0, 0, 0, 0, 0]);
+            bytes.extend(request.uuid.as_bytes());
+            bytes.extend(key);
+        }
+        bytes.resize(CONTENT_LEN, 0);
+        bytes
+    }
+
+    /// Asks for one thing more.
+    pub fn push(&mut self, request: Request) -> Result<()> {
+        if self.0.len() >= REQUESTS_MAX {
+            return Err(Error::refused(format_args!(
+                "{REQUESTS_MAX} requests are waiting, and there is no room for more: reboot, then ask again"
+            )));
+        }
+        self.0.push(request);
+        Ok(())
+    }
+
+    /// All of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.0.iter()
+    }
+
+    /// Those for one volume.
+    pub fn of(&self, uuid: Uuid) -> impl Iterator<Item = &Wish> {
+        let its = self.0.iter().filter(move |request| request.uuid == uuid);
+        its.map(|request| &request.wish)
+    }
+
+    /// Takes out those that are not to be kept; whether there were any.
+    pub fn retain(&mut self, keep: impl FnMut(&Request) -> bool) -> bool {
+        let before = self.0.len();
+        self.0.retain(keep);
+        self.0.len() < before
+    }
+
+    /// Whether nothing is asked for.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Request {
+    fn parse(bytes: &[u8]) -> Option<Self> {
+        let key = bytes.get(24..ENTRY_LEN)?;
+        Some(Self {
+            uuid: Uuid::from_slice(bytes.get(8..24)?).ok()?,
+            wish: match (bytes.first()?, *bytes.get(1)?) {
+                (1, _) => Wish::Add(RecoveryKey::from_bytes(key)?),
+                (2, keyslot) if RECOVERY_KEYSLOTS.contains(&keyslot) => Wish::Remove(keyslot),
+                _ => return None,
+            },
+        })
+    }
+}
+
+fn wrong(what: &str) -> Error {
+    Error::refused(format_args!("the index of requests: {what}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys(fill: u8) -> RequestKeys {
+        RequestKeys::of(&Secret::new(vec![fill; 32])).unwrap()
+    }
+
+    fn add(uuid: u8, key: u8) -> Request {
+        Request {
+            uuid: Uuid::from_bytes([uuid; 16]),
+            wish: Wish::Add(RecoveryKey::from_bytes(&[key; 32]).unwrap()),
+        }
+    }
+
+    fn remove(uuid: u8, keyslot: u8) -> Request {
+        Request {
+            uuid: Uuid::from_bytes([uuid; 16]),
+            wish: Wish::Remove(keyslot),
+        }
+    }
+
+    fn some() -> Requests {
+        let mut requests = Requests::default();
+        for request in [add(1, 7), remove(2, 5), add(1, 8)] {
+            requests.push(request).unwrap();
+        }
+        requests
+    }
+
+    #[test]
+    fn requests_fit_an_index_of_512_bytes_and_come_back_as_they_were() {
+        const { assert!(REQUESTS_LEN <= 512) };
+        let bytes = some().encode(&keys(1)).unwrap();
+        assert_eq!(bytes.len(), REQUESTS_LEN);
+        let back = Requests::parse(&bytes, &keys(1)).unwrap();
+        assert_eq!(back.content(), some().content());
+        let its: Vec<&Wish> = back.of(Uuid::from_bytes([1; 16])).collect();
+        assert!(matches!(its[..], [Wish::Add(_), Wish::Add(_)]));
+        assert!(matches!(
+            back.of(Uuid::from_bytes([2; 16])).next(),
+            Some(Wish::Remove(5))
+        ));
+        let none = Requests::default().encode(&keys(1)).unwrap();
+        assert!(Requests::parse(&none, &keys(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_ninth_request_is_refused_and_one_that_is_taken_out_makes_room() {
+        let mut requests = Requests::default();
+        for number in 0..8 {
+            requests.push(add(number, number)).unwrap();
+        }
+        assert!(requests.push(add(9, 9)).is_err());
+        assert!(requests.retain(|request| request.uuid != Uuid::from_bytes([3; 16])));
+        assert!(!requests.retain(|_| true));
+        requests.push(add(9, 9)).unwrap();
+    }
+
+    #[test]
+    fn what_this_node_did_not_write_is_refused() {
+        let good = some().encode(&keys(1)).unwrap();
+        let refusal = |bytes: &[u8]| Requests::parse(bytes, &keys(1)).unwrap_err().to_string();
+        Requests::parse(&good, &keys(1)).unwrap();
+        let foreign = "the index of requests: it was not written by this node";
+        assert_eq!(refusal(&some().encode(&keys(2)).unwrap()), foreign);
+        for at in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            assert_eq!(refusal(&bytes), foreign, "bit {at}");
+        }
+        for len in 0..good.len() {
+            assert!(Requests::parse(&good[..len], &keys(1)).is_err());
+        }
+    }
+
+    /// For whoever can make the HMAC each bit means something as well.
+    #[test]
+    fn every_bit_of_the_content_means_something() {
+        let good = some().content();
+        for at in 0..good.len() * 8 {
+            let mut bytes = good.clone();
+            bytes[at / 8] ^= 1 << (at % 8);
+            if let Ok(read) = Requests::of_content(&bytes) {
+                assert_eq!(read.content(), bytes, "bit {at}");
+            }
+        }
+        let mut bytes = good.clone();
+        bytes[8] = 2;
+        assert_eq!(
+            Requests::of_content(&bytes).unwrap_err().to_string(),
+            "the index of requests: it was written by another version of nightlatch"
+        );
+        let mut bytes = good;
+        // Keyslot 0 of the second request.
+        bytes[HEAD_LEN + ENTRY_LEN + 1] = 0;
+        assert_eq!(
+            Requests::of_content(&bytes).unwrap_err().to_string(),
+            "the index of requests: a request is damaged"
+        );
+    }
+
+    /// Expected values: Python's `hmac`, written out as RFC 5869 has it.
+    #[test]
+    fn what_follows_from_the_records_value_equals_the_vectors() {
+        let keys = RequestKeys::of(&Secret::new((0..32).collect())).unwrap();
+        assert_eq!(
+            hex::encode(keys.auth.expose()),
+            "775295969b276f42c3e1899c3c2a3587fecf590a86c7cb9d309ed1948588afb9"
+        );
+        assert_eq!(
+            hex::encode(keys.mac.expose()),
+            "294a29c79f522fd25b39431bb469d501e10368572f216c8c05b3ad679c8ea6cb"
+        );
+    }
+}

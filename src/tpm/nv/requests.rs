@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The index of requests: made by the running system, read and removed by the next boot. Who knows its authorisation value, which
+//! follows from the record's, reads and writes it; anybody with the owner's authorisation can remove it, or put another one in its
+//! place, which does not answer to that value.
+
+use tss_esapi::handles::NvIndexHandle;
+use tss_esapi::interface_types::resource_handles::NvAuth;
+use tss_esapi::structures::{Auth, MaxNvBuffer};
+
+use super::area::{Area, State};
+use super::index::record_len;
+use crate::error::{Doing, Error, Result};
+use crate::key::Secret;
+use crate::tpm::session::Encrypt;
+use crate::tpm::{Tpm, response};
+
+impl Tpm {
+    /// What stands in the index of requests, of `len` bytes; `None` where there is none, or one that was never written.
+    ///
+    /// Refused: an index of another program, and one with another authorisation value.
+    ///
+    /// Commands: `NV_ReadPublic`, `StartAuthSession`, `NV_Read`.
+    pub fn read_requests(
+        &mut self,
+        index: u32,
+        auth: &Secret,
+        len: usize,
+    ) -> Result<Option<Vec<u8>>> {
+        let area = Area::requests(index, record_len(len)?);
+        self.read_requests_now(&area, auth)
+            .doing("reading the requests in the TPM")
+    }
+
+    /// Writes the index of requests, which is made where there is none. One that was never written is made anew.
+    ///
+    /// Commands: `NV_ReadPublic`, `StartAuthSession`, `NV_Write`; where there is none before that `NV_DefineSpace`.
+    pub fn write_requests(&mut self, index: u32, auth: &Secret, bytes: &[u8]) -> Result<()> {
+        let written = record_len(bytes.len())
+            .map(|len| Area::requests(index, len))
+            .and_then(|area| self.write_requests_now(&area, auth, bytes));
+        written.doing("writing the requests in the TPM")
+    }
+
+    /// Removes the index of requests, of `len` bytes; another program's is refused. Commands: `NV_ReadPublic`, unless it was read
+    /// before, `NV_UndefineSpace`.
+    pub fn remove_requests(&mut self, index: u32, len: usize) -> Result<()> {
+        let removed = record_len(len).and_then(|len| {
+            let area = Area::requests(index, len);
+            match self.requests_state(&area)? {
+                Some((handle, _)) => self.undefine(&area, handle),
+                None => Ok(()),
+            }
+        });
+        self.forget(index);
+        removed.doing("removing the requests from the TPM")
+    }
+
+    fn requests_state(&mut self, area: &Area) -> Result<Option<(NvIndexHandle, State)>> {
+        let Some(handle) = self.find(area.index)? else {
+            return Ok(None);
+        };
+        match self.state_by_name(area, handle)? {
+            Some(state) => Ok(Some((handle, state))),
+            None => Err(area.foreign()),
+        }
+    }
+
+    fn read_requests_now(&mut self, area: &Area, auth: &Secret) -> Result<Option<Vec<u8>>> {
+        let Some((handle, State::Written)) = self.requests_state(area)? else {
+            return Ok(None);
+        };
+        let read = self.with_auth(area, handle, auth, Encrypt::Response, |context| {
+            context.nv_read(NvAuth::NvIndex(handle), handle, area.len, 0)
+        })?;
+        self.remember(area.index, handle);
+        Ok(Some(read.value().to_vec()))
+    }
+
+    fn write_requests_now(&mut self, area: &Area, auth: &Secret, bytes: &[u8]) -> Result<()> {
+        let data = MaxNvBuffer::try_from(bytes)?;
+        let handle = match self.requests_state(area)? {
+            Some((handle, State::Written)) => handle,
+            found => {
+                // Its authorisation value may be anybody's.
+                if let Some((handle, _)) = found {
+                    self.undefine(area, handle)?;
+                }
+                self.define(area, Some(auth))?
+            }
+        };
+        // tpm2-tss knows it by the name that it had before it was first written.
+        self.forget(area.index);
+        self.with_auth(area, handle, auth, Encrypt::Command, |context| {
+            context.nv_write(NvAuth::NvIndex(handle), handle, data.clone(), 0)
+        })
+    }
+
+    /// Runs `command` on the index by its authorisation value, which does not cross the bus, and encrypted.
+    fn with_auth<T>(
+        &mut self,
+        area: &Area,
+        handle: NvIndexHandle,
+        auth: &Secret,
+        encrypt: Encrypt,
+        mut command: impl FnMut(&mut tss_esapi::Context) -> tss_esapi::Result<T>,
+    ) -> Result<T> {
+        let auth = Auth::try_from(auth.expose())?;
+        self.context.tr_set_auth(handle.into(), auth)?;
+        self.in_hmac_session(encrypt, |tpm, session| {
+            response::resubmitting(&mut tpm.context, |context| {
+                context.execute_with_session(Some(session), &mut command)
+            })
+            .map_err(|error| match response::code(error) {
+                response::AUTH_FAIL | response::BAD_AUTH => area.of_another_record(),
+                _ => Error::from(error),
+            })
+        })
+    }
+}
