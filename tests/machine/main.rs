@@ -28,6 +28,7 @@ mod open;
 mod power;
 mod readmission;
 mod recovery;
+mod recovery_keys;
 mod refusals;
 mod rollback;
 mod round_trip;

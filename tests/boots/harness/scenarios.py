@@ -29,6 +29,7 @@ CORE_CASES = (
     "open::memory_that_is_too_small_is_said_and_the_disk_stays_as_it_is",
     "readmission::a_readmitted_node_that_is_interrupted_is_readmitted_again",
     "recovery::a_pushed_key_carries_a_node_to_another_image_whose_service_is_gone",
+    "recovery_keys::a_recovery_key_opens_the_volume_on_another_machine_until_it_is_removed",
     "refusals::a_blank_device_is_formatted_only_where_the_configuration_says_so",
     "refusals::a_read_error_is_refused_and_never_formatted",
     "rollback::what_the_operator_did_not_accept_is_refused_and_unchanged",
@@ -46,7 +47,7 @@ CORE_CASES = (
 # What is no case of a machine of layer 2: see kills.py.
 OTHERS = ("power",)
 # Of the cases, those whose machines have a key service.
-SERVED = ("enrolment", "key_service", "readmission", "recovery", "signed", "stale", "stale_cuts")
+SERVED = ("enrolment", "key_service", "readmission", "recovery", "recovery_keys", "signed", "stale", "stale_cuts")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start", "start_off")
 REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "signed", "template", "updates")
