@@ -49,8 +49,11 @@ OTHERS = ("power",)
 # Of the cases, those whose machines have a key service.
 SERVED = ("enrolment", "key_service", "readmission", "recovery", "recovery_keys", "signed", "stale", "stale_cuts")
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
-CORE_BOOTS = ("firmware", "service", "dracut", "start", "start_off")
-REST_BOOTS = ("closed", "refusals", "enrolment", "owners", "power", "secrets", "signed", "template", "updates")
+CORE_BOOTS = ("firmware", "service", "dracut", "start")
+REST_BOOTS = (
+    "closed", "refusals", "enrolment", "owners", "power",
+    "secrets", "signed", "start_off", "template", "updates",
+)
 SERVED_BOOTS = ("service", "enrolment", "owners", "updates")
 # What a scenario boots, if not the demo image.
 BOOT_NEEDS = {
