@@ -24,6 +24,7 @@
 mod anchor;
 mod away;
 pub mod cli;
+mod describe;
 #[cfg(test)]
 mod fixture;
 mod measure;
@@ -39,10 +40,10 @@ use std::time::Instant;
 
 use log::{info, warn};
 
-use crate::anchor::Allowed;
 use crate::anchor::checkpoint::PinnedMount;
 use crate::boot::anchor::{allow_writes, commit_anchor, count, next_stamp, verify_freshness};
 use crate::boot::away::present;
+use crate::boot::describe::describe;
 use crate::boot::measure::{fence, fence_after_failure, measure_all, measure_away};
 use crate::config::{Config, Level, Volume};
 use crate::error::{Error, Result};
@@ -52,8 +53,8 @@ use crate::retry;
 use crate::sources::Sources;
 use crate::sources::recovery::{OperatorSession, Waiting};
 use crate::sources::service::ServiceSession;
-use crate::sources::tpm::{NodeTpm, lock};
-use crate::status::{Recorder, VolumeStatus};
+use crate::sources::tpm::{NodeTpm, SignedPcr, lock};
+use crate::status::Recorder;
 use crate::systemd::handoff;
 use crate::volume::root;
 use crate::volume::{self, Keyed};
@@ -146,25 +147,63 @@ struct Prepared<'a> {
     away: Away<'a>,
 }
 
-/// What can be tried again: nothing is measured yet.
+/// What can be tried again, by itself or once an operator has given what was missing: nothing is measured yet.
 fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prepared<'a>> {
     requirements::check_kernel(top, config)?;
     let signed = requirements::signed_pcr(top, config)?;
     let service = ServiceSession::open(top, config)?;
     let operator = OperatorSession::open(top, config)?;
-    let since = Instant::now();
-    let keys = || {
-        let away = Away::since(since);
-        let mut node_tpm = record.step("preparing TPM", None, || {
-            NodeTpm::open(config, signed.as_ref(), record)
-        })?;
-        let start = record.step("proving the boot", None, || {
-            requirements::check_start(top, config, &node_tpm.before, record)
-        })?;
-        node_tpm
-            .tpm
-            .explain_other_values(requirements::tried(config, &start));
-        let node_tpm = Mutex::new(node_tpm);
+    let attempt = Attempt {
+        top,
+        config,
+        signed: signed.as_ref(),
+        service: &service,
+        operator: &operator,
+        record,
+        since: Instant::now(),
+    };
+    let waiting = Waiting {
+        top,
+        config,
+        service: &service,
+    };
+    let (node_tpm, keyed, away) =
+        retry::temporary(|| operator.attempt(waiting, || attempt.find_keys()))?;
+    Ok(Prepared {
+        service,
+        node_tpm,
+        keyed,
+        away,
+    })
+}
+
+/// What each try begins with.
+struct Attempt<'a, 'v> {
+    top: &'a Path,
+    config: &'v Config,
+    signed: Option<&'a SignedPcr>,
+    service: &'a ServiceSession,
+    operator: &'a OperatorSession,
+    record: &'a Recorder,
+    since: Instant,
+}
+
+/// The TPM, the volumes that have their keys, and those that the boot goes on without.
+type Keys<'v> = (Mutex<NodeTpm>, Vec<(&'v Volume, Keyed)>, Away<'v>);
+
+impl<'v> Attempt<'_, 'v> {
+    /// One try.
+    fn find_keys(&self) -> Result<Keys<'v>> {
+        let Self {
+            top,
+            config,
+            service,
+            operator,
+            record,
+            ..
+        } = *self;
+        let away = Away::since(self.since);
+        let node_tpm = self.prove_start()?;
         let volumes = config.volumes().map(|volume| (volume, ())).collect();
         let find = || {
             record.step("finding the anchor", None, || {
@@ -185,8 +224,8 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
         let sources = Sources {
             config,
             node_tpm: &node_tpm,
-            service: &service,
-            operator: &operator,
+            service,
+            operator,
             record,
         };
         let keyed = each_volume(found, |volume, found| {
@@ -202,19 +241,27 @@ fn prepare<'a>(top: &Path, config: &'a Config, record: &Recorder) -> Result<Prep
         }
         sources.fulfil_requests(&mut keyed)?;
         Ok((node_tpm, keyed, away))
-    };
-    let waiting = Waiting {
-        top,
-        config,
-        service: &service,
-    };
-    let (node_tpm, keyed, away) = retry::temporary(|| operator.attempt(waiting, keys))?;
-    Ok(Prepared {
-        service,
-        node_tpm,
-        keyed,
-        away,
-    })
+    }
+
+    /// The TPM of a boot that was started as it has to be.
+    fn prove_start(&self) -> Result<Mutex<NodeTpm>> {
+        let Self {
+            top,
+            config,
+            signed,
+            record,
+            ..
+        } = *self;
+        let mut node_tpm = record.step("preparing TPM", None, || {
+            NodeTpm::open(config, signed, record)
+        })?;
+        let start = record.step("proving the boot", None, || {
+            requirements::check_start(top, config, &node_tpm.before, record)
+        })?;
+        let tried = requirements::tried(config, &start);
+        node_tpm.tpm.explain_other_values(tried);
+        Ok(Mutex::new(node_tpm))
+    }
 }
 
 /// What a boot works with.
@@ -303,35 +350,6 @@ fn close_all(config: &Config) {
         if let Err(error) = volume::close(volume) {
             warn!(volume = volume.name.as_str(); "closing: {error}");
         }
-    }
-}
-
-/// What the record says of an open volume.
-fn describe(
-    config: &Config,
-    volume: &Volume,
-    keyed: &Keyed,
-    accepted: Option<Allowed>,
-) -> VolumeStatus {
-    VolumeStatus {
-        name: volume.name.to_string(),
-        role: volume.role,
-        device: volume.device.to_string(),
-        uuid: keyed.uuid.clone(),
-        profile: volume.profile,
-        how: keyed.how,
-        source: keyed.source,
-        keyslot: keyed.keyslot,
-        file_system: volume.file_system,
-        anchor: volume.level(),
-        accepted: accepted.map(|kind| kind.as_str().into()),
-        own_secret: keyed.has_own_secret(),
-        enrolled: keyed.enrolled,
-        recovery_keyslots: keyed.recovery_keyslots().to_vec(),
-        recovery_key: volume.recovery_key,
-        enroll: crate::sources::enroll::consent(config, volume, keyed),
-        mapping: volume.name.mapping(),
-        mount: volume.mount.as_ref().map(ToString::to_string),
     }
 }
 
