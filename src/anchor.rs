@@ -87,6 +87,8 @@ pub struct Anchor {
     readmitted: Vec<Readmitted>,
     /// The volumes that a record made anew remembers from the start.
     carried: Vec<Carried>,
+    /// The volumes that an operator lets go on in this boot although they are of an older one.
+    rolled_back: Vec<VolumeName>,
 }
 
 #[derive(Debug)]
@@ -205,9 +207,9 @@ impl Anchor {
     /// Compares a volume whose key is known with what the TPM remembers.
     pub fn verify(&self, volume: &Volume, proven: &VolumeProof) -> Result<()> {
         let entry = self
-            .entry(volume)
+            .entry_of_this_boot(volume)
             .ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
-        judge::verify(entry, self.counted()?, volume.level(), proven)
+        judge::verify(&entry, self.counted()?, volume.level(), proven)
     }
 
     /// Whether the operator asked for the volume to be given the key service's key.

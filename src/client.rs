@@ -217,6 +217,11 @@ impl Client {
         self.deadline = self.deadline.min(deadline);
     }
 
+    /// Those that denied this node are worth a try again: meanwhile somebody may have admitted it.
+    pub(crate) fn forget_denials(&mut self) {
+        self.endpoints.iter_mut().for_each(Endpoint::forget_denial);
+    }
+
     /// Asks the addresses in turn until one gives what is wanted or all have had their say, and no longer than the deadline.
     ///
     /// Refused: every address has denied it or is not the service, or one has denied it and the others did not answer in

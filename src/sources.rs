@@ -50,10 +50,11 @@ pub(crate) struct Sources<'a> {
 impl Sources<'_> {
     /// Gets or makes the volume's key. Nothing is mapped with it yet.
     pub(crate) fn key_of(self, volume: &Volume, found: Found) -> Result<Keyed> {
+        self.operator.note_reached();
         match found {
             Found::New(new) => self
                 .key_of_new(volume, new)
-                .map_err(|error| self.operator.note_hopeless(error)),
+                .map_err(|error| self.operator.note_hopeless(volume, error)),
             Found::Existing(existing) => {
                 let waits = existing.waiting(volume)?;
                 self.key_of_existing(volume, *existing, &waits.uuid)

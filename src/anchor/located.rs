@@ -72,6 +72,7 @@ impl Located {
             enrolled: Vec::new(),
             readmitted: Vec::new(),
             carried: Vec::new(),
+            rolled_back: Vec::new(),
         })
     }
 }

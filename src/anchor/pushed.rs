@@ -4,7 +4,7 @@
 //! The word counts for this boot alone and is written nowhere: what a host puts in the disk's place after a cut takes another.
 
 use super::judge::{self, VolumeProof, stale};
-use super::record::Accepted;
+use super::record::{Accepted, Entry};
 use super::{Allowed, Anchor, Exception, exception};
 use crate::config::{Level, Volume};
 use crate::error::{Error, Result};
@@ -35,13 +35,20 @@ impl Anchor {
 
     /// An operator lets an older state of the volume go on, in this boot.
     pub fn roll_back(&mut self, volume: &Volume) -> Result<Exception> {
-        if let Some(loaded) = self.loaded.as_mut().filter(|_| !self.is_provisional) {
-            let entry = loaded.record.get(&volume.name).cloned();
-            let mut entry =
-                entry.ok_or_else(|| Error::failure("a volume without an entry was permitted"))?;
-            entry.acceptance = Some(Accepted::Rollback);
-            loaded.record.set(entry)?;
+        if !self.is_stale() && self.is_unknown(volume) {
+            return Err(Error::failure("a volume without an entry was permitted"));
         }
+        self.rolled_back.push(volume.name.clone());
         Ok(exception(volume, Allowed::Accepted(Accepted::Rollback)))
+    }
+
+    /// What is remembered of the volume, with the word of this boot. It is never a part of the record, which is written for other
+    /// volumes' sake before the boot has succeeded.
+    pub(super) fn entry_of_this_boot(&self, volume: &Volume) -> Option<Entry> {
+        let mut entry = self.entry(volume)?.clone();
+        if self.rolled_back.contains(&volume.name) {
+            entry.acceptance = Some(Accepted::Rollback);
+        }
+        Some(entry)
     }
 }

@@ -76,6 +76,13 @@ impl Endpoint {
         matches!(self.state, State::Denied)
     }
 
+    /// A denial is worth a try again.
+    pub(super) fn forget_denial(&mut self) {
+        if self.has_denied() {
+            self.state = State::Open(Instant::now());
+        }
+    }
+
     pub(super) fn is_strange(&self) -> bool {
         matches!(self.state, State::Strange)
     }

@@ -10,6 +10,8 @@ use super::FilePath;
 use crate::error::{Doing, Error, Result};
 use crate::key::openssh::OpensshKey;
 
+/// The first port that a program without more rights than nightlatch.service has can open.
+const PORT_MIN: u16 = 1024;
 /// Where a node waits, where the configuration does not say: the port of Constellation's recovery.
 pub const RECOVERY_PORT: u16 = 9999;
 
@@ -84,8 +86,11 @@ impl Recovery {
                 return Err(format!("recovery.operators: {key} is there twice"));
             }
         }
-        if self.port == 0 {
-            return Err("recovery.port: expected 1 to 65535, found 0".into());
+        if self.port < PORT_MIN {
+            return Err(format!(
+                "recovery.port: expected {PORT_MIN} to 65535, found {}",
+                self.port
+            ));
         }
         if !(1..=WAIT_S_MAX).contains(&self.wait_s) {
             return Err(format!(

@@ -157,7 +157,10 @@ impl Operator<'_> {
     fn message(&self, session: &Session) -> Result<Message> {
         let attested = session.attested();
         let volumes = attested.volumes.iter().map(|volume| {
-            let key = self.secret.as_ref().map(|given| given.of(&volume.uuid));
+            // What is not asked for does not travel: it could only be wrong.
+            let secret = self.secret.as_ref();
+            let secret = secret.filter(|_| volume.needs.contains(&Need::Key));
+            let key = secret.map(|given| given.of(&volume.uuid));
             let words = self.options.words.iter().copied();
             let words =
                 words.filter(|word| volume.needs.iter().any(|it| it.as_str() == word.as_str()));

@@ -107,6 +107,14 @@ impl Sources<'_> {
             .into_iter()
             .find(|word| given.says(*word));
         let sealed_under = keyed.sealed_under();
+        if sealed_under.is_none() && !given.says(Word::Readmit) {
+            let why = "it has no secret that is sealed to the TPM, so nothing shows that the TPM's record is the one that was made for \
+                       it: recover it with \"--word readmit\"";
+            return Err(Refusal::new(
+                Error::refused(why),
+                &[Need::Key, Need::Readmit],
+            ));
+        }
         let (carried, is_old) = {
             let mut node_tpm = lock(self.node_tpm)?;
             let (tpm, anchor) = node_tpm.anchor()?;

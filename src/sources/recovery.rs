@@ -48,8 +48,12 @@ struct State {
     waiting: Vec<WaitingVolume>,
     /// What was said of the volumes that failed last.
     failed: BTreeMap<String, String>,
-    /// Whether a volume failed for which no push can do anything.
+    /// Whether a volume failed that has to be there, and for which no push can do anything.
     is_hopeless: bool,
+    /// Whether a volume waits that has to be there.
+    is_awaited: bool,
+    /// Whether the volumes were looked at: what failed before is for no operator to end.
+    is_reached: bool,
 }
 
 /// What an operator has given for a volume.
@@ -167,17 +171,18 @@ impl OperatorSession {
             if volume.sources.contains(&Source::Recovery) && !needs.is_empty() {
                 (waits.needs, waits.why) = (needs, error.to_string());
                 state.waiting.push(waits);
+                state.is_awaited |= volume.required;
             } else {
-                state.is_hopeless = true;
+                state.is_hopeless |= volume.required;
             }
         }
         error
     }
 
-    /// Takes down that something failed for which no push can do anything.
-    pub(super) fn note_hopeless(&self, error: Error) -> Error {
+    /// Takes down that a volume failed for which no push can do anything.
+    pub(super) fn note_hopeless(&self, volume: &Volume, error: Error) -> Error {
         if let Ok(Some(mut state)) = self.state() {
-            state.is_hopeless = true;
+            state.is_hopeless |= volume.required;
         }
         error
     }
@@ -196,22 +201,39 @@ impl OperatorSession {
         }
     }
 
-    /// One try. Where it fails by what passes, before any volume was looked at, the same volumes wait.
+    /// Takes down that a try has come to the volumes.
+    pub(super) fn note_reached(&self) {
+        if let Ok(Some(mut state)) = self.state() {
+            state.is_reached = true;
+        }
+    }
+
+    /// One try. Where it fails by what passes, before any volume was looked at, the same volumes wait; and where each volume had its
+    /// key, and what came then failed.
     fn tried<T>(&self, work: &mut impl FnMut() -> Result<T>) -> Result<T> {
         let before = match self.state()? {
             Some(mut state) => {
                 state.failed.clear();
                 state.is_hopeless = false;
-                std::mem::take(&mut state.waiting)
+                state.is_reached = false;
+                let is_awaited = std::mem::take(&mut state.is_awaited);
+                (std::mem::take(&mut state.waiting), is_awaited)
             }
-            None => Vec::new(),
+            None => (Vec::new(), false),
         };
         let done = work();
         if let (Err(error), Some(mut state)) = (&done, self.state()?)
-            && error.exit() == Exit::Temporary
+            && (error.exit() == Exit::Temporary || state.is_reached)
             && state.failed.is_empty()
         {
-            state.waiting = before;
+            (state.waiting, state.is_awaited) = before;
+            for waiting in state
+                .waiting
+                .iter_mut()
+                .filter(|_| error.exit() != Exit::Temporary)
+            {
+                waiting.why = error.to_string();
+            }
         }
         done
     }
@@ -279,10 +301,10 @@ impl OperatorSession {
         })
     }
 
-    /// Whether there are volumes that a push can open, and no others that fail.
+    /// Whether there is a volume that has to be there and that a push can open, and no such volume that it cannot.
     fn is_waiting(&self) -> Result<bool> {
         let state = self.state()?;
-        Ok(state.is_some_and(|state| !state.is_hopeless && !state.waiting.is_empty()))
+        Ok(state.is_some_and(|state| !state.is_hopeless && state.is_awaited))
     }
 
     fn state(&self) -> Result<Option<MutexGuard<'_, State>>> {

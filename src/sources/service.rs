@@ -39,7 +39,7 @@ struct Exchange {
 pub(crate) enum Asking {
     /// As long as its deadline says.
     Usually,
-    /// Once more, while somebody else may give a key too.
+    /// Once more, also where it has denied, while somebody else may give a key too.
     Briefly,
     /// Not at all where it gave nothing before: an operator waits for what comes of a push.
     Not,
@@ -49,7 +49,8 @@ pub(crate) enum Asking {
 const BRIEFLY: Duration = Duration::from_secs(10);
 
 impl ServiceSession {
-    /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives.
+    /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives, but for
+    /// [`Asking::Briefly`].
     pub(crate) fn open(top: &Path, config: &Config) -> Result<Self> {
         let Some(service) = config.service.as_ref() else {
             return Ok(Self(None));
@@ -69,6 +70,9 @@ impl ServiceSession {
             exchange.asking = asking;
             if asking != Asking::Usually {
                 exchange.client.hasten(BRIEFLY);
+            }
+            if asking == Asking::Briefly {
+                exchange.client.forget_denials();
             }
         }
         Ok(())

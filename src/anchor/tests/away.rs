@@ -260,3 +260,27 @@ fn a_readmitted_volume_that_is_not_opened_takes_the_word_again() {
     let (_, _, anchor) = node.boot("epoch");
     assert!(anchor.is_unknown(data));
 }
+
+/// The record is written for the sake of the volume that is away, and a host cuts that boot off: the word that let an older disk go on
+/// in it is not in there.
+#[test]
+fn a_word_that_was_pushed_is_not_written_with_a_volume_that_is_away() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    let config = node.config("epoch");
+    let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+    let older = proven_of(last_open(&mut node));
+    boot_with(&mut node, &[state, data]);
+
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
+    anchor.verify(state, &older).unwrap_err();
+    anchor.roll_back(state).unwrap();
+    anchor.verify(state, &older).unwrap();
+    count_with(&mut node, &mut tpm, &mut anchor, &[state]);
+    drop((tpm, anchor));
+
+    assert_eq!(version(&mut node), 2);
+    let (_, _, anchor) = node.boot("epoch");
+    assert_eq!(anchor.entry(state).unwrap().acceptance, None);
+    anchor.verify(state, &older).unwrap_err();
+}

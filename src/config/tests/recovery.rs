@@ -92,7 +92,7 @@ fn what_cannot_be_meant_is_refused() {
         (
             format!("[recovery]\n{key}\nport = 0"),
             last,
-            "expected 1 to 65535",
+            "expected 1024 to 65535",
         ),
         (
             format!("[recovery]\noperators = [{0:?}, {0:?}]", OPERATOR.trim()),
