@@ -113,7 +113,7 @@ fn a_recovery_key_opens_the_volume_on_another_machine_until_it_is_removed() {
     let mut node = Node::new(&[SOURCES]);
     boot(&mut node);
     let first = boot(&mut node);
-    assert_eq!(header(&node.disk), (vec![0, 1], "nightlatch-1"));
+    assert_eq!(header(&node.disk), (vec![0, 1], "nightlatch-2"));
     let without_key = node.disk.save();
 
     let key = add("/tmp/recovery.key");
@@ -182,10 +182,10 @@ fn a_recovery_key_opens_the_volume_on_another_machine_until_it_is_removed() {
     }
     node.disk.load(&now);
     assert_eq!(recovery(&boot(&mut node)), [5]);
-    // Without any it is the first form again.
+    // Without any the pair is all there is again.
     run(CTL, &["recovery-key", "remove", "case", "--yes"], b"");
     assert!(recovery(&boot(&mut node)).is_empty());
-    assert_eq!(header(&node.disk), (vec![0, 1], "nightlatch-1"));
+    assert_eq!(header(&node.disk), (vec![0, 1], "nightlatch-2"));
     assert!(is_blank(&node.disk.read(PLACES[1], PLACE_LEN)));
     assert!(!attaches(&node.disk, &second));
 }
