@@ -3,7 +3,7 @@
 //!
 //! It is told from the image's file, this boot's logs, the TPM and the headers: [`image`] reads the first, [`machine`] the next
 //! two, [`crate::evidence::start::next`] says what the PCRs will hold, and [`judge`] what follows for each volume. Where no image
-//! is named, [`esp`] finds them, and [`every`] makes one answer of all.
+//! is named, [`esp`] finds them, and [`mod@every`] makes one answer of all.
 //!
 //! **Never:** anything unsealed, a disk written to, or a guess: what cannot be told is said to be so.
 

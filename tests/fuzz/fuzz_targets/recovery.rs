@@ -7,8 +7,8 @@ use libfuzzer_sys::fuzz_target;
 use nightlatch::error::Exit;
 use nightlatch::protocol::Credential;
 use nightlatch::protocol::recovery::{
-    Hello, Message, Opened, PREFIX_LEN, Presentation, Push, TO_NODE_LEN_MAX, Verdicts, frame, nonce,
-    parse, receive,
+    Hello, Message, Opened, PREFIX_LEN, Presentation, Push, TO_NODE_LEN_MAX, Verdicts, frame,
+    nonce, parse, receive,
 };
 
 fuzz_target!(|input: &[u8]| {

@@ -135,6 +135,7 @@ fn open() -> TcpStream {
             Ok(socket) => return socket,
             Err(error) => assert!(started.elapsed() < LIMIT, "the node does not wait: {error}"),
         }
+        // wait: event
         thread::sleep(Duration::from_millis(50));
     }
 }
