@@ -4,9 +4,10 @@
 //! Nothing here fails a boot: requests that cannot be read are said, and wait for somebody to look.
 
 use log::{info, warn};
+use uuid::Uuid;
 
 use super::Anchor;
-use super::requests::{REQUESTS_LEN, RequestKeys, Requests};
+use super::requests::{REQUESTS_LEN, Request, RequestKeys, Requests};
 use crate::error::{Error, Result};
 use crate::tpm::Tpm;
 
@@ -17,8 +18,8 @@ pub(super) struct Pending {
     is_there: bool,
     /// Whether it was made for a record that is gone. Nobody can read it any more.
     is_orphaned: bool,
-    /// What is not fulfilled when the headers of this boot are durable; none where nothing was.
-    left: Option<Requests>,
+    /// What was asked for, and for each request, in its order, whether a header of this boot has it.
+    asked: Option<(Requests, Vec<bool>)>,
 }
 
 impl Pending {
@@ -52,13 +53,14 @@ impl Anchor {
         }
     }
 
-    /// Says what is not fulfilled once the headers of this boot are durable.
-    pub fn keep_requests(&mut self, left: Requests) {
-        self.pending.left = Some(left);
+    /// Says what was asked for, and for each request, in its order, whether it is in the header that its volume is to have.
+    pub fn keep_requests(&mut self, asked: Requests, made: Vec<bool>) {
+        self.pending.asked = Some((asked, made));
     }
 
-    /// Takes away what is fulfilled. All headers must be durable.
-    pub fn settle_requests(&mut self, tpm: &mut Tpm) {
+    /// Takes away what is fulfilled: what was asked of the volumes whose headers are `durable`. What was asked of one that left this
+    /// boot on its way stays.
+    pub fn settle_requests(&mut self, tpm: &mut Tpm, durable: &[Uuid]) {
         if self.pending.is_orphaned {
             match tpm.remove_requests(self.places.requests, REQUESTS_LEN) {
                 Ok(()) => {
@@ -67,9 +69,14 @@ impl Anchor {
                 Err(error) => warn!("{error}"),
             }
         }
-        let Some(left) = self.pending.left.take() else {
+        let Some((mut left, made)) = self.pending.asked.take() else {
             return;
         };
+        let mut made = made.into_iter();
+        let is_done = |request: &Request, is_made: bool| is_made && durable.contains(&request.uuid);
+        if !left.retain(|request| !is_done(request, made.next().unwrap_or(false))) {
+            return;
+        }
         if let Err(error) = self.write_left(tpm, &left) {
             warn!("{error}; what was asked for is done, and the next boot finds it so");
         }

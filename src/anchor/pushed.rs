@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A volume that an operator lets go on although it is of an older boot than the TPM counted.
 //!
-//! The word counts for this boot alone and is written nowhere: what a host puts in the disk's place after a cut takes another.
+//! The word counts for this boot alone and is written nowhere: another disk that a host puts in its place after a cut takes another
+//! word. The same one, where this boot has written its header, is then of the newest count, and opens without.
 
 use super::judge::{self, VolumeProof, stale};
 use super::record::{Accepted, Entry};

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use log::info;
+use uuid::Uuid;
 
 use crate::anchor::Allowed;
 use crate::anchor::checkpoint::PinnedMount;
@@ -86,7 +87,6 @@ pub(super) fn count<'a>(
     if let Some(anchor) = &mut anchor {
         anchor.begin_renewal(tpm)?;
     }
-    let wanted = opened.len();
     let renewed = each_volume(opened, |volume, mut opened| {
         let before = opened.keyed().recovery_keyslots_before().to_vec();
         let renewed = opened.renew().map(|()| {
@@ -99,7 +99,12 @@ pub(super) fn count<'a>(
     for (volume, _) in renewed.iter().filter(|(_, it)| it.keyed().enrolled) {
         info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");
     }
+    let uuids = renewed.iter().map(|(_, it)| it.keyed().uuid.parse());
+    let durable: Vec<Uuid> = uuids.filter_map(std::result::Result::ok).collect();
     let Some(anchor) = anchor else {
+        if let (tpm, Some(anchor)) = node_tpm.anchor()? {
+            anchor.settle_requests(tpm, &durable);
+        }
         return Ok(renewed);
     };
     let open: Vec<&Volume> = renewed.iter().map(|(volume, _)| *volume).collect();
@@ -108,10 +113,7 @@ pub(super) fn count<'a>(
     anchor.note_away(tpm, &open)?;
     anchor.advance(tpm)?;
     anchor.note_back(tpm, &open)?;
-    if open.len() == wanted {
-        // The headers that have what was asked for are durable. Else it is asked of the next boot, to which it comes to the same.
-        anchor.settle_requests(tpm);
-    }
+    anchor.settle_requests(tpm, &durable);
     record.epoch(anchor.counter()?);
     for (volume, _) in renewed.iter().filter(|(_, opened)| is_enrolled(opened)) {
         anchor.enrolled(volume);

@@ -20,52 +20,51 @@ use crate::volume::{Added, How, Keyed};
 impl Sources<'_> {
     /// Makes ready what was asked for. What cannot be done is said and waits, and is no failure: the volumes are open.
     pub(crate) fn fulfil_requests(self, keyed: &mut [(&Volume, Keyed)]) -> Result<()> {
-        let mut requests = match lock(self.node_tpm)?.anchor()? {
+        let requests = match lock(self.node_tpm)?.anchor()? {
             (tpm, Some(anchor)) => match anchor.requests(tpm) {
                 Some(requests) => requests,
                 None => return Ok(()),
             },
             (_, None) => return Ok(()),
         };
+        let mut made = vec![false; requests.iter().count()];
         for (volume, keyed) in keyed.iter_mut() {
             if let (How::Unlocked, Ok(uuid)) = (keyed.how, Uuid::parse_str(&keyed.uuid)) {
-                fulfil(volume, keyed, uuid, &mut requests);
+                fulfil(volume, keyed, uuid, &requests, &mut made);
             }
         }
-        for request in requests.iter() {
+        for (request, _) in requests.iter().zip(&made).filter(|(_, made)| !**made) {
             let uuid = request.uuid;
             info!("volume {uuid}: what was asked for its recovery keys waits for a later boot");
         }
         if let (_, Some(anchor)) = lock(self.node_tpm)?.anchor()? {
-            anchor.keep_requests(requests);
+            anchor.keep_requests(requests, made);
         }
         Ok(())
     }
 }
 
-/// Does what was asked of one volume, and takes it out of `requests`.
-fn fulfil(volume: &Volume, keyed: &mut Keyed, uuid: Uuid, requests: &mut Requests) {
+/// Does what was asked of one volume, and says so in `made`, which has a place for each request.
+fn fulfil(volume: &Volume, keyed: &mut Keyed, uuid: Uuid, requests: &Requests, made: &mut [bool]) {
     let name = volume.name.as_str();
     let leaving: Vec<u8> = requests.of(uuid).filter_map(emptied).collect();
-    let mut keep = |request: &Request, wanted: fn(&Wish) -> bool| {
-        if request.uuid != uuid || !wanted(&request.wish) {
-            return true;
-        }
-        match grant(&request.wish, keyed, &leaving) {
-            Ok(is_done) => {
-                if !is_done {
-                    warn!(volume = name; "no keyslot is free for another recovery key: it waits");
+    let is_add = |request: &Request| matches!(request.wish, Wish::Add(_));
+    for adds in [true, false] {
+        let all = requests.iter().zip(made.iter_mut());
+        for (request, made) in all.filter(|(it, _)| it.uuid == uuid && is_add(it) == adds) {
+            match grant(&request.wish, keyed, &leaving) {
+                Ok(is_done) => {
+                    if !is_done {
+                        warn!(volume = name; "no keyslot is free for another recovery key: it waits");
+                    }
+                    *made = is_done;
                 }
-                !is_done
-            }
-            Err(error) => {
-                warn!(volume = name; "its recovery keys stay what they are: {error}");
-                true
+                Err(error) => {
+                    warn!(volume = name; "its recovery keys stay what they are: {error}");
+                }
             }
         }
-    };
-    requests.retain(|request| keep(request, |wish| matches!(wish, Wish::Add(_))));
-    requests.retain(|request| keep(request, |wish| matches!(wish, Wish::Remove(_))));
+    }
 }
 
 /// The keyslot that is to be emptied.

@@ -38,15 +38,24 @@ fn what_the_operator_asks_for_waits_until_a_boot_has_done_it() {
         let (_, mut tpm, anchor) = node.boot("epoch");
         assert_eq!(asked(&anchor.requests(&mut tpm).unwrap()), 2);
     }
+    // What is in the header of a volume that left the boot before it was written stays, and nothing is written for it.
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
+    let requests = anchor.requests(&mut tpm).unwrap();
+    anchor.keep_requests(requests, vec![true; 2]);
+    node.swtpm.commands();
+    anchor.settle_requests(&mut tpm, &[Uuid::from_bytes([0xee; 16])]);
+    assert!(node.swtpm.commands().is_empty());
+    assert_eq!(asked(&anchor.requests(&mut tpm).unwrap()), 2);
+    drop((tpm, anchor));
     // One of them is done, and then the other.
     for left in [1, 0] {
         let (config, mut tpm, mut anchor) = node.boot("epoch");
-        let mut requests = anchor.requests(&mut tpm).unwrap();
-        let mut first = true;
-        requests.retain(|_| !std::mem::take(&mut first));
-        assert_eq!(asked(&requests), left);
-        anchor.keep_requests(requests);
-        anchor.settle_requests(&mut tpm);
+        let requests = anchor.requests(&mut tpm).unwrap();
+        assert_eq!(asked(&requests), left + 1);
+        let mut made = vec![false; left + 1];
+        made[0] = true;
+        anchor.keep_requests(requests, made);
+        anchor.settle_requests(&mut tpm, &[UUID]);
         node.finish(&config, tpm, anchor);
     }
     let (config, mut tpm, anchor) = node.boot("epoch");
