@@ -53,6 +53,10 @@ fn said(output: &Output) -> String {
 }
 
 /// It ended well, and what it said.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what it is given was made for it"
+)]
 fn good(output: Output) -> String {
     let said = said(&output);
     assert!(output.status.success(), "{said}");
@@ -61,6 +65,10 @@ fn good(output: Output) -> String {
 }
 
 /// It was refused with this exit code, for this reason.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what it is given was made for it"
+)]
 fn refused(output: Output, exit: i32, why: &str) {
     let said = said(&output);
     println!("{said}");
@@ -364,7 +372,8 @@ fn a_recovery_key_opens_a_volume_of_stock_programs_from_a_file_and_from_a_termin
     assert!(disk.backing() == before, "the disk has changed");
 
     let first = if typed.starts_with('C') { "B" } else { "C" };
-    fs::write("/tmp/open-key", [first, &typed[1..]].concat()).unwrap();
+    let rest: String = typed.chars().skip(1).collect();
+    fs::write("/tmp/open-key", format!("{first}{rest}")).unwrap();
     refused(open_with(&disk, &strict), 77, "does not open it");
 
     let shown = typed_at_a_terminal(&typed, disk.as_str());

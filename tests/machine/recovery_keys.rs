@@ -41,7 +41,7 @@ fn recovery(status: &Status) -> Vec<u8> {
 
 /// Asks for a key; returns the text that was kept.
 fn add(file: &str) -> String {
-    let _ = fs::remove_file(file);
+    drop(fs::remove_file(file));
     run(
         CTL,
         &["recovery-key", "add", "case", "--confirm-file", file],

@@ -38,7 +38,7 @@ class Budgets(unittest.TestCase):
     def test_a_slow_machine_has_more_time_and_not_without_end(self) -> None:
         """In proportion, and three quarters of an hour at most."""
         self.assertEqual(budget.allowed_seconds(0.5), budget.QUIET_SECONDS)
-        self.assertEqual(budget.allowed_seconds(1.5), 1.5 * budget.QUIET_SECONDS)
+        self.assertEqual(budget.allowed_seconds(1.25), 1.25 * budget.QUIET_SECONDS)
         self.assertEqual(budget.allowed_seconds(9), budget.SLOW_SECONDS)
         self.assertIsNone(self.of(budget.QUIET_SECONDS, 1.5).objection(JOB))
         self.assertIsNotNone(self.of(budget.SLOW_SECONDS - 200, 3.0).objection(JOB))
