@@ -184,7 +184,7 @@ fn who_has_to_say_it_is_told() {
     node.firmware = image(1);
     node.boot().unwrap();
     node.firmware = image(2);
-    refused(&mut node, "has none among its sources");
+    refused(&mut node, "none among the sources of volume case");
 
     for (tpm, level, why) in [
         (
