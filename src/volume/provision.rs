@@ -265,9 +265,7 @@ fn tidy(
     device_len: u64,
     volume_key: &Secret,
 ) -> Result<Candidate> {
-    let mut area = Area::from_vec(header.read()?)?;
-    let parsed = area.header().doing("reading back the new header")?;
-    area.clear_unused(&parsed);
+    let area = header.tidied()?;
     let expect = Expect {
         role: Some(volume.role),
         volume: Some(volume.name.clone()),

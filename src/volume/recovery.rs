@@ -9,7 +9,7 @@ use super::{HeaderFile, How, Keyed, Luks};
 use crate::config::Kdf;
 use crate::error::{Doing, Error, Result};
 use crate::header::{
-    Area, Candidate, Form, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_KEYSLOTS, RECOVERY_TOKEN,
+    Candidate, Form, NIGHTLATCH_TOKEN, NightlatchToken, RECOVERY_KEYSLOTS, RECOVERY_TOKEN,
     recovery_token,
 };
 use crate::key::Secret;
@@ -118,18 +118,11 @@ impl Keyed {
         for id in &free {
             luks.add_keyslot(*id, Kdf::Pbkdf2, nobody.expose(), &self.volume_key)?;
         }
-        luks.add_keyslot(keyslot, Kdf::Pbkdf2, passphrase, &self.volume_key)?;
+        self.fill_keyslot(luks, keyslot, Kdf::Pbkdf2, passphrase)?;
         for id in &free {
             luks.destroy_keyslot(*id)?;
         }
-        let given = luks.volume_key(keyslot, passphrase)?;
-        if given.expose() == self.volume_key.expose() {
-            Ok(())
-        } else {
-            Err(Error::failure(format_args!(
-                "keyslot {keyslot} gives another key than it was given"
-            )))
-        }
+        Ok(())
     }
 }
 
@@ -148,9 +141,6 @@ fn finish(
     };
     luks.replace_token(NIGHTLATCH_TOKEN, &mine.to_json())?;
     drop(luks);
-    let mut area = Area::from_vec(draft.read()?)?;
-    let parsed = area.header().doing("reading back the new header")?;
-    area.clear_unused(&parsed);
-    base.with_recovery(&area, recovery)
+    base.with_recovery(&draft.tidied()?, recovery)
         .doing("checking the new header")
 }

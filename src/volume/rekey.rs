@@ -9,7 +9,7 @@ use super::unlock::Passphrase;
 use super::{HeaderFile, Keyed, Luks};
 use crate::config::{self, Kdf};
 use crate::error::{Doing, Error, Result};
-use crate::header::{Area, Candidate, Form, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
+use crate::header::{Form, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
 use crate::key::Secret;
 use crate::tpm::{Policy, Sealed};
 
@@ -47,14 +47,7 @@ impl Keyed {
             (new.secret(), volume.kdf, Passphrase::Raw),
             (new.tpm(), Kdf::Pbkdf2, Passphrase::Base64),
         ] {
-            let passphrase = encoding.of(secret);
-            luks.add_keyslot(slot, kdf, &passphrase, &self.volume_key)?;
-            let given = luks.volume_key(slot, &passphrase)?;
-            if given.expose() != self.volume_key.expose() {
-                return Err(Error::failure(format_args!(
-                    "keyslot {slot} gives another key than it was given"
-                )));
-            }
+            self.fill_keyslot(&mut luks, slot, kdf, &encoding.of(secret))?;
         }
         luks.replace_token(TPM2_TOKEN, &token.to_json())?;
         luks.replace_token(NIGHTLATCH_TOKEN, &mine.to_json())?;
@@ -62,9 +55,28 @@ impl Keyed {
             luks.destroy_keyslot(slot)?;
         }
         drop(luks);
-        self.next = Some(tidy(&self.candidate, &draft)?);
+        let next = self.candidate.rekeyed(&draft.tidied()?);
+        self.next = Some(next.doing("checking the new header")?);
         self.is_rekeyed = true;
         Ok(())
+    }
+
+    /// Puts the volume key into a keyslot, which must give it again.
+    pub(super) fn fill_keyslot(
+        &self,
+        luks: &mut Luks,
+        slot: u8,
+        kdf: Kdf,
+        passphrase: &[u8],
+    ) -> Result<()> {
+        luks.add_keyslot(slot, kdf, passphrase, &self.volume_key)?;
+        let given = luks.volume_key(slot, passphrase)?;
+        if given.expose() == self.volume_key.expose() {
+            return Ok(());
+        }
+        Err(Error::failure(format_args!(
+            "keyslot {slot} gives another key than it was given"
+        )))
     }
 
     /// Whether the node made the volume's secret itself, as the header says.
@@ -85,12 +97,4 @@ impl Keyed {
     pub fn is_to_be_rewritten(&self) -> bool {
         self.next.is_some() || self.needs_repair
     }
-}
-
-/// The header in `draft`, without what libcryptsetup leaves where the old keyslots were.
-fn tidy(old: &Candidate, draft: &HeaderFile) -> Result<Candidate> {
-    let mut area = Area::from_vec(draft.read()?)?;
-    let parsed = area.header().doing("reading back the new header")?;
-    area.clear_unused(&parsed);
-    old.rekeyed(&area).doing("checking the new header")
 }
