@@ -65,12 +65,7 @@ impl Candidate {
     /// The header that libcryptsetup made of this one in `area` by filling the other pair of keyslots and emptying this one,
     /// for a secret that is not the node's own. Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
     pub fn rekeyed(&self, area: &Area) -> Result<Self> {
-        let good = area
-            .copies()?
-            .check(area, Profile::Nightlatch1, &Expect::default())?;
-        let [next] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
-            Error::failure(format_args!("{} headers where one was made", good.len()))
-        })?;
+        let next = Self::only_one_in(area)?;
         let mine = self.token()?.clone();
         let mine = NightlatchToken {
             own_secret: false,
@@ -102,6 +97,17 @@ impl Candidate {
             missing: new.into_iter().collect(),
             ..next
         })
+    }
+
+    /// The header that was made in `area`, of which there has to be one.
+    pub(super) fn only_one_in(area: &Area) -> Result<Self> {
+        let good = area
+            .copies()?
+            .check(area, Profile::Nightlatch1, &Expect::default())?;
+        let [only] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
+            Error::failure(format_args!("{} headers where one was made", good.len()))
+        })?;
+        Ok(only)
     }
 
     fn rewritten(&self, stamp: Stamp, seqid: u64, volume_key: &Secret) -> Result<Self> {

@@ -11,8 +11,7 @@ use serde_json::{Value, json};
 use super::slot_pair::SlotPair;
 use super::token::{RECOVERY_TOKEN, Token};
 use super::violation::equal;
-use super::{Area, Candidate, Expect, Form, Header, NightlatchToken};
-use crate::config::Profile;
+use super::{Area, Candidate, Form, Header, NightlatchToken};
 use crate::error::{Error, Result};
 use crate::sealed::values::SealedValues;
 
@@ -80,12 +79,7 @@ impl Candidate {
     /// The header that libcryptsetup made of this one in `area` by filling and emptying recovery keyslots, so that it has these
     /// and no others. Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
     pub fn with_recovery(&self, area: &Area, recovery: &[u8]) -> Result<Self> {
-        let good = area
-            .copies()?
-            .check(area, Profile::Nightlatch1, &Expect::default())?;
-        let [next] = <[Self; 1]>::try_from(good).map_err(|good: Vec<_>| {
-            Error::failure(format_args!("{} headers where one was made", good.len()))
-        })?;
+        let next = Self::only_one_in(area)?;
         let mine = self.checked.nightlatch.clone();
         let mine = mine.map(|mine| NightlatchToken {
             form: Form::with(recovery, self.checked.values()),
