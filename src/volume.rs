@@ -9,6 +9,7 @@
 mod activate;
 mod device;
 mod filesystem;
+mod header_file;
 mod luks;
 mod provision;
 mod recovery;
@@ -29,7 +30,8 @@ use uuid::Uuid;
 
 use activate::Meant;
 pub use device::Device;
-use luks::{HeaderFile, Journal, Luks};
+use header_file::HeaderFile;
+use luks::{Journal, Luks};
 pub use provision::{Attest, BeginProvisioning, FirstSecret, New, ProvisionHooks};
 pub use recovery::Added;
 pub use rescue::{Access, close_rescue, examine_rescue, open_rescue};
