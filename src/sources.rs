@@ -140,7 +140,12 @@ impl Sources<'_> {
                 .map_err(|error| Refusal::new(error, &[Need::Rollback]))?;
         }
         if let Err(error) = self.verify(volume, &keyed) {
-            return Err(Refusal::new(error, &self.needs_of(volume, &keyed)?));
+            let needs = self.needs_of(volume, &keyed)?;
+            if !needs.contains(&Need::Rollback) || !self.roll_back_by_service(volume, &keyed)? {
+                return Err(Refusal::new(error, &needs));
+            }
+            self.verify(volume, &keyed)
+                .map_err(|error| Refusal::new(error, &needs))?;
         }
         if keyed.source == Source::Recovery {
             self.seal_anew(volume, &mut keyed).doing("sealing anew")?;

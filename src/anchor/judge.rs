@@ -195,8 +195,9 @@ pub fn verify(entry: &Entry, count: Count, level: Level, proven: &VolumeProof) -
     };
     Err(Error::refused(format_args!(
         "{why}; attach the current disk. To go back on purpose, run \
-         \"nightlatchctl anchor accept rollback {}\" before the node is shut down",
-        entry.name
+         \"nightlatchctl anchor accept rollback {}\" before the node is shut down, or \"nightlatchctl nodes accept rollback {}\" at the key \
+         service",
+        entry.name, entry.uuid
     )))
 }
 

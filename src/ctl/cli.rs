@@ -17,7 +17,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub(in crate::ctl) use self::nodes::{Nodes, Server};
+pub(in crate::ctl) use self::nodes::{NodeWord, Nodes, Server};
 pub(in crate::ctl) use self::open::{Close, Open};
 pub(in crate::ctl) use self::recover::Recover;
 pub(in crate::ctl) use self::recovery_key::RecoveryKey;

@@ -13,7 +13,7 @@ use ureq::http::Uri;
 use uuid::Uuid;
 
 use crate::clock::utc;
-use crate::ctl::cli::{NodeOrVolume, Nodes, Server};
+use crate::ctl::cli::{NodeOrVolume, NodeWord, Nodes, Server};
 use crate::ctl::context::Context;
 use crate::ctl::question::confirm;
 use crate::ctl::table::{section, table};
@@ -21,8 +21,8 @@ use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
 use crate::https;
 use crate::protocol::admin::{
-    ErrorBody, Forgotten, LastAcceptance, NODES_PATH, Node, Page, READMISSION, Readmission,
-    VOLUMES_PATH, Volume,
+    ErrorBody, Forgotten, LastAcceptance, NODES_PATH, Node, Page, READMISSION, ROLLBACK,
+    Readmission, Rollback, VOLUMES_PATH, Volume,
 };
 
 /// How long an answer may take.
@@ -53,6 +53,20 @@ pub(super) fn run(verb: &Nodes) -> Result<Answer> {
             uuid,
             server,
         } => cancel(&Service::of(server)?, uuid),
+        Nodes::Accept {
+            cancel,
+            epoch,
+            what: NodeWord::Rollback,
+            uuid,
+            server,
+        } => {
+            let server = Service::of(server)?;
+            if *cancel {
+                cancel_rollback(&server, uuid)
+            } else {
+                accept_rollback(&server, uuid, *epoch)
+            }
+        }
     }
 }
 
@@ -123,6 +137,10 @@ fn volumes(volumes: &[Volume]) -> String {
                 .readmission
                 .as_ref()
                 .map_or_else(|| "-".into(), readmission),
+            volume
+                .rollback
+                .as_ref()
+                .map_or_else(|| "-".into(), rollback),
         ]
     });
     let heading = [
@@ -134,6 +152,7 @@ fn volumes(volumes: &[Volume]) -> String {
         "SECRET",
         "KEY ID",
         "READMITS",
+        "ROLLBACK",
     ];
     section(&table(&heading, rows))
 }
@@ -165,6 +184,15 @@ fn readmission(word: &Readmission) -> String {
     format!("{whom} until {}", utc(word.until_s))
 }
 
+/// Which older state is gone on with, and until when.
+fn rollback(word: &Rollback) -> String {
+    let until = utc(word.until_s);
+    match word.epoch {
+        Some(epoch) => format!("epoch {epoch} until {until}"),
+        None => format!("any epoch until {until}"),
+    }
+}
+
 fn readmit(server: &Service, uuid: &Uuid) -> Result<Answer> {
     let volume: Volume = server.put(&readmission_path(uuid))?;
     let until = volume.readmission.as_ref().map_or(0, |word| word.until_s);
@@ -180,6 +208,34 @@ fn cancel(server: &Service, uuid: &Uuid) -> Result<Answer> {
     let volume: Volume = server.delete(&readmission_path(uuid))?;
     let text = format!("{uuid}: it stays with endorsement key {}\n", volume.ek);
     answer(text, &volume)
+}
+
+fn accept_rollback(server: &Service, uuid: &Uuid, epoch: Option<u64>) -> Result<Answer> {
+    let query = epoch.map_or_else(String::new, |epoch| format!("?epoch={epoch}"));
+    let volume: Volume = server.put(&format!("{}{query}", rollback_path(uuid)))?;
+    let until = volume.rollback.as_ref().map_or(0, |word| word.until_s);
+    let disk = match epoch {
+        Some(epoch) => format!("its disk of epoch {epoch}"),
+        None => "the first disk that it shows, however old".to_owned(),
+    };
+    let text = format!(
+        "{uuid}: until {} node {} may go on with {disk}; epoch {} is recorded\n",
+        utc(until),
+        volume.ek,
+        volume.record.epoch
+    );
+    answer(text, &volume)
+}
+
+fn cancel_rollback(server: &Service, uuid: &Uuid) -> Result<Answer> {
+    let volume: Volume = server.delete(&rollback_path(uuid))?;
+    let epoch = volume.record.epoch;
+    let text = format!("{uuid}: no disk older than epoch {epoch} is gone on with\n");
+    answer(text, &volume)
+}
+
+fn rollback_path(uuid: &Uuid) -> String {
+    format!("{VOLUMES_PATH}/{uuid}/{ROLLBACK}")
 }
 
 fn readmission_path(uuid: &Uuid) -> String {

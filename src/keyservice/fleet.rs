@@ -7,6 +7,7 @@
 
 pub(crate) mod readmit;
 pub(crate) mod recent;
+pub(crate) mod rollback;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -113,6 +114,7 @@ fn volume_of(entry: &Entry) -> Result<Volume> {
         own_secret: volume.own_secret,
         accepted: volume.accepted,
         readmission: volume.readmission,
+        rollback: volume.rollback,
     })
 }
 

@@ -7,6 +7,7 @@
 
 pub mod master;
 pub mod readmission;
+pub mod rollback;
 pub mod sightings;
 
 use serde::de::DeserializeOwned;
@@ -17,7 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::keyservice::session::Admitted;
 use crate::keyservice::store::{Entry, Store};
 use crate::keyservice::volume_id::VolumeId;
-use crate::protocol::admin::{Denial, LastAcceptance, Readmission};
+use crate::protocol::admin::{Denial, LastAcceptance, Readmission, Rollback};
 use crate::protocol::{EphemeralKey, VolumeRecord, VolumeReport};
 
 /// What keys of volumes start with; the UUID follows.
@@ -64,6 +65,12 @@ pub struct VolumeEntry {
     /// after all, a copy that an answer led to would pass for newer than what was reported.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub void_s: Option<u64>,
+    /// Whether an older state of it is gone on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
+    /// The session that took that word last, by the key that its node drew for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_by: Option<EphemeralKey>,
 }
 
 impl VolumeEntry {
@@ -167,6 +174,8 @@ pub fn register(
             answered_s: None,
             answered_to: None,
             void_s: None,
+            rollback: None,
+            rollback_by: None,
         };
         if let Some(known) = known {
             found.push(parse(&known)?);
@@ -253,6 +262,10 @@ pub fn report(
         }
         if entry.answered_to.as_ref() == Some(&session.tee_pubkey) {
             entry.void_s = entry.answered_s;
+        }
+        if entry.rollback_by.as_ref() == Some(&session.tee_pubkey) {
+            entry.rollback = None;
+            entry.rollback_by = None;
         }
         entry.record = merged.clone();
         entry.own_secret = told.own_secret;

@@ -5,6 +5,7 @@
 
 pub(crate) mod attest;
 pub(crate) mod auth;
+mod ownership;
 pub(crate) mod release;
 
 use std::time::Instant;

@@ -12,6 +12,7 @@ mod operations;
 mod own_secret;
 mod readmissions;
 mod rig;
+mod rollbacks;
 mod sessions;
 mod tpm;
 mod volumes;

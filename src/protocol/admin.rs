@@ -6,6 +6,8 @@
 //! - `GET /v1/volumes?after=UUID&limit=N`: a [`Page`] of [`Volume`]s in the order of their UUIDs.
 //! - `GET /v1/volumes/UUID`: a [`Volume`]. `DELETE`: it is forgotten ([`Forgotten`]).
 //! - `PUT /v1/volumes/UUID/readmission`: the next machine that is admitted with it has it ([`Volume`]). `DELETE`: no more so.
+//! - `PUT /v1/volumes/UUID/rollback?epoch=N`: its node may go on with an older state of it, of this epoch where one is said
+//!   ([`Volume`]). `DELETE`: no more so.
 //!
 //! An error's body is a [`ErrorBody`].
 
@@ -20,6 +22,8 @@ pub const NODES_PATH: &str = "/v1/nodes";
 pub const VOLUMES_PATH: &str = "/v1/volumes";
 /// Below a volume's path.
 pub const READMISSION: &str = "readmission";
+/// Below a volume's path.
+pub const ROLLBACK: &str = "rollback";
 /// How many are on a page at most.
 pub const PAGE_MAX: u32 = 1000;
 
@@ -105,6 +109,9 @@ pub struct Volume {
     /// Whether another endorsement key may have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub readmission: Option<Readmission>,
+    /// Whether an older state of it is gone on with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<Rollback>,
 }
 
 /// The last boot of a volume in which something was accepted of it. It stays until there is another one.
@@ -150,6 +157,25 @@ pub struct Readmission {
 }
 
 impl Readmission {
+    /// Whether it is not over at `now_s`, seconds since 1970.
+    #[must_use]
+    pub fn holds(&self, now_s: u64) -> bool {
+        now_s < self.until_s
+    }
+}
+
+/// An operator's word that an older state of a volume is gone on with. It is used up by the report of the boot that did.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Rollback {
+    /// When it ends, seconds since 1970.
+    pub until_s: u64,
+    /// The epoch of the disk that it is for; none where the first that its node shows is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<u64>,
+}
+
+impl Rollback {
     /// Whether it is not over at `now_s`, seconds since 1970.
     #[must_use]
     pub fn holds(&self, now_s: u64) -> bool {

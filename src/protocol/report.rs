@@ -48,7 +48,7 @@ impl VolumeReport {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Acceptance {
-    /// An operator, on the node: an older state of the volume.
+    /// An operator, on the node or at the service: an older state of the volume.
     Rollback,
     /// An operator, on the node: a blank disk in the volume's place.
     New,

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A volume that the TPM does not remember, and an operator's word at the key service that its node has lost its TPM.
+//! A volume that the TPM does not remember, and an operator's word at the key service that its node has lost its TPM; and one that
+//! is older than the TPM counts, and an operator's word there to go on with it.
 //!
-//! Only the service can pass that word on, in the session in which it gives the volume's key to a machine that has shown
+//! Only the service can pass such a word on, in the session in which it gives the volume's key to a machine that has shown
 //! what it booted. Neither the disk nor the configuration nor the host has a way to say the same.
 
 use log::warn;
 
 use crate::anchor::judge::Readmission;
-use crate::config::{Level, Volume};
+use crate::config::{Level, Source, Volume};
 use crate::error::{Error, Result};
 use crate::sources::Sources;
 use crate::sources::stale::comparable;
@@ -38,5 +39,32 @@ impl Sources<'_> {
             );
         }
         self.seal_anew(volume, keyed)
+    }
+
+    /// Goes on with an older state of a volume where an operator said so at the service, which is asked even where another
+    /// source gave the key. Says whether it does. A service that does not answer has said nothing.
+    pub(super) fn roll_back_by_service(self, volume: &Volume, keyed: &Keyed) -> Result<bool> {
+        if !volume.sources.contains(&Source::Service) {
+            return Ok(false);
+        }
+        let asked = self
+            .service
+            .ask_about(self.node_tpm, &keyed.uuid, self.record);
+        let remembered = asked.unwrap_or_else(|error| {
+            let name = volume.name.as_str();
+            warn!(volume = name; "whether an operator goes on with an older state of it is not known: {error}");
+            None
+        });
+        if !remembered.is_some_and(|remembered| remembered.rollback) {
+            return Ok(false);
+        }
+        let mut node_tpm = lock(self.node_tpm)?;
+        let (_, anchor) = node_tpm.anchor()?;
+        let Some(anchor) = anchor.filter(|anchor| !anchor.is_unknown(volume)) else {
+            return Ok(false);
+        };
+        let exception = anchor.roll_back(volume)?;
+        node_tpm.exceptions.push(exception);
+        Ok(true)
     }
 }

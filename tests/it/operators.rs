@@ -118,7 +118,7 @@ fn a_volume_with_a_secret_of_its_own_is_shown_until_it_is_enrolled() {
         let text = String::from_utf8(output.stdout).unwrap();
         let line = text.lines().find(|line| line.starts_with(&uuid(1)));
         let words: Vec<&str> = line.unwrap().split_whitespace().collect();
-        let [.., secret, _, _] = words[..] else {
+        let [.., secret, _, _, _] = words[..] else {
             panic!("{text}");
         };
         secret.to_owned()
@@ -250,6 +250,34 @@ fn a_volume_whose_node_lost_its_tpm_is_readmitted_by_an_operator_and_by_nobody_e
 }
 
 #[test]
+fn an_older_disk_is_gone_on_with_for_an_operators_word_and_for_nobody_elses() {
+    let admin = Admin::start();
+    assert_eq!(is_admitted(&admin.daemon.caller, 1, 1), Some(true));
+    let accept = ["accept", "rollback", &uuid(1)];
+    for (who, ca) in [("mallory", "ours"), ("alice", "theirs"), ("admin", "ours")] {
+        assert_refused(&admin.nodes_as(who, ca, &accept));
+    }
+    let path = format!("/v1/volumes/{}/rollback", uuid(1));
+    let sent = admin.daemon.caller.send("PUT", &path, None, &[]);
+    assert_eq!(sent.unwrap().status, 404);
+    let show = || String::from_utf8(admin.nodes(&["show", &uuid(1)]).stdout).unwrap();
+    assert!(!show().contains(" until "), "{}", show());
+
+    let said = admin.json(&accept);
+    assert!(said["rollback"]["until-s"].as_u64().is_some(), "{said}");
+    assert!(show().contains("any epoch until "), "{}", show());
+    let said = admin.json(&[&accept[..], &["--epoch", "7"]].concat());
+    assert_eq!(said["rollback"]["epoch"], 7);
+    assert!(show().contains("epoch 7 until "), "{}", show());
+    let said = admin.json(&[&accept[..], &["--cancel"]].concat());
+    assert_eq!(said.get("rollback"), None);
+
+    let lines = admin.audit();
+    let of = |event: &str| lines.iter().filter(|line| line["event"] == event).count();
+    assert_eq!((of("accept-rollback"), of("cancel-rollback")), (2, 1));
+}
+
+#[test]
 fn what_is_not_there_or_no_name_is_refused() {
     let admin = Admin::start();
     for (words, code) in [
@@ -260,6 +288,11 @@ fn what_is_not_there_or_no_name_is_refused() {
         (vec!["readmit"], 2),
         (vec!["readmit", "--cancel"], 2),
         (vec!["readmit", "../nodes"], 2),
+        (vec!["accept", "rollback"], 2),
+        (
+            vec!["accept", "new", "a6c7535f-0a9f-4c23-9524-fed431126906"],
+            2,
+        ),
         (vec!["drop"], 2),
     ] {
         let output = admin.nodes(&words);
@@ -276,7 +309,11 @@ fn what_is_not_there_or_no_name_is_refused() {
         admin.nodes(&["readmit", &"ab".repeat(32)]).status.code(),
         Some(2)
     );
-    for words in [&["readmit"][..], &["readmit", "--cancel"]] {
+    for words in [
+        &["readmit"][..],
+        &["readmit", "--cancel"],
+        &["accept", "rollback"],
+    ] {
         let output = admin.nodes(&[words, &[&uuid(9)]].concat());
         assert_eq!(output.status.code(), Some(77), "{output:?}");
     }

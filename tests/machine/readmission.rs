@@ -228,3 +228,42 @@ fn a_node_that_lost_its_tpm_is_readmitted_at_every_level() {
     node.twist(Twist::Deny);
     refused(&mut node, "it denied this machine");
 }
+
+/// The word does not make the TPM forget: it goes on from what it counted.
+#[test]
+fn a_disk_that_was_put_back_is_gone_on_with_for_an_operators_word_at_the_service() {
+    for sources in [
+        "sources = [\"service\", \"tpm\"]",
+        "sources = [\"tpm\", \"service\"]",
+    ] {
+        let (mut node, uuid, report, stale) = used(&[sources]);
+        let current = node.disk.save();
+        node.disk.load(&stale);
+        refused(&mut node, "rule G26: the header is of epoch");
+        // That the service finds nothing wrong is no word of an operator.
+        let mut record = report.clone();
+        let epoch = report["epoch"].as_u64().unwrap();
+        record["epoch"] = (epoch - 2).into();
+        record.as_object_mut().unwrap().remove("nonce");
+        node.service.tell(&path(&uuid), record.clone());
+        refused(&mut node, "rule G26: the header is of epoch");
+
+        record["rollback"] = true.into();
+        node.service.tell(&path(&uuid), record);
+        let status = node.boot().unwrap();
+        assert_eq!(status.volumes[0].accepted.as_deref(), Some("rollback"));
+        let told = reported(&node, &uuid);
+        assert_eq!(told["accepted"], "rollback");
+        assert!(told["epoch"].as_u64().unwrap() > epoch, "{told}");
+
+        // Once: neither that disk nor the one that it took the place of opens without another word, and its own next boot does.
+        let after = node.disk.save();
+        node.service.tell(&path(&uuid), told);
+        for older in [&stale, &current] {
+            node.disk.load(older);
+            refused(&mut node, "rule G26");
+        }
+        node.disk.load(&after);
+        assert_eq!(node.boot().unwrap().volumes[0].accepted, None);
+    }
+}

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, ValueEnum};
 use uuid::Uuid;
 
 use super::values::{NodeOrVolume, node_or_volume, uuid};
@@ -50,6 +50,31 @@ pub(in crate::ctl) enum Nodes {
         #[command(flatten)]
         server: Server,
     },
+    /// Let a node go on with an older state of its volume, such as a disk from a backup.
+    ///
+    /// The first disk that the node shows takes the word, and no other disk has it then.
+    Accept {
+        /// Take that back.
+        #[arg(long, conflicts_with = "epoch")]
+        cancel: bool,
+        /// For a disk of this epoch alone, as "nightlatchctl header check" or the denial shows it.
+        #[arg(long, value_name = "N")]
+        epoch: Option<u64>,
+        /// What is gone on with.
+        what: NodeWord,
+        /// The volume's UUID.
+        #[arg(value_parser = uuid)]
+        uuid: Uuid,
+        #[command(flatten)]
+        server: Server,
+    },
+}
+
+/// What an operator lets a node go on with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub(in crate::ctl) enum NodeWord {
+    /// An older state of the volume, such as a disk from a backup.
+    Rollback,
 }
 
 /// The key service's admin listener, and how the two sides know each other.

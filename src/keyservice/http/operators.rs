@@ -22,10 +22,12 @@ use x509_cert::Certificate;
 use x509_cert::der::Decode as _;
 
 use crate::error::{Error, Exit};
-use crate::keyservice::fleet::{self, readmit, recent};
+use crate::keyservice::fleet::{self, readmit, recent, rollback};
 use crate::keyservice::http::{ClientAddr, blocking, page, with_kind};
 use crate::keyservice::state::Service;
-use crate::protocol::admin::{ErrorBody, NODES_PATH, PAGE_MAX, READMISSION, VOLUMES_PATH};
+use crate::protocol::admin::{
+    ErrorBody, NODES_PATH, PAGE_MAX, READMISSION, ROLLBACK, VOLUMES_PATH,
+};
 
 /// Requests of operators that are answered at once. Some read the whole fleet, on threads that nodes wait for.
 const TURNS: usize = 2;
@@ -52,6 +54,10 @@ pub fn router(service: Arc<Service>) -> Router {
         .route(
             &format!("{VOLUMES_PATH}/{{uuid}}/{READMISSION}"),
             put(readmit).delete(do_not_readmit),
+        )
+        .route(
+            &format!("{VOLUMES_PATH}/{{uuid}}/{ROLLBACK}"),
+            put(accept_rollback).delete(cancel_rollback),
         )
         .fallback(|| async { error_body(StatusCode::NOT_FOUND, "there is no such path") })
         .layer(from_fn_with_state(turns, in_turn))
@@ -189,6 +195,39 @@ async fn do_not_readmit(
     respond(move || readmit::cancel(&state.service, &by(&operator, from), &uuid)).await
 }
 
+async fn accept_rollback(
+    State(state): State<AdminState>,
+    Extension(operator): Extension<Operator>,
+    Extension(from): Extension<ClientAddr>,
+    Path(uuid): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response<Body> {
+    respond(move || {
+        let epoch = epoch_of(query.as_deref())?;
+        rollback::accept(&state.service, &by(&operator, from), &uuid, epoch)
+    })
+    .await
+}
+
+async fn cancel_rollback(
+    State(state): State<AdminState>,
+    Extension(operator): Extension<Operator>,
+    Extension(from): Extension<ClientAddr>,
+    Path(uuid): Path<String>,
+) -> Response<Body> {
+    respond(move || rollback::cancel(&state.service, &by(&operator, from), &uuid)).await
+}
+
+/// The epoch of a query. What it says beside that is refused: a word for any epoch is not given by a slip.
+fn epoch_of(query: Option<&str>) -> crate::error::Result<Option<u64>> {
+    let Some(query) = query.filter(|query| !query.is_empty()) else {
+        return Ok(None);
+    };
+    let epoch = query.strip_prefix("epoch=").and_then(|it| it.parse().ok());
+    let expected = || Error::refused(format_args!("expected epoch=N, found {query:?}"));
+    epoch.map(Some).ok_or_else(expected)
+}
+
 fn by(operator: &Operator, from: ClientAddr) -> fleet::Actor {
     fleet::Actor {
         operator: operator.0.to_string(),
@@ -235,6 +274,21 @@ fn error_body(status: StatusCode, error: &str) -> Response<Body> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_query_that_is_no_epoch_is_no_word_for_any() {
+        assert_eq!(epoch_of(None).unwrap(), None);
+        assert_eq!(epoch_of(Some("epoch=7")).unwrap(), Some(7));
+        for bad in [
+            "epoch=",
+            "epoch=x",
+            "epoch=-1",
+            "Epoch=7",
+            "epoch=7&epoch=8",
+        ] {
+            assert!(epoch_of(Some(bad)).is_err(), "{bad}");
+        }
+    }
 
     #[test]
     fn a_query_is_a_part_of_a_list() {

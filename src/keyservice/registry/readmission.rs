@@ -62,10 +62,12 @@ pub fn answer(
             entry.answered_s = readmitted_s;
             entry.answered_to = Some(session.tee_pubkey.clone());
         }
+        let (record, rollback) = entry.told_to(session, now_s);
         Some(Remembered {
-            record: entry.record.clone(),
+            record,
             readmitted_s,
             void_s: entry.void_s.filter(|_| readmitted_s.is_some()),
+            rollback,
         })
     })?;
     Ok(remembered.flatten())

@@ -6,13 +6,12 @@ use crate::config::Role;
 use crate::evidence::{
     Ak, Check, Expected, Policy, Presented, Refusal, Registers, Values, Verified, verify,
 };
-use crate::keyservice::audit::{self, Line, now_s};
-use crate::keyservice::registry;
-use crate::keyservice::registry::readmission;
-use crate::keyservice::registry::{NodeEntry, Registered, VolumeEntry};
-use crate::keyservice::reply::{Fault, Rejection, Reply, Step};
+use crate::keyservice::audit::now_s;
+use crate::keyservice::registry::NodeEntry;
+use crate::keyservice::reply::{Fault, Rejection, Reply};
 use crate::keyservice::session::{self, Admitted, Challenged, PresentedSession, Session};
 use crate::keyservice::state::{AuditTrail, Request, Service, parse, text};
+use crate::keyservice::steps::ownership;
 use crate::keyservice::volume_id::VolumeId;
 use crate::pcr::{Bank, PCR_COUNT};
 use crate::protocol::{
@@ -74,10 +73,8 @@ pub(crate) fn answer(
         address: request.from.to_canonical().to_string(),
         denial: None,
     };
-    let free = register(service, &session.ek, &node, &volumes, &claims.volumes)?;
-    for volume in &free {
-        readmit(service, &session.ek, &node, volume)?;
-    }
+    let taker = (session.ek.as_str(), &body.runtime_data.tee_pubkey);
+    ownership::settle(service, taker, &node, &volumes, &claims.volumes)?;
     service.sightings.seen(&session.ek, node);
     let lifetime_s = service.lifetimes.admission_s.get();
     let admitted = Session::Admitted(Admitted {
@@ -234,90 +231,4 @@ fn admit(
         }
     }
     Ok(image.to_owned())
-}
-
-/// Registers what is new, and compares the rest with what is remembered. Returns the volumes that are free for this machine
-/// by an operator's word.
-fn register(
-    service: &Service,
-    ek: &str,
-    node: &NodeEntry,
-    volumes: &[(VolumeId, Role)],
-    claims: &[VolumeClaim],
-) -> Result<Vec<(VolumeId, String)>, Rejection> {
-    let registered = registry::register(&service.store, ek, node, volumes)?;
-    let mut free = Vec::new();
-    for ((claim, (id, _)), registered) in claims.iter().zip(volumes).zip(registered) {
-        match registered {
-            Registered::Ours(entry) => compare(claim, &entry)?,
-            Registered::Free(entry) => {
-                compare(claim, &entry)?;
-                free.push((id.clone(), entry.ek));
-            }
-            Registered::Theirs(owner) => return Err(not_the_owner(&claim.uuid, &owner)),
-        }
-    }
-    Ok(free)
-}
-
-fn not_the_owner(uuid: &str, owner: &str) -> Rejection {
-    Rejection::denied(
-        "owner",
-        format_args!("volume {uuid} belongs to endorsement key {owner}"),
-    )
-}
-
-/// The machine has passed every check, and has this volume by the word of an operator: it is this machine's from now on. That
-/// is written down before it happens.
-fn readmit(
-    service: &Service,
-    ek: &str,
-    node: &NodeEntry,
-    (id, owner): &(VolumeId, String),
-) -> Result<(), Rejection> {
-    let why = format!("it belonged to endorsement key {owner}");
-    service.audit.add(&Line {
-        time: audit::time(now_s()),
-        event: "readmission",
-        step: Step::Attest.as_str(),
-        peer: node.address.clone(),
-        ek: Some(ek),
-        volumes: &[id.to_string()],
-        image: Some(&node.image),
-        why: Some(&why),
-        ..Line::default()
-    })?;
-    if readmission::take(&service.store, id, ek, node.last_seen_s)? {
-        return Ok(());
-    }
-    // Another machine was quicker, or the operator took the word back.
-    let entry = registry::volume(&service.store, id)?;
-    let owner = entry.map_or_else(|| "nobody any more".to_owned(), |entry| entry.ek);
-    Err(not_the_owner(id.as_str(), &owner))
-}
-
-fn compare(claim: &VolumeClaim, entry: &VolumeEntry) -> Result<(), Rejection> {
-    if claim.role != entry.role {
-        return Err(Rejection::denied(
-            "volume-role",
-            format_args!(
-                "volume {} is a {} volume, and was asked for as a {} volume",
-                claim.uuid,
-                entry.role.as_str(),
-                claim.role.as_str()
-            ),
-        ));
-    }
-    let recorded = entry.record.epoch;
-    let claimed = claim.epoch.unwrap_or_default();
-    if claimed < recorded {
-        return Err(Rejection::denied(
-            "rollback",
-            format_args!(
-                "volume {} has epoch {claimed}, and {recorded} is recorded: it was rolled back",
-                claim.uuid
-            ),
-        ));
-    }
-    Ok(())
 }

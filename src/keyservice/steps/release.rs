@@ -57,10 +57,12 @@ pub(crate) fn record(
     let entry = owned(service, session, &id)?;
     let now_s = now_s();
     if !entry.is_readmitted(&session.ek, now_s) {
+        let (record, rollback) = entry.told_to(session, now_s);
         return reply(&Remembered {
-            record: entry.record,
+            record,
             readmitted_s: None,
             void_s: None,
+            rollback,
         });
     }
     let remembered = readmission::answer(&service.store, &id, session, now_s)?;

@@ -209,6 +209,8 @@ fn register(at: &StoreAt, others: &[String]) {
             readmission: None,
             answered_s: None,
             void_s: None,
+            rollback: None,
+            rollback_by: None,
             answered_to: None,
         };
         [
