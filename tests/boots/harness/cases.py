@@ -92,8 +92,17 @@ def pack(work: Path, build: Build, arguments: list[str]) -> Path:
     return image
 
 
-def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) -> Ended:
-    """Boots a machine in the new directory `work` and shows the cases as they end."""
+def run(
+    work: Path,
+    build: Build,
+    filters: list[str],
+    timeout_seconds: float,
+    hang_seconds: float | None = None,
+) -> Ended:
+    """Boots a machine in the new directory `work` and shows the cases as they end.
+
+    Where they have begun, `hang_seconds` without a line are an end.
+    """
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     system = root.prepare()
@@ -119,7 +128,11 @@ def run(work: Path, build: Build, filters: list[str], timeout_seconds: float) ->
         ports=("nightlatch.result", OUTPUT_PORT),
     ) as machine:
         ended = machine.wait(
-            timeout_seconds, show, port=OUTPUT_PORT, silence_seconds=SILENCE_TIMEOUT_SECONDS
+            timeout_seconds,
+            show,
+            port=OUTPUT_PORT,
+            silence_seconds=SILENCE_TIMEOUT_SECONDS,
+            silence_after_first_seconds=hang_seconds,
         )
     for disk in blank:
         disk.path.unlink()

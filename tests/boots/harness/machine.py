@@ -259,19 +259,23 @@ class Machine:
         port: str = RESULT_PORT,
         until: Callable[[str], bool] | None = None,
         silence_seconds: float | None = None,
+        silence_after_first_seconds: float | None = None,
     ) -> Ended:
         """Waits for the end, giving each line of `port` to `on_line` as it comes.
 
         A line for which `until` is true cuts the power at that moment. No line for
-        `silence_seconds` is an end too.
+        `silence_seconds` is an end too, or, once there was one, for `silence_after_first_seconds`
+        where that is given.
         """
         how = None
+        silence = silence_seconds
         heard = self.seconds()
         with Follower(self._ports[port]) as follower:
             while how is None:
                 ended = self._process.poll() is not None
                 for line in follower.lines(last=ended):
                     heard = self.seconds()
+                    silence = silence_after_first_seconds or silence_seconds
                     if on_line:
                         on_line(line)
                     if until and until(line):
@@ -280,7 +284,7 @@ class Machine:
                     how = self._reason()
                 elif self.seconds() > timeout_seconds:
                     how = "timeout"
-                elif silence_seconds and self.seconds() - heard > silence_seconds:
+                elif silence and self.seconds() - heard > silence:
                     how = "silent"
                 else:
                     time.sleep(POLL_SECONDS)
