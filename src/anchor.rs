@@ -167,6 +167,12 @@ impl Anchor {
         Ok(allowed.map(|kind| exception(volume, kind)))
     }
 
+    /// Whether a volume may be made on a device: what [`Anchor::permit`] says of it, without a word.
+    #[must_use]
+    pub fn may_be_made(&self, volume: &Volume, seen: DeviceState) -> bool {
+        !self.is_stale() && judge::permit(self.entry(volume), seen).is_ok()
+    }
+
     /// Whether a volume of level `off` may be gone on with beside others that are anchored.
     pub fn permit_unanchored(&self, volume: &Volume) -> Result<()> {
         judge::asks_enough(self.entry(volume), volume.level())

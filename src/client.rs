@@ -4,10 +4,11 @@
 //! One handshake a boot, for all volumes: the TPM shows that it is the one it says, a quote shows what was booted, and the
 //! service encrypts the keys to a key pair that lives for this handshake. [`protocol`](crate::protocol) has the messages.
 //!
-//! What an address denies is final for it in this boot, and a denial never leads to another handshake with it. Trouble on
-//! the way leads to the next address, and to all of them again after pauses that grow. So does a server that is not the
-//! one the configuration describes: it may be somebody on the way, and he does not make a node give up before the deadline.
-//! If nobody else answered until then it is refused, since it looks like a wrong `ca` or `pin`; silence is tried again.
+//! What an address denies is final for it in this boot, and a denial leads to another handshake with it only where the boot asks
+//! for something else, or somebody may have admitted it meanwhile: [`Client::forget_denials`]. Trouble on the way leads to the next
+//! address, and to all of them again after pauses that grow. So does a server that is not the one the configuration describes: it
+//! may be somebody on the way, and he does not make a node give up before the deadline. If nobody else answered until then it is
+//! refused, since it looks like a wrong `ca` or `pin`; silence is tried again.
 //!
 //! **Never:** a redirect, a proxy, the system's list of authorities, or the name of an address as proof of who it is.
 
@@ -217,9 +218,11 @@ impl Client {
         self.deadline = self.deadline.min(deadline);
     }
 
-    /// Those that denied this node are worth a try again: meanwhile somebody may have admitted it.
-    pub(crate) fn forget_denials(&mut self) {
+    /// Those that denied this node are worth a try again. `false` if there are none.
+    pub(crate) fn forget_denials(&mut self) -> bool {
+        let had_denied = self.endpoints.iter().any(Endpoint::has_denied);
         self.endpoints.iter_mut().for_each(Endpoint::forget_denial);
+        had_denied
     }
 
     /// Asks the addresses in turn until one gives what is wanted or all have had their say, and no longer than the deadline.

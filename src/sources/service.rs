@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The key service in this boot: asked once, for all volumes, and told at the end how they are.
 
+mod exchange;
+
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -9,11 +11,12 @@ use log::warn;
 
 use crate::anchor::record::Accepted;
 use crate::anchor::{Allowed, judge};
-use crate::client::{Client, Cluster, KeyRequest, KeyResponse, Logs};
+use crate::client::{Client, Cluster, KeyRequest, Logs};
 use crate::config::{ClusterFrom, Config, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
-use crate::protocol::{Acceptance, Remembered, VolumeRecord, VolumeReport};
+use crate::protocol::{Acceptance, Remembered, VolumeClaim, VolumeRecord, VolumeReport};
+use crate::sources::service::exchange::Exchange;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
 use crate::volume::{Found, Keyed, Opened};
@@ -21,18 +24,6 @@ use crate::volume::{Found, Keyed, Opened};
 /// The key service. One thread at a time talks to it.
 #[derive(Debug)]
 pub(crate) struct ServiceSession(Option<Mutex<Exchange>>);
-
-#[derive(Debug)]
-struct Exchange {
-    client: Client,
-    request: KeyRequest,
-    /// What came of asking; a failure as its verdict and sentence, since each volume is told.
-    asked: Option<std::result::Result<KeyResponse, (Exit, String)>>,
-    /// How it is asked from now on.
-    asking: Asking,
-    /// What the service is to remember of the volumes it spoke of.
-    reports: Vec<(String, VolumeReport)>,
-}
 
 /// How the service is asked.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,18 +41,13 @@ const BRIEFLY: Duration = Duration::from_secs(10);
 
 impl ServiceSession {
     /// Reads what is needed for it; nothing is asked yet. What the service denies stays denied as long as this lives, but for
-    /// [`Asking::Briefly`].
+    /// [`Asking::Briefly`], and for volumes that have to be there where others need not.
     pub(crate) fn open(top: &Path, config: &Config) -> Result<Self> {
         let Some(service) = config.service.as_ref() else {
             return Ok(Self(None));
         };
-        Ok(Self(Some(Mutex::new(Exchange {
-            client: Client::new(service, top)?,
-            request: KeyRequest::default(),
-            asked: None,
-            asking: Asking::Usually,
-            reports: Vec::new(),
-        }))))
+        let client = Client::new(service, top)?;
+        Ok(Self(Some(Mutex::new(Exchange::new(client)))))
     }
 
     /// From now on it is asked so.
@@ -90,15 +76,12 @@ impl ServiceSession {
         let Some(mut exchange) = self.exchange()? else {
             return Ok(());
         };
-        let claims = found
-            .iter()
-            .filter(|(volume, _)| volume.sources.contains(&Source::Service))
-            .map(|(volume, found)| found.claim(volume));
-        exchange.request = KeyRequest {
-            volumes: claims.collect::<Result<_>>()?,
+        let request = KeyRequest {
+            volumes: Vec::new(),
             cluster: config.measure.cluster == ClusterFrom::Service,
             logs: Logs::read(top, &config.tpm.tcti),
         };
+        exchange.request(request, claims(node_tpm, found)?);
         if exchange.asking == Asking::Not && !exchange.request.cluster {
             if exchange.given().is_none() {
                 let why = "the key service is not asked while an operator's push is tried";
@@ -139,7 +122,9 @@ impl ServiceSession {
                 "there is no key service in the configuration",
             ));
         };
-        let response = exchange.ask(node_tpm).doing("asking the key service")?;
+        let response = exchange
+            .ask_for(node_tpm, uuid)
+            .doing("asking the key service")?;
         record.service(&response.url, response.took);
         response.secret(uuid)
     }
@@ -161,7 +146,7 @@ impl ServiceSession {
         let Some(mut exchange) = self.exchange()? else {
             return Ok(None);
         };
-        let response = exchange.ask(node_tpm)?;
+        let response = exchange.ask_for(node_tpm, uuid)?;
         record.service(&response.url, response.took);
         let volume = response.volume(uuid).ok();
         Ok(volume.and_then(|volume| volume.remembered.clone()))
@@ -246,28 +231,27 @@ impl ServiceSession {
     }
 }
 
-impl Exchange {
-    fn ask(&mut self, node_tpm: &Mutex<NodeTpm>) -> Result<&KeyResponse> {
-        if self.asked.is_none() {
-            let mut node_tpm = lock(node_tpm)?;
-            let asked = self.client.ask(&mut node_tpm.tpm, &self.request);
-            self.asked = Some(asked.map_err(|error| (error.exit(), error.to_string())));
+/// What is claimed of the volumes that the service has a part in: of those that have to be there, and of the others. A disk on which
+/// no volume may be made has none that the service would remember.
+fn claims(node_tpm: &Mutex<NodeTpm>, found: &[(&Volume, Found)]) -> Result<[Vec<VolumeClaim>; 2]> {
+    let mut claims = [const { Vec::new() }; 2];
+    let [required, others] = &mut claims;
+    let of_service = |(volume, _): &&(&Volume, Found)| volume.sources.contains(&Source::Service);
+    for (volume, found) in found.iter().filter(of_service) {
+        let is_one = match found {
+            Found::New(new) => lock(node_tpm)?.may_be_made(volume, new.device_state()),
+            Found::Existing(_) => true,
+        };
+        if is_one {
+            let of_its_kind = if volume.required {
+                &mut *required
+            } else {
+                &mut *others
+            };
+            of_its_kind.push(found.claim(volume)?);
         }
-        match &self.asked {
-            Some(Ok(response)) => Ok(response),
-            Some(Err((exit, said))) => Err(Error::new(*exit, said)),
-            None => Err(Error::failure("the key service was not asked")),
-        }
     }
-
-    fn given(&self) -> Option<&KeyResponse> {
-        self.asked.as_ref().and_then(|asked| asked.as_ref().ok())
-    }
-
-    fn remembered(&self, uuid: &str) -> Option<&VolumeRecord> {
-        let response = self.given()?.volume(uuid).ok()?;
-        response.remembered.as_ref().map(|it| &it.record)
-    }
+    Ok(claims)
 }
 
 /// What the service is told of what was allowed for a volume.

@@ -174,6 +174,14 @@ impl NodeTpm {
         Ok(())
     }
 
+    /// Whether a volume may be made on such a device, as far as the record says so. That it cannot be read is met by [`NodeTpm::permit`].
+    pub(crate) fn may_be_made(&mut self, volume: &Volume, seen: DeviceState) -> bool {
+        match self.anchor_of(volume) {
+            Ok((_, Some(anchor))) => anchor.may_be_made(volume, seen),
+            Ok((_, None)) | Err(_) => true,
+        }
+    }
+
     /// Remembers a volume that is about to be made. Returns its header's stamp.
     pub(crate) fn begin_provisioning(
         &mut self,

@@ -10,8 +10,8 @@ use nightlatch::config::{Config, Source};
 use nightlatch::error::{Error, Exit};
 use nightlatch::key::{Secret, cluster_id};
 use nightlatch::status::{Recorder, Status};
-use nightlatch::volume::How;
-use serde_json::json;
+use nightlatch::volume::{self, How};
+use serde_json::{Value, json};
 
 use crate::disk::{self, BOOT, Disk, close};
 use crate::support::firmware::Firmware;
@@ -243,4 +243,49 @@ fn another_volume_in_its_place_is_refused_by_the_services_record() {
             .contains("rule D15: this is a volume with key"),
         "{error}"
     );
+}
+
+/// A disk that need not be there, and for which the service denies the machine, as it does for one that was put back.
+#[test]
+fn a_disk_that_the_service_denies_does_not_cost_the_others_their_keys() {
+    let data = Disk::in_memory(DISK_MIB);
+    let device = data.as_str();
+    let lines = format!(
+        "[[volume]]\nname = \"data\"\ndevice = \"{device}\"\nrole = \"state\"\nmount = \"/srv/data\"\nrequired = false\n\
+         wait-s = 1\nformat = \"if-blank\"\nkdf = \"pbkdf2\"\nsources = [\"service\"]\n"
+    );
+    let mut node = Node::new(&["sources = [\"service\"]"]);
+    node.terms = Box::leak(lines.into_boxed_str());
+    let boot = |node: &mut Node| {
+        let mut claimed = 0;
+        let status = node.boot().unwrap();
+        for volume in node.config().volumes() {
+            volume::close(volume).unwrap();
+        }
+        let away: Vec<String> = status.away.iter().map(|it| it.error.clone()).collect();
+        if let Some(request) = node.service.bodies("POST /kbs/v0/attest").last() {
+            let additional = &request["tee-evidence"]["additional_evidence"];
+            let additional: Value = serde_json::from_str(additional.as_str().unwrap()).unwrap();
+            claimed = additional["nightlatch"]["volumes"]
+                .as_array()
+                .unwrap()
+                .len();
+        }
+        (status.volumes.len(), away, claimed)
+    };
+    for _ in 0..2 {
+        assert_eq!(boot(&mut node), (2, vec![], 2));
+    }
+    node.twist(Twist::DenyMore(1));
+    let (open, away, claimed) = boot(&mut node);
+    assert_eq!((open, claimed), (1, 1));
+    assert!(away[0].contains("VolumeDeny"), "{away:?}");
+    node.twist(Twist::Nothing);
+    assert_eq!(boot(&mut node), (2, vec![], 2));
+
+    // A blank disk in its place, on which none is made, is none for the service either.
+    disk::run("blkdiscard", &["--zeroout", device], b"");
+    let (open, away, claimed) = boot(&mut node);
+    assert_eq!((open, claimed), (1, 1));
+    assert!(away[0].contains("rule F23"), "{away:?}");
 }

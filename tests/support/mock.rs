@@ -32,6 +32,8 @@ pub(crate) enum Twist {
     Nothing,
     /// `/attest` denies.
     Deny,
+    /// `/attest` denies who claims more volumes than these: one of them is not as it remembers it.
+    DenyMore(usize),
     /// `/attest` says that the session is over.
     Expired,
     /// Every path says 401.
@@ -329,16 +331,19 @@ impl Shared {
         let additional = request["tee-evidence"]["additional_evidence"]
             .as_str()
             .unwrap();
+        let mut claimed = 0;
         if self.script().extended && session.introduced.is_some() {
             let additional: Value = serde_json::from_str(additional).unwrap();
             let claims = &additional["nightlatch"];
             assert_eq!(claims["version"], 1);
             assert_eq!(claims["credential"], base64(&session.credential));
+            claimed = claims["volumes"].as_array().unwrap().len();
         } else {
             assert_eq!(additional, "");
         }
         match self.script().twist {
             Twist::Deny => return problem(401, "PolicyDeny"),
+            Twist::DenyMore(few) if claimed > few => return problem(401, "VolumeDeny"),
             Twist::Expired => return problem(401, "SessionExpired"),
             _ => {}
         }

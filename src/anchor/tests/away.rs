@@ -191,6 +191,7 @@ fn a_volume_that_is_away_as_the_record_is_made_is_not_taken_for_a_new_one() {
     let (_, _, anchor) = node.boot("epoch");
     anchor.permit(state, DeviceState::Volume).unwrap();
     let error = anchor.permit(data, DeviceState::Blank).unwrap_err();
+    assert!(!anchor.may_be_made(data, DeviceState::Blank));
     assert_eq!(error.exit(), Exit::Refused);
     assert!(
         error
@@ -211,6 +212,7 @@ fn a_volume_that_is_away_as_the_record_is_made_is_not_taken_for_a_new_one() {
     accept(&node, &data.name, Accepted::New);
     let (_, mut tpm, mut anchor) = node.boot("epoch");
     anchor.permit(data, DeviceState::Blank).unwrap().unwrap();
+    assert!(anchor.may_be_made(data, DeviceState::Blank));
     anchor
         .readmit(data, &readmission, &proven_of(of_header))
         .unwrap();
