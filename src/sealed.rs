@@ -6,6 +6,7 @@
 //!
 //! **Never:** a TPM: these are its bytes, and what they must be.
 
+pub mod floor;
 pub mod signature;
 pub mod values;
 

@@ -27,6 +27,7 @@ use crate::anchor::record::Accepted;
 use crate::config::{Profile, VolumeName};
 use crate::evidence::registers::Registers;
 use crate::pcr::Bank;
+use crate::sealed::floor::Floor;
 
 /// What the program is called.
 pub(in crate::ctl) const NAME: &str = "nightlatchctl";
@@ -235,6 +236,13 @@ pub(in crate::ctl) struct PolicySign {
     /// A bank of PCRs that nodes seal to; may be there several times. sha256 alone where there is none.
     #[arg(long = "bank", value_name = "BANK", value_parser = values::signed_bank())]
     pub(in crate::ctl) banks: Vec<Bank>,
+    /// The image's floor, its security version: it is signed for each from --oldest to this one. Nodes without a floor open too,
+    /// unless --oldest is given.
+    #[arg(long, value_name = "N", value_parser = values::floor)]
+    pub(in crate::ctl) floor: Option<Floor>,
+    /// The oldest floor of a node that the image is for. 1 where it is not given.
+    #[arg(long, value_name = "N", value_parser = values::floor, requires = "floor")]
+    pub(in crate::ctl) oldest: Option<Floor>,
     /// The certificate of the key that the image will be signed with for Secure Boot; may be there several times. The kernel
     /// inside must not carry its signature, and the key must be another one.
     #[arg(long = "authority", value_name = "CERTIFICATE", required = true)]

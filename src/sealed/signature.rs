@@ -6,7 +6,8 @@
 //!
 //! What is signed is the digest of a policy that asks for one value of the PCR (TPM 2.0 Library, part 3, section 23.7,
 //! `TPM2_PolicyPCR`), so that a TPM which knows the key opens for each value that the key has signed (section 23.16,
-//! `TPM2_PolicyAuthorize`). There is no reference of the policy here (`policyRef`): it is empty.
+//! `TPM2_PolicyAuthorize`). A reference of the policy (`policyRef`) says for which [`Floor`] a signature is; it is empty in those
+//! that are for nodes without one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Error, Result};
 use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::{Bank, Pcr, PcrSet};
+use crate::sealed::floor::Floor;
 
 /// Where systemd-stub lays them, below the root of the initrd (systemd-stub(7)).
 pub const SIGNATURES_PATH: &str = ".extra/tpm2-pcr-signature.json";
@@ -37,7 +39,7 @@ pub struct PcrSignature {
     pub pcrs: Vec<u8>,
     /// The key's fingerprint, in hexadecimal digits: see [`PcrPublicKey::fingerprint`].
     pub pkfp: String,
-    /// A reference that the signature is over as well. None is made here.
+    /// A reference whose digest the signature is over as well: see [`Floor::reference`].
     #[serde(rename = "ref", default, skip_serializing_if = "Option::is_none")]
     pub reference: Option<String>,
     /// The policy's digest, in hexadecimal digits.
@@ -47,32 +49,39 @@ pub struct PcrSignature {
 }
 
 impl PcrSignature {
-    /// Signs one value of PCR 11.
-    pub fn new(key: &PcrKey, bank: Bank, value: &[u8]) -> Result<Self> {
+    /// Signs one value of PCR 11, for a floor or for nodes without one.
+    pub fn new(key: &PcrKey, bank: Bank, value: &[u8], floor: Option<Floor>) -> Result<Self> {
         let policy = policy_digest(bank, value);
         Ok(Self {
             pcrs: vec![SIGNED_PCR.index()],
             pkfp: hex::encode(key.public().fingerprint()),
-            reference: None,
+            reference: floor.map(Floor::reference),
             pol: hex::encode(policy),
-            sig: Base64::encode_string(&key.sign(&policy)?),
+            sig: Base64::encode_string(&key.sign(&signed_bytes(&policy, floor))?),
         })
     }
 
-    /// Whether it says that it is this key's, of PCR 11 alone and for all purposes.
-    fn is_by(&self, key: &PcrPublicKey) -> bool {
+    /// Whether it says that it is this key's, of PCR 11 alone and for this floor.
+    fn is_by(&self, key: &PcrPublicKey, floor: Option<Floor>) -> bool {
         self.pcrs == [SIGNED_PCR.index()]
-            && self.reference.is_none()
+            && self.reference == floor.map(Floor::reference)
             && self.pkfp == hex::encode(key.fingerprint())
     }
 
-    /// Whether it is this key's, and good, for `value` of PCR 11 in `bank`.
+    /// Whether it is this key's, and good, for `value` of PCR 11 in `bank` and this floor.
     #[must_use]
-    pub fn is_for(&self, key: &PcrPublicKey, bank: Bank, value: &[u8]) -> bool {
+    pub fn is_for(
+        &self,
+        key: &PcrPublicKey,
+        bank: Bank,
+        value: &[u8],
+        floor: Option<Floor>,
+    ) -> bool {
         let policy = policy_digest(bank, value);
-        self.is_by(key)
+        let signed = signed_bytes(&policy, floor);
+        self.is_by(key, floor)
             && self.pol == hex::encode(policy)
-            && Base64::decode_vec(&self.sig).is_ok_and(|it| key.has_signed(&policy, &it))
+            && Base64::decode_vec(&self.sig).is_ok_and(|it| key.has_signed(&signed, &it))
     }
 }
 
@@ -118,14 +127,20 @@ impl PcrSignatures {
         self.banks.get(bank.as_str()).map_or(&[], Vec::as_slice)
     }
 
-    /// The signature by `key` of this value of PCR 11 in `bank`, as it is: the TPM says whether it is good.
+    /// The signature by `key` of this value of PCR 11 in `bank` and for this floor, as it is: the TPM says whether it is good.
     ///
-    /// Without one the refusal says which of the two is another.
-    pub fn find(&self, bank: Bank, key: &PcrPublicKey, value: &[u8]) -> Result<Vec<u8>> {
+    /// Without one the refusal says which of them is another.
+    pub fn find(
+        &self,
+        bank: Bank,
+        key: &PcrPublicKey,
+        value: &[u8],
+        floor: Option<Floor>,
+    ) -> Result<Vec<u8>> {
         let policy = hex::encode(policy_digest(bank, value));
-        let mut by_key = self.of(bank).iter().filter(|it| it.is_by(key));
+        let mut by_key = self.of(bank).iter().filter(|it| it.is_by(key, floor));
         let Some(first) = by_key.next() else {
-            return Err(self.none_by(bank, key));
+            return Err(self.none_by(bank, key, floor));
         };
         std::iter::once(first)
             .chain(by_key)
@@ -140,7 +155,7 @@ impl PcrSignatures {
     }
 
     /// What there is instead of a signature by `key` that is good for all there is.
-    fn none_by(&self, bank: Bank, key: &PcrPublicKey) -> Error {
+    fn none_by(&self, bank: Bank, key: &PcrPublicKey, floor: Option<Floor>) -> Error {
         let is_its = |entry: &&PcrSignature| entry.pkfp == key.to_string();
         let others = self.banks.iter().filter(|(name, all)| {
             name.as_str() != bank.as_str() && all.iter().any(|it| is_its(&it))
@@ -152,15 +167,25 @@ impl PcrSignatures {
                 others.join(" and ")
             )
         } else if self.of(bank).iter().any(|it| is_its(&it)) {
-            "it has some for other PCRs or with a reference of their own, which are not taken: have \"nightlatchctl policy \
-             sign\" sign an image that was built without them"
+            "it has some for other PCRs or floors, or with a reference of their own, which are not taken: have \"nightlatchctl policy \
+             sign\" sign an image that was built without them, with --floor where the configuration has a floor"
                 .to_owned()
         } else {
             "sign it with \"nightlatchctl policy sign\" and that key before it gets its signature for Secure Boot".to_owned()
         };
+        let which = floor.map_or_else(String::new, |floor| format!(" for floor {floor}"));
         Error::refused(format_args!(
-            "the image carries no signature of PCR {SIGNED_PCR} by the key of the configuration, {key}: {instead}"
+            "the image carries no signature of PCR {SIGNED_PCR}{which} by the key of the configuration, {key}: {instead}"
         ))
+    }
+
+    /// The highest floor that a signature of this value of PCR 11 in `bank` says it is for.
+    #[must_use]
+    pub fn floor_of(&self, bank: Bank, value: &[u8]) -> Option<Floor> {
+        let policy = hex::encode(policy_digest(bank, value));
+        let of_it = self.of(bank).iter().filter(|it| it.pol == policy);
+        let references = of_it.filter_map(|it| it.reference.as_deref());
+        references.filter_map(Floor::of_reference).max()
     }
 
     /// The fingerprints of the keys that are said to have signed this value of PCR 11 in `bank`, each once.
@@ -170,6 +195,14 @@ impl PcrSignatures {
         let of_it = self.of(bank).iter().filter(|it| it.pol == policy);
         of_it.map(|it| it.pkfp.as_str()).collect()
     }
+}
+
+/// What a signature is over: the policy's digest, and behind it that of the reference where there is one (TPM 2.0 Library, part 3,
+/// section 23.16: aHash).
+fn signed_bytes(policy: &[u8; 32], floor: Option<Floor>) -> Vec<u8> {
+    let mut bytes = policy.to_vec();
+    bytes.extend(floor.iter().flat_map(|floor| floor.policy_ref()));
+    bytes
 }
 
 /// The digest of the policy that PCR 11 of `bank` has this value, SHA-256 whatever the bank (TPM 2.0 Library, part 3, section

@@ -42,7 +42,7 @@ impl Tpm {
         bank: Bank,
         value: &[u8],
     ) -> Result<()> {
-        let signature = signatures.find(bank, key, value)?;
+        let signature = signatures.find(bank, key, value, None)?;
         let policy = policy_digest(bank, value);
         let ticket = self
             .verify(key, &policy, &signature)

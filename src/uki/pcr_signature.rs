@@ -7,6 +7,7 @@ use super::measured::{INITRD_PHASE, Uki};
 use crate::error::{Doing, Error, Result};
 use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::Bank;
+use crate::sealed::floor::{Floor, Floors};
 use crate::sealed::signature::{PcrSignature, PcrSignatures};
 
 /// The section that has the signatures, which is measured into no PCR.
@@ -16,11 +17,20 @@ pub const PUBLIC_KEY: &str = ".pcrpkey";
 
 impl Uki<'_> {
     /// Signs what PCR 11 is when the initrd asks for keys: before any phase, which is what it stays without the firmware's
-    /// variables, and in the phase `enter-initrd`. Nothing later: the running system is to open nothing.
-    pub fn sign(&self, key: &PcrKey, banks: &[Bank]) -> Result<PcrSignatures> {
+    /// variables, and in the phase `enter-initrd`. Nothing later: the running system is to open nothing. Each is signed for each
+    /// of `purposes`, a floor or none.
+    pub fn sign(
+        &self,
+        key: &PcrKey,
+        banks: &[Bank],
+        purposes: &[Option<Floor>],
+    ) -> Result<PcrSignatures> {
         let of = |bank: &Bank| {
-            let values = self.signed_values(*bank).into_iter();
-            let signed = values.map(|(_, value)| PcrSignature::new(key, *bank, &value));
+            let values = self.signed_values(*bank);
+            let all = purposes
+                .iter()
+                .flat_map(|floor| values.iter().map(|(_, value)| (value, *floor)));
+            let signed = all.map(|(value, floor)| PcrSignature::new(key, *bank, value, floor));
             Ok((*bank, signed.collect::<Result<_>>()?))
         };
         let all: Vec<_> = banks.iter().map(of).collect::<Result<_>>()?;
@@ -50,21 +60,47 @@ impl Uki<'_> {
         }))
     }
 
-    /// Whether it carries a good signature by `key` of the value that PCR 11 has when it asks for its keys.
+    /// The highest floor that its signatures name for the value that PCR 11 has when it asks for its keys, in one of these banks.
+    /// Nothing is verified.
+    pub fn floor(&self, banks: &[Bank]) -> Result<Option<Floor>> {
+        let carried = self.carried()?.unwrap_or_default();
+        let floors = banks
+            .iter()
+            .filter_map(|bank| carried.floor_of(*bank, &self.kernel_image(*bank)));
+        Ok(floors.max())
+    }
+
+    /// Whether it carries good signatures by `key` of the value that PCR 11 has when it asks for its keys: one for each of
+    /// `floors`, or without a floor where the configuration has none.
     ///
     /// Refused as a boot refuses it, or its TPM.
-    pub fn check_signed(&self, key: &PcrPublicKey, bank: Bank) -> Result<()> {
+    pub fn check_signed(
+        &self,
+        key: &PcrPublicKey,
+        bank: Bank,
+        floors: Option<Floors>,
+    ) -> Result<()> {
+        let floors = floors.map(Floors::iter);
+        match floors {
+            None => self.check_signed_for(key, bank, None),
+            Some(mut floors) => {
+                floors.try_for_each(|floor| self.check_signed_for(key, bank, Some(floor)))
+            }
+        }
+    }
+
+    fn check_signed_for(&self, key: &PcrPublicKey, bank: Bank, floor: Option<Floor>) -> Result<()> {
         let Some(carried) = self.carried()? else {
             return Err(Error::refused(format_args!(
                 "it has no section {SIGNATURES}"
             )));
         };
         let value = self.kernel_image(bank);
-        carried.find(bank, key, &value)?;
+        carried.find(bank, key, &value, floor)?;
         if carried
             .of(bank)
             .iter()
-            .any(|it| it.is_for(key, bank, &value))
+            .any(|it| it.is_for(key, bank, &value, floor))
         {
             return Ok(());
         }

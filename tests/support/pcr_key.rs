@@ -17,7 +17,7 @@ pub(crate) fn new() -> PcrKey {
 
 /// Its signatures of these values, of the bank sha256.
 pub(crate) fn signatures(key: &PcrKey, values: &[&[u8]]) -> PcrSignatures {
-    let sign = |value: &&[u8]| PcrSignature::new(key, Bank::Sha256, value).unwrap();
+    let sign = |value: &&[u8]| PcrSignature::new(key, Bank::Sha256, value, None).unwrap();
     PcrSignatures::new([(Bank::Sha256, values.iter().map(sign).collect())])
 }
 

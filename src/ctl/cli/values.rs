@@ -12,6 +12,7 @@ use crate::pcr::Bank;
 use crate::protocol::admin::is_ek;
 use crate::protocol::recovery::Word;
 use crate::rescue::{PREFIX, mapping_name};
+use crate::sealed::floor::Floor;
 
 /// What the service knows by its endorsement key, or by its UUID.
 #[derive(Clone, Debug)]
@@ -52,6 +53,14 @@ pub(super) fn shell() -> impl TypedValueParser<Value = Shell> {
         ("zsh", Shell::Zsh),
         ("fish", Shell::Fish),
     ])
+}
+
+/// A security version.
+pub(super) fn floor(text: &str) -> Result<Floor, String> {
+    let number: u32 = text
+        .parse()
+        .map_err(|error| format!("expected a number from 1 on: {error}"))?;
+    Floor::try_from(number)
 }
 
 pub(super) fn volume(text: &str) -> Result<VolumeName, String> {

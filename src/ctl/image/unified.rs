@@ -96,7 +96,7 @@ fn signature_of_pcr_11(uki: &Uki<'_>, config: &Config, tree: &Tree<'_>, report: 
         let Some(Ok(key)) = tree.file(file.as_str()).map(PcrPublicKey::from_pem) else {
             continue;
         };
-        match uki.check_signed(&key, config.tpm.bank.into()) {
+        match uki.check_signed(&key, config.tpm.bank.into(), None) {
             Ok(()) => report.good(what, format!("by the key of the configuration, {key}")),
             Err(error) => report.missing(
                 what,

@@ -11,6 +11,7 @@ use crate::ctl::cli::PolicyImage;
 use crate::ctl::{Answer, input};
 use crate::error::{Doing, Error, Result};
 use crate::pcr::{Bank, Pcr};
+use crate::sealed::floor::Floor;
 use crate::uki::{Addition, Pe, Uki};
 
 /// The only bank that the key service's protocol quotes.
@@ -44,6 +45,8 @@ struct Table {
     pcrs: [(u8, &'static str, Vec<String>); 3],
     /// The keys that are said to have signed its value of PCR 11. A policy does not name them.
     signed_by: BTreeSet<String>,
+    /// The highest floor that its signatures name. It says so itself: nothing is verified.
+    floor: Option<Floor>,
     warnings: Vec<String>,
 }
 
@@ -83,6 +86,7 @@ impl Table {
             authorities: options.authorities.iter().map(|it| base(it)).collect(),
             pcrs: pcrs(uki, options),
             signed_by: signed_by.unwrap_or_default(),
+            floor: uki.floor(&SIGNED_BANKS)?,
             warnings,
         })
     }
@@ -104,6 +108,10 @@ impl Table {
             if *pcr == Pcr::KERNEL_IMAGE.index() {
                 let keys = self.signed_by.iter();
                 lines.extend(keys.map(|key| format!("# Signed by the key {key}.")));
+                lines.extend(
+                    self.floor
+                        .map(|floor| format!("# Signed for floor {floor}.")),
+                );
             }
             lines.push(format!("{pcr} = {}", list(values)));
         }
@@ -130,6 +138,7 @@ impl Table {
             "result": "made",
             "image": image,
             "signed-by": self.signed_by,
+            "floor": self.floor,
             "warnings": self.warnings,
         })
     }

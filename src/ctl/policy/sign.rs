@@ -11,10 +11,11 @@ use serde_json::{Value, json};
 use super::authority::{Authority, refuse_signed_kernel};
 use crate::ctl::cli::PolicySign;
 use crate::ctl::{Answer, input};
-use crate::error::{Doing, Error, Result};
+use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
 use crate::key::pcr::{PcrKey, PcrPublicKey};
 use crate::pcr::Bank;
+use crate::sealed::floor::{Floor, Floors};
 use crate::uki::{PUBLIC_KEY, SIGNATURES, Uki};
 
 /// Signs, and writes the image with its signatures.
@@ -41,6 +42,8 @@ pub(in crate::ctl) fn sign(options: &PolicySign) -> Result<Answer> {
 struct Signed {
     image: Vec<u8>,
     key: String,
+    /// The floors that it is signed for.
+    floors: Option<Floors>,
     /// Each bank with a phase and the value that PCR 11 has in it.
     values: Vec<(Bank, &'static str, String)>,
 }
@@ -70,7 +73,8 @@ fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
         [] => &[Bank::Sha256],
         banks => banks,
     };
-    let signatures = uki.sign(key, banks)?;
+    let (floors, purposes) = purposes(options)?;
+    let signatures = uki.sign(key, banks, &purposes)?;
     let image = uki
         .program
         .with_section(SIGNATURES, signatures.to_json()?.as_bytes())?;
@@ -87,8 +91,22 @@ fn signed(bytes: &[u8], key: &PcrKey, options: &PolicySign) -> Result<Signed> {
     Ok(Signed {
         image,
         key: hex::encode(key.public().fingerprint()),
+        floors,
         values: values.collect(),
     })
+}
+
+/// What it is signed for: floors, and nodes without one unless the oldest floor is said.
+fn purposes(options: &PolicySign) -> Result<(Option<Floors>, Vec<Option<Floor>>)> {
+    let Some(own) = options.floor else {
+        return Ok((None, vec![None]));
+    };
+    let first = Floor::try_from(1).map_err(Error::failure)?;
+    let floors = Floors::new(own, options.oldest.unwrap_or(first))
+        .map_err(|error| Error::new(Exit::Usage, format_args!("--oldest: {error}")))?;
+    let without = options.oldest.is_none().then_some(None);
+    let purposes = without.into_iter().chain(floors.iter().map(Some));
+    Ok((Some(floors), purposes.collect()))
 }
 
 /// Whoever starts such an image may have it run an initrd of its own, and where a key signs images nothing tells.
@@ -115,6 +133,7 @@ fn refuse_own_key(key: &PcrPublicKey, authorities: &[Authority]) -> Result<()> {
 impl Signed {
     fn answer(&self, target: &Path) -> Answer {
         let mut lines = vec![format!("{}: signed by key {}", target.display(), self.key)];
+        lines.extend(self.floors.map(|floors| format!("  for {floors}")));
         lines.extend(
             self.values
                 .iter()
@@ -129,6 +148,8 @@ impl Signed {
             "result": "signed",
             "file": target,
             "key": self.key,
+            "floor": self.floors.map(Floors::own),
+            "oldest": self.floors.map(Floors::oldest),
             "signatures": values,
         });
         Answer::new(lines.join("\n") + "\n", json)

@@ -21,12 +21,12 @@ fn the_policy_is_what_systemd_measure_signs() {
 fn a_signature_is_for_one_key_bank_and_value() {
     let [ours, other] = made().each_ref().map(key);
     let value = hex::decode(IN_INITRD).unwrap();
-    let entry = PcrSignature::new(&ours, Bank::Sha256, &value).unwrap();
-    let is_for = |entry: &PcrSignature| entry.is_for(ours.public(), Bank::Sha256, &value);
+    let entry = PcrSignature::new(&ours, Bank::Sha256, &value, None).unwrap();
+    let is_for = |entry: &PcrSignature| entry.is_for(ours.public(), Bank::Sha256, &value, None);
     assert!(is_for(&entry));
-    assert!(!entry.is_for(other.public(), Bank::Sha256, &value));
-    assert!(!entry.is_for(ours.public(), Bank::Sha384, &value));
-    assert!(!entry.is_for(ours.public(), Bank::Sha256, &Bank::Sha256.zero()));
+    assert!(!entry.is_for(other.public(), Bank::Sha256, &value, None));
+    assert!(!entry.is_for(ours.public(), Bank::Sha384, &value, None));
+    assert!(!entry.is_for(ours.public(), Bank::Sha256, &Bank::Sha256.zero(), None));
     let with = |change: fn(&mut PcrSignature)| {
         let mut altered = entry.clone();
         change(&mut altered);
@@ -42,6 +42,43 @@ fn a_signature_is_for_one_key_bank_and_value() {
     ] {
         assert!(!is_for(&altered), "{altered:?}");
     }
+}
+
+/// A signature for one floor is none for another, nor without: the reference is signed too.
+#[test]
+fn a_signature_is_for_one_floor() {
+    let ours = key(&made()[0]);
+    let value = hex::decode(IN_INITRD).unwrap();
+    let floors = [None, floor(1), floor(2)];
+    let entries = floors.map(|it| PcrSignature::new(&ours, Bank::Sha256, &value, it).unwrap());
+    let all = PcrSignatures::new([(Bank::Sha256, entries.to_vec())]);
+    for (entry, of) in entries.iter().zip(floors) {
+        for other in floors {
+            let is_for = entry.is_for(ours.public(), Bank::Sha256, &value, other);
+            assert_eq!(is_for, of == other, "{of:?} {other:?}");
+        }
+        let found = all.find(Bank::Sha256, ours.public(), &value, of).unwrap();
+        assert_eq!(found, Base64::decode_vec(&entry.sig).unwrap());
+    }
+    assert_eq!(entries[2].reference.as_deref(), Some("nightlatch-2"));
+    assert_eq!(all.floor_of(Bank::Sha256, &value), floor(2));
+    assert_eq!(all.floor_of(Bank::Sha256, &[0; 32]), None);
+    // Another reference's digest was not signed.
+    let renamed = PcrSignature {
+        reference: Some("nightlatch-2".into()),
+        ..entries[1].clone()
+    };
+    assert!(!renamed.is_for(ours.public(), Bank::Sha256, &value, floor(2)));
+    let error = all
+        .find(Bank::Sha256, ours.public(), &value, floor(3))
+        .unwrap_err();
+    let start =
+        "the image carries no signature of PCR 11 for floor 3 by the key of the configuration, ";
+    assert!(error.to_string().starts_with(start), "{error}");
+}
+
+fn floor(number: u32) -> Option<Floor> {
+    Floor::try_from(number).ok()
 }
 
 /// As `systemd-measure` writes it: what is not looked at may be there, and what fills up a section as well.
@@ -79,11 +116,11 @@ fn the_signature_of_a_value_is_found_by_key_bank_and_value() {
     let [ours, other] = made().each_ref().map(key);
     let value = hex::decode(IN_INITRD).unwrap();
     let entries = [[0; 32].to_vec(), value.clone()]
-        .map(|value| PcrSignature::new(&ours, Bank::Sha256, &value).unwrap());
+        .map(|value| PcrSignature::new(&ours, Bank::Sha256, &value, None).unwrap());
     let signature = Base64::decode_vec(&entries[1].sig).unwrap();
     let signed = PcrSignatures::new([(Bank::Sha256, entries.to_vec())]);
     let find = |bank, key: &PcrKey, value: &[u8]| {
-        let found = signed.find(bank, key.public(), value);
+        let found = signed.find(bank, key.public(), value, None);
         found.map_err(|error| error.to_string())
     };
     assert_eq!(find(Bank::Sha256, &ours, &value).unwrap(), signature);
@@ -103,7 +140,7 @@ fn the_signature_of_a_value_is_found_by_key_bank_and_value() {
 #[test]
 fn no_altered_byte_makes_it_panic() {
     let [ours, _] = made().each_ref().map(key);
-    let entry = PcrSignature::new(&ours, Bank::Sha256, &[1; 32]).unwrap();
+    let entry = PcrSignature::new(&ours, Bank::Sha256, &[1; 32], None).unwrap();
     let text = PcrSignatures::new([(Bank::Sha256, vec![entry])])
         .to_json()
         .unwrap();
@@ -111,7 +148,7 @@ fn no_altered_byte_makes_it_panic() {
         let mut altered = text.clone().into_bytes();
         altered[at] ^= 1;
         if let Ok(signatures) = PcrSignatures::parse(&altered) {
-            drop(signatures.find(Bank::Sha256, ours.public(), &[1; 32]));
+            drop(signatures.find(Bank::Sha256, ours.public(), &[1; 32], None));
         }
     }
 }

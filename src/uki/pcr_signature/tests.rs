@@ -28,12 +28,14 @@ fn the_value_before_any_phase_and_that_of_the_initrd_are_signed_and_no_later_one
     );
 
     let ours = key(&made()[0]);
-    let signed = uki.sign(&ours, &[Bank::Sha256, Bank::Sha384]).unwrap();
+    let signed = uki
+        .sign(&ours, &[Bank::Sha256, Bank::Sha384], &[None])
+        .unwrap();
     for bank in [Bank::Sha256, Bank::Sha384] {
         let entries = signed.of(bank);
         assert_eq!(entries.len(), 2);
         for (entry, (_, value)) in entries.iter().zip(uki.signed_values(bank)) {
-            assert!(entry.is_for(ours.public(), bank, &value));
+            assert!(entry.is_for(ours.public(), bank, &value, None));
         }
     }
     assert_eq!(signed.of(Bank::Sha256)[1].pol, POLICY);
@@ -44,7 +46,9 @@ fn the_value_before_any_phase_and_that_of_the_initrd_are_signed_and_no_later_one
 fn an_image_is_signed_by_a_key_for_what_it_measures() {
     let [ours, other] = made().each_ref().map(key);
     let signatures = |bytes: &[u8], key: &PcrKey| {
-        let signed = Uki::parse(bytes).unwrap().sign(key, &[Bank::Sha256]);
+        let signed = Uki::parse(bytes)
+            .unwrap()
+            .sign(key, &[Bank::Sha256], &[None]);
         signed.unwrap().to_json().unwrap()
     };
     let with = |parts: &[(&str, &[u8])], text: &str| {
@@ -52,7 +56,7 @@ fn an_image_is_signed_by_a_key_for_what_it_measures() {
     };
     let told = |bytes: &[u8], key: &PcrKey, bank| {
         let uki = Uki::parse(bytes).unwrap();
-        uki.check_signed(key.public(), bank).map_err(|error| {
+        uki.check_signed(key.public(), bank, None).map_err(|error| {
             assert_eq!(error.exit(), Exit::Refused);
             error.to_string()
         })

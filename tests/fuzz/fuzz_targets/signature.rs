@@ -31,12 +31,12 @@ fn signatures(bytes: &[u8]) {
             let read = PcrSignatures::parse(written.as_bytes());
             assert_eq!(read.expect("what was written"), signatures);
             for bank in [Bank::Sha256, Bank::Sha384] {
-                if let Err(error) = signatures.find(bank, &key, &[0; 32]) {
+                if let Err(error) = signatures.find(bank, &key, &[0; 32], None) {
                     assert_eq!(error.exit(), Exit::Refused);
                 }
                 for entry in signatures.of(bank) {
                     // Nobody has signed anything by this key.
-                    assert!(!entry.is_for(&key, bank, &[0; 32]));
+                    assert!(!entry.is_for(&key, bank, &[0; 32], None));
                 }
             }
         }

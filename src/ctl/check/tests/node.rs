@@ -114,7 +114,10 @@ impl Node {
     }
 
     pub(super) fn signatures(&self, image: &[u8]) -> PcrSignatures {
-        Uki::parse(image).unwrap().sign(&self.key, &[BANK]).unwrap()
+        Uki::parse(image)
+            .unwrap()
+            .sign(&self.key, &[BANK], &[None])
+            .unwrap()
     }
 
     /// An image of the owner's.

@@ -28,7 +28,7 @@ fn an_image_that_is_sealed_to_a_key_has_to_carry_its_signature() {
     };
     let uki = Uki::parse(&plain).unwrap();
     let by = |key| {
-        let signed = uki.sign(key, &[Bank::Sha256]).unwrap();
+        let signed = uki.sign(key, &[Bank::Sha256], &[None]).unwrap();
         signed.to_json().unwrap()
     };
     let (exit, text) = carrying(&by(&ours));

@@ -186,7 +186,7 @@ fn who_signed_pcr_11_is_told() {
     let plain = of(&kernel());
     let signatures = |bank| {
         let uki = Uki::parse(&plain).unwrap();
-        uki.sign(&key, &[bank]).unwrap().to_json().unwrap()
+        uki.sign(&key, &[bank], &[None]).unwrap().to_json().unwrap()
     };
     let with = |bytes: &[u8], bank| {
         let program = Pe::parse(bytes).unwrap();
@@ -201,6 +201,22 @@ fn who_signed_pcr_11_is_told() {
     assert_eq!(answer.json["signed-by"], json!([key.public().to_string()]));
     assert_eq!(answer.json["warnings"], json!([]));
     policy(&answer.text.replace("\"image\"", "\"node 1\""), "");
+    assert!(answer.json["floor"].is_null());
+    // The highest floor that it is signed for.
+    let floors = [1, 3, 2].map(|number| Some(Floor::try_from(number).unwrap()));
+    let uki = Uki::parse(&plain).unwrap();
+    let signed = uki.sign(&key, &[Bank::Sha256], &floors).unwrap();
+    let made = Pe::parse(&plain)
+        .unwrap()
+        .with_section(".pcrsig", signed.to_json().unwrap().as_bytes())
+        .unwrap();
+    let answer = image(&[&files.write("image.efi", &made)]).unwrap();
+    assert_eq!(answer.json["floor"], 3);
+    let line = format!(
+        "# Signed by the key {}.\n# Signed for floor 3.\n11 = [",
+        key.public()
+    );
+    assert!(answer.text.contains(&line), "{}", answer.text);
     // Those of another image.
     let other = of(&program(&[(".text", b"another kernel")]));
     let answer = with(&other, Bank::Sha256);

@@ -9,7 +9,6 @@ use openssl::x509::X509;
 
 use super::*;
 use crate::ctl::tests::run;
-use crate::error::Exit;
 use crate::key::pcr::tests::{key, made};
 use crate::sealed::signature::PcrSignatures;
 use crate::support::unified::{image, program, signed};
@@ -109,7 +108,7 @@ fn an_image_gets_its_signatures_in_its_place_or_beside() {
     let ours = key(&made()[0]);
     let values = uki.signed_values(Bank::Sha256);
     for (entry, (_, value)) in signatures.of(Bank::Sha256).iter().zip(&values) {
-        assert!(entry.is_for(ours.public(), Bank::Sha256, value));
+        assert!(entry.is_for(ours.public(), Bank::Sha256, value, None));
     }
     let fingerprint = hex::encode(ours.public().fingerprint());
     let [before, initrd] = values.map(|(_, value)| hex::encode(value));
@@ -138,6 +137,64 @@ fn each_bank_that_is_named_is_signed() {
     assert_eq!(signatures.of(Bank::Sha384).len(), 2);
     let error = files.sign(&["--bank", "sha1"]).err().unwrap();
     assert_eq!(error.exit(), Exit::Usage);
+}
+
+/// Nodes of each floor up to the image's, and those without one unless an oldest floor is said.
+#[test]
+fn an_image_is_signed_for_its_floors() {
+    let files = Files::new("sign-floors");
+    let references = |more: &[&str]| {
+        files.write("image", &unsigned());
+        let answer = files.sign(more).unwrap();
+        let after = files.read("image");
+        let uki = Uki::parse(&after).unwrap();
+        let section = uki.section(SIGNATURES).unwrap().unwrap();
+        let signatures = PcrSignatures::parse(section).unwrap();
+        let ours = key(&made()[0]);
+        let [_, (_, value)] = uki.signed_values(Bank::Sha256);
+        let all = signatures.of(Bank::Sha256).iter();
+        let of_initrd = all.filter(|it| {
+            let floor = it.reference.as_deref().and_then(Floor::of_reference);
+            it.is_for(ours.public(), Bank::Sha256, &value, floor)
+        });
+        let references: Vec<_> = of_initrd.map(|it| it.reference.clone()).collect();
+        (references, answer)
+    };
+    let named = |number| Some(format!("nightlatch-{number}"));
+    let (of, answer) = references(&["--floor", "2"]);
+    assert_eq!(of, [None, named(1), named(2)]);
+    assert!(
+        answer.text.contains("\n  for floors 1 to 2\n"),
+        "{}",
+        answer.text
+    );
+    assert_eq!(answer.json["floor"], 2);
+    assert_eq!(answer.json["oldest"], 1);
+    let (of, answer) = references(&["--floor", "3", "--oldest", "2"]);
+    assert_eq!(of, [named(2), named(3)]);
+    assert_eq!(answer.json["oldest"], 2);
+    let (of, answer) = references(&[]);
+    assert_eq!(of, [None]);
+    assert!(answer.json["floor"].is_null());
+
+    files.write("image", &unsigned());
+    for (more, why) in [
+        (&["--floor", "0"][..], "expected a floor from 1 on, found 0"),
+        (&["--oldest", "1"], "--floor"),
+        (
+            &["--floor", "65"],
+            "expected at most 64 floors from the oldest",
+        ),
+        (
+            &["--floor", "1", "--oldest", "2"],
+            "--oldest: expected an oldest floor of at most 1, found 2",
+        ),
+    ] {
+        let error = files.sign(more).err().unwrap();
+        assert_eq!(error.exit(), Exit::Usage);
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    assert_eq!(files.read("image"), unsigned());
 }
 
 #[test]
