@@ -48,7 +48,7 @@ use tss_esapi::{Context, TctiNameConf};
 pub use crate::sealed::Sealed;
 pub use crate::tpm::attest::Evidence;
 pub use crate::tpm::endorsement::TpmIdentity;
-pub use crate::tpm::nv::{FoundRecords, Handles, NvAccess, Places};
+pub use crate::tpm::nv::{FoundRecords, FoundRequests, Handles, NvAccess, Places};
 pub use crate::tpm::policy::Policy;
 pub use crate::tpm::quote::{AkKind, Quote};
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::Anchor;
 use super::requests::{REQUESTS_LEN, Request, RequestKeys, Requests};
 use crate::error::{Error, Result};
-use crate::tpm::Tpm;
+use crate::tpm::{FoundRequests, Tpm};
 
 /// What is known of the index of requests.
 #[derive(Debug, Default)]
@@ -30,7 +30,7 @@ impl Pending {
         }
     }
 
-    /// A record was made, with an authorisation value that nothing there can follow from.
+    /// The record has an authorisation value that what is there does not follow from.
     pub(super) fn orphan(&mut self) {
         self.is_orphaned = self.is_there;
     }
@@ -39,8 +39,11 @@ impl Pending {
 impl Anchor {
     /// What the operator asked this boot to do.
     ///
+    /// An index that does not answer to this node's record was made for one of before, by a boot that was cut off before it could
+    /// remove it, or by another program. It would be in the way for ever.
+    ///
     /// Commands: none where there is no such index, else `StartAuthSession`, `NV_ReadPublic`, `NV_Read`.
-    pub fn requests(&self, tpm: &mut Tpm) -> Option<Requests> {
+    pub fn requests(&mut self, tpm: &mut Tpm) -> Option<Requests> {
         if !self.pending.is_there || self.pending.is_orphaned || self.is_stale() {
             return None;
         }
@@ -61,7 +64,8 @@ impl Anchor {
     /// Takes away what is fulfilled: what was asked of the volumes whose headers are `durable`. What was asked of one that left this
     /// boot on its way stays.
     pub fn settle_requests(&mut self, tpm: &mut Tpm, durable: &[Uuid]) {
-        if self.pending.is_orphaned {
+        // As long as the record of before is there, a boot that can read it does what was asked for.
+        if self.pending.is_orphaned && self.others.is_empty() {
             match tpm.remove_requests(self.places.requests, REQUESTS_LEN) {
                 Ok(()) => {
                     info!("what was asked for in the record of before is gone with it: ask again");
@@ -82,11 +86,17 @@ impl Anchor {
         }
     }
 
-    fn read_requests(&self, tpm: &mut Tpm) -> Result<Option<Requests>> {
+    fn read_requests(&mut self, tpm: &mut Tpm) -> Result<Option<Requests>> {
         let keys = self.request_keys()?;
-        let bytes = tpm.read_requests(self.places.requests, &keys.auth, REQUESTS_LEN)?;
-        let parsed = bytes.map(|bytes| Requests::parse(&bytes, &keys));
-        parsed.transpose()
+        match tpm.find_requests(self.places.requests, &keys.auth, REQUESTS_LEN)? {
+            FoundRequests::Nothing => Ok(None),
+            FoundRequests::Content(bytes) => Requests::parse(&bytes, &keys).map(Some),
+            FoundRequests::OfAnotherRecord(why) => {
+                self.pending.orphan();
+                warn!("{why}");
+                Ok(None)
+            }
+        }
     }
 
     fn write_left(&self, tpm: &mut Tpm, left: &Requests) -> Result<()> {

@@ -23,6 +23,7 @@ use self::area::{Area, COUNTER_LEN, State};
 pub(super) use self::index::Open;
 use self::index::record_len;
 pub use self::moving::{FoundRecords, Places};
+pub use self::requests::FoundRequests;
 use super::integrity::Role;
 use super::session::{Denied, Encrypt};
 use super::{Policy, Tpm, policy, response};

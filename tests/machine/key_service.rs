@@ -256,6 +256,7 @@ fn a_disk_that_the_service_denies_does_not_cost_the_others_their_keys() {
     );
     let mut node = Node::new(&["sources = [\"service\"]"]);
     node.terms = Box::leak(lines.into_boxed_str());
+    node.measure = "[measure]\ncluster = \"service\"";
     let boot = |node: &mut Node| {
         let mut claimed = 0;
         let status = node.boot().unwrap();

@@ -26,7 +26,7 @@ fn asked(requests: &Requests) -> usize {
 fn what_the_operator_asks_for_waits_until_a_boot_has_done_it() {
     let mut node = Node::new();
     node.provision("epoch");
-    let (config, mut tpm, anchor) = node.boot("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
     assert!(anchor.requests(&mut tpm).is_none());
     node.finish(&config, tpm, anchor);
     ask(&node, 1);
@@ -35,7 +35,7 @@ fn what_the_operator_asks_for_waits_until_a_boot_has_done_it() {
     assert_eq!(asked(&running().requests().unwrap()), 2);
     for _ in 0..2 {
         // A boot that is cut off, or has nothing of it to do.
-        let (_, mut tpm, anchor) = node.boot("epoch");
+        let (_, mut tpm, mut anchor) = node.boot("epoch");
         assert_eq!(asked(&anchor.requests(&mut tpm).unwrap()), 2);
     }
     // What is in the header of a volume that left the boot before it was written stays, and nothing is written for it.
@@ -58,7 +58,7 @@ fn what_the_operator_asks_for_waits_until_a_boot_has_done_it() {
         anchor.settle_requests(&mut tpm, &[UUID]);
         node.finish(&config, tpm, anchor);
     }
-    let (config, mut tpm, anchor) = node.boot("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
     assert!(anchor.requests(&mut tpm).is_none());
     assert!(
         tpm.find_records(anchor.places, anchor.policy, record::RECORD_LEN)
@@ -92,7 +92,7 @@ fn what_another_system_left_in_the_place_is_no_request_and_fails_no_boot() {
     let foreign = Requests::default().encode(&other).unwrap();
     // Made by who does not know the record's value; and the genuine value with content of another's, as if it were known.
     write(&node, &other.auth, &foreign);
-    let (config, mut tpm, anchor) = node.boot("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
     assert!(anchor.requests(&mut tpm).is_none());
     let own = anchor.loaded.as_ref().unwrap();
     let own = RequestKeys::of(&own.access.auth).unwrap();
@@ -104,7 +104,7 @@ fn what_another_system_left_in_the_place_is_no_request_and_fails_no_boot() {
         "{error}"
     );
     write(&node, &own.auth, &foreign);
-    let (config, mut tpm, anchor) = node.boot("epoch");
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
     assert!(anchor.requests(&mut tpm).is_none());
     node.finish(&config, tpm, anchor);
     let error = RuntimeAnchor::take(&node.top).unwrap().requests();
@@ -113,6 +113,42 @@ fn what_another_system_left_in_the_place_is_no_request_and_fails_no_boot() {
     // The control.
     write(&node, &own.auth, &Requests::default().encode(&own).unwrap());
     ask(&node, 2);
-    let (_, mut tpm, anchor) = node.boot("epoch");
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
+    assert_eq!(asked(&anchor.requests(&mut tpm).unwrap()), 1);
+}
+
+/// What was asked for in a record that a boot has made anew, and that was cut off before it could take it away.
+#[test]
+fn an_index_that_no_record_answers_to_goes_with_the_next_boot_and_not_before_its_record() {
+    let mut node = Node::new();
+    node.provision("epoch");
+    ask(&node, 1);
+    let mut own = Tpm::open(&node.config("epoch").tpm.tcti).unwrap();
+    // As the record made anew is: with another value.
+    let other = RequestKeys::of(&Secret::new(vec![7; 32])).unwrap();
+    own.remove_requests(INDEX, REQUESTS_LEN).unwrap();
+    let before = Requests::default().encode(&other).unwrap();
+    own.write_requests(INDEX, &other.auth, &before).unwrap();
+    drop(own);
+
+    let is_there = |anchor: &Anchor, tpm: &mut Tpm| {
+        let found = tpm.find_records(anchor.places, anchor.policy, record::RECORD_LEN);
+        found.unwrap().has_requests
+    };
+    // The record that it is of is there still: a boot that can read it would do what was asked for.
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
+    assert!(anchor.requests(&mut tpm).is_none());
+    anchor.others.push(0x0180_4e12);
+    anchor.settle_requests(&mut tpm, &[UUID]);
+    assert!(is_there(&anchor, &mut tpm));
+    drop((tpm, anchor));
+
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    assert!(anchor.requests(&mut tpm).is_none());
+    anchor.settle_requests(&mut tpm, &[UUID]);
+    assert!(!is_there(&anchor, &mut tpm));
+    node.finish(&config, tpm, anchor);
+    ask(&node, 2);
+    let (_, mut tpm, mut anchor) = node.boot("epoch");
     assert_eq!(asked(&anchor.requests(&mut tpm).unwrap()), 1);
 }

@@ -147,7 +147,7 @@ impl Area {
     pub(super) fn of_another_record(&self) -> Error {
         Error::refused(format_args!(
             "NV index {:#x} does not answer to this node's record: what was asked for in a record of before, or another program's: \
-             remove it with tpm2_nvundefine, and ask again",
+             the next boot removes it; reboot, and ask again",
             self.index
         ))
     }

@@ -57,7 +57,7 @@ fn nobody_reads_or_writes_requests_without_their_value() {
         .unwrap();
     let other = Secret::new(vec![0x5b; 32]);
     let refusal = "NV index 0x1804e13 does not answer to this node's record: what was asked for in a record of before, or another \
-                   program's: remove it with tpm2_nvundefine, and ask again";
+                   program's: the next boot removes it; reboot, and ask again";
     let error = read(&swtpm, &other).unwrap_err();
     assert_eq!(error.exit(), Exit::Refused);
     assert_eq!(
