@@ -107,6 +107,7 @@ def service_images() -> None:
     demo = image.demo(say)
     keyservice.service_image(demo, say)
     keyservice.enrolling_image(demo, say)
+    keyservice.recovering_image(demo, say)
 
 
 BUILDS: dict[str, Callable[[], object]] = {

@@ -30,6 +30,7 @@ def demo() -> image.Image:
 IMAGES: dict[str, Callable[[], image.Image | None]] = {
     "dracut": lambda: image.dracut(builds.say),
     "enrolment": lambda: uki.beside(demo(), "enrolling"),
+    "recovery": lambda: uki.beside(demo(), "recovering"),
     "owners": lambda: uki.beside(demo(), "service"),
     "updates": lambda: uki.beside(demo(), "service"),
     "service": lambda: uki.beside(demo(), "service"),

@@ -63,7 +63,7 @@ class Story:
         say(paint(f"boot {len(self._rows) + 1}", "bold") + f": {what}")
         node = self._node
         before = {name: node.digest(name) for name in node.paths}
-        options = {"forwards": forwards(self._service), "smbios": smbios}
+        options: dict[str, Any] = {"forwards": forwards(self._service), "smbios": smbios}
         with node.machine(firmware=True, progress=True, **options) as machine:
             ended = machine.wait(BOOT_TIMEOUT_SECONDS, on_line=step, port=PROGRESS_PORT)
         boot = Boot(ended, machine.directory)

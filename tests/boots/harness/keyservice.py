@@ -118,7 +118,7 @@ class KeyService:
         """Puts this policy in the place of the one before; a service that runs takes it over."""
         unfinished = self.directory / "policy.new"
         unfinished.write_text(policy, encoding="utf-8")
-        unfinished.rename(self.directory / "policy.toml")
+        unfinished.rename(self.policy)
 
     def start(self) -> None:
         """Starts the service and returns when it is ready."""
@@ -155,6 +155,16 @@ class KeyService:
         person = self._operators.person
         command += ["--cert", str(person.certificate), "--key", str(person.key)]
         subprocess.run([*command, "--ca", str(self._operators.ca)], check=True)
+
+    @property
+    def policy(self) -> Path:
+        """What it judges nodes by."""
+        return self.directory / "policy.toml"
+
+    @property
+    def master_secret(self) -> Path:
+        """What the volumes' keys are derived from."""
+        return self.directory / "secrets" / "mastersecret.json"
 
     def audit(self) -> list[dict[str, Any]]:
         """The audit log."""
@@ -202,6 +212,44 @@ def enrolling_image(demo: Image, say: Say) -> Image:
         raise RuntimeError(f"expected {alone} in {CONFIG_PATH} of mkosi/demo/initrd")
     config = config.replace(alone, 'sources = ["service", "tpm", "generate"]')
     return _with_config(demo, config + SERVICE_TABLE, "enrolling")
+
+
+def recovering_image(demo: Image, say: Say) -> Image:
+    """The demo image whose volumes' secrets are the key service's and sealed to the TPM, and that waits for an operator where
+    neither has them."""
+    say("putting a key service and an operator's key into the image")
+    config = image.demo_config()
+    alone = 'sources = ["tpm", "generate"]'
+    if alone not in config:
+        raise RuntimeError(f"expected {alone} in {CONFIG_PATH} of mkosi/demo/initrd")
+    config = config.replace(alone, 'sources = ["tpm", "service", "recovery"]')
+    table = f'\n[recovery]\noperators = ["{operator_key("operator").public}"]\n'
+    return _with_config(demo, config + SERVICE_TABLE + table, "recovering")
+
+
+@dataclass(frozen=True)
+class OperatorKey:
+    """An operator's key in OpenSSH's form."""
+
+    path: Path
+
+    @property
+    def public(self) -> str:
+        """The line that a configuration names it by."""
+        return self.path.with_suffix(".pub").read_text("ascii").strip()
+
+
+def operator_key(name: str) -> OperatorKey:
+    """The key of somebody called that, made when it is first used."""
+    key = OperatorKey(image.CACHE / "operators" / name)
+    if not key.path.exists():
+        key.path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = key.path.with_name(f"{name}.new")
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", str(unfinished)]
+        subprocess.run(command, check=True, stdin=subprocess.DEVNULL)
+        unfinished.with_name(f"{name}.new.pub").rename(key.path.with_suffix(".pub"))
+        unfinished.rename(key.path)
+    return key
 
 
 def _with_config(demo: Image, config: str, name: str) -> Image:

@@ -151,12 +151,13 @@ class Machine:
         cpus: int = 1,
         ports: Sequence[str] = (RESULT_PORT,),
         forwards: Mapping[str, int] | None = None,
+        listens: Mapping[int, int] | None = None,
         extra: Sequence[str] = (),
     ) -> None:
         """Starts the machine once there is a place for it; `directory` gets its console log and one file per port.
 
         One processor, because an emulated second one costs a sixth more of the computer's time and ends no sooner.
-        With `forwards` it has a network card, see `network`.
+        With `forwards` or `listens` it has a network card, see `network`.
         """
         self.directory = directory.absolute()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -172,7 +173,8 @@ class Machine:
         (self.directory / TIMES).unlink(missing_ok=True)
         command = [accel.QEMU, *boot.machine, *accel.arguments(), "-S", "-nodefaults"]
         command += ["-m", str(memory_mib), "-smp", str(cpus), "-display", "none"]
-        command += network(forwards) if forwards else ["-nic", "none"]
+        has_network = forwards or listens
+        command += network(forwards or {}, listens or {}) if has_network else ["-nic", "none"]
         command += ["-no-reboot", "-no-user-config", "-device", "virtio-rng-pci"]
         command += ["-serial", f"file:{self.console}", *boot.arguments(), *self._channels()]
         for number, disk in enumerate(disks):
@@ -303,17 +305,20 @@ class Machine:
         return self.monitor.reason() or "qemu-failed"
 
 
-def network(forwards: Mapping[str, int]) -> list[str]:
+def network(forwards: Mapping[str, int], listens: Mapping[int, int]) -> list[str]:
     """A network card with DHCP on a network of its own, 10.0.2.0/24, where there is nothing but `forwards`.
 
     Each is an address and port as the guest sees it (`10.0.2.100:443`), and a port on this machine's loopback. What
-    listens there need not have started when the guest does: every connection is a process of its own.
+    listens there need not have started when the guest does: every connection is a process of its own. `listens` are ports of
+    this machine's loopback, and those of the guest that they lead to.
     """
     options = "user,id=net0,restrict=on"
     for address, port in forwards.items():
         # What is written to standard error would go to the guest as well.
         connect = f"sh -c 'exec busybox nc 127.0.0.1 {port} 2>/dev/null'"
         options += f",guestfwd=tcp:{address}-cmd:{connect}"
+    for port, inside in listens.items():
+        options += f",hostfwd=tcp:127.0.0.1:{port}-:{inside}"
     return ["-netdev", options, "-device", "virtio-net-pci,netdev=net0"]
 
 

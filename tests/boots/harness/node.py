@@ -127,6 +127,7 @@ class Node:
         forwards: Mapping[str, int] | None = None,
         initrd: Path | None = None,
         journal: bool = False,
+        listens: Mapping[int, int] | None = None,
         progress: bool = False,
         smbios: str = "",
         tpm: bool = True,
@@ -160,6 +161,7 @@ class Node:
             tpm=self.tpm if tpm else None,
             ports=ports,
             forwards=forwards,
+            listens=listens,
             extra=["-smbios", f"type=11,value={smbios}"] if smbios else [],
         )
 

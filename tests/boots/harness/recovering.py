@@ -16,7 +16,7 @@ from node import BOOT_TIMEOUT_SECONDS, PROGRESS_PORT, Boot, Node
 # design section 12: where a node listens.
 NODE_PORT = 9999
 # What the node says when it does.
-WAITING = "waiting for an operator"
+WAITING = " s for an operator"
 RECOVER_TIMEOUT_SECONDS = limit(120)
 
 

@@ -51,15 +51,16 @@ SERVED = ("enrolment", "key_service", "readmission", "recovery", "recovery_keys"
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start")
 REST_BOOTS = (
-    "closed", "refusals", "enrolment", "owners", "power",
+    "closed", "refusals", "enrolment", "owners", "power", "recovery",
     "secrets", "signed", "start_off", "template", "updates",
 )
-SERVED_BOOTS = ("service", "enrolment", "owners", "updates")
+SERVED_BOOTS = ("service", "enrolment", "owners", "recovery", "updates")
 # What a scenario boots, if not the demo image.
 BOOT_NEEDS = {
     "dracut": "build/dracut",
     "enrolment": "build/service-image",
     "owners": "build/service-image",
+    "recovery": "build/service-image",
     "updates": "build/service-image",
     "service": "build/service-image",
     # It builds an image of its own.
