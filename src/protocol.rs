@@ -310,10 +310,10 @@ pub struct Remembered {
     /// was reported since. Left out where there is none, and by services of before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub void_s: Option<u64>,
-    /// An operator said that an older state of the volume is gone on with: this one, and the record is made to fit it. Left out
-    /// where nobody said it, and by services of before.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub rollback: bool,
+    /// An operator said that an older state of the volume is gone on with, of this epoch and no other; the record is made to fit it.
+    /// Left out where nobody said it, and by services of before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback: Option<u64>,
 }
 
 /// A JSON web encryption in the flattened form. All parts are base64url without padding.

@@ -30,6 +30,7 @@ use crate::error::{Doing, Error, Result};
 use crate::parallel::spawn;
 use crate::protocol::recovery::{Need, Word};
 use crate::sources::pushed::Memory;
+use crate::sources::readmission::Asked;
 use crate::sources::recovery::{OperatorSession, Refusal};
 use crate::sources::service::ServiceSession;
 use crate::sources::stale::StandIn;
@@ -139,9 +140,11 @@ impl Sources<'_> {
             self.roll_back(volume, &keyed, &given)
                 .map_err(|error| Refusal::new(error, &[Need::Rollback]))?;
         }
+        let is_said = self.roll_back_by_service(volume, &keyed, Asked::Already)?;
         if let Err(error) = self.verify(volume, &keyed) {
             let needs = self.needs_of(volume, &keyed)?;
-            if !needs.contains(&Need::Rollback) || !self.roll_back_by_service(volume, &keyed)? {
+            let is_old = !is_said && needs.contains(&Need::Rollback);
+            if !is_old || !self.roll_back_by_service(volume, &keyed, Asked::Now)? {
                 return Err(Refusal::new(error, &needs));
             }
             self.verify(volume, &keyed)

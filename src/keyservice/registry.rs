@@ -253,8 +253,18 @@ pub fn report(
         if entry.ek != session.ek {
             return Reported::NotOurs;
         }
+        let is_of_word = entry.rollback_by.as_ref() == Some(&session.tee_pubkey);
+        if is_of_word {
+            entry.rollback = None;
+            entry.rollback_by = None;
+        }
         let merged = match merge(&entry.record, &told.record) {
             Ok(merged) => merged,
+            Err(why) if is_of_word && told.record.epoch < entry.record.epoch => {
+                return Reported::Contradicts(format!(
+                    "{why}, and its TPM with it, so the word is used up and helped for one boot: \"nightlatchctl nodes forget\" lets it go on"
+                ));
+            }
             Err(why) => return Reported::Contradicts(why),
         };
         if entry.is_used_up(session, now_s) {
@@ -262,10 +272,6 @@ pub fn report(
         }
         if entry.answered_to.as_ref() == Some(&session.tee_pubkey) {
             entry.void_s = entry.answered_s;
-        }
-        if entry.rollback_by.as_ref() == Some(&session.tee_pubkey) {
-            entry.rollback = None;
-            entry.rollback_by = None;
         }
         entry.record = merged.clone();
         entry.own_secret = told.own_secret;

@@ -173,6 +173,9 @@ pub struct Rollback {
     /// The epoch of the disk that it is for; none where the first that its node shows is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<u64>,
+    /// The id of the endorsement key that it is for; none where that is whoever takes the volume by a readmission.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ek: Option<String>,
 }
 
 impl Rollback {

@@ -110,7 +110,7 @@ fn a_record_without_a_nonce_is_what_it_was_before_there_were_any() {
         record: record.clone(),
         readmitted_s: Some(5),
         void_s: None,
-        rollback: false,
+        rollback: None,
     };
     assert_eq!(serde_json::to_string(&remembered).unwrap(), answer);
     assert_eq!(

@@ -15,6 +15,15 @@ use crate::sources::stale::comparable;
 use crate::sources::tpm::lock;
 use crate::volume::Keyed;
 
+/// Whether the service is asked.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asked {
+    /// What it answered in this boot counts, if it was asked.
+    Already,
+    /// It is, unless it was.
+    Now,
+}
+
 impl Sources<'_> {
     /// Compares a volume that was readmitted with the service's record, and has the TPM remember it once this boot has
     /// succeeded. What the lost TPM had sealed is sealed anew.
@@ -41,21 +50,33 @@ impl Sources<'_> {
         self.seal_anew(volume, keyed)
     }
 
-    /// Goes on with an older state of a volume where an operator said so at the service, which is asked even where another
-    /// source gave the key. Says whether it does. A service that does not answer has said nothing.
-    pub(super) fn roll_back_by_service(self, volume: &Volume, keyed: &Keyed) -> Result<bool> {
+    /// Goes on with an older state of a volume where an operator said so at the service of this very epoch, and says whether it does.
+    /// What the service was shown is what nobody had proven; and its answer may be of another disk, from a try before. A service that
+    /// does not answer has said nothing.
+    pub(super) fn roll_back_by_service(
+        self,
+        volume: &Volume,
+        keyed: &Keyed,
+        asked: Asked,
+    ) -> Result<bool> {
         if !volume.sources.contains(&Source::Service) {
             return Ok(false);
         }
-        let asked = self
-            .service
-            .ask_about(self.node_tpm, &keyed.uuid, self.record);
-        let remembered = asked.unwrap_or_else(|error| {
-            let name = volume.name.as_str();
-            warn!(volume = name; "whether an operator goes on with an older state of it is not known: {error}");
-            None
-        });
-        if !remembered.is_some_and(|remembered| remembered.rollback) {
+        let remembered = match asked {
+            Asked::Already => self.service.remembered(&keyed.uuid)?,
+            Asked::Now => {
+                let answer = self
+                    .service
+                    .ask_about(self.node_tpm, &keyed.uuid, self.record);
+                answer.unwrap_or_else(|error| {
+                    let name = volume.name.as_str();
+                    warn!(volume = name; "whether an operator goes on with an older state of it is not known: {error}");
+                    None
+                })
+            }
+        };
+        let said = remembered.and_then(|remembered| remembered.rollback);
+        if said.is_none() || said != keyed.epoch() {
             return Ok(false);
         }
         let mut node_tpm = lock(self.node_tpm)?;

@@ -152,6 +152,14 @@ impl ServiceSession {
         Ok(volume.and_then(|volume| volume.remembered.clone()))
     }
 
+    /// What the service said of the volume with this UUID, if it was asked in this boot.
+    pub(crate) fn remembered(&self, uuid: &str) -> Result<Option<Remembered>> {
+        let exchange = self.exchange()?;
+        let response = exchange.as_ref().and_then(|exchange| exchange.given());
+        let volume = response.and_then(|response| response.volume(uuid).ok());
+        Ok(volume.and_then(|volume| volume.remembered.clone()))
+    }
+
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
     /// `accepted` on this node holds here as well; the service itself has to be told apart.
     pub(crate) fn verify(&self, keyed: &Keyed, accepted: Option<Accepted>) -> Result<()> {

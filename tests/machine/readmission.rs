@@ -248,7 +248,12 @@ fn a_disk_that_was_put_back_is_gone_on_with_for_an_operators_word_at_the_service
         node.service.tell(&path(&uuid), record.clone());
         refused(&mut node, "rule G26: the header is of epoch");
 
-        record["rollback"] = true.into();
+        // Nor is the word for another disk, however its header came to be shown to the service.
+        record["rollback"] = (epoch - 4).into();
+        node.service.tell(&path(&uuid), record.clone());
+        refused(&mut node, "rule G26: the header is of epoch");
+
+        record["rollback"] = (epoch - 2).into();
         node.service.tell(&path(&uuid), record);
         let status = node.boot().unwrap();
         assert_eq!(status.volumes[0].accepted.as_deref(), Some("rollback"));

@@ -60,9 +60,9 @@ fn register(
     let now_s = node.last_seen_s;
     for ((claim, (id, _)), registered) in claims.iter().zip(volumes).zip(registered) {
         match registered {
-            Registered::Ours(entry) => words.older.extend(compare(id, claim, &entry, now_s)?),
+            Registered::Ours(entry) => words.older.extend(compare((id, claim), &entry, ek, now_s)?),
             Registered::Free(entry) => {
-                words.older.extend(compare(id, claim, &entry, now_s)?);
+                words.older.extend(compare((id, claim), &entry, ek, now_s)?);
                 words.free.push((id.clone(), entry.ek));
             }
             Registered::Theirs(owner) => return Err(not_the_owner(&claim.uuid, &owner)),
@@ -119,7 +119,7 @@ fn roll_back(
         claimed,
         recorded,
     } = older;
-    let why = format!("it has epoch {claimed}, and {recorded} is recorded");
+    let why = format!("it claims epoch {claimed}, and {recorded} is recorded");
     service.audit.add(&Line {
         time: audit::time(now_s()),
         event: "rollback",
@@ -156,9 +156,9 @@ fn rolled_back(older: &Older) -> Rejection {
 
 /// Compares a volume with what is remembered of it. It is returned where there is an operator's word for older ones.
 fn compare(
-    id: &VolumeId,
-    claim: &VolumeClaim,
+    (id, claim): (&VolumeId, &VolumeClaim),
     entry: &VolumeEntry,
+    ek: &str,
     now_s: u64,
 ) -> Result<Option<Older>, Rejection> {
     if claim.role != entry.role {
@@ -177,7 +177,7 @@ fn compare(
         recorded: entry.record.epoch,
     };
     // Also where it is not older than what is remembered: the node's TPM may know better.
-    if entry.may_roll_back(older.claimed, now_s) {
+    if entry.may_roll_back(ek, older.claimed, now_s) {
         return Ok(Some(older));
     }
     if older.claimed < older.recorded {

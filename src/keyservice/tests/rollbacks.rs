@@ -7,11 +7,11 @@ use crate::config::Role;
 use crate::key::BootNonce;
 use crate::keyservice::audit::now_s;
 use crate::keyservice::registry;
-use crate::keyservice::registry::rollback;
+use crate::keyservice::registry::{readmission, rollback};
 use crate::keyservice::tests::UUID;
 use crate::keyservice::tests::rig::Rig;
 use crate::protocol::VolumeRecord;
-use crate::protocol::admin::Rollback;
+use crate::protocol::admin::{Readmission, Rollback};
 use crate::support::caller::record_path;
 use crate::support::machine::{Machine, volume};
 
@@ -53,8 +53,7 @@ fn registered() -> (Rig, Machine) {
 /// As an operator does.
 fn accept(rig: &Rig, epoch: Option<u64>, until_s: u64) {
     let id = UUID.to_owned().try_into().unwrap();
-    let word = Rollback { until_s, epoch };
-    rollback::set(&rig.service.store, &id, Some(&word)).unwrap();
+    rollback::set(&rig.service.store, &id, epoch, until_s, now_s()).unwrap();
 }
 
 fn soon() -> u64 {
@@ -86,14 +85,14 @@ fn an_older_disk_is_gone_on_with_once_and_nothing_older_than_it() {
     let answer = remembered(&rig, &first);
     assert_eq!(
         (&answer["rollback"], &answer["epoch"]),
-        (&Value::from(true), &Value::from(OLD))
+        (&Value::from(OLD), &Value::from(OLD))
     );
     assert_eq!(answer.get("nonce"), None, "{answer}");
 
     // A boot without a report, as after a power cut: that disk again, and no older one.
     denied(&rig, &owner, OLDER, "rollback");
     let again = session(&rig, &owner, OLD);
-    assert_eq!(remembered(&rig, &again)["rollback"], true);
+    assert_eq!(remembered(&rig, &again)["rollback"], OLD);
     // The session of before has no word any more, and its report leaves the one of now.
     assert_eq!(remembered(&rig, &first).get("rollback"), None);
     assert_eq!(remembered(&rig, &first)["epoch"], EPOCH);
@@ -115,7 +114,7 @@ fn a_word_for_one_epoch_is_for_no_other_and_ends_by_itself() {
     assert_eq!(word(&rig).unwrap().epoch, Some(OLD));
     assert_eq!(
         remembered(&rig, &session(&rig, &owner, OLD))["rollback"],
-        true
+        OLD
     );
 
     accept(&rig, Some(OLD), now_s());
@@ -132,19 +131,48 @@ fn a_disk_that_the_service_does_not_find_old_has_the_word_too() {
         let answer = remembered(&rig, &session);
         assert_eq!(
             (&answer["rollback"], &answer["epoch"]),
-            (&Value::from(true), &Value::from(EPOCH))
+            (&Value::from(epoch), &Value::from(EPOCH))
         );
         assert_eq!(answer.get("nonce").is_some(), epoch > EPOCH);
     }
 }
 
-/// What was remembered is not put back: a report below it contradicts it, with the word too.
+/// What was remembered is not put back: a report below it contradicts it, and uses the word up.
 #[test]
 fn no_record_falls_by_the_word() {
     let (rig, owner) = registered();
     accept(&rig, None, soon());
     let session = session(&rig, &owner, OLD);
     assert_eq!(told(&rig, &session, OLD), 401);
-    assert!(word(&rig).is_some());
+    let why = rig.last()["why"].as_str().unwrap().to_owned();
+    assert!(why.contains("nodes forget"), "{why}");
+    assert_eq!(word(&rig), None);
+    denied(&rig, &owner, OLD, "rollback");
     assert_eq!(told(&rig, &session, EPOCH + 1), 200);
+}
+
+#[test]
+fn a_word_does_not_go_to_another_node_with_the_volume() {
+    let (rig, _) = registered();
+    let next = Machine::new(2);
+    let readmit = || {
+        let id = UUID.to_owned().try_into().unwrap();
+        let word = Readmission {
+            until_s: soon(),
+            ek: None,
+        };
+        readmission::set(&rig.service.store, &id, Some(&word)).unwrap();
+    };
+    accept(&rig, None, soon());
+    readmit();
+    denied(&rig, &next, OLD, "rollback");
+    // Said of whoever is readmitted, it is for that one.
+    accept(&rig, None, soon());
+    let session = session(&rig, &next, OLD);
+    let answer = remembered(&rig, &session);
+    assert_eq!(
+        (&answer["rollback"], &answer["epoch"]),
+        (&Value::from(OLD), &Value::from(OLD))
+    );
+    assert!(answer["readmitted-s"].is_u64(), "{answer}");
 }
