@@ -158,8 +158,16 @@ impl Anchor {
         let entry = self.entry(volume);
         judge::permit(entry, seen)?;
         judge::asks_enough(entry, volume.level())?;
+        let is_made_anew = seen != DeviceState::Volume && self.is_readmitting();
+        if is_made_anew && !volume.required && entry.is_none() {
+            judge::permit(
+                Some(&Entry::lost(volume.name.clone(), volume.level())),
+                seen,
+            )?;
+        }
         let allowed = match entry.and_then(|entry| entry.acceptance) {
             Some(kind) => Some(Allowed::Accepted(kind)),
+            None if is_made_anew => return Ok(Some(readmission::made_beside(volume))),
             // A boot that could not read the record was cut off, so the header can be what that one has written.
             None if seen == DeviceState::Volume && self.has_others() => Some(Allowed::Stale),
             None => None,

@@ -27,6 +27,7 @@ pub mod cli;
 mod describe;
 #[cfg(test)]
 mod fixture;
+mod keying;
 mod measure;
 mod mounting;
 pub mod requirements;
@@ -44,6 +45,7 @@ use crate::anchor::checkpoint::PinnedMount;
 use crate::boot::anchor::{allow_writes, commit_anchor, count, next_stamp, verify_freshness};
 use crate::boot::away::present;
 use crate::boot::describe::describe;
+use crate::boot::keying::key_all;
 use crate::boot::measure::{fence, fence_after_failure, measure_all, measure_away};
 use crate::config::{Config, Level, Volume};
 use crate::error::{Error, Result};
@@ -228,11 +230,7 @@ impl<'v> Attempt<'_, 'v> {
             operator,
             record,
         };
-        let keyed = each_volume(found, |volume, found| {
-            let keyed = record.step("keying", Some(volume), || sources.key_of(volume, found));
-            away.unless_required(volume, keyed)
-        })?;
-        let mut keyed = away.require_distinct(present(keyed))?;
+        let mut keyed = key_all(sources, found, &away)?;
         let anchored = keyed.iter().any(|(volume, _)| volume.level() != Level::Off);
         if anchored && lock(&node_tpm)?.is_to_move() {
             record.step("moving the anchor's record", None, || {

@@ -11,17 +11,17 @@
 //!
 //! Where the record cannot be read and is made anew, what it said of a volume that is away is lost with it. What is left is
 //! [`State::Lost`] for each that the configuration has: a blank disk is not taken for a new volume then, and the volume itself
-//! takes an operator's word at the key service. One that the configuration does not have is not remembered at all.
+//! takes an operator's word at the key service. One that the configuration does not have is not remembered at all. The same is said
+//! of a volume that is readmitted, until it is remembered: see [`super::readmission`].
 
 use log::info;
-use uuid::Uuid;
 
 use super::Anchor;
-use super::record::{Entry, KeyId, State};
+use super::readmission::Readmitted;
+use super::record::{Entry, State};
 use crate::config::{Level, Volume};
 use crate::error::{Error, Result};
 use crate::header::Stamp;
-use crate::key::KEY_LEN;
 use crate::tpm::Tpm;
 
 impl Anchor {
@@ -59,6 +59,25 @@ impl Anchor {
         if changed { self.write(tpm) } else { Ok(()) }
     }
 
+    /// What the record is to say of the volumes that it says nothing of, are not carried over, and are away, or readmitted and not
+    /// remembered before this boot was handed over. Else a blank disk would be a new volume after a boot that was cut off, or that
+    /// did not open them.
+    pub(super) fn lost(&self, away: &[&Volume]) -> Vec<Entry> {
+        let is_stale = self.is_stale();
+        let is_known = |entry: &Entry| {
+            let mut carried = self.carried.iter();
+            let record = self.loaded.as_ref().filter(|_| !is_stale);
+            carried.any(|it| it.entry.name == entry.name)
+                || record.is_some_and(|it| it.record.get(&entry.name).is_some())
+        };
+        let anchored = away.iter().filter(|volume| volume.level() != Level::Off);
+        let away = anchored.map(|volume| Entry::lost(volume.name.clone(), volume.level()));
+        let readmitted = self.readmitted.iter().map(Readmitted::lost);
+        away.chain(readmitted)
+            .filter(|entry| !is_known(entry))
+            .collect()
+    }
+
     /// Changes the record in memory; whether that made it another one.
     fn changed(&mut self, mut change: impl FnMut(&mut Entry) -> Result<()>) -> Result<bool> {
         let Some(loaded) = &mut self.loaded else {
@@ -80,20 +99,4 @@ impl Anchor {
 
 fn is_among(open: &[&Volume], entry: &Entry) -> bool {
     open.iter().any(|volume| volume.name == entry.name)
-}
-
-/// What is remembered of a volume that a record is without which is made anew, as the one before cannot be read.
-pub(super) fn lost(volume: &Volume) -> Entry {
-    Entry {
-        name: volume.name.clone(),
-        uuid: Uuid::nil(),
-        key_id: KeyId::of(&[0; KEY_LEN]),
-        state: State::Lost,
-        level: volume.level().max(Level::Identity),
-        acceptance: None,
-        checkpoint: None,
-        ahead: 0,
-        enroll: false,
-        away: None,
-    }
 }

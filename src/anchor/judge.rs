@@ -112,8 +112,8 @@ pub fn permit(entry: Option<&Entry>, seen: DeviceState) -> Result<()> {
             entry.uuid, entry.name
         ))),
         (DeviceState::Blank, Some((entry, State::Lost))) => Err(Error::refused(format_args!(
-            "rule F23: the device is blank, and whether there was a volume {name} cannot be told: it was away as the TPM's record was \
-             made anew: attach its disk; to start anew with this one, run \"nightlatchctl anchor accept new {name}\" while the node \
+            "rule F23: the device is blank, and whether there was a volume {name} cannot be told: the TPM's record was made anew \
+             without it: attach its disk; to start anew with this one, run \"nightlatchctl anchor accept new {name}\" while the node \
              still runs",
             name = entry.name
         ))),

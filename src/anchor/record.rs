@@ -39,8 +39,8 @@
 //! | 52 | 4 | the generation of the master secret |
 //! | 56 | 16 | the first half of the name of the PCR key of before, while volumes move to another one |
 //!
-//! A record is written in version 1 until one of its volumes is away for the first time: a program that knows version 1 alone goes
-//! on with the node until then, and refuses version 2 by its number. What is version 2 stays so.
+//! A record is written in version 1 until one of its volumes is away for the first time, or is readmitted: a program that knows
+//! version 1 alone goes on with the node until then, and refuses version 2 by its number. What is version 2 stays so.
 
 mod bytes;
 #[cfg(test)]
@@ -106,6 +106,25 @@ pub struct Entry {
     pub away: Option<Stamp>,
 }
 
+impl Entry {
+    /// Of a volume that a record is without which is made anew, as the one before cannot be read.
+    #[must_use]
+    pub fn lost(name: VolumeName, level: Level) -> Self {
+        Self {
+            name,
+            uuid: Uuid::nil(),
+            key_id: KeyId::of(&[0; KEY_LEN]),
+            state: State::Lost,
+            level: level.max(Level::Identity),
+            acceptance: None,
+            checkpoint: None,
+            ahead: 0,
+            enroll: false,
+            away: None,
+        }
+    }
+}
+
 /// The id of a volume key, as much of it as the record has: all 32 bytes in version 1, the first 16 in version 2.
 ///
 /// The half is enough. The key that is remembered was drawn by the node, so nobody has chosen its id, and a volume that passes for
@@ -149,8 +168,8 @@ pub enum State {
     Provisioning,
     /// Finished: from now on a blank or other disk is an attack or a mistake.
     Ready,
-    /// It may have been there, and was away as the record was made anew, which could not be read: nothing is known of it but that
-    /// a blank disk may be in its place.
+    /// It may have been there, and was away as the record was made anew, which could not be read, or is readmitted and not remembered
+    /// yet: nothing is known of it but that a blank disk may be in its place.
     Lost,
 }
 

@@ -20,7 +20,6 @@
 use log::{info, warn};
 use uuid::Uuid;
 
-use super::away;
 use super::judge::stale::{self, Continued};
 use super::judge::{DeviceState, VolumeProof};
 use super::record::{Accepted, Entry, RECORD_LEN, Record};
@@ -155,35 +154,33 @@ impl Anchor {
     #[must_use]
     pub fn is_to_be_renewed(&self) -> bool {
         let is_due = self.loaded.is_none() || self.is_provisional;
-        is_due && !(self.carried.is_empty() && self.readmitted.is_empty())
+        is_due && !self.carried.is_empty() || self.is_readmitting()
     }
 
     /// Makes the record anew when every volume has been judged: nothing was written before. It can be done only before the fence's
     /// PCR takes an exception.
     ///
-    /// Of the volumes that are `away` it is to say that there may be something.
+    /// Of the volumes that are `away` it is to say that there may be something; and of those that are readmitted, until they are
+    /// remembered.
     pub fn renew_record(&mut self, tpm: &mut Tpm, away: &[&Volume]) -> Result<()> {
-        let is_missing = |volume: &&&Volume| {
-            let is_carried = self.carried.iter().any(|it| it.entry.name == volume.name);
-            let is_readmitted = self.readmitted.iter().any(|it| it.is_for(volume));
-            volume.level() != Level::Off && !is_carried && !is_readmitted
-        };
-        let missing: Vec<Entry> = away
-            .iter()
-            .filter(is_missing)
-            .map(|volume| away::lost(volume))
-            .collect();
-        let with_missing = |mut record: Record| -> Result<Record> {
-            missing
-                .iter()
+        let lost = self.lost(away);
+        let with_lost = |mut record: Record| -> Result<Record> {
+            lost.iter()
                 .try_for_each(|entry| record.set(entry.clone()))?;
             Ok(record)
         };
-        if self.others.is_empty() && !self.is_provisional {
-            return self.define(tpm, with_missing(Record::default())?);
+        if !self.is_stale() {
+            return match &mut self.loaded {
+                None => self.define(tpm, with_lost(Record::default())?),
+                Some(_) if lost.is_empty() => Ok(()),
+                Some(loaded) => {
+                    loaded.record = with_lost(loaded.record.clone())?;
+                    self.write(tpm)
+                }
+            };
         }
         let named = named(&self.carried)?;
-        let record = with_missing(Carried::record(&self.carried)?)?;
+        let record = with_lost(Carried::record(&self.carried)?)?;
         let had_counter = self.has_counter;
         if !had_counter {
             self.counter = Some(tpm.make_counter(self.at)?);

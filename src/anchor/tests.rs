@@ -50,10 +50,16 @@ impl Node {
     }
 
     fn config(&self, level: &str) -> Config {
+        self.config_of(level, "")
+    }
+
+    /// With further lines for the volume `data`.
+    fn config_of(&self, level: &str, of_data: &str) -> Config {
         let volume = |name: &str| {
+            let more = if name == "data" { of_data } else { "" };
             format!(
                 "[[volume]]\nname = \"{name}\"\nrole = \"state\"\ndevice = \"/dev/{name}\"\nmount = \"/{name}\"\n\
-                 sources = [\"tpm\", \"generate\"]\nformat = \"if-blank\"\nanchor = \"{level}\"\n"
+                 sources = [\"tpm\", \"generate\"]\nformat = \"if-blank\"\nanchor = \"{level}\"\n{more}"
             )
         };
         let port = self.swtpm.port();

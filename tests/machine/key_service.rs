@@ -19,7 +19,7 @@ use crate::support::mock::Script;
 pub(crate) use crate::support::mock::{Mock, Twist};
 use crate::tpm_private::Private;
 
-const DISK_MIB: u64 = 160;
+pub(crate) const DISK_MIB: u64 = 160;
 pub(crate) const KEY: [u8; 32] = [7; 32];
 pub(crate) const WRONG: [u8; 32] = [8; 32];
 const KEYS: &str = "nightlatch/volume-key/*";
@@ -47,6 +47,16 @@ pub(crate) fn table(service: &Mock) -> String {
     let pin = Base64::encode_string(&service.pin);
     let url = &service.url;
     format!("[service]\nurls = [\"{url}\"]\npin = \"{pin}\"\ndeadline-s = 30\n")
+}
+
+/// The lines of a volume besides, that need not be there: they are further ones of the last table before the volumes.
+pub(crate) fn optional(disk: &Disk, sources: &str) -> &'static str {
+    let device = disk.as_str();
+    let text = format!(
+        "[[volume]]\nname = \"data\"\ndevice = \"{device}\"\nrole = \"state\"\nmount = \"/srv/data\"\nrequired = false\n\
+         wait-s = 1\nformat = \"if-blank\"\nkdf = \"pbkdf2\"\nsources = [{sources}]\n"
+    );
+    Box::leak(text.into_boxed_str())
 }
 
 pub(crate) struct Node {
@@ -112,6 +122,9 @@ impl Node {
         let result = boot::with_volumes_open(Path::new("/"), &config, &record, |_, _| hand_over());
         let status = record.finish(&result);
         close();
+        for volume in config.volumes() {
+            volume::close(volume).unwrap();
+        }
         result.map(|()| status)
     }
 
@@ -249,20 +262,12 @@ fn another_volume_in_its_place_is_refused_by_the_services_record() {
 #[test]
 fn a_disk_that_the_service_denies_does_not_cost_the_others_their_keys() {
     let data = Disk::in_memory(DISK_MIB);
-    let device = data.as_str();
-    let lines = format!(
-        "[[volume]]\nname = \"data\"\ndevice = \"{device}\"\nrole = \"state\"\nmount = \"/srv/data\"\nrequired = false\n\
-         wait-s = 1\nformat = \"if-blank\"\nkdf = \"pbkdf2\"\nsources = [\"service\"]\n"
-    );
     let mut node = Node::new(&["sources = [\"service\"]"]);
-    node.terms = Box::leak(lines.into_boxed_str());
+    node.terms = optional(&data, "\"service\"");
     node.measure = "[measure]\ncluster = \"service\"";
     let boot = |node: &mut Node| {
         let mut claimed = 0;
         let status = node.boot().unwrap();
-        for volume in node.config().volumes() {
-            volume::close(volume).unwrap();
-        }
         let away: Vec<String> = status.away.iter().map(|it| it.error.clone()).collect();
         if let Some(request) = node.service.bodies("POST /kbs/v0/attest").last() {
             let additional = &request["tee-evidence"]["additional_evidence"];
@@ -285,7 +290,7 @@ fn a_disk_that_the_service_denies_does_not_cost_the_others_their_keys() {
     assert_eq!(boot(&mut node), (2, vec![], 2));
 
     // A blank disk in its place, on which none is made, is none for the service either.
-    disk::run("blkdiscard", &["--zeroout", device], b"");
+    disk::run("blkdiscard", &["--zeroout", data.as_str()], b"");
     let (open, away, claimed) = boot(&mut node);
     assert_eq!((open, claimed), (1, 1));
     assert!(away[0].contains("rule F23"), "{away:?}");

@@ -9,7 +9,8 @@ use nightlatch::status::Status;
 use nightlatch::volume::How;
 use serde_json::{Value, json};
 
-use crate::key_service::{Node, Twist, keep_endorsement_key};
+use crate::disk::{self, Disk};
+use crate::key_service::{DISK_MIB, Node, Twist, keep_endorsement_key, optional};
 use crate::tpm_private::Private;
 
 /// How a TPM gets lost.
@@ -270,5 +271,36 @@ fn a_disk_that_was_put_back_is_gone_on_with_for_an_operators_word_at_the_service
         }
         node.disk.load(&after);
         assert_eq!(node.boot().unwrap().volumes[0].accepted, None);
+    }
+}
+
+/// The TPM has forgotten both volumes, and an operator readmits the one that is there.
+#[test]
+fn a_blank_disk_beside_a_readmitted_volume_is_not_taken_for_a_new_one() {
+    let data = Disk::in_memory(DISK_MIB);
+    let mut node = Node::new(&["sources = [\"service\", \"tpm\"]"]);
+    node.measure = "[measure]\ncluster-volume = \"case\"";
+    node.terms = optional(&data, "\"service\"");
+    let of_case = |status: &Status| {
+        let volume = status.volumes.iter().find(|volume| volume.name == "case");
+        volume.unwrap().uuid.clone()
+    };
+    let first = node.boot().unwrap();
+    assert_eq!(first.volumes.len(), 2);
+    let uuid = of_case(&node.boot().unwrap());
+    let report = reported(&node, &uuid);
+    lose(&mut node, Lost::Cleared);
+    disk::run("blkdiscard", &["--zeroout", data.as_str()], b"");
+    readmit(&node, &uuid, &report);
+    // In that boot, and in those that follow.
+    for accepted in [Some("readmitted"), None] {
+        let status = node.boot().unwrap();
+        assert_eq!(status.volumes.len(), 1);
+        assert_eq!(said(&status), (Source::Service, accepted, false));
+        let why = &status.away[0].error;
+        assert!(why.contains("whether there was a volume data"), "{why}");
+        data.forget_reads();
+        assert!(disk::is_blank(&data.contents()));
+        node.service.tell(&path(&uuid), reported(&node, &uuid));
     }
 }

@@ -46,6 +46,34 @@ fn version(node: &mut Node) -> u8 {
     bytes.unwrap().unwrap()[8]
 }
 
+/// An operator readmits the volume, and its disk is there.
+fn readmit(anchor: &mut Anchor, volume: &Volume) {
+    let stamp = Stamp {
+        epoch: 1,
+        nonce: None,
+    };
+    let record = VolumeRecord {
+        key_id: Some(hex::encode(KEY_ID)),
+        epoch: stamp.epoch,
+        nonce: None,
+    };
+    let readmission = judge::Readmission {
+        record,
+        answered_s: 9,
+        void_s: 0,
+    };
+    let readmitted = anchor.readmit(volume, &readmission, &proven_of(stamp));
+    assert_eq!(readmitted.unwrap().kind, Allowed::Readmitted);
+}
+
+/// A blank disk in the place of a volume of which the TPM knows no more than that there may be one.
+fn is_not_new(anchor: &Anchor, volume: &Volume) {
+    let error = anchor.permit(volume, DeviceState::Blank).unwrap_err();
+    assert_eq!(error.exit(), Exit::Refused);
+    let said = format!("whether there was a volume {}", volume.name);
+    assert!(error.to_string().contains(&said), "{error}");
+}
+
 fn last_open(node: &mut Node) -> Stamp {
     let (_, _, anchor) = node.boot("epoch");
     anchor.counted().unwrap().last_open()
@@ -165,22 +193,7 @@ fn a_volume_that_is_away_as_the_record_is_made_is_not_taken_for_a_new_one() {
     let mut node = Node::new();
     let (config, mut tpm, mut anchor) = node.boot("epoch");
     let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
-    let readmission = judge::Readmission {
-        record: VolumeRecord {
-            key_id: Some(hex::encode(KEY_ID)),
-            epoch: 5,
-            nonce: None,
-        },
-        answered_s: 9,
-        void_s: 0,
-    };
-    let of_header = Stamp {
-        epoch: 5,
-        nonce: None,
-    };
-    anchor
-        .readmit(state, &readmission, &proven_of(of_header))
-        .unwrap();
+    readmit(&mut anchor, state);
     anchor.renew_record(&mut tpm, &[data]).unwrap();
     count_with(&mut node, &mut tpm, &mut anchor, &[state]);
     anchor.commit(&mut tpm, &[(state, None)]).unwrap();
@@ -190,15 +203,8 @@ fn a_volume_that_is_away_as_the_record_is_made_is_not_taken_for_a_new_one() {
 
     let (_, _, anchor) = node.boot("epoch");
     anchor.permit(state, DeviceState::Volume).unwrap();
-    let error = anchor.permit(data, DeviceState::Blank).unwrap_err();
+    is_not_new(&anchor, data);
     assert!(!anchor.may_be_made(data, DeviceState::Blank));
-    assert_eq!(error.exit(), Exit::Refused);
-    assert!(
-        error
-            .to_string()
-            .contains("whether there was a volume data"),
-        "{error}"
-    );
     let error = anchor.permit(data, DeviceState::Volume).unwrap_err();
     assert!(
         error.to_string().contains("does not remember this volume"),
@@ -213,9 +219,7 @@ fn a_volume_that_is_away_as_the_record_is_made_is_not_taken_for_a_new_one() {
     let (_, mut tpm, mut anchor) = node.boot("epoch");
     anchor.permit(data, DeviceState::Blank).unwrap().unwrap();
     assert!(anchor.may_be_made(data, DeviceState::Blank));
-    anchor
-        .readmit(data, &readmission, &proven_of(of_header))
-        .unwrap();
+    readmit(&mut anchor, data);
     count_with(&mut node, &mut tpm, &mut anchor, &[state, data]);
     anchor
         .commit(&mut tpm, &[(state, None), (data, None)])
@@ -240,27 +244,43 @@ fn a_readmitted_volume_that_is_not_opened_takes_the_word_again() {
         })
         .unwrap();
     let (_, mut tpm, mut anchor) = node.boot("epoch");
-    let readmission = judge::Readmission {
-        record: VolumeRecord {
-            key_id: Some(hex::encode(KEY_ID)),
-            epoch: 1,
-            nonce: None,
-        },
-        answered_s: 9,
-        void_s: 0,
-    };
-    let of_header = Stamp {
-        epoch: 1,
-        nonce: None,
-    };
-    anchor
-        .readmit(data, &readmission, &proven_of(of_header))
-        .unwrap();
+    readmit(&mut anchor, data);
+    anchor.renew_record(&mut tpm, &[]).unwrap();
     count_with(&mut node, &mut tpm, &mut anchor, &[state]);
     anchor.commit(&mut tpm, &[(state, None)]).unwrap();
     drop((tpm, anchor));
     let (_, _, anchor) = node.boot("epoch");
     assert!(anchor.is_unknown(data));
+    is_not_new(&anchor, data);
+}
+
+/// The TPM has forgotten one volume, so it may have forgotten that there is another.
+#[test]
+fn a_blank_disk_beside_a_readmitted_volume_is_refused_or_measured() {
+    let mut node = Node::new();
+    let optional = node.config_of("epoch", "required = false\n");
+    let optional = optional.volumes().nth(1).unwrap();
+    let (config, mut tpm, mut anchor) = node.boot("epoch");
+    let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
+    for volume in [data, optional] {
+        assert_eq!(anchor.permit(volume, DeviceState::Blank).unwrap(), None);
+    }
+    readmit(&mut anchor, state);
+    is_not_new(&anchor, optional);
+    let made = anchor.permit(data, DeviceState::Blank).unwrap().unwrap();
+    assert_eq!(made.event(), "nightlatch:accept:new:data");
+
+    // Which makes the record; it is to know of the readmitted volume all the same, and of the other in its place, from here on.
+    anchor
+        .begin_provisioning(&mut tpm, data, UUID, KEY_ID)
+        .unwrap();
+    assert!(anchor.is_to_be_renewed());
+    anchor.renew_record(&mut tpm, &[]).unwrap();
+    drop((tpm, anchor));
+    let (_, _, anchor) = node.boot("epoch");
+    anchor.permit(data, DeviceState::Blank).unwrap();
+    assert!(anchor.is_unknown(state));
+    is_not_new(&anchor, state);
 }
 
 /// The record is written for the sake of the volume that is away, and a host cuts that boot off: the word that let an older disk go on
