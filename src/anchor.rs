@@ -237,6 +237,13 @@ impl Anchor {
         self.enrolled.push(volume.name.clone());
     }
 
+    /// Whether an operator accepted an older state of the volume, or lets it be waited for where nothing is known of it.
+    #[must_use]
+    pub fn accepts_older(&self, volume: &Volume) -> bool {
+        let accepted = self.entry(volume).and_then(|entry| entry.acceptance);
+        accepted == Some(Accepted::Rollback)
+    }
+
     /// The checkpoint the volume's file system must not be older than.
     #[must_use]
     pub fn checkpoint(&self, volume: &Volume) -> Option<Checkpoint> {

@@ -17,7 +17,7 @@ pub(crate) mod service;
 pub(crate) mod stale;
 pub(crate) mod tpm;
 
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard};
 use std::thread;
 
 use log::warn;
@@ -59,7 +59,12 @@ impl Sources<'_> {
             Found::Existing(existing) => {
                 let waits = existing.waiting(volume)?;
                 self.key_of_existing(volume, *existing, &waits.uuid)
-                    .map_err(|refusal| self.operator.note(volume, waits, refusal))
+                    .map_err(|refusal| {
+                        if !volume.required && self.is_called_for(volume) {
+                            self.operator.call_for(volume);
+                        }
+                        self.operator.note(volume, waits, refusal)
+                    })
             }
         }
     }
@@ -68,6 +73,16 @@ impl Sources<'_> {
         lock(self.node_tpm)?
             .permit(volume, seen)
             .doing("comparing with the anchor")
+    }
+
+    /// Whether an operator has said on the node that an older state of it goes on, or whatever there is of one that is lost.
+    fn is_called_for(self, volume: &Volume) -> bool {
+        let of_record = |mut node_tpm: MutexGuard<'_, NodeTpm>| {
+            let (_, anchor) = node_tpm.anchor()?;
+            Ok(anchor.is_some_and(|anchor| anchor.accepts_older(volume)))
+        };
+        // An error is met by whoever needs the anchor.
+        lock(self.node_tpm).and_then(of_record).unwrap_or(false)
     }
 
     fn read_counter(self) -> Result<()> {

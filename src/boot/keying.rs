@@ -24,6 +24,9 @@ pub(super) fn key_all<'v>(
         keyed.extend(each_volume(found, |volume, found| {
             let record = sources.record;
             let keyed = record.step("keying", Some(volume), || sources.key_of(volume, found));
+            if sources.operator.awaits(volume)? {
+                return keyed.map(Some);
+            }
             away.unless_required(volume, keyed)
         })?);
     }

@@ -13,7 +13,7 @@ use crate::anchor::RuntimeAnchor;
 use crate::anchor::checkpoint::durable;
 use crate::anchor::record::{Accepted, Entry, State};
 use crate::config::{Level, VolumeName};
-use crate::ctl::question::confirm;
+use crate::ctl::question::{confirm, require_answer};
 use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Doing, Error, Result};
@@ -47,6 +47,9 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
     ))
 }
 
+/// What `accept rollback` is for a volume of which nothing is known: a state of it has nothing to be older than.
+const WAITS: &str = "waits for an operator if it needs one to open it, also where it need not be there: \"nightlatchctl recover --word readmit\"";
+
 /// Allows, until the next boot that succeeds, what the anchor would refuse.
 pub(super) fn accept(
     root: &Path,
@@ -54,38 +57,33 @@ pub(super) fn accept(
     name: &VolumeName,
     is_meant: bool,
 ) -> Result<Answer> {
+    require_answer(is_meant, &format!("volume {name}"))?;
+    let (record, _) = RuntimeAnchor::take(root)?.show()?;
+    let entry = record.get(name).ok_or_else(|| unknown(name))?;
     let what = match kind {
-        Accepted::Rollback => "an older state of its disk",
-        Accepted::New => "a blank disk in its place, which will be formatted",
+        Accepted::Rollback if entry.state == State::Lost => WAITS,
+        Accepted::Rollback => "accepts an older state of its disk",
+        Accepted::New => "accepts a blank disk in its place, which will be formatted",
         Accepted::Stale => {
-            "what a key service said in the place of a record that could not be read"
+            "accepts what a key service said in the place of a record that could not be read"
         }
     };
-    confirm(
-        is_meant,
-        &format!("volume {name}: the next boot will accept {what}"),
-    )?;
+    if kind == Accepted::Rollback && entry.level < Level::Epoch && entry.state != State::Lost {
+        return Err(usage(&format!(
+            "volume {name} is anchored at level {}, where an older disk passes anyway",
+            entry.level.as_str()
+        )));
+    }
+    confirm(is_meant, &format!("volume {name}: the next boot {what}"))?;
     RuntimeAnchor::take(root)?.change(|record| {
         let entry = record.get(name).ok_or_else(|| unknown(name))?;
-        if kind == Accepted::Rollback && entry.state == State::Lost {
-            return Err(Error::refused(format_args!(
-                "nothing is known of volume {name}, so there is no older state of it: its node's operator has it readmitted at the key \
-                 service, or accepts a new one"
-            )));
-        }
-        if kind == Accepted::Rollback && entry.level < Level::Epoch {
-            return Err(usage(&format!(
-                "volume {name} is anchored at level {}, where an older disk passes anyway",
-                entry.level.as_str()
-            )));
-        }
         record.set(Entry {
             acceptance: Some(kind),
             ..entry.clone()
         })
     })?;
     info!(volume = name.as_str(), accepted = kind.as_str(); "the operator accepts for one boot: {}", kind.as_str());
-    let text = format!("volume {name}: the next boot accepts {what}\n");
+    let text = format!("volume {name}: the next boot {what}\n");
     Ok(Answer::new(
         text,
         json!({"volume": name.as_str(), "accepts": kind.as_str()}),

@@ -10,15 +10,21 @@ use crate::error::{Error, Result};
 
 /// Goes on where it is meant. Where nobody can be asked, it has to be said in the command.
 pub(super) fn confirm(is_meant: bool, what: &str) -> Result<()> {
+    require_answer(is_meant, what)?;
     if is_meant {
         return Ok(());
     }
-    if !io::stdin().is_terminal() {
-        return Err(usage(&format!(
-            "{what}: that cannot be undone, and there is no terminal to ask on: add --yes where it is meant"
-        )));
-    }
     ask(io::stdin().lock(), io::stderr(), what)
+}
+
+/// Somebody has said yes, or can be asked. For what is looked at before the question is known.
+pub(super) fn require_answer(is_meant: bool, what: &str) -> Result<()> {
+    if is_meant || io::stdin().is_terminal() {
+        return Ok(());
+    }
+    Err(usage(&format!(
+        "{what}: that cannot be undone, and there is no terminal to ask on: add --yes where it is meant"
+    )))
 }
 
 fn ask(mut from: impl BufRead, mut to: impl Write, what: &str) -> Result<()> {

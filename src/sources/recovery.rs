@@ -15,14 +15,17 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use log::warn;
+
 use crate::anchor::judge::{Readmission, VolumeProof};
-use crate::config::{Config, Source, Volume};
+use crate::config::{Config, Source, Volume, VolumeName};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::openssh::OpensshKey;
 use crate::key::{KEY_LEN, Secret};
 use crate::protocol::VolumeRecord;
 use crate::protocol::recovery::{Message, Need, Verdict, Verdicts, WaitingVolume, Word};
 pub(crate) use crate::sources::recovery::wait::Waiting;
+use crate::sources::service::Asking;
 
 /// How long the key service is left alone while an operator is waited for.
 const SERVICE_PAUSE: Duration = Duration::from_secs(60);
@@ -52,6 +55,10 @@ struct State {
     is_hopeless: bool,
     /// Whether a volume waits that has to be there.
     is_awaited: bool,
+    /// The volumes that need not be there, and whose operator has said on the node that the next boot is to wait for one.
+    called: Vec<VolumeName>,
+    /// Those of them that nobody came for.
+    given_up: Vec<VolumeName>,
     /// Whether the volumes were looked at: what failed before is for no operator to end.
     is_reached: bool,
 }
@@ -171,12 +178,45 @@ impl OperatorSession {
             if volume.sources.contains(&Source::Recovery) && !needs.is_empty() {
                 (waits.needs, waits.why) = (needs, error.to_string());
                 state.waiting.push(waits);
-                state.is_awaited |= volume.required;
+                state.is_awaited |= volume.required || state.called.contains(&volume.name);
             } else {
                 state.is_hopeless |= volume.required;
             }
         }
         error
+    }
+
+    /// Takes down that a volume waits as one does that has to be there, where it fails by what a push can end.
+    pub(super) fn call_for(&self, volume: &Volume) {
+        if let Ok(Some(mut state)) = self.state()
+            && !state.given_up.contains(&volume.name)
+        {
+            state.called.push(volume.name.clone());
+        }
+    }
+
+    /// Whether the boot does not go on without a volume that need not be there.
+    pub(crate) fn awaits(&self, volume: &Volume) -> Result<bool> {
+        let state = self.state()?;
+        Ok(state.is_some_and(|state| {
+            let mut waiting = state.waiting.iter();
+            state.called.contains(&volume.name) && waiting.any(|it| it.name == volume.name.as_str())
+        }))
+    }
+
+    /// Whether nobody came for volumes that need not be there, so that the boot is to be tried without them, once.
+    fn gives_up(&self) -> Result<bool> {
+        Ok(self.state()?.is_some_and(|mut state| {
+            let is_called = |it: &WaitingVolume| {
+                let mut called = state.called.iter();
+                called.any(|name| name.as_str() == it.name)
+            };
+            let is_for_them = !state.called.is_empty() && state.waiting.iter().all(is_called);
+            if is_for_them {
+                state.given_up = std::mem::take(&mut state.called);
+            }
+            is_for_them
+        }))
     }
 
     /// Takes down that a volume failed for which no push can do anything.
@@ -195,7 +235,15 @@ impl OperatorSession {
     ) -> Result<T> {
         match self.tried(&mut work) {
             Err(error) if self.is_waiting()? => {
-                self.wait(boot, error, work).map_err(Error::for_good)
+                let waited = match self.wait(boot, error, &mut work) {
+                    Err(error) if self.gives_up()? => {
+                        warn!("{error}");
+                        boot.service.ask_so(Asking::Briefly)?;
+                        self.tried(&mut work)
+                    }
+                    waited => waited,
+                };
+                waited.map_err(Error::for_good)
             }
             done => done,
         }
@@ -216,6 +264,7 @@ impl OperatorSession {
                 state.failed.clear();
                 state.is_hopeless = false;
                 state.is_reached = false;
+                state.called.clear();
                 let is_awaited = std::mem::take(&mut state.is_awaited);
                 (std::mem::take(&mut state.waiting), is_awaited)
             }
@@ -317,3 +366,6 @@ impl OperatorSession {
             .map_err(|error| Error::failure(format_args!("source recovery: {error}")))
     }
 }
+
+#[cfg(test)]
+mod tests;
