@@ -237,11 +237,17 @@ impl Anchor {
         self.enrolled.push(volume.name.clone());
     }
 
-    /// Whether an operator accepted an older state of the volume, or lets it be waited for where nothing is known of it.
+    /// What an operator accepted of the volume while the node ran.
     #[must_use]
-    pub fn accepts_older(&self, volume: &Volume) -> bool {
-        let accepted = self.entry(volume).and_then(|entry| entry.acceptance);
-        accepted == Some(Accepted::Rollback)
+    pub fn acceptance(&self, volume: &Volume) -> Option<Accepted> {
+        self.entry(volume).and_then(|entry| entry.acceptance)
+    }
+
+    /// Takes back what was taken up of a volume that this boot goes on without: what its disk said is not to be remembered of it.
+    pub fn withdraw(&mut self, volume: &Volume) {
+        self.carried.retain(|it| it.entry.name != volume.name);
+        self.readmitted.retain(|it| !it.is_for(volume));
+        self.rolled_back.retain(|name| *name != volume.name);
     }
 
     /// The checkpoint the volume's file system must not be older than.

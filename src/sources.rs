@@ -25,6 +25,7 @@ use uuid::Uuid;
 
 use crate::anchor::Allowed;
 use crate::anchor::judge::DeviceState;
+use crate::anchor::record::Accepted;
 use crate::config::{Config, Source, Volume};
 use crate::error::{Doing, Error, Result};
 use crate::parallel::spawn;
@@ -60,6 +61,7 @@ impl Sources<'_> {
                 let waits = existing.waiting(volume)?;
                 self.key_of_existing(volume, *existing, &waits.uuid)
                     .map_err(|refusal| {
+                        self.withdraw(volume);
                         if !volume.required && self.is_called_for(volume) {
                             self.operator.call_for(volume);
                         }
@@ -75,11 +77,19 @@ impl Sources<'_> {
             .doing("comparing with the anchor")
     }
 
+    /// Nothing of a volume that is refused here goes into what this boot remembers and measures.
+    fn withdraw(self, volume: &Volume) {
+        // An error is met by whoever needs the TPM.
+        if let Ok(mut node_tpm) = lock(self.node_tpm) {
+            node_tpm.withdraw(volume);
+        }
+    }
+
     /// Whether an operator has said on the node that an older state of it goes on, or whatever there is of one that is lost.
     fn is_called_for(self, volume: &Volume) -> bool {
         let of_record = |mut node_tpm: MutexGuard<'_, NodeTpm>| {
             let (_, anchor) = node_tpm.anchor()?;
-            Ok(anchor.is_some_and(|anchor| anchor.accepts_older(volume)))
+            Ok(anchor.and_then(|anchor| anchor.acceptance(volume)) == Some(Accepted::Rollback))
         };
         // An error is met by whoever needs the anchor.
         lock(self.node_tpm).and_then(of_record).unwrap_or(false)

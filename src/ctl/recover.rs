@@ -101,12 +101,13 @@ impl Operator<'_> {
     /// Whether what is given is what the volumes wait for.
     fn is_enough(&self, volumes: &[WaitingVolume]) -> Result<()> {
         for volume in volumes {
-            let word = volume.needs.iter().find_map(|need| match need {
+            let words = volume.needs.iter().filter_map(|need| match need {
                 Need::Readmit => Some(Word::Readmit),
                 Need::Rollback => Some(Word::Rollback),
                 Need::Key => None,
             });
-            let why = match word.filter(|word| !self.options.words.contains(word)) {
+            let mut missing = words.filter(|word| !self.options.words.contains(word));
+            let why = match missing.next() {
                 Some(Word::Readmit) => {
                     "its TPM has no record of it, so nothing tells the age of that disk: where it is the right one, add --word readmit"
                 }

@@ -88,9 +88,10 @@ impl Sources<'_> {
         // Where the service was asked all the same, it may know better.
         let accepted = lock(self.node_tpm)?.accepted(volume);
         let accepted = accepted.and_then(crate::anchor::Allowed::on_node);
-        self.service
-            .verify(&keyed, accepted)
-            .doing("comparing with the key service's record")?;
+        let compared = self.service.verify(&keyed, accepted);
+        compared
+            .doing("comparing with the key service's record")
+            .map_err(|error| Refusal::new(error, needs))?;
         Ok(keyed)
     }
 
@@ -133,14 +134,22 @@ impl Sources<'_> {
             (carried, is_old)
         };
         let is_too_old = is_old && !given.says(Word::Rollback);
+        // Each word that is needed is named, as an operator's command gives only what is asked for, all of it at once.
+        let needs_readmit = sealed_under.is_none() || volume.level() == Level::Checkpoint;
+        let needs = |needs_readmit: bool| -> Vec<Need> {
+            let readmit = needs_readmit.then_some(Need::Readmit);
+            let rollback = is_old.then_some(Need::Rollback);
+            let needs = [Some(Need::Key), readmit, rollback];
+            needs.into_iter().flatten().collect()
+        };
         match carried {
             Ok(_) => Ok(self.seal_anew(volume, keyed)?),
-            Err(refusal) if is_too_old => Err(Refusal::new(refusal, &[Need::Key, Need::Rollback])),
+            Err(refusal) if is_too_old => Err(Refusal::new(refusal, &needs(needs_readmit))),
             Err(refusal) if refusal.exit() == Exit::Refused && given.says(Word::Readmit) => {
                 warn!(volume = volume.name.as_str(); "{refusal}");
                 Ok(self.readmit(volume, keyed, &given.readmission(&proven))?)
             }
-            Err(refusal) => Err(Refusal::new(refusal, &[Need::Key, Need::Readmit])),
+            Err(refusal) => Err(Refusal::new(refusal, &needs(true))),
         }
     }
 

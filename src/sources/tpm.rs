@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 use uuid::Uuid;
 
 use crate::anchor::judge::DeviceState;
-use crate::anchor::record::Checkpoint;
+use crate::anchor::record::{Accepted, Checkpoint};
 use crate::anchor::{Allowed, Anchor, Exception, Located};
 use crate::config::{Config, Level, Source, Volume};
 use crate::error::{Doing, Error, Result};
@@ -140,11 +140,19 @@ impl NodeTpm {
 
     /// What the operator allowed for this volume and this boot.
     pub(crate) fn accepted(&self, volume: &Volume) -> Option<Allowed> {
-        let exception = self
-            .exceptions
-            .iter()
-            .find(|exception| exception.volume == volume.name);
-        exception.map(|exception| exception.kind)
+        allowed(&self.exceptions, volume)
+    }
+
+    /// Takes back what was taken up in this try of a volume that the boot goes on without. What was accepted on the node stays, which
+    /// is an exception of each boot.
+    pub(crate) fn withdraw(&mut self, volume: &Volume) {
+        let anchor = self.anchor.as_mut().map(|anchor| {
+            anchor.withdraw(volume);
+            anchor.acceptance(volume)
+        });
+        let accepted = anchor.flatten().map(Allowed::Accepted);
+        self.exceptions
+            .retain(|it| it.volume != volume.name || Some(it.kind) == accepted);
     }
 
     /// The anchor, if it is this volume's business.
@@ -212,4 +220,39 @@ pub(crate) fn lock(node_tpm: &Mutex<NodeTpm>) -> Result<MutexGuard<'_, NodeTpm>>
     node_tpm
         .lock()
         .map_err(|error| Error::failure(format_args!("TPM: {error}")))
+}
+
+/// What was allowed for a volume. That it may be older says more than the other things that may be true as well.
+fn allowed(exceptions: &[Exception], volume: &Volume) -> Option<Allowed> {
+    let rollback = Allowed::Accepted(Accepted::Rollback);
+    let its = exceptions.iter().filter(|it| it.volume == volume.name);
+    let mut kinds = its.map(|it| it.kind);
+    let is_older = kinds.clone().any(|kind| kind == rollback);
+    is_older.then_some(rollback).or_else(|| kinds.next())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_state_that_was_allowed_is_seen_beside_a_record_of_another_image() {
+        let text = "boot.authorities = [\"/authority.pem\"]\n[[volume]]\nname = \"state\"\ndevice = \"/dev/vdb\"\nrole = \"state\"\n\
+                    mount = \"/srv\"\nsources = [\"tpm\"]\n";
+        let config = Config::parse(text).unwrap();
+        let volume = config.volumes().next().unwrap();
+        let rollback = Allowed::Accepted(Accepted::Rollback);
+        let of = |kinds: &[Allowed]| {
+            let exceptions = kinds.iter().map(|kind| Exception {
+                volume: volume.name.clone(),
+                kind: *kind,
+            });
+            allowed(&exceptions.collect::<Vec<_>>(), volume)
+        };
+        assert_eq!(of(&[]), None);
+        assert_eq!(of(&[Allowed::Stale]), Some(Allowed::Stale));
+        for kinds in [[Allowed::Stale, rollback], [rollback, Allowed::Stale]] {
+            assert_eq!(of(&kinds), Some(rollback));
+        }
+    }
 }

@@ -335,9 +335,13 @@ fn a_record_made_anew_without_a_volume_refuses_a_blank_disk_in_its_place() {
     let (config, mut tpm, mut anchor) = boot(&mut node, b"two");
     let [state, data] = [0, 1].map(|index| config.volumes().nth(index).unwrap());
     let of_header = (&proven_of(stamp), Some(policy));
-    anchor
-        .carry_over(&mut tpm, state, &told(stamp), of_header, None)
-        .unwrap();
+    for volume in [state, data] {
+        anchor
+            .carry_over(&mut tpm, volume, &told(stamp), of_header, None)
+            .unwrap();
+    }
+    // Refused for something else, once it was taken up.
+    anchor.withdraw(data);
     anchor.renew_record(&mut tpm, &[data]).unwrap();
     anchor.begin_renewal(&mut tpm).unwrap();
     anchor.remove_others(&mut tpm).unwrap();

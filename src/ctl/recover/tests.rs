@@ -227,4 +227,9 @@ fn a_volume_that_takes_a_word_is_given_none_unasked() {
     let error = enough(&[Need::Rollback], &[Word::Readmit]).unwrap_err();
     assert!(error.to_string().contains("add --word rollback"), "{error}");
     enough(&[Need::Rollback], &[Word::Rollback]).unwrap();
+    // Each of two.
+    let both = [Need::Key, Need::Readmit, Need::Rollback];
+    let error = enough(&both, &[Word::Readmit]).unwrap_err();
+    assert!(error.to_string().contains("add --word rollback"), "{error}");
+    enough(&both, &[Word::Readmit, Word::Rollback]).unwrap();
 }
