@@ -148,12 +148,22 @@ pub(super) fn forget(root: &Path, name: &VolumeName, is_meant: bool) -> Result<A
             "volume {name}: a disk with it will be refused, and a blank one in its place made a new volume where the image allows that"
         ),
     )?;
-    RuntimeAnchor::take(root)?.change(|record| {
-        if record.remove(name) {
+    let anchor = RuntimeAnchor::take(root)?;
+    let (record, _) = anchor.show()?;
+    let uuid = record.get(name).ok_or_else(|| unknown(name))?.uuid;
+    // First, as nobody could name them afterwards: a key that waits would take its place for ever.
+    if anchor
+        .requests()
+        .is_ok_and(|all| all.of(uuid).next().is_some())
+    {
+        anchor.change_requests(|_, requests| {
+            requests.retain(|request| request.uuid != uuid);
             Ok(())
-        } else {
-            Err(unknown(name))
-        }
+        })?;
+    }
+    anchor.change(|record| {
+        record.remove(name);
+        Ok(())
     })?;
     info!(volume = name.as_str(); "the anchor forgot a volume");
     let text = format!(

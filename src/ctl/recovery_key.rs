@@ -111,24 +111,30 @@ pub(super) fn remove(
     keyslot: Option<u8>,
     is_meant: bool,
 ) -> Result<Answer> {
-    let (volume, uuid) = ours(root, name)?;
+    let opened = ours(root, name);
+    if opened.is_err()
+        && keyslot.is_none()
+        && let Some(answer) = take_back_of_absent(root, name)?
+    {
+        return Ok(answer);
+    }
+    let (volume, uuid) = opened?;
     let anchor = RuntimeAnchor::take(root)?;
-    let asked = Asked::of(&volume, &anchor.requests()?);
-    let Some(keyslot) = chosen(&volume, &asked, keyslot)? else {
-        anchor.change_requests(|_, requests| {
-            requests
-                .retain(|request| request.uuid != uuid || !matches!(request.wish, Wish::Add(_)));
-            Ok(())
-        })?;
-        let text = format!("volume {name}: no keyslot is made; the key opens nothing\n");
-        let json = json!({"volume": name.as_str(), "recovery_key": "not asked for any more"});
-        return Ok(Answer::new(text, json));
+    let requests = anchor.requests()?;
+    let Some(keyslot) = chosen(&volume, &Asked::of(&volume, &requests), keyslot)? else {
+        return take_back(&anchor, name, uuid);
     };
+    // One whose key has its keyslot already: done again after that is empty, it would bring the key back.
+    let is_again = made_already(root, &volume, keyslot, requests.of(uuid))?;
     confirm(
         is_meant,
         &format!("volume {name}: the next boot empties keyslot {keyslot}; {STAYS}"),
     )?;
     anchor.change_requests(|_, requests| {
+        requests.retain(|request| {
+            let is_asked = |wish: &Wish| is_again.iter().any(|key| is_for(wish, key));
+            request.uuid != uuid || !is_asked(&request.wish)
+        });
         let wish = Wish::Remove(keyslot);
         requests.push(Request { uuid, wish })
     })?;
@@ -140,6 +146,66 @@ pub(super) fn remove(
         text,
         json!({"volume": name.as_str(), "removes": keyslot}),
     ))
+}
+
+/// Takes back what was asked for keys that have no keyslot yet.
+fn take_back(anchor: &RuntimeAnchor, name: &VolumeName, uuid: Uuid) -> Result<Answer> {
+    anchor.change_requests(|_, requests| {
+        requests.retain(|request| request.uuid != uuid || !matches!(request.wish, Wish::Add(_)));
+        Ok(())
+    })?;
+    let text = format!("volume {name}: no keyslot is made; the key opens nothing\n");
+    let json = json!({"volume": name.as_str(), "recovery_key": "not asked for any more"});
+    Ok(Answer::new(text, json))
+}
+
+/// The same for a volume that this boot did not open, which the anchor knows; none where nothing was asked for it.
+fn take_back_of_absent(root: &Path, name: &VolumeName) -> Result<Option<Answer>> {
+    let Ok(anchor) = RuntimeAnchor::take(root) else {
+        return Ok(None);
+    };
+    let (record, _) = anchor.show()?;
+    let Some(uuid) = record.get(name).map(|entry| entry.uuid) else {
+        return Ok(None);
+    };
+    let requests = anchor.requests()?;
+    let is_asked = requests.of(uuid).any(|wish| matches!(wish, Wish::Add(_)));
+    is_asked.then(|| take_back(&anchor, name, uuid)).transpose()
+}
+
+/// Of the keys that are asked for, those that open this keyslot of the header on the disk.
+fn made_already<'a>(
+    root: &Path,
+    volume: &VolumeStatus,
+    keyslot: u8,
+    wishes: impl Iterator<Item = &'a Wish>,
+) -> Result<Vec<RecoveryKey>> {
+    let keys = wishes.filter_map(|wish| match wish {
+        Wish::Add(key) => Some(key),
+        Wish::Remove(_) => None,
+    });
+    let keys: Vec<&RecoveryKey> = keys.collect();
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = root.join(volume.device.trim_start_matches('/'));
+    let candidates = header::candidates(&path).doing(format_args!("reading {}", path.display()))?;
+    let mut made = Vec::new();
+    for key in keys {
+        for candidate in &candidates {
+            if candidate.checked.recovery.contains(&keyslot)
+                && candidate.opens(keyslot, key.text().as_bytes())?
+            {
+                made.extend(RecoveryKey::from_bytes(key.bytes()));
+                break;
+            }
+        }
+    }
+    Ok(made)
+}
+
+fn is_for(wish: &Wish, key: &RecoveryKey) -> bool {
+    matches!(wish, Wish::Add(asked) if asked.is(key))
 }
 
 /// Tries a key on the header that is on the disk, without the TPM. Nothing is written.
@@ -288,7 +354,7 @@ fn is_awaited(root: &Path, uuid: Uuid, key: &RecoveryKey) -> bool {
     let requests = RuntimeAnchor::take(root).and_then(|anchor| anchor.requests());
     requests.is_ok_and(|requests| {
         let mut its = requests.of(uuid);
-        its.any(|wish| matches!(wish, Wish::Add(asked) if asked.is(key)))
+        its.any(|wish| is_for(wish, key))
     })
 }
 

@@ -133,6 +133,42 @@ fn a_key_is_asked_for_once_it_was_kept_and_can_be_taken_back() {
 }
 
 #[test]
+fn what_was_asked_for_a_volume_that_is_away_is_taken_back_and_ends_with_its_entry() {
+    let node = Node::new(&status("[]"));
+    let waiting = || {
+        let anchor = RuntimeAnchor::take(&node.top).unwrap();
+        anchor
+            .requests()
+            .unwrap()
+            .of(STATE.parse().unwrap())
+            .count()
+    };
+    let away = status("[]").replacen("\"name\": \"state\"", "\"name\": \"other\"", 1);
+    for kept in ["first", "second"] {
+        node.write_status(&status("[]"));
+        node.says(&["add", "state", "--confirm-file", &node.file(kept)]);
+        assert_eq!(waiting(), 1);
+        node.write_status(&away);
+        let said = match kept {
+            "first" => node.says(&["remove", "state"]),
+            _ => {
+                run(&node.top, &["anchor", "forget", "state", "--yes"])
+                    .unwrap()
+                    .text
+            }
+        };
+        assert!(said.starts_with("volume state: "), "{said}");
+        assert_eq!(waiting(), 0);
+    }
+    let (exit, error) = node.refusal(&["remove", "state"]);
+    assert_eq!(exit, Exit::Usage);
+    assert!(
+        error.contains("this boot opened no volume state"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_keyslot_that_is_to_go_is_named_where_there_are_two() {
     let node = Node::new(&status("[4, 5]"));
     let (exit, error) = node.refusal(&["remove", "state", "--yes"]);
