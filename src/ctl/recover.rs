@@ -4,6 +4,7 @@
 //! **Never:** a key sent to what was not attested, opened its credential, and was meant.
 
 mod expected;
+mod limits;
 mod node;
 mod secret;
 mod signing;
@@ -202,8 +203,10 @@ fn question(address: &str, attested: &Attested) -> String {
     });
     let volumes: String = volumes.collect();
     printable(&format!(
-        "{address} is the node of endorsement key\n  {}\nand has booted image {}. It waits for\n{volumes}Its keys are sent to it",
-        attested.ek, attested.image
+        "{address} is the node of endorsement key\n  {}\nand has booted image {}. It waits for\n{volumes}{}Its keys are sent to it",
+        attested.ek,
+        attested.image,
+        limits::of(&attested.volumes)
     ))
 }
 

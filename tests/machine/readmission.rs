@@ -53,7 +53,7 @@ fn readmit(node: &Node, uuid: &str, record: &Value) {
 }
 
 /// A node of these lines that has booted twice: its volume's UUID, the report of its last boot, and its disk before that.
-fn used(lines: &[&'static str]) -> (Node, String, Value, crate::disk::Saved) {
+fn used(lines: &[&'static str]) -> (Node, String, Value, disk::Saved) {
     let mut node = Node::new(lines);
     let uuid = node.boot().unwrap().volumes[0].uuid.clone();
     let stale = node.disk.save();

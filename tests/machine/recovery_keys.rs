@@ -200,8 +200,24 @@ fn a_boot_that_is_cut_between_header_and_index_is_finished_by_the_next_one() {
     node.disk.load(&cut);
     assert!(has_requests(&node));
     assert_eq!(header(&node.disk).0, [0, 1, 4]);
-    // It has its keyslot and gets no other one.
+    // It has its keyslot and gets no other one. Asked for again after that was emptied it would be a way in again, so it is not.
+    let asked = || {
+        run(
+            CTL,
+            &["recovery-key", "remove", "case", "--keyslot", "4", "--yes"],
+            b"",
+        );
+        run(CTL, &["recovery-key", "list"], b"")
+    };
+    let made = node.tpm.state();
     assert_eq!(recovery(&boot(&mut node)), [4]);
+    let done = (node.tpm.state(), node.disk.save());
+    node.tpm.restore(&made);
+    let listed = asked();
+    assert!(listed.contains("empties 4"), "{listed}");
+    assert!(!listed.contains("makes"), "{listed}");
+    node.tpm.restore(&done.0);
+    node.disk.load(&done.1);
     assert!(!has_requests(&node));
     assert!(attaches(&node.disk, &key));
 
