@@ -61,14 +61,17 @@ pub(crate) fn quoted(text: &str) -> Vec<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
-/// The fenced blocks of `language`.
+/// The fenced blocks of `language`, whatever stands behind it: see tests/README.md.
 pub(crate) fn blocks<'a>(text: &'a str, language: &str) -> Vec<&'a str> {
-    let fence = format!("\n```{language}\n");
+    let fence = format!("\n```{language}");
     text.split(&fence)
         .skip(1)
+        .filter(|rest| rest.starts_with(['\n', ' ']))
         .map(|rest| {
-            let end = rest.find("\n```").expect("a closed block");
-            rest.get(..=end).unwrap()
+            let start = rest.find('\n').expect("the fence's own line");
+            let block = rest.get(start + 1..).unwrap();
+            let end = block.find("\n```").expect("a closed block");
+            block.get(..=end).unwrap()
         })
         .collect()
 }
@@ -80,4 +83,10 @@ fn a_section_ends_where_the_next_of_its_level_starts() {
     assert!(section(text, "## A").contains("two"));
     assert!(!section(text, "## A").contains("three"));
     assert_eq!(quoted("a `b c` d `e`"), ["b c", "e"]);
+}
+
+#[test]
+fn a_block_is_of_its_language_whatever_is_said_behind_it() {
+    let text = "\n```sh\none\n```\n```shell\nno\n```\n```sh not run: why\ntwo\n```\n";
+    assert_eq!(blocks(text, "sh"), ["one\n", "two\n"]);
 }

@@ -151,7 +151,7 @@ def _below(number: int) -> list[int]:
 
 def system() -> Path:
     """A Debian without anything of ours."""
-    return _kept("system", [*SYSTEM, *LEFT_OUT], _bootstrap)
+    return kept("system", [*SYSTEM, *LEFT_OUT], _bootstrap)
 
 
 def tools() -> list[Path]:
@@ -165,7 +165,7 @@ def tools() -> list[Path]:
         for name in ("tree", "work"):
             shutil.rmtree(place / name)
 
-    return [_kept("tools", [*SYSTEM, *LEFT_OUT, *TOOLS], install) / "upper", below]
+    return [kept("tools", [*SYSTEM, *LEFT_OUT, *TOOLS], install) / "upper", below]
 
 
 def fresh(lowers: Sequence[Path], changes: Path, shared: Mapping[Path, str]) -> Tree:
@@ -180,7 +180,7 @@ def emptied(directory: Path) -> None:
     directory.mkdir(parents=True)
 
 
-def _kept(name: str, packages: Sequence[str], make: Callable[[Path], None]) -> Path:
+def kept(name: str, packages: Sequence[str], make: Callable[[Path], None]) -> Path:
     """The directory that `make` has filled for these packages, now or in an earlier run."""
     root.CACHE.mkdir(parents=True, exist_ok=True)
     inputs = repr((RECIPE, SUITE, packages))

@@ -177,7 +177,7 @@ class Machines(unittest.TestCase):
 
 
 # What has tests of its own in files of their own.
-MODULES = ("harness_test", "jobs_test", "planner_test", "phases_test", "budget_test", "next_boot_test")
+MODULES = ("harness_test", "jobs_test", "planner_test", "phases_test", "budget_test", "next_boot_test", "texts_test")
 
 
 def main() -> int:

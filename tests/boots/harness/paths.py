@@ -110,3 +110,9 @@ def of_packages() -> tuple[str, ...]:
     """What the packages depend on: of the tree's documents those that are in one."""
     harness = (*imported(f"{HARNESS}/packages.py"), f"{HARNESS}/enter-tree")
     return (*CRATE, "README.md", "CHANGELOG.md", "dracut", "mkosi", "-mkosi/demo", "units", *harness)
+
+
+def of_docs() -> tuple[str, ...]:
+    """What the texts' own blocks depend on: the texts, the packages, and what a KMS is spoken with by."""
+    harness = sorted({*imported(f"{HARNESS}/docs.py"), f"{HARNESS}/enter-tree"})
+    return (*CRATE, "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "dracut", "mkosi", "-mkosi/demo", "units", *harness)

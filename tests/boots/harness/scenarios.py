@@ -172,6 +172,9 @@ def rest() -> Iterable[Scenario]:
     command = (str(PROJECT / "tests/fuzz/run"), "--seconds", "5")
     packages = Job("packages", python("packages"), ("build/programs", "build/daemon"))
     yield Scenario("rest", packages, paths.of_packages())
+    # The key service with every KMS is built where the one of `kms` is.
+    docs = Job("docs", python("docs"), ("build/programs", "build/daemon", "build/tests"), lock="debug")
+    yield Scenario("rest", docs, paths.of_docs())
     fuzz = Job("fuzz", command, ("build/tests",), lock="debug", reads="status")
     yield Scenario("rest", fuzz, (*CRATE, *paths.SUPPORT, "tests/fuzz", "tests/corpus"))
 
