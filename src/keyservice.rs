@@ -45,7 +45,7 @@ pub mod secrets;
 pub mod session;
 pub mod store;
 
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 pub mod kms;
 
 pub mod audit;

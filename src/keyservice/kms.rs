@@ -2,22 +2,29 @@
 //! A KMS of the operator's: it holds a key that never leaves it, and wraps the master secret with that.
 //!
 //! [`Kms`] is whichever is configured, [`envelope`] the file of what was wrapped, [`recovery`] the way without the KMS,
-//! and [`watch`] what the answers of a running service's rechecks mean. There is an enum and no trait: the back ends are
-//! known when this is compiled, one today, and another one is a variant, a file and a cargo feature.
+//! and [`watch`] what the answers of a running service's rechecks mean. A back end is a [`BackEnd`], in a file and a cargo
+//! feature of its own; what all of them speak is [`request`].
 //!
 //! **Never:** the master secret sent to a KMS: what it wraps are 32 random bytes, and those open the file.
 
+#[cfg(feature = "kms-aws")]
+pub mod aws;
 pub mod envelope;
+#[cfg(feature = "kms-openbao")]
 pub mod openbao;
 pub mod recovery;
+pub(crate) mod request;
 pub mod watch;
 
 use std::fmt;
+use std::ops::Deref;
+
+use zeroize::Zeroizing;
 
 use crate::error::{Error, Exit, Result};
-use crate::key::Secret;
-use crate::keyservice::config;
-use openbao::Transit;
+use crate::key::{KEY_LEN, Secret};
+use crate::keyservice::config::kms::{Kms as Config, Provider};
+use crate::keyservice::config::secret::SecretSource;
 
 /// What the file of the wrapped master secret says it is, and what the KMS is given as context.
 pub const MASTER_ID: &str = "master";
@@ -145,10 +152,8 @@ pub struct WrappedKey {
 pub struct Description {
     /// The kind of key.
     pub kind: String,
-    /// The version that wraps now.
-    pub latest_version: u64,
-    /// The first version that still unwraps.
-    pub min_version: u64,
+    /// Which versions of it wrap and unwrap, or what else there is to say.
+    pub versions: String,
 }
 
 /// Whether the token of the service has the rights that it needs, and which it has beside.
@@ -178,55 +183,101 @@ impl fmt::Display for Rights {
     }
 }
 
+/// A key of one KMS. Its `Display` is what the key is called in the file, without a version.
+pub trait BackEnd: fmt::Debug + fmt::Display + Send + Sync {
+    /// Wraps `key`, and has the KMS bind it to `id` where it can.
+    fn wrap(&self, id: &str, key: &Secret) -> Answered<WrappedKey>;
+
+    /// Unwraps what [`wrap`](Self::wrap) gave for the same `id`. What another key wrapped is wrong, and not even asked about.
+    fn unwrap(&self, id: &str, wrapped: &WrappedKey) -> Answered<Secret>;
+
+    /// What the KMS says of its key.
+    fn describe(&self) -> Answered<Description>;
+
+    /// What the credentials may do there; nothing where the KMS cannot be asked.
+    fn rights(&self) -> Answered<Option<Rights>>;
+
+    /// Whether this key has wrapped what names `kek`, in any of its versions.
+    fn has_wrapped(&self, kek: &str) -> bool;
+}
+
 /// The KMS that is configured.
 #[derive(Debug)]
-pub enum Kms {
-    /// The transit engine of `OpenBao` or Vault.
-    OpenBao(Transit),
-}
+pub struct Kms(Box<dyn BackEnd>);
 
 impl Kms {
     /// The KMS of a configuration. Nothing is asked and no credential read: both are done for each call.
-    #[must_use]
-    pub fn new(config: &config::kms::Kms) -> Self {
-        match config.provider {
-            config::kms::Provider::OpenBao => Self::OpenBao(Transit::new(config)),
-        }
+    pub fn new(config: &Config) -> Result<Self> {
+        let back_end: Box<dyn BackEnd> = match &config.provider {
+            #[cfg(feature = "kms-openbao")]
+            Provider::OpenBao { key, token } => Box::new(openbao::Transit::new(config, key, token)),
+            #[cfg(not(feature = "kms-openbao"))]
+            Provider::OpenBao { .. } => return Err(left_out("kms-openbao")),
+            #[cfg(feature = "kms-aws")]
+            Provider::Aws { key, login } => Box::new(aws::Aws::new(config, key, login)),
+            #[cfg(not(feature = "kms-aws"))]
+            Provider::Aws { .. } => return Err(left_out("kms-aws")),
+        };
+        Ok(Self(back_end))
     }
+}
 
-    /// Wraps `key`, and has the KMS bind it to `id` where it can.
-    pub fn wrap(&self, id: &str, key: &Secret) -> Answered<WrappedKey> {
-        match self {
-            Self::OpenBao(transit) => transit.wrap(id, key),
-        }
-    }
+impl Deref for Kms {
+    type Target = dyn BackEnd;
 
-    /// Unwraps what [`wrap`](Self::wrap) gave for the same `id`. What another key wrapped is wrong, and not even asked about.
-    pub fn unwrap(&self, id: &str, wrapped: &WrappedKey) -> Answered<Secret> {
-        match self {
-            Self::OpenBao(transit) => transit.unwrap(id, wrapped),
-        }
-    }
-
-    /// What the KMS says of its key.
-    pub fn describe(&self) -> Answered<Description> {
-        match self {
-            Self::OpenBao(transit) => transit.describe(),
-        }
-    }
-
-    /// What the credentials may do there; nothing where the KMS cannot be asked.
-    pub fn rights(&self) -> Answered<Option<Rights>> {
-        match self {
-            Self::OpenBao(transit) => transit.rights(),
-        }
+    fn deref(&self) -> &Self::Target {
+        self.0.as_ref()
     }
 }
 
 impl fmt::Display for Kms {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::OpenBao(transit) => transit.fmt(f),
+        self.0.fmt(f)
+    }
+}
+
+/// What a build with other back ends says.
+#[cfg_attr(
+    feature = "kms-all",
+    expect(dead_code, reason = "all of them are built")
+)]
+fn left_out(feature: &str) -> Error {
+    Error::config(format_args!(
+        "kms.provider: this nightlatchd was built without it: build it with --features {feature}"
+    ))
+}
+
+/// A file of another key, which is not even asked about.
+fn other_key(of: &impl fmt::Display, kek: &str) -> Failure {
+    let why = format!(
+        "the file was wrapped by {kek}, and the configuration names {of}: \
+         kms.key and secret.master belong together"
+    );
+    Failure::new(Class::Wrong, why)
+}
+
+/// What was unwrapped, which are as many bytes as are ever wrapped.
+fn unwrapped(bytes: &[u8]) -> Answered<Secret> {
+    if bytes.len() == KEY_LEN {
+        return Ok(Secret::new(bytes.to_vec()));
+    }
+    let why = format!("what it unwrapped is not {KEY_LEN} bytes");
+    Err(Failure::new(Class::Wrong, why))
+}
+
+/// What is in a file of credentials now, without the spaces around it. A file that is not there or has nothing in it may come
+/// yet, of whoever writes it.
+fn shown(source: &SecretSource) -> Answered<Zeroizing<String>> {
+    let path = source.path().map_err(Failure::unusable)?;
+    let text = source.read_if_there().map_err(Failure::unusable)?;
+    match text.as_deref().map(|text| text.trim()) {
+        Some(text) if !text.is_empty() => Ok(Zeroizing::new(text.to_owned())),
+        _ => {
+            let why = format!(
+                "kms.credentials: {}: there is nothing in it yet",
+                path.display()
+            );
+            Err(Failure::new(Class::Away, why))
         }
     }
 }
@@ -265,4 +316,9 @@ pub fn open(kms: &Kms, id: &str, envelope: &envelope::Envelope) -> Answered<Secr
 }
 
 #[cfg(test)]
+#[path = "kms/tests/stub.rs"]
+pub(crate) mod stub;
+
+#[cfg(test)]
+#[cfg(feature = "kms-openbao")]
 pub(crate) mod tests;

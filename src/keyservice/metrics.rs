@@ -3,7 +3,7 @@
 //!
 //! **Never:** a node's, a volume's or an operator's name: labels are words of this program.
 
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 mod kms;
 
 use std::time::Duration;
@@ -61,7 +61,7 @@ pub struct Metrics {
     pub connections: Gauge,
     /// Connections that were refused because their peer opened too many.
     pub refused_connections: Counter,
-    #[cfg(feature = "kms-openbao")]
+    #[cfg(feature = "kms")]
     kms: Option<kms::KmsMetrics>,
 }
 
@@ -112,7 +112,7 @@ impl Default for Metrics {
             acceptances,
             connections,
             refused_connections,
-            #[cfg(feature = "kms-openbao")]
+            #[cfg(feature = "kms")]
             kms: None,
         };
         // From the start: an alert on growth does not see the first of a series that was not there.

@@ -36,7 +36,7 @@ const POLL_EVERY: Duration = Duration::from_secs(2);
 const READY_EVERY: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether the KMS is to be asked again.
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 const RECHECK_POLL: Duration = Duration::from_secs(1);
 
 /// Threads for what blocks where the store is on this machine, for each processor. They wait for its disk and for each
@@ -183,7 +183,7 @@ impl Server {
         upkeep.spawn(run_every(SYNC_EVERY, move || sync(&service)));
         let service = Arc::clone(&self.service);
         upkeep.spawn(run_every(READY_EVERY, move || service.probe()));
-        #[cfg(feature = "kms-openbao")]
+        #[cfg(feature = "kms")]
         if self.service.keys.is_rechecked() {
             let service = Arc::clone(&self.service);
             let recheck = move || service.recheck(Instant::now());

@@ -8,9 +8,9 @@
 
 pub mod init;
 mod keys;
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 pub mod recheck;
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 pub mod wrapped;
 
 use hkdf::Hkdf;
@@ -22,7 +22,7 @@ use crate::key::{KEY_LEN, MEASUREMENT_SECRET_ID, Secret};
 use crate::keyservice::config::secret::{CheckValue, SecretSource};
 use crate::keyservice::volume_id::VolumeId;
 pub use keys::Keys;
-#[cfg(not(feature = "kms-openbao"))]
+#[cfg(not(feature = "kms"))]
 pub(in crate::keyservice) use keys::no_kms;
 
 /// HKDF info of the key that seals sessions. No `key-` name, so no id of a volume or a secret leads to it.

@@ -6,7 +6,7 @@
 //! **Never:** anything that another replica has to know: that is in the store, or in a session.
 
 mod readiness;
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 mod recheck;
 
 use std::net::IpAddr;
@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
 use crate::keyservice::audit::{self, Audit, Line};
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 use crate::keyservice::config::secret::MasterSource;
 use crate::keyservice::config::{self, Config};
 use crate::keyservice::limits::audit_quota::AuditQuota;
@@ -145,7 +145,7 @@ impl Service {
         let master = master.map_err(|rejection| Error::failure(rejection.why))?;
         registry::master::compare(&store, &master, &config.secret)?;
         let metrics = Metrics::default();
-        #[cfg(feature = "kms-openbao")]
+        #[cfg(feature = "kms")]
         let metrics = match config.secret.master {
             MasterSource::Wrapped(_) => metrics.with_kms(),
             MasterSource::Plain(_) => metrics,

@@ -60,7 +60,7 @@ impl EphemeralKeyPair {
     }
 
     /// One that was made elsewhere.
-    #[cfg(feature = "kms-openbao")]
+    #[cfg(feature = "kms")]
     pub(crate) fn of(key: SecretKey) -> Self {
         Self(key)
     }

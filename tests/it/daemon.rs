@@ -167,7 +167,7 @@ fn it_tells_what_it_can_do() {
 }
 
 /// What a KMS needs is in no default build, and such a build does not pass over it.
-#[cfg(not(feature = "kms-openbao"))]
+#[cfg(not(feature = "kms"))]
 #[test]
 fn a_build_without_a_kms_says_so_and_starts_with_no_wrapped_secret() {
     let daemon = Daemon::prepared();

@@ -69,6 +69,15 @@ impl Fleet {
 
     /// One with these lines in the table of its KMS.
     pub(crate) fn with(bao: &Bao, lines: &str, has_recovery: bool) -> Self {
+        let kms = format!(
+            "provider = \"openbao\"\nkey = \"transit/nightlatch\"\nurl = \"{}\"\n{lines}",
+            bao.url()
+        );
+        Self::of(&kms, has_recovery)
+    }
+
+    /// One whose KMS is in these lines.
+    pub(crate) fn of(kms: &str, has_recovery: bool) -> Self {
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("nightlatch-kms-{}-{number}", std::process::id());
         let directory = std::env::temp_dir().join(name);
@@ -93,10 +102,8 @@ impl Fleet {
              audit = \"{at}/audit.jsonl\"\n[tls]\ncertificate = \"{at}/cert.pem\"\nkey = \"{at}/key.pem\"\n\
              [secret]\nmaster = \"wrapped:{at}/mastersecret.wrapped.json\"\n\
              measurement-salt = \"file:{at}/measurement-salt\"\n[store]\nsqlite = \"{at}/store.sqlite\"\n\
-             [kms]\nprovider = \"openbao\"\nkey = \"transit/nightlatch\"\nurl = \"{}\"\n\
-             credentials = \"file:{at}/token\"\nrecheck-s = 1\n{recovery}{lines}",
-            fleet.operations,
-            bao.url()
+             [kms]\ncredentials = \"file:{at}/token\"\nrecheck-s = 1\n{recovery}{kms}",
+            fleet.operations
         );
         let key = KeyPair::generate().unwrap();
         let names = CertificateParams::new(["localhost".to_owned()]).unwrap();

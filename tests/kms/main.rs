@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `nightlatchd` under a KMS that is none of ours: an `OpenBao`, the whole server, started here on loopback.
+//! `nightlatchd` under a KMS that is none of ours: an `OpenBao`, the whole server, started here on loopback, and in `aws` what
+//! others have made of AWS's pages.
 //!
-//! tests/boots/harness/openbao.py fetches it, and says in `NIGHTLATCH_BAO` where it is.
+//! tests/boots/harness/openbao.py fetches both, and says in `NIGHTLATCH_BAO` and `NIGHTLATCH_MOTO` where they are.
 
 #![allow(
     clippy::unwrap_used,
@@ -13,8 +14,10 @@
     reason = "a test fails by panicking"
 )]
 
+mod aws;
 mod bao;
 mod fleet;
+mod moto;
 
 use std::fs;
 

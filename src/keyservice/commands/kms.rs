@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `nightlatchd kms` and `init --kms`, and what a build without a KMS says to them.
 
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 mod with;
 
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 pub(in crate::keyservice) use with::{check, init, look, recover, status, wrap};
 
-#[cfg(not(feature = "kms-openbao"))]
+#[cfg(not(feature = "kms"))]
 pub(in crate::keyservice) use without::{check, init, look, recover, status, wrap};
 
-#[cfg(not(feature = "kms-openbao"))]
+#[cfg(not(feature = "kms"))]
 mod without {
     use std::path::Path;
 

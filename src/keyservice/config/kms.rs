@@ -4,6 +4,9 @@
 //! The table is read by every build. What speaks to a KMS is a cargo feature, and a build without one refuses to start
 //! with a wrapped master secret.
 
+pub mod aws;
+pub mod transit;
+
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -11,6 +14,8 @@ use serde::Deserialize;
 use super::FilePath;
 use super::etcd::Endpoint;
 use super::secret::SecretSource;
+use aws::KeyArn;
+use transit::KeyPath;
 
 /// How long one answer may take by default, in seconds.
 const DEADLINE_S: u32 = 5;
@@ -25,29 +30,36 @@ const GRACE_S: u32 = 3600;
 /// At most: a day.
 const GRACE_S_MAX: u32 = 86_400;
 
-/// The longest name of a key, in bytes.
-const KEY_LEN_MAX: usize = 256;
+/// What `credentials` says for what the cloud's metadata service gives this machine.
+const MACHINE: &str = "machine";
 
-/// The kinds of KMS.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
+/// The KMS, its key, and what it knows the service by.
+#[derive(Debug)]
 pub enum Provider {
     /// The transit engine of `OpenBao` or Vault.
-    #[serde(rename = "openbao")]
-    OpenBao,
+    OpenBao {
+        /// The key.
+        key: KeyPath,
+        /// Where the token is.
+        token: SecretSource,
+    },
+    /// AWS KMS.
+    Aws {
+        /// The key.
+        key: KeyArn,
+        /// Whose key pair signs the requests.
+        login: aws::Login,
+    },
 }
 
 /// A KMS and its key.
 #[derive(Debug, Deserialize)]
 #[serde(try_from = "Said")]
 pub struct Kms {
-    /// Its kind.
+    /// Its kind, with the key and the credentials.
     pub provider: Provider,
-    /// The key: of a transit engine `MOUNT/NAME`.
-    pub key: KeyPath,
     /// Where it is.
     pub url: Endpoint,
-    /// What it knows the service by: of `OpenBao` and Vault a token.
-    pub credentials: SecretSource,
     /// The certificates, in PEM, that one of has to vouch for it.
     pub ca: Option<FilePath>,
     /// How long one answer may take.
@@ -63,10 +75,12 @@ pub struct Kms {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Said {
-    provider: Provider,
-    key: KeyPath,
+    provider: Kind,
+    key: String,
     url: Endpoint,
-    credentials: SecretSource,
+    credentials: Credentials,
+    role: Option<String>,
+    login_url: Option<Endpoint>,
     ca: Option<FilePath>,
     #[serde(default = "deadline_s")]
     deadline_s: u32,
@@ -75,6 +89,70 @@ struct Said {
     #[serde(default = "grace_s")]
     grace_s: u32,
     recovery_key: Option<FilePath>,
+}
+
+/// The kinds of KMS.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Kind {
+    #[serde(rename = "openbao")]
+    OpenBao,
+    Aws,
+}
+
+/// Where credentials come from.
+#[derive(Deserialize)]
+#[serde(try_from = "String")]
+enum Credentials {
+    From(SecretSource),
+    Machine,
+}
+
+impl TryFrom<String> for Credentials {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        if text == MACHINE {
+            return Ok(Self::Machine);
+        }
+        SecretSource::try_from(text)
+            .map(Self::From)
+            .map_err(|error| {
+                format!("{error}; \"{MACHINE}\" is for the metadata service of a cloud")
+            })
+    }
+}
+
+impl Said {
+    /// What goes together, by the kind of KMS.
+    fn provider(&self) -> Result<Provider, String> {
+        let (key, login_url) = (self.key.clone(), self.login_url.clone());
+        match (
+            self.provider,
+            &self.credentials,
+            self.role.clone(),
+            login_url,
+        ) {
+            (Kind::OpenBao, Credentials::From(token), None, None) => Ok(Provider::OpenBao {
+                key: key.try_into()?,
+                token: token.clone(),
+            }),
+            (Kind::OpenBao, ..) => {
+                Err("credentials: openbao takes a token, and neither role nor login-url".into())
+            }
+            (Kind::Aws, credentials, role, login_url) => Ok(Provider::Aws {
+                key: key.try_into()?,
+                login: match (credentials, role, login_url) {
+                    (Credentials::From(keys), None, None) => aws::Login::Keys(keys.clone()),
+                    (Credentials::From(token), Some(role), Some(url)) => {
+                        aws::Login::web_identity(token.clone(), role, url)?
+                    }
+                    (Credentials::Machine, None, None) => aws::Login::Machine,
+                    _ => return Err(aws::LOGINS.into()),
+                },
+            }),
+        }
+    }
 }
 
 fn deadline_s() -> u32 {
@@ -94,10 +172,15 @@ impl TryFrom<Said> for Kms {
 
     fn try_from(said: Said) -> Result<Self, String> {
         let seconds = |count: u32| Duration::from_secs(count.into());
-        if said.url.is_tls() != said.ca.is_some() {
+        let urls = [Some(&said.url), said.login_url.as_ref()];
+        let is_tls = said.ca.is_some();
+        if let Some(other) = urls
+            .into_iter()
+            .flatten()
+            .find(|url| url.is_tls() != is_tls)
+        {
             return Err(format!(
-                "{}: https:// goes with ca, and http:// without it",
-                said.url
+                "{other}: https:// goes with ca, and http:// without it"
             ));
         }
         if !(1..=DEADLINE_S_MAX).contains(&said.deadline_s) {
@@ -113,10 +196,8 @@ impl TryFrom<Said> for Kms {
             ));
         }
         Ok(Self {
-            provider: said.provider,
-            key: said.key,
+            provider: said.provider()?,
             url: said.url,
-            credentials: said.credentials,
             ca: said.ca,
             deadline: seconds(said.deadline_s),
             recheck: (said.recheck_s > 0).then(|| seconds(said.recheck_s)),
@@ -126,122 +207,5 @@ impl TryFrom<Said> for Kms {
     }
 }
 
-/// `MOUNT/NAME`. The mount may have several parts.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-#[serde(try_from = "String")]
-pub struct KeyPath {
-    mount: String,
-    name: String,
-}
-
-impl KeyPath {
-    /// Where the engine is mounted.
-    #[must_use]
-    pub fn mount(&self) -> &str {
-        &self.mount
-    }
-
-    /// The key's name.
-    #[must_use]
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-}
-
-impl TryFrom<String> for KeyPath {
-    type Error = String;
-
-    /// It becomes a part of a path of HTTP, so nothing is in it that means something there.
-    fn try_from(text: String) -> Result<Self, String> {
-        let is_plain = |part: &str| {
-            let mut bytes = part.bytes();
-            let is_name = bytes.all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
-            is_name && !part.is_empty() && !part.starts_with('.')
-        };
-        match text.rsplit_once('/') {
-            Some((mount, name)) if text.len() <= KEY_LEN_MAX && text.split('/').all(is_plain) => {
-                Ok(Self {
-                    mount: mount.to_owned(),
-                    name: name.to_owned(),
-                })
-            }
-            _ => Err(format!(
-                "expected \"MOUNT/NAME\" of letters, digits, dashes, underscores and dots, found {text:?}"
-            )),
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const LEAST: &str = "provider = \"openbao\"\nkey = \"transit/nightlatch\"\n\
-                         url = \"https://bao.example:8200\"\nca = \"/ca.pem\"\ncredentials = \"file:/token\"\n";
-
-    fn parse(text: &str) -> Result<Kms, String> {
-        toml::from_str(text).map_err(|error| error.message().to_owned())
-    }
-
-    #[test]
-    fn the_least_table_has_the_documented_defaults() {
-        let kms = parse(LEAST).unwrap();
-        assert_eq!((kms.key.mount(), kms.key.name()), ("transit", "nightlatch"));
-        assert_eq!(kms.deadline, Duration::from_secs(5));
-        assert_eq!(kms.recheck, Some(Duration::from_secs(300)));
-        assert_eq!(kms.grace, Duration::from_secs(3600));
-        assert!(kms.recovery_key.is_none());
-        let never = parse(&format!("{LEAST}recheck-s = 0\n")).unwrap();
-        assert_eq!(never.recheck, None);
-        let long = parse(&format!("{LEAST}grace-s = 86400\ndeadline-s = 60\n")).unwrap();
-        assert_eq!(long.grace, Duration::from_secs(86_400));
-    }
-
-    #[test]
-    fn what_cannot_be_meant_is_refused() {
-        for (line, said) in [
-            ("grace-s = 86401", "grace-s: expected at most 86400"),
-            ("deadline-s = 0", "deadline-s: expected 1 to 60"),
-            ("deadline-s = 61", "deadline-s: expected 1 to 60"),
-            ("token = \"hvs.x\"", "unknown field `token`"),
-        ] {
-            let error = parse(&format!("{LEAST}{line}\n")).unwrap_err();
-            assert!(error.contains(said), "{error}");
-        }
-        for (old, new, said) in [
-            ("openbao", "aws", "unknown variant `aws`"),
-            ("ca = \"/ca.pem\"\n", "", "https:// goes with ca"),
-            (
-                "https://bao.example:8200",
-                "http://127.0.0.1:8200",
-                "goes with ca",
-            ),
-            (
-                "https://bao.example:8200",
-                "http://bao.example:8200",
-                "loopback",
-            ),
-            ("file:/token", "hvs.x", "expected \"file:\""),
-            (
-                "transit/nightlatch",
-                "nightlatch",
-                "expected \"MOUNT/NAME\"",
-            ),
-            (
-                "transit/nightlatch",
-                "transit/../nightlatch",
-                "expected \"MOUNT/NAME\"",
-            ),
-            ("transit/nightlatch", "transit/", "expected \"MOUNT/NAME\""),
-            (
-                "transit/nightlatch",
-                "transit/a?b",
-                "expected \"MOUNT/NAME\"",
-            ),
-        ] {
-            let error = parse(&LEAST.replace(old, new)).unwrap_err();
-            assert!(error.contains(said), "{error}");
-        }
-        parse(&LEAST.replace("transit/nightlatch", "team/transit/a_b-c.d")).unwrap();
-    }
-}
+mod tests;

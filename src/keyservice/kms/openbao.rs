@@ -17,15 +17,18 @@ use std::time::Duration;
 use base64ct::{Base64, Encoding as _};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use ureq::http::header::{CONTENT_TYPE, HeaderValue};
+use ureq::http::header::{HeaderName, HeaderValue};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::https;
-use crate::key::{KEY_LEN, Secret};
-use crate::keyservice::config::FilePath;
-use crate::keyservice::config::kms::{KeyPath, Kms as Config};
+use super::request::{
+    Deadline, Request, Server, body, printable, secret_header, twice_where_denied,
+};
+use crate::key::Secret;
+use crate::keyservice::config::kms::{Kms as Config, transit::KeyPath};
 use crate::keyservice::config::secret::SecretSource;
-use crate::keyservice::kms::{Answered, Class, Description, Failure, WrappedKey};
+use crate::keyservice::kms::{
+    Answered, BackEnd, Class, Description, Failure, Rights, WrappedKey, other_key, shown, unwrapped,
+};
 
 /// What the name of a key begins with in the file.
 const PROVIDER: &str = "openbao";
@@ -33,17 +36,14 @@ const PROVIDER: &str = "openbao";
 /// What each ciphertext begins with, before the key's version ("Encrypt data", `ciphertext`). `OpenBao` kept Vault's word.
 const PREFIX: &str = "vault:v";
 
-/// The longest answer that is read, in bytes. The longest of ours lists the versions of a key.
-const ANSWER_LEN_MAX: u64 = 256 << 10;
-
 /// The longest token that is shown, in bytes. Those of the servers have about 100, a signed one more.
 const TOKEN_LEN_MAX: usize = 8 << 10;
 
 /// The header of the token ("Authentication").
-const TOKEN_HEADER: &str = "X-Vault-Token";
+const TOKEN_HEADER: HeaderName = HeaderName::from_static("x-vault-token");
 
 /// The header without which a proxy of theirs may refuse a request ("X-Vault-Request").
-const REQUEST_HEADER: &str = "X-Vault-Request";
+const REQUEST_HEADER: HeaderName = HeaderName::from_static("x-vault-request");
 
 /// Kinds of keys that authenticate `associated_data` ("Create key", `type`).
 const AEAD_KINDS: [&str; 4] = [
@@ -56,10 +56,9 @@ const AEAD_KINDS: [&str; 4] = [
 /// A key of one transit engine.
 #[derive(Debug)]
 pub struct Transit {
-    url: String,
+    server: Server,
     key: KeyPath,
-    ca: Option<FilePath>,
-    credentials: SecretSource,
+    token: SecretSource,
     deadline: Duration,
 }
 
@@ -116,17 +115,66 @@ struct Key {
 }
 
 impl Transit {
-    pub(super) fn new(config: &Config) -> Self {
+    pub(super) fn new(config: &Config, key: &KeyPath, token: &SecretSource) -> Self {
         Self {
-            url: config.url.to_string(),
-            key: config.key.clone(),
-            ca: config.ca.clone(),
-            credentials: config.credentials.clone(),
+            server: Server::new(&config.url, config.ca.as_ref()),
+            key: key.clone(),
+            token: token.clone(),
             deadline: config.deadline,
         }
     }
 
-    pub(super) fn wrap(&self, id: &str, key: &Secret) -> Answered<WrappedKey> {
+    fn at(&self, verb: &str, right: &'static str) -> Ask {
+        Ask {
+            path: format!("{}/{verb}/{}", self.key.mount(), self.key.name()),
+            right,
+        }
+    }
+
+    fn kek(&self, version: u64) -> String {
+        format!("{self}:v{version}")
+    }
+
+    fn ask<T: DeserializeOwned>(&self, ask: &Ask, body: Option<&[u8]>) -> Answered<T> {
+        twice_where_denied(|| self.ask_once(ask, body))
+    }
+
+    fn ask_once<T: DeserializeOwned>(&self, ask: &Ask, body: Option<&[u8]>) -> Answered<T> {
+        let path = format!("/v1/{}", ask.path);
+        let request = match body {
+            Some(body) => Request::post(path, "application/json", body),
+            None => Request::get(path),
+        };
+        let request = request
+            .with(TOKEN_HEADER, self.token()?)
+            .with(REQUEST_HEADER, HeaderValue::from_static("true"));
+        let answer = self.server.ask(request, Deadline::after(self.deadline))?;
+        answers::judge(answer.status, &answer.body).map_err(|(class, what)| {
+            let right = format!("{} on {}", ask.right, ask.path);
+            answer.failure(class, &answers::told(&answer.body), what, &right)
+        })
+    }
+
+    /// The token as it is now.
+    fn token(&self) -> Answered<HeaderValue> {
+        let token = shown(&self.token)?;
+        let path = self.token.path().map_err(Failure::unusable)?;
+        match secret_header(&token) {
+            Some(value) if token.len() <= TOKEN_LEN_MAX => Ok(value),
+            // The text of the error may not hold the token, so it has none of it.
+            _ => {
+                let why = format!(
+                    "kms.credentials: {}: expected a token on one line",
+                    path.display()
+                );
+                Err(Failure::new(Class::Unusable, why))
+            }
+        }
+    }
+}
+
+impl BackEnd for Transit {
+    fn wrap(&self, id: &str, key: &Secret) -> Answered<WrappedKey> {
         self.describe()?;
         let plaintext = Zeroizing::new(Base64::encode_string(key.expose()));
         let body = body(&Encrypt {
@@ -146,15 +194,10 @@ impl Transit {
         })
     }
 
-    pub(super) fn unwrap(&self, id: &str, wrapped: &WrappedKey) -> Answered<Secret> {
+    fn unwrap(&self, id: &str, wrapped: &WrappedKey) -> Answered<Secret> {
         let version = version(&wrapped.bytes).unwrap_or_default();
         if wrapped.kek != self.kek(version) {
-            let why = format!(
-                "the file was wrapped by {}, and the configuration names {self}: \
-                 kms.key and secret.master belong together",
-                wrapped.kek
-            );
-            return Err(Failure::new(Class::Wrong, why));
+            return Err(other_key(self, &wrapped.kek));
         }
         let body = body(&Decrypt {
             ciphertext: &String::from_utf8_lossy(&wrapped.bytes),
@@ -162,16 +205,11 @@ impl Transit {
         })?;
         let ask = self.at("decrypt", "update");
         let answer: Data<Decrypted> = self.ask(&ask, Some(&body))?;
-        match Base64::decode_vec(&answer.data.plaintext).map(Secret::new) {
-            Ok(key) if key.expose().len() == KEY_LEN => Ok(key),
-            _ => Err(Failure::new(
-                Class::Wrong,
-                format!("what it unwrapped is not {KEY_LEN} bytes"),
-            )),
-        }
+        let key = Base64::decode_vec(&answer.data.plaintext).unwrap_or_default();
+        unwrapped(&Zeroizing::new(key))
     }
 
-    pub(super) fn describe(&self) -> Answered<Description> {
+    fn describe(&self) -> Answered<Description> {
         let ask = self.at("keys", "read");
         let key = self.ask::<Data<Key>>(&ask, None)?.data;
         if key.soft_deleted {
@@ -189,105 +227,19 @@ impl Transit {
         }
         Ok(Description {
             kind: key.kind,
-            latest_version: key.latest_version,
-            min_version: key.min_decryption_version,
+            versions: format!(
+                "version {} wraps, and from {} on they unwrap",
+                key.latest_version, key.min_decryption_version
+            ),
         })
     }
 
-    fn at(&self, verb: &str, right: &'static str) -> Ask {
-        Ask {
-            path: format!("{}/{verb}/{}", self.key.mount(), self.key.name()),
-            right,
-        }
+    fn rights(&self) -> Answered<Option<Rights>> {
+        self.ask_rights()
     }
 
-    fn kek(&self, version: u64) -> String {
-        format!("{self}:v{version}")
-    }
-
-    /// Asks, and a second time with the credentials read anew where they are denied: an expired token and one without the
-    /// right are answered alike, and whoever renews the token may just have done so.
-    fn ask<T: DeserializeOwned>(&self, ask: &Ask, body: Option<&[u8]>) -> Answered<T> {
-        match self.ask_once(ask, body) {
-            Err(failure) if failure.class == Class::Denied => self.ask_once(ask, body),
-            answered => answered,
-        }
-    }
-
-    fn ask_once<T: DeserializeOwned>(&self, ask: &Ask, body: Option<&[u8]>) -> Answered<T> {
-        let tls = match &self.ca {
-            Some(ca) => Some(https::tls(ca.as_path(), None).map_err(Failure::unusable)?),
-            None => None,
-        };
-        // No connection is kept: two answers of one may come from one server that is out of step.
-        let agent = https::agent(tls, self.deadline, 0);
-        let url = format!("{}/v1/{}", self.url, ask.path);
-        let token = self.token()?;
-        let response = match body {
-            Some(body) => agent
-                .post(&url)
-                .header(TOKEN_HEADER, token)
-                .header(REQUEST_HEADER, "true")
-                .header(CONTENT_TYPE, "application/json")
-                .send(body),
-            None => agent
-                .get(&url)
-                .header(TOKEN_HEADER, token)
-                .header(REQUEST_HEADER, "true")
-                .call(),
-        };
-        let away = |error: ureq::Error| Failure::new(Class::Away, format!("{url}: {error}"));
-        let mut response = response.map_err(away)?;
-        let status = response.status().as_u16();
-        let answer = response
-            .body_mut()
-            .with_config()
-            .limit(ANSWER_LEN_MAX)
-            .read_to_vec()
-            .map(Zeroizing::new)
-            .map_err(away)?;
-        match answers::judge(status, &answer) {
-            Ok(value) => Ok(value),
-            Err((class, what)) => {
-                let right = match class {
-                    Class::Denied => format!(": {} on {} was refused", ask.right, ask.path),
-                    Class::Away | Class::Gone | Class::Wrong | Class::Unusable => String::new(),
-                };
-                let told = answers::told(&answer);
-                Err(Failure::new(
-                    class,
-                    format!("{url}: {status}{told}: {what}{right}"),
-                ))
-            }
-        }
-    }
-
-    /// The token as it is now. A file that is not there or has nothing in it may come yet, of whoever writes it.
-    fn token(&self) -> Answered<HeaderValue> {
-        let path = self.credentials.path().map_err(Failure::unusable)?;
-        let text = self.credentials.read_if_there();
-        let Some(text) = text
-            .map_err(Failure::unusable)?
-            .filter(|text| !text.trim().is_empty())
-        else {
-            let why = format!("kms.credentials: {}: there is no token yet", path.display());
-            return Err(Failure::new(Class::Away, why));
-        };
-        let token = text.trim();
-        match HeaderValue::from_str(token) {
-            Ok(mut value) if token.len() <= TOKEN_LEN_MAX => {
-                value.set_sensitive(true);
-                Ok(value)
-            }
-            // The text of the error may not hold the token, so it has none of it.
-            _ => {
-                let why = format!(
-                    "kms.credentials: {}: expected a token on one line",
-                    path.display()
-                );
-                Err(Failure::new(Class::Unusable, why))
-            }
-        }
+    fn has_wrapped(&self, kek: &str) -> bool {
+        kek.starts_with(&format!("{self}:v"))
     }
 }
 
@@ -296,12 +248,6 @@ impl fmt::Display for Transit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{PROVIDER}:{}/{}", self.key.mount(), self.key.name())
     }
-}
-
-fn body(value: &impl Serialize) -> Answered<Zeroizing<Vec<u8>>> {
-    serde_json::to_vec(value)
-        .map(Zeroizing::new)
-        .map_err(|error| Failure::unusable(crate::error::Error::failure(error)))
 }
 
 /// The version of the key in a ciphertext, `vault:vN:…`.
@@ -314,17 +260,6 @@ fn version(ciphertext: &[u8]) -> Option<u64> {
         .ok()
         .filter(|number| is_number && *number > 0)
 }
-
-/// A server's word, short and on one line.
-fn printable(text: &str) -> String {
-    let printed = text.chars().take(WORD_LEN_MAX);
-    printed
-        .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
-        .collect()
-}
-
-/// The longest of a server's words that is quoted, in characters.
-const WORD_LEN_MAX: usize = 200;
 
 #[cfg(test)]
 #[path = "tests/openbao.rs"]

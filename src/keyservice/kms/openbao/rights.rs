@@ -3,7 +3,8 @@
 
 use serde_json::Value;
 
-use super::{Ask, Data, Transit, body, printable};
+use super::{Ask, Data, Transit};
+use crate::keyservice::kms::request::{body, printable};
 use crate::keyservice::kms::{Answered, Class, Rights};
 
 /// What a policy gives instead of single rights to the token of everything, and what it says of a path without any.
@@ -23,7 +24,7 @@ type Row = (String, &'static str, Need);
 
 impl Transit {
     /// Asks `sys/capabilities-self`, which the policy `default` allows.
-    pub(in crate::keyservice::kms) fn rights(&self) -> Answered<Option<Rights>> {
+    pub(super) fn ask_rights(&self) -> Answered<Option<Rights>> {
         let rows = self.rows();
         let paths: Vec<&String> = rows.iter().map(|(path, ..)| path).collect();
         let body = body(&serde_json::json!({ "paths": paths }))?;

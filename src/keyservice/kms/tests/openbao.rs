@@ -3,11 +3,21 @@
 
 use super::answers::ROWS;
 use super::*;
+use crate::key::KEY_LEN;
+use crate::keyservice::config::kms::Provider;
+use crate::keyservice::kms::request::ANSWER_LEN_MAX;
 use crate::keyservice::kms::tests::{Engine, TOKEN, errors};
 use crate::keyservice::kms::{Kms, MASTER_ID};
 
 fn transit(engine: &Engine) -> Transit {
-    Transit::new(&engine.config())
+    of(&engine.config())
+}
+
+fn of(config: &Config) -> Transit {
+    let Provider::OpenBao { key, token } = &config.provider else {
+        panic!("{config:?}");
+    };
+    Transit::new(config, key, token)
 }
 
 fn key() -> Secret {
@@ -96,9 +106,7 @@ fn what_no_row_explains_is_away() {
     let nobody = Engine::start();
     let mut config = nobody.config();
     config.url = "http://127.0.0.1:1".to_owned().try_into().unwrap();
-    let failure = Transit::new(&config)
-        .unwrap(MASTER_ID, &wrapped)
-        .unwrap_err();
+    let failure = of(&config).unwrap(MASTER_ID, &wrapped).unwrap_err();
     assert_eq!(failure.class, Class::Away, "{failure}");
 }
 
@@ -241,7 +249,7 @@ fn what_it_gives_back_has_to_be_a_key_and_a_ciphertext_of_its_kind() {
 #[test]
 fn rights_are_those_that_are_needed_missing_or_too_many() {
     let engine = Engine::start();
-    let kms = Kms::new(&engine.config());
+    let kms = Kms::new(&engine.config()).unwrap();
     let rights = kms.rights().unwrap().unwrap();
     assert_eq!(rights.missing, [""; 0]);
     assert_eq!(rights.only_commands, ["read on transit/keys/nightlatch"]);

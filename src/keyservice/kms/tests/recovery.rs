@@ -46,7 +46,7 @@ pub(crate) fn pair(engine: &Engine, name: &str, curve: &str) -> (PathBuf, PathBu
 #[test]
 fn the_owner_of_the_recovery_key_opens_without_the_kms_and_nobody_else_does() {
     let engine = Engine::start();
-    let kms = Kms::new(&engine.config());
+    let kms = Kms::new(&engine.config()).unwrap();
     let (private, public) = pair(&engine, "recovery", "P-256");
     let content = Secret::new(b"content".to_vec());
     let owner = RecoveryKey::load(&public).unwrap();
@@ -83,7 +83,7 @@ fn the_owner_of_the_recovery_key_opens_without_the_kms_and_nobody_else_does() {
 #[test]
 fn without_a_recovery_key_there_is_no_way_but_the_kms() {
     let engine = Engine::start();
-    let kms = Kms::new(&engine.config());
+    let kms = Kms::new(&engine.config()).unwrap();
     let (private, _) = pair(&engine, "recovery", "P-256");
     let content = Secret::new(b"content".to_vec());
     let sealed = seal(&kms, MASTER_ID, &content, None).unwrap();
@@ -165,7 +165,7 @@ fn a_key_is_told_by_its_thumbprint() {
     let owner = RecoveryKey::load(&public).unwrap();
     let content = Secret::new(b"content".to_vec());
     let sealed = seal(
-        &Kms::new(&engine.config()),
+        &Kms::new(&engine.config()).unwrap(),
         MASTER_ID,
         &content,
         Some(&owner),

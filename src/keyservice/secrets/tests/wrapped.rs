@@ -151,7 +151,7 @@ fn a_file_that_everybody_may_write_to_is_refused() {
     let error = read(&engine.path("none")).unwrap_err().to_string();
     assert!(error.contains("nightlatchd init --kms makes it"), "{error}");
     // What is sealed is no master secret here.
-    let key = kms::open(&Kms::new(&engine.config()), MASTER_ID, &envelope).unwrap();
+    let key = kms::open(&Kms::new(&engine.config()).unwrap(), MASTER_ID, &envelope).unwrap();
     let failure = of_content(&key, [0; KEY_LEN]).unwrap_err();
     assert_eq!(failure.class, Class::Wrong);
     assert!(!failure.to_string().contains("content"), "{failure}");

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The client of AWS KMS: what it asks, and what it makes of each answer. The stub's bodies follow AWS's pages; a server of
+//! others is asked in tests/kms.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
+use super::answers::ROWS;
+use super::*;
+use crate::keyservice::kms::stub::{Asked, Stub, Told, told};
+use crate::keyservice::kms::{Kms, MASTER_ID};
+
+const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
+const PAIR: &str = r#"{"Version":1,"AccessKeyId":"AKIDGOOD","SecretAccessKey":"very-secret"}"#;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
+
+/// An AWS KMS of one test: bytes that come back for the same context, or what it is told to answer.
+struct Cloud {
+    stub: Stub,
+    directory: PathBuf,
+    instead: Arc<Mutex<Vec<Told>>>,
+}
+
+impl Cloud {
+    fn start() -> Self {
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("nightlatch-aws-{}-{number}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir(&directory).unwrap();
+        let instead = Arc::new(Mutex::new(Vec::new()));
+        let said = Arc::clone(&instead);
+        let stub = Stub::start(move |asked| {
+            let said = said.lock().unwrap().pop();
+            said.unwrap_or_else(|| answer(asked))
+        });
+        let cloud = Self {
+            stub,
+            directory,
+            instead,
+        };
+        cloud.hand_over(PAIR);
+        cloud
+    }
+
+    fn hand_over(&self, text: &str) {
+        let path = self.directory.join("credentials");
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn kms(&self) -> Kms {
+        let config = format!(
+            "provider = \"aws\"\nkey = \"{KEY}\"\nurl = \"{}\"\ncredentials = \"file:{}\"\ndeadline-s = 20\n",
+            self.stub.url(),
+            self.directory.join("credentials").display()
+        );
+        Kms::new(&toml::from_str(&config).unwrap()).unwrap()
+    }
+
+    /// The next answers, of which the last comes first; a denial is asked about twice.
+    fn instead(&self, answers: &[Told]) {
+        *self.instead.lock().unwrap() = answers.to_vec();
+    }
+}
+
+impl Drop for Cloud {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.directory).unwrap();
+    }
+}
+
+fn answer(asked: &Asked) -> Told {
+    let body = asked.json();
+    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
+    let context = body["EncryptionContext"].to_string();
+    assert_eq!(text("KeyId"), KEY);
+    match asked.header("x-amz-target") {
+        "TrentService.Encrypt" if body["DryRun"] == true => error(412, "DryRunOperationException"),
+        "TrentService.Encrypt" => {
+            let bound = format!("{} {context}", text("Plaintext"));
+            let blob = Base64::encode_string(bound.as_bytes());
+            ok(&json!({ "CiphertextBlob": blob, "KeyId": KEY, "EncryptionAlgorithm": SYMMETRIC }))
+        }
+        "TrentService.Decrypt" => {
+            let blob = Base64::decode_vec(&text("CiphertextBlob")).unwrap();
+            let bound = String::from_utf8(blob).unwrap();
+            match bound.split_once(' ') {
+                Some((plaintext, bound)) if bound == context => {
+                    ok(&json!({ "Plaintext": plaintext, "KeyId": KEY }))
+                }
+                _ => error(400, "InvalidCiphertextException"),
+            }
+        }
+        "TrentService.DescribeKey" => ok(&described("Enabled", SYMMETRIC)),
+        _ => error(400, "AccessDeniedException"),
+    }
+}
+
+fn described(state: &str, spec: &str) -> Value {
+    json!({ "KeyMetadata": { "KeyState": state, "KeySpec": spec, "Origin": "AWS_KMS", "Arn": KEY } })
+}
+
+fn ok(body: &Value) -> Told {
+    told(200, body.to_string())
+}
+
+fn error(status: u16, name: &str) -> Told {
+    told(
+        status,
+        json!({ "__type": name, "message": "It was said" }).to_string(),
+    )
+}
+
+fn key() -> Secret {
+    Secret::new(vec![7; 32])
+}
+
+#[test]
+fn what_is_wrapped_comes_back_for_its_id_alone() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    assert_eq!(wrapped.kek, format!("aws:{KEY}"));
+    let back = kms.unwrap(MASTER_ID, &wrapped).unwrap();
+    assert_eq!(back.expose(), key().expose());
+    let failure = kms.unwrap("other", &wrapped).unwrap_err();
+    assert_eq!(failure.class, Class::Wrong, "{failure}");
+    let asked = cloud.stub.asked();
+    let first = &asked[0];
+    assert_eq!((first.method.as_str(), first.path.as_str()), ("POST", "/"));
+    assert_eq!(
+        first.json()["EncryptionContext"],
+        json!({ "nightlatch-id": "master" })
+    );
+    assert_eq!(first.header("host"), cloud.stub.at.to_string());
+    let digest = hex::encode(<sha2::Sha256 as sha2::Digest>::digest(&first.body));
+    assert_eq!(first.header("x-amz-content-sha256"), digest);
+    let scope = "/eu-central-1/kms/aws4_request, SignedHeaders=content-type;host;x-amz-content-sha256;x-amz-date;x-amz-target,";
+    let authorization = first.header("authorization");
+    assert!(authorization.contains(scope), "{authorization}");
+    assert!(!format!("{first:?}").contains("very-secret"));
+}
+
+#[test]
+fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    for row in &ROWS {
+        for name in [
+            row.name.to_owned(),
+            format!("com.amazonaws.kms#{}:http://x", row.name),
+        ] {
+            let body = json!({ "__type": name, "message": format!("{} x", row.says) });
+            let said = told(400, body.to_string());
+            cloud.instead(&[said.clone(), said]);
+            let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+            assert_eq!(failure.class, row.class, "{failure}");
+            let text = failure.to_string();
+            assert!(text.contains(row.what) && text.contains(row.name), "{text}");
+            let names_right = text.contains("kms:Decrypt on arn:aws:kms:");
+            assert_eq!(names_right, row.class == Class::Denied, "{text}");
+            assert!(!text.contains("very-secret"), "{text}");
+            cloud.instead(&[]);
+            // The control: the same call is granted.
+            kms.unwrap(MASTER_ID, &wrapped).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_no_row_explains_is_away() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    for (status, body) in [
+        (200, "<html>sign in</html>"),
+        (200, "{}"),
+        (400, "{\"__type\":\"SomethingNew\"}"),
+        (400, "{\"message\":\"DisabledException\"}"),
+        (403, "<ErrorResponse/>"),
+        (403, ""),
+        (404, "DisabledException"),
+        (500, ""),
+        (503, "{}"),
+        (301, ""),
+    ] {
+        cloud.instead(&[told(status, body)]);
+        let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+        assert_eq!(failure.class, Class::Away, "{status} {body}: {failure}");
+    }
+    kms.unwrap(MASTER_ID, &wrapped).unwrap();
+}
+
+#[test]
+fn a_denial_is_asked_about_twice_with_the_key_pair_read_anew() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    let before = cloud.stub.asked().len();
+    cloud.instead(&[error(400, "ExpiredTokenException")]);
+    kms.unwrap(MASTER_ID, &wrapped).unwrap();
+    assert_eq!(cloud.stub.asked().len(), before + 2);
+}
+
+#[test]
+fn another_key_in_the_file_or_in_an_answer_is_wrong() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let mut wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    let other = KEY.replace("1234abcd", "00000000");
+    let plaintext = Base64::encode_string(&[7; 32]);
+    cloud.instead(&[ok(&json!({ "Plaintext": plaintext, "KeyId": other }))]);
+    let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+    assert_eq!(failure.class, Class::Wrong, "{failure}");
+    cloud.instead(&[ok(&json!({ "CiphertextBlob": "AA==", "KeyId": other }))]);
+    let failure = kms.wrap(MASTER_ID, &key()).unwrap_err();
+    assert_eq!(failure.class, Class::Unusable, "{failure}");
+    cloud.instead(&[ok(&json!({ "Plaintext": "AAAA", "KeyId": KEY }))]);
+    let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+    assert_eq!(failure.class, Class::Wrong, "{failure}");
+    kms.unwrap(MASTER_ID, &wrapped).unwrap();
+    let before = cloud.stub.asked().len();
+    for kek in [
+        format!("aws:{other}"),
+        format!("aws:{KEY}:v1"),
+        KEY.to_owned(),
+    ] {
+        wrapped.kek = kek;
+        let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+        assert_eq!(failure.class, Class::Wrong, "{failure}");
+    }
+    assert_eq!(cloud.stub.asked().len(), before);
+}
+
+#[test]
+fn a_key_is_described_by_its_state_and_kind() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    assert_eq!(kms.describe().unwrap().kind, SYMMETRIC);
+    for (state, spec, class) in [
+        ("Disabled", SYMMETRIC, Class::Gone),
+        ("PendingDeletion", SYMMETRIC, Class::Gone),
+        ("PendingImport", SYMMETRIC, Class::Gone),
+        ("Unavailable", SYMMETRIC, Class::Away),
+        ("Creating", SYMMETRIC, Class::Away),
+        ("Enabled", "RSA_2048", Class::Unusable),
+    ] {
+        cloud.instead(&[ok(&described(state, spec))]);
+        let failure = kms.describe().unwrap_err();
+        assert_eq!(failure.class, class, "{failure}");
+    }
+}
+
+#[test]
+fn rights_are_tried_dry() {
+    let cloud = Cloud::start();
+    let rights = cloud.kms().rights().unwrap().unwrap();
+    let right = |operation: &str| format!("kms:{operation} on {KEY}");
+    assert_eq!(
+        rights.only_commands,
+        [right("Encrypt"), right("DescribeKey")]
+    );
+    assert_eq!(rights.excess, [""; 0]);
+    // Of four questions the last two, each denied twice, come first in the list.
+    let denied = || error(400, "AccessDeniedException");
+    let may = || error(412, "DryRunOperationException");
+    cloud.instead(&[may(), may(), denied(), denied(), denied(), denied()]);
+    let rights = cloud.kms().rights().unwrap().unwrap();
+    assert_eq!(rights.only_commands, [""; 0]);
+    let excess = [
+        right("GenerateDataKey"),
+        right("GenerateDataKeyWithoutPlaintext"),
+    ];
+    assert_eq!(rights.excess, excess);
+}
+
+#[test]
+fn a_file_that_is_no_key_pair_is_told_without_what_is_in_it() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    kms.describe().unwrap();
+    for bad in [
+        "very-secret",
+        "{\"SecretAccessKey\":\"very-secret\"}",
+        "[default]\nx = very-secret",
+    ] {
+        cloud.hand_over(bad);
+        let failure = kms.describe().unwrap_err();
+        assert_eq!(failure.class, Class::Unusable, "{failure}");
+        assert!(!failure.to_string().contains("very-secret"), "{failure}");
+    }
+    cloud.hand_over("");
+    assert_eq!(kms.describe().unwrap_err().class, Class::Away);
+    cloud.hand_over(PAIR);
+    kms.describe().unwrap();
+}
