@@ -10,6 +10,8 @@
 #[cfg(feature = "kms-aws")]
 pub mod aws;
 pub mod envelope;
+#[cfg(feature = "kms-gcp")]
+pub mod gcp;
 #[cfg(feature = "kms-openbao")]
 pub mod openbao;
 pub mod recovery;
@@ -217,6 +219,10 @@ impl Kms {
             Provider::Aws { key, login } => Box::new(aws::Aws::new(config, key, login)),
             #[cfg(not(feature = "kms-aws"))]
             Provider::Aws { .. } => return Err(left_out("kms-aws")),
+            #[cfg(feature = "kms-gcp")]
+            Provider::Gcp { key, login } => Box::new(gcp::Gcp::new(config, key, login)),
+            #[cfg(not(feature = "kms-gcp"))]
+            Provider::Gcp { .. } => return Err(left_out("kms-gcp")),
         };
         Ok(Self(back_end))
     }

@@ -5,6 +5,7 @@
 //! with a wrapped master secret.
 
 pub mod aws;
+pub mod gcp;
 pub mod transit;
 
 use std::time::Duration;
@@ -49,6 +50,13 @@ pub enum Provider {
         key: KeyArn,
         /// Whose key pair signs the requests.
         login: aws::Login,
+    },
+    /// Google's Cloud KMS.
+    Gcp {
+        /// The key.
+        key: gcp::KeyName,
+        /// Who gives the token.
+        login: gcp::Login,
     },
 }
 
@@ -98,6 +106,7 @@ enum Kind {
     #[serde(rename = "openbao")]
     OpenBao,
     Aws,
+    Gcp,
 }
 
 /// Where credentials come from.
@@ -149,6 +158,16 @@ impl Said {
                     }
                     (Credentials::Machine, None, None) => aws::Login::Machine,
                     _ => return Err(aws::LOGINS.into()),
+                },
+            }),
+            (Kind::Gcp, credentials, role, login_url) => Ok(Provider::Gcp {
+                key: key.try_into()?,
+                login: match (credentials, role, login_url) {
+                    (Credentials::From(account), None, None) => {
+                        gcp::Login::Account(account.clone())
+                    }
+                    (Credentials::Machine, None, None) => gcp::Login::Machine,
+                    _ => return Err(gcp::LOGINS.into()),
                 },
             }),
         }

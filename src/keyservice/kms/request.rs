@@ -26,6 +26,10 @@ pub(super) const ANSWER_LEN_MAX: u64 = 256 << 10;
 /// The longest of a server's words that is quoted, in characters.
 const WORD_LEN_MAX: usize = 200;
 
+/// How far a clock may be off before that explains the refusal of a token that is signed here.
+#[cfg(feature = "kms-gcp")]
+const CLOCK_OFF_MAX: Duration = Duration::from_secs(300);
+
 /// When the answer has to be there, with that of whoever gives credentials for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
@@ -168,6 +172,23 @@ impl<'a> Request<'a> {
 }
 
 impl Answer {
+    /// Whether our clock and theirs are so far apart that they refuse us for that.
+    #[cfg(feature = "kms-gcp")]
+    pub(super) fn is_clock_off(&self) -> bool {
+        let date = self
+            .headers
+            .get(ureq::http::header::DATE)
+            .and_then(|date| date.to_str().ok());
+        let Some(theirs) = date.and_then(|date| httpdate::parse_http_date(date).ok()) else {
+            return false;
+        };
+        let ours = std::time::SystemTime::now();
+        let apart = ours
+            .duration_since(theirs)
+            .unwrap_or_else(|error| error.duration());
+        apart > CLOCK_OFF_MAX
+    }
+
     /// A failure that this is: `what` it means, and of a denial what was refused.
     pub(super) fn failure(&self, class: Class, told: &str, what: &str, right: &str) -> Failure {
         let right = match class {
@@ -207,6 +228,16 @@ pub(super) fn secret_header(text: &str) -> Option<HeaderValue> {
     let mut value = HeaderValue::from_str(text).ok()?;
     value.set_sensitive(true);
     Some(value)
+}
+
+/// The header of a token (RFC 6750, section 2.1).
+pub(super) fn bearer(token: &str) -> Answered<HeaderValue> {
+    let text = Zeroizing::new(["Bearer ", token].concat());
+    secret_header(&text).ok_or_else(|| {
+        let why =
+            "what gives tokens has given none: expected letters, digits and signs on one line";
+        Failure::new(Class::Away, why)
+    })
 }
 
 /// A server's word, short and on one line.

@@ -118,3 +118,21 @@ fn the_credentials_of_aws_are_a_key_pair_a_token_or_the_machines() {
     let error = parse(&LEAST.replace("file:/token", "machine")).unwrap_err();
     assert!(error.contains("openbao takes a token"), "{error}");
 }
+
+const GCP: &str = "provider = \"gcp\"\nca = \"/ca.pem\"\nurl = \"https://cloudkms.googleapis.com\"\n\
+                       key = \"projects/a/locations/global/keyRings/b/cryptoKeys/c\"\n";
+
+#[test]
+fn the_credentials_of_gcp_are_an_accounts_or_the_machines() {
+    let login = |lines: &str| match parse(&[GCP, lines].concat()).map(|kms| kms.provider) {
+        Ok(Provider::Gcp { login, .. }) => Ok(login),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    let (file, machine) = ("credentials = \"file:/t\"\n", "credentials = \"machine\"\n");
+    assert!(matches!(login(file), Ok(gcp::Login::Account(_))));
+    assert!(matches!(login(machine), Ok(gcp::Login::Machine)));
+    for lines in [[file, ROLE], [file, STS], [machine, ROLE]] {
+        assert_eq!(login(&lines.concat()).unwrap_err(), gcp::LOGINS);
+    }
+}
