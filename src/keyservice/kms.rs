@@ -9,6 +9,8 @@
 
 #[cfg(feature = "kms-aws")]
 pub mod aws;
+#[cfg(feature = "kms-azure")]
+pub mod azure;
 pub mod envelope;
 #[cfg(feature = "kms-gcp")]
 pub mod gcp;
@@ -223,6 +225,10 @@ impl Kms {
             Provider::Gcp { key, login } => Box::new(gcp::Gcp::new(config, key, login)),
             #[cfg(not(feature = "kms-gcp"))]
             Provider::Gcp { .. } => return Err(left_out("kms-gcp")),
+            #[cfg(feature = "kms-azure")]
+            Provider::Azure { key, login } => Box::new(azure::Azure::new(config, key, login)),
+            #[cfg(not(feature = "kms-azure"))]
+            Provider::Azure { .. } => return Err(left_out("kms-azure")),
         };
         Ok(Self(back_end))
     }

@@ -5,6 +5,7 @@
 //! with a wrapped master secret.
 
 pub mod aws;
+pub mod azure;
 pub mod gcp;
 pub mod transit;
 
@@ -50,6 +51,13 @@ pub enum Provider {
         key: KeyArn,
         /// Whose key pair signs the requests.
         login: aws::Login,
+    },
+    /// Azure's Key Vault or managed HSM.
+    Azure {
+        /// The key.
+        key: azure::KeyName,
+        /// Who gives the token.
+        login: azure::Login,
     },
     /// Google's Cloud KMS.
     Gcp {
@@ -106,6 +114,7 @@ enum Kind {
     #[serde(rename = "openbao")]
     OpenBao,
     Aws,
+    Azure,
     Gcp,
 }
 
@@ -158,6 +167,16 @@ impl Said {
                     }
                     (Credentials::Machine, None, None) => aws::Login::Machine,
                     _ => return Err(aws::LOGINS.into()),
+                },
+            }),
+            (Kind::Azure, credentials, role, login_url) => Ok(Provider::Azure {
+                key: key.try_into()?,
+                login: match (credentials, role, login_url) {
+                    (Credentials::From(token), Some(role), Some(url)) => {
+                        azure::Login::federated(token.clone(), &role, url)?
+                    }
+                    (Credentials::Machine, role, None) => azure::Login::machine(role.as_deref())?,
+                    _ => return Err(azure::LOGINS.into()),
                 },
             }),
             (Kind::Gcp, credentials, role, login_url) => Ok(Provider::Gcp {

@@ -136,3 +136,32 @@ fn the_credentials_of_gcp_are_an_accounts_or_the_machines() {
         assert_eq!(login(&lines.concat()).unwrap_err(), gcp::LOGINS);
     }
 }
+
+#[test]
+fn the_credentials_of_azure_are_a_token_for_an_identity_or_the_machines() {
+    let least = "provider = \"azure\"\nca = \"/ca.pem\"\nkey = \"a\"\nurl = \"https://v.vault.azure.net\"\n";
+    let login = |lines: &str| match parse(&[least, lines].concat()).map(|kms| kms.provider) {
+        Ok(Provider::Azure { login, .. }) => Ok(login),
+        Ok(other) => panic!("{other:?}"),
+        Err(error) => Err(error),
+    };
+    let (file, machine) = ("credentials = \"file:/t\"\n", "credentials = \"machine\"\n");
+    let id = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
+    let (client, both) = (
+        format!("role = \"{id}\"\n"),
+        format!("role = \"{id}/{id}\"\n"),
+    );
+    let url = "login-url = \"https://login.microsoftonline.com\"\n";
+    assert!(matches!(login(machine), Ok(azure::Login::Machine(None))));
+    let with_client = login(&[machine, &client].concat());
+    assert!(matches!(with_client, Ok(azure::Login::Machine(Some(_)))));
+    let federated = login(&[file, &both, url].concat());
+    assert!(matches!(federated, Ok(azure::Login::Federated { .. })));
+    for lines in [&[file][..], &[file, &both], &[file, url], &[machine, url]] {
+        assert_eq!(login(&lines.concat()).unwrap_err(), azure::LOGINS);
+    }
+    for lines in [[file, &client, url], [machine, &both, ""]] {
+        let error = login(&lines.concat()).unwrap_err();
+        assert!(error.starts_with("role: expected"), "{error}");
+    }
+}

@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What the answers of Key Vault and of a managed HSM mean: a row for each error that is documented (Key Vault, "REST API error
+//! codes", "Authentication, requests and responses"), and for the inner codes that make a difference within one.
+//!
+//! What no row explains is [`Class::Away`]: it ends nothing at once, and is tried again. So is what has not the form of
+//! theirs, which is a JSON object with `error`, and in it `code`.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::keyservice::kms::Class;
+use crate::keyservice::kms::request::printable;
+
+/// An error, and what it means.
+pub(super) struct Row {
+    /// Its code.
+    pub(super) code: &'static str,
+    /// Its inner code; empty is any.
+    pub(super) inner: &'static str,
+    /// What that means.
+    pub(super) class: Class,
+    /// In a sentence.
+    pub(super) what: &'static str,
+}
+
+const fn row(code: &'static str, inner: &'static str, class: Class, what: &'static str) -> Row {
+    Row {
+        code,
+        inner,
+        class,
+        what,
+    }
+}
+
+/// Of two rows that fit, the first counts.
+pub(super) const ROWS: [Row; 16] = [
+    row(
+        "Forbidden",
+        "KeyDisabled",
+        Class::Gone,
+        "this version of the key is disabled",
+    ),
+    row(
+        "Forbidden",
+        "KeyNotYetValid",
+        Class::Gone,
+        "this version of the key is not valid yet",
+    ),
+    row(
+        "Forbidden",
+        "KeyExpired",
+        Class::Gone,
+        "this version of the key has ended",
+    ),
+    row(
+        "Forbidden",
+        "KeyOperationForbidden",
+        Class::Unusable,
+        "the key is not for wrapping: its key_ops lack it",
+    ),
+    row(
+        "Forbidden",
+        "ForbiddenByFirewall",
+        Class::Denied,
+        "the vault lets nobody in from this address",
+    ),
+    row(
+        "Forbidden",
+        "ForbiddenByConnection",
+        Class::Denied,
+        "the vault lets nobody in on this way",
+    ),
+    row(
+        "Forbidden",
+        "",
+        Class::Denied,
+        "no role or access policy of the identity allows it",
+    ),
+    row(
+        "Unauthorized",
+        "",
+        Class::Denied,
+        "the token has ended, or is of another directory than the vault's",
+    ),
+    row(
+        "KeyNotFound",
+        "",
+        Class::Gone,
+        "there is no such key or version, or kms.key is misspelt",
+    ),
+    row(
+        "Conflict",
+        "ObjectIsDeletedButRecoverable",
+        Class::Gone,
+        "the key is deleted, and can be recovered yet",
+    ),
+    row("BadParameter", "", Class::Wrong, OTHER_KEY),
+    row("Throttled", "", Class::Away, "too many requests"),
+    row("TooManyRequests", "", Class::Away, "too many requests"),
+    row("InternalServerError", "", Class::Away, TROUBLE),
+    row("ServiceUnavailable", "", Class::Away, TROUBLE),
+    row("BadGateway", "", Class::Away, TROUBLE),
+];
+
+const TROUBLE: &str = "trouble of the service's own";
+const OTHER_KEY: &str = "another key has wrapped this, or it has changed";
+
+/// What an answer without a row is.
+const UNEXPLAINED: &str = "an answer that is not known";
+
+/// What one is that has not the form of theirs.
+pub(super) const FOREIGN: &str =
+    "not the form of its answers: something in between, or another server, has answered";
+
+#[derive(Deserialize)]
+struct Whole {
+    error: Error,
+}
+
+#[derive(Deserialize)]
+struct Error {
+    code: String,
+    #[serde(default)]
+    message: String,
+    #[serde(default, alias = "innerError")]
+    innererror: Option<Inner>,
+}
+
+#[derive(Deserialize)]
+struct Inner {
+    #[serde(default)]
+    code: String,
+}
+
+impl Error {
+    fn inner(&self) -> &str {
+        self.innererror.as_ref().map_or("", |inner| &inner.code)
+    }
+}
+
+fn error(answer: &[u8]) -> Option<Error> {
+    let whole: Option<Whole> = serde_json::from_slice(answer).ok();
+    whole.map(|whole| whole.error)
+}
+
+/// What it says, to be quoted.
+pub(super) fn told(answer: &[u8]) -> String {
+    error(answer).map_or_else(String::new, |error| {
+        let text = printable(&error.message);
+        let (code, inner) = (printable(&error.code), printable(error.inner()));
+        [" ", &code, " ", &inner].concat().trim_end().to_owned() + &format!(" {text:?}")
+    })
+}
+
+/// What an answer holds, or what it means that it does not.
+pub(super) fn judge<T: DeserializeOwned>(
+    status: u16,
+    answer: &[u8],
+) -> Result<T, (Class, &'static str)> {
+    if status == 200 {
+        return serde_json::from_slice(answer).map_err(|_error| (Class::Away, FOREIGN));
+    }
+    let Some(error) = error(answer) else {
+        return Err((Class::Away, FOREIGN));
+    };
+    let row = ROWS
+        .iter()
+        .find(|row| row.code == error.code && (row.inner.is_empty() || row.inner == error.inner()));
+    Err(row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what)))
+}
