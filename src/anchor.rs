@@ -24,6 +24,7 @@ mod away;
 pub mod checkpoint;
 pub mod count;
 mod counting;
+pub mod failure;
 pub mod judge;
 mod located;
 #[cfg(test)]

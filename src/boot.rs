@@ -42,6 +42,7 @@ use std::time::Instant;
 use log::{info, warn};
 
 use crate::anchor::checkpoint::PinnedMount;
+use crate::anchor::failure::FailurePlace;
 use crate::boot::anchor::{allow_writes, commit_anchor, count, next_stamp, verify_freshness};
 use crate::boot::away::present;
 use crate::boot::describe::describe;
@@ -68,11 +69,23 @@ use crate::{logging, memory};
 /// says that these are this node's volumes; nothing is mapped with a key before everything is measured; no header moves on
 /// and no boot is counted before every file system has shown that it is as new as it must be, so that a disk that is refused
 /// leaves the right one as good as it was; and nothing can be unsealed, and no key service asked, by whatever runs once the
-/// boot has ended, well or not.
+/// boot has ended, well or not. A boot that fails leaves its sentence for the next one to show.
 pub fn run(top: &Path, record: &Recorder) -> Result<()> {
     let config = record.step("reading configuration", None, || Config::load(top))?;
-    with_volumes_open(top, &config, record, |open, away| {
-        let mounted = handoff::hand_over(top, &config, open)?;
+    let kept = FailurePlace::of(&config);
+    record.keeps_failures(kept.clone());
+    let done = open_and_hand_over(top, &config, record);
+    if let (Err(error), Some(place)) = (&done, kept)
+        && let Err(trouble) = place.keep(error)
+    {
+        warn!("{trouble}");
+    }
+    done
+}
+
+fn open_and_hand_over(top: &Path, config: &Config, record: &Recorder) -> Result<()> {
+    with_volumes_open(top, config, record, |open, away| {
+        let mounted = handoff::hand_over(top, config, open)?;
         let mut there = Vec::new();
         for (volume, mounted) in mounted {
             match mounted {
@@ -374,3 +387,6 @@ pub fn main() -> ExitCode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -43,7 +43,7 @@ use crate::config::{self, ServiceProtocol};
 use crate::error::{Doing, Error, Result};
 use crate::key::Secret;
 use crate::logging;
-use crate::protocol::{RECORD_PATH, Remembered, VolumeClaim, VolumeReport};
+use crate::protocol::{LastFailure, RECORD_PATH, Remembered, VolumeClaim, VolumeReport};
 use crate::tpm::{AkKind, Tpm, TpmIdentity};
 
 /// How long things may take.
@@ -84,6 +84,8 @@ pub struct KeyRequest {
     pub cluster: bool,
     /// What was measured.
     pub logs: Logs,
+    /// What a boot before this one failed by.
+    pub last_failure: Option<LastFailure>,
 }
 
 /// What the service said of a volume.

@@ -42,6 +42,7 @@ mod status;
 // What several of them look at.
 mod context;
 pub mod header;
+mod last_failure;
 mod mounts;
 mod needs;
 
@@ -187,6 +188,10 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
     match verb {
         Verb::Status(cli::Status { svg: None }) => status::show(root),
         Verb::Status(cli::Status { svg: Some(file) }) => status::draw(root, file),
+        Verb::LastFailure(cli::LastFailure { clear, index }) => match clear {
+            false => last_failure::show(root, *index),
+            true => last_failure::clear(root, *index),
+        },
         Verb::Config(cli::Config::Check { file }) => config::check(file),
         Verb::Config(cli::Config::Show { list, file }) => config::show(file, list.as_deref()),
         Verb::Header(cli::Header::Check { profile, device }) => check_header(*profile, device),

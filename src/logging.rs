@@ -51,6 +51,20 @@ pub fn progress(what: &str) {
     }
 }
 
+/// Text of somebody else's for a terminal: in the place of everything that one might act upon, or that is no printable ASCII,
+/// stands a question mark.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    let plain = |c: char| {
+        if c == ' ' || c.is_ascii_graphic() {
+            c
+        } else {
+            '?'
+        }
+    };
+    text.chars().map(plain).collect()
+}
+
 /// The one line that ends a boot that failed, with its verdict for machines.
 pub fn last_word(error: &Error) {
     let verdict = error.exit().as_str();

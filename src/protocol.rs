@@ -17,6 +17,7 @@
 
 pub mod admin;
 mod bounded;
+mod failure;
 pub mod jwe;
 pub mod recovery;
 mod report;
@@ -26,6 +27,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 use sha2::{Digest, Sha384};
 
+pub use self::failure::{LastFailure, SENTENCE_LEN_MAX};
 pub use self::report::{Acceptance, VolumeReport};
 use crate::config::Role;
 use crate::error::{Doing, Error, Result};
@@ -252,6 +254,10 @@ pub struct Claims {
     pub userspace_log: Option<Bytes>,
     /// The volumes it is about to open. It gets the keys of no others.
     pub volumes: Vec<VolumeClaim>,
+    /// What a boot before this one failed by, where its TPM has kept that. Nodes of before do not say, and services of before pass
+    /// over it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LastFailure>,
 }
 
 /// A volume a node is about to open or to make.

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 pub use recorder::Recorder;
 pub use svg::svg;
 
+use crate::anchor::failure::FailurePlace;
 use crate::config::{
     Enroll, FileSystem, Level, Profile, RecoveryKeyRule, Role, SecureBoot, Source,
 };
@@ -79,6 +80,9 @@ pub struct Status {
     /// The PCR that was extended so that nothing can be unsealed any more, where that was done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fence_pcr: Option<Pcr>,
+    /// Where a boot that fails leaves its sentence in the TPM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failures: Option<FailurePlace>,
     /// What was done when, in the order it was begun.
     pub steps: Vec<Step>,
 }

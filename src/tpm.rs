@@ -21,10 +21,13 @@
 //! satisfies the policy two more each time. Looking for a persistent endorsement key takes two, and two of the storage root key's are saved
 //! where nothing is sealed or unsealed; for its certificate in the TPM three or more.
 //!
+//! [`DirectTpm`] is another connection, for what is neither secret nor believed.
+//!
 //! **Never:** `TPM2_Clear`, a hierarchy's authorisation changed, or a secret on the bus in the clear.
 
 mod approval;
 mod attest;
+mod direct;
 mod endorsement;
 mod integrity;
 mod nv;
@@ -47,6 +50,7 @@ use tss_esapi::{Context, TctiNameConf};
 
 pub use crate::sealed::Sealed;
 pub use crate::tpm::attest::Evidence;
+pub use crate::tpm::direct::DirectTpm;
 pub use crate::tpm::endorsement::TpmIdentity;
 pub use crate::tpm::nv::{FoundRecords, FoundRequests, Handles, NvAccess, Places};
 pub use crate::tpm::policy::Policy;

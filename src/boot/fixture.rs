@@ -70,8 +70,13 @@ impl Node {
 
 /// A configuration with these lines, and a disk that no rule accepts, and nobody has to be root to read.
 pub(super) fn config(lines: &str, port: u16) -> Config {
+    Config::parse(&text(lines, port)).unwrap()
+}
+
+/// The same as it is written.
+pub(super) fn text(lines: &str, port: u16) -> String {
     let volume = "[[volume]]\nname = \"state\"\ndevice = \"/dev/null\"\nrole = \"state\"\nmount = \"/state\"\n\
                   sources = [\"tpm\"]\n";
     let tpm = format!("tpm.tcti = \"swtpm:port={port}\"\n");
-    Config::parse(&[&tpm, lines, volume].concat()).unwrap()
+    [&tpm, lines, volume].concat()
 }

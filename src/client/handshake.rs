@@ -116,6 +116,7 @@ impl Handshake<'_> {
                 firmware_log: wanted.logs.firmware.clone().map(Bytes),
                 userspace_log: wanted.logs.user_space.clone().map(Bytes),
                 volumes: wanted.volumes.clone(),
+                last_failure: wanted.last_failure.clone(),
             },
         };
         serde_json::to_string(&additional).map_err(|error| Failure::Final(error.to_string()))

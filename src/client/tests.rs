@@ -93,6 +93,11 @@ fn wanted() -> KeyRequest {
             firmware: Some(b"firmware".to_vec()),
             user_space: None,
         },
+        last_failure: Some(LastFailure {
+            exit: 77,
+            sentence: "its disk is old".into(),
+            reset_count: 7,
+        }),
     }
 }
 

@@ -93,6 +93,18 @@ impl NvIndex {
         Self(first.saturating_add(u32::from(first == counter.0)))
     }
 
+    /// How far behind a record's place that of a failed boot's sentence is: the first one behind any that requests can have and that
+    /// is not the counter's.
+    const TO_FAILURE: u32 = 5;
+
+    /// Where the sentence of a failed boot stands, of a node whose record's place is this one; none where that is no index of the
+    /// owner's.
+    #[must_use]
+    pub fn failure(self, counter: Self) -> Option<Self> {
+        let first = self.0.saturating_add(Self::TO_FAILURE);
+        Self::try_from(first.saturating_add(u32::from(first == counter.0))).ok()
+    }
+
     /// The handle.
     #[must_use]
     pub fn handle(self) -> u32 {

@@ -24,7 +24,7 @@ pub(in crate::ctl) use self::recovery_key::RecoveryKey;
 pub(in crate::ctl) use self::values::NodeOrVolume;
 use self::values::{acceptance, profile, selection, shell, volume};
 use crate::anchor::record::Accepted;
-use crate::config::{Profile, VolumeName};
+use crate::config::{NvIndex, Profile, VolumeName};
 use crate::evidence::registers::Registers;
 use crate::pcr::Bank;
 use crate::sealed::floor::Floor;
@@ -65,6 +65,7 @@ pub(in crate::ctl) fn command() -> clap::Command {
 #[derive(Debug, Subcommand)]
 pub(in crate::ctl) enum Verb {
     Status(Status),
+    LastFailure(LastFailure),
     #[command(subcommand)]
     Config(Config),
     #[command(subcommand)]
@@ -103,6 +104,18 @@ pub(in crate::ctl) struct Status {
     /// Draw it as a timeline into this file instead.
     #[arg(long, value_name = "FILE")]
     pub(in crate::ctl) svg: Option<PathBuf>,
+}
+
+/// Show the sentence that a boot which failed has left in the TPM, with what is known of when. It is a hint: whatever runs on this
+/// machine can write it.
+#[derive(Args, Debug)]
+pub(in crate::ctl) struct LastFailure {
+    /// Forget it instead.
+    #[arg(long)]
+    pub(in crate::ctl) clear: bool,
+    /// The NV index that it is in, where this boot's is another one, or nightlatch opened nothing in this boot.
+    #[arg(long, value_name = "HANDLE", value_parser = values::nv_index)]
+    pub(in crate::ctl) index: Option<NvIndex>,
 }
 
 /// Check configurations, and say what they need.

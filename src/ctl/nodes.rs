@@ -22,7 +22,7 @@ use crate::error::{Doing, Error, Result};
 use crate::https;
 use crate::protocol::admin::{
     ErrorBody, Forgotten, LastAcceptance, NODES_PATH, Node, Page, READMISSION, ROLLBACK,
-    Readmission, Rollback, VOLUMES_PATH, Volume,
+    Readmission, Rollback, ToldFailure, VOLUMES_PATH, Volume,
 };
 
 /// How long an answer may take.
@@ -84,9 +84,19 @@ fn list(server: &Service) -> Result<Answer> {
             utc(node.last_seen_s),
             node.image.clone(),
             node.address.clone(),
+            node.failure
+                .as_ref()
+                .map_or_else(|| "-".into(), |told| utc(told.told_s)),
         ]
     });
-    let heading = ["NODE", "STATE", "LAST BOOT", "IMAGE", "ADDRESS"];
+    let heading = [
+        "NODE",
+        "STATE",
+        "LAST BOOT",
+        "IMAGE",
+        "ADDRESS",
+        "FAILED BEFORE",
+    ];
     let text = section(&table(&heading, rows));
     let text = format!("{} nodes\n{text}", nodes.len());
     answer(text, &json!({ "nodes": nodes }))
@@ -98,8 +108,9 @@ fn show_node(server: &Service, ek: &str) -> Result<Answer> {
         let (at, check) = (utc(denial.at_s), &denial.check);
         format!("denied {at} by {check}: {}\n", denial.why)
     });
+    let failure = node.failure.as_ref().map_or_else(String::new, failure);
     let text = format!(
-        "node {}\nimage {}, from {}\nfirst seen {}, last seen {}\n{denial}{}",
+        "node {}\nimage {}, from {}\nfirst seen {}, last seen {}\n{denial}{failure}{}",
         node.ek,
         node.image,
         node.address,
@@ -108,6 +119,17 @@ fn show_node(server: &Service, ek: &str) -> Result<Answer> {
         volumes(&node.volumes)
     );
     answer(text, &node)
+}
+
+/// Of what a service sends too nothing is shown that a terminal acts upon.
+fn failure(told: &ToldFailure) -> String {
+    let (at, failure) = (utc(told.told_s), told.failure.shown());
+    format!(
+        "a boot before {at} failed: {} (exit {}): {}, which the node says and nothing proves\n",
+        failure.result(),
+        failure.exit,
+        failure.sentence
+    )
 }
 
 fn show_volume(server: &Service, uuid: &Uuid) -> Result<Answer> {

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `status`: the boot record, for people.
 //!
-//! **Never:** a TPM or a disk asked: it shows what the boot left.
+//! **Never:** a disk asked, or the TPM for more than the sentence of a boot that failed: it shows what boots left.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::config::RecoveryKeyRule;
+
 use crate::ctl::Answer;
+use crate::ctl::last_failure;
 use crate::ctl::mounts::{self, Verdict};
 use crate::ctl::table::{section, table};
 use crate::error::{Doing, Error, Exit, Result};
@@ -29,7 +31,12 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         let verdict = serde_json::to_value(verdict).map_err(Error::failure)?;
         map.insert("mounts_check".into(), verdict);
     }
-    let text = text(&status, verdict.as_ref());
+    let failure = failure(&status);
+    if let (Some(map), Some((_, failure))) = (json.as_object_mut(), &failure) {
+        map.insert("last_failure".into(), failure.clone());
+    }
+    let mut text = text(&status, verdict.as_ref());
+    text.extend(failure.map(|(text, _)| format!("\n{text}")));
     // The boot itself has succeeded; who looks at the code is told of what it went on without.
     let exit = status.away.first().map_or(0, |away| away.exit);
     let exit = Exit::from_code(exit).filter(|_| status.exit == 0);
@@ -66,6 +73,17 @@ fn text(status: &Status, verdict: Option<&Verdict>) -> String {
         section(&steps(status)),
     ]
     .concat()
+}
+
+/// The sentence of a boot that failed, where there is one: for people, and for machines.
+fn failure(status: &Status) -> Option<(String, Value)> {
+    match status.failures.as_ref()?.tell() {
+        Ok(told) => told.map(|told| (last_failure::text(&told), last_failure::object(&told))),
+        Err(error) => {
+            let json = json!({"unread": error.to_string()});
+            Some((format!("{error}\n"), json))
+        }
+    }
 }
 
 /// How the machine was started, and what the configuration does without.

@@ -4,6 +4,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+mod last_failure;
+
 use super::*;
 use crate::config::{Enroll, Source};
 use crate::status::{AwayStatus, Status};

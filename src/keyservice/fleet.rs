@@ -99,6 +99,7 @@ fn node_of(entry: &Entry) -> Result<Node> {
         image: node.image,
         address: node.address,
         denial: node.denial,
+        failure: node.failure,
         volumes: Vec::new(),
     })
 }

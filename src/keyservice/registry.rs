@@ -18,7 +18,7 @@ use crate::error::{Doing, Error, Result};
 use crate::keyservice::session::Admitted;
 use crate::keyservice::store::{Entry, Store};
 use crate::keyservice::volume_id::VolumeId;
-use crate::protocol::admin::{Denial, LastAcceptance, Readmission, Rollback};
+use crate::protocol::admin::{Denial, LastAcceptance, Readmission, Rollback, ToldFailure};
 use crate::protocol::{EphemeralKey, VolumeRecord, VolumeReport};
 
 /// What keys of volumes start with; the UUID follows.
@@ -128,6 +128,9 @@ pub struct NodeEntry {
     /// The last time it proved its TPM and was denied all the same.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denial: Option<Denial>,
+    /// The last boot that failed before one that was admitted, as the node says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ToldFailure>,
 }
 
 /// Whose a volume is.

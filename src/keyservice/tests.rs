@@ -5,6 +5,7 @@ mod acceptances;
 mod bodies;
 mod connections;
 mod evidence;
+mod failures;
 mod introductions;
 #[cfg(feature = "kms-openbao")]
 mod kms;

@@ -13,7 +13,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Acceptance, VolumeRecord};
+use super::{Acceptance, LastFailure, VolumeRecord};
 use crate::config::Role;
 
 /// Below the server's address; the id of an endorsement key may follow.
@@ -54,6 +54,9 @@ pub struct Node {
     /// The last time it was denied after it had proved its TPM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denial: Option<Denial>,
+    /// What its last boot that failed said, as the node told when it was admitted later. It stays until there is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<ToldFailure>,
     /// Its volumes, where one node is asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub volumes: Vec<Volume>,
@@ -79,6 +82,35 @@ pub struct Denial {
     pub check: String,
     /// What differed.
     pub why: String,
+}
+
+/// A boot that failed, as a later one of the same node has told.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ToldFailure {
+    /// When it was told first, seconds since 1970.
+    pub told_s: u64,
+    /// What was told.
+    #[serde(flatten)]
+    pub failure: LastFailure,
+}
+
+impl ToldFailure {
+    /// For how long what a node has told stands, whatever else it tells, in seconds: what it tells is its own choice.
+    const STANDS_S: u64 = 3600;
+
+    /// What is remembered after a node has told something, of that and what was remembered `before`.
+    #[must_use]
+    pub fn after(before: Option<Self>, told: Option<Self>) -> Option<Self> {
+        match (before, told) {
+            (Some(before), Some(told)) => {
+                let is_same = before.failure == told.failure;
+                let stands = told.told_s < before.told_s.saturating_add(Self::STANDS_S);
+                Some(if is_same || stands { before } else { told })
+            }
+            (before, told) => told.or(before),
+        }
+    }
 }
 
 /// A volume, which belongs to the first endorsement key that asked for its key.

@@ -7,15 +7,18 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
-use log::warn;
+use log::{debug, warn};
 
+use crate::anchor::failure::{Failure, FailurePlace};
 use crate::anchor::record::Accepted;
 use crate::anchor::{Allowed, judge};
 use crate::client::{Client, Cluster, KeyRequest, Logs};
-use crate::config::{ClusterFrom, Config, Source, Volume};
+use crate::config::{ClusterFrom, Config, KeyService, ServiceProtocol, Source, Volume};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::key::Secret;
-use crate::protocol::{Acceptance, Remembered, VolumeClaim, VolumeRecord, VolumeReport};
+use crate::protocol::{
+    Acceptance, LastFailure, Remembered, VolumeClaim, VolumeRecord, VolumeReport,
+};
 use crate::sources::service::exchange::Exchange;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
@@ -46,8 +49,9 @@ impl ServiceSession {
         let Some(service) = config.service.as_ref() else {
             return Ok(Self(None));
         };
-        let client = Client::new(service, top)?;
-        Ok(Self(Some(Mutex::new(Exchange::new(client)))))
+        let mut exchange = Exchange::new(Client::new(service, top)?);
+        exchange.request.last_failure = last_failure(config, service);
+        Ok(Self(Some(Mutex::new(exchange))))
     }
 
     /// From now on it is asked so.
@@ -80,6 +84,7 @@ impl ServiceSession {
             volumes: Vec::new(),
             cluster: config.measure.cluster == ClusterFrom::Service,
             logs: Logs::read(top, &config.tpm.tcti),
+            last_failure: exchange.request.last_failure.clone(),
         };
         exchange.request(request, claims(node_tpm, found)?);
         if exchange.asking == Asking::Not && !exchange.request.cluster {
@@ -269,6 +274,21 @@ fn acceptance(allowed: Allowed) -> Acceptance {
         Allowed::Accepted(Accepted::New) => Acceptance::New,
         Allowed::Accepted(Accepted::Stale) | Allowed::Stale => Acceptance::Stale,
         Allowed::Readmitted => Acceptance::Readmitted,
+    }
+}
+
+/// What a boot before this one failed by, for a service that takes such a hint. Command: `NV_Read`.
+fn last_failure(config: &Config, service: &KeyService) -> Option<LastFailure> {
+    let place = FailurePlace::of(config)?;
+    if service.protocol == ServiceProtocol::Trustee {
+        return None;
+    }
+    match place.read() {
+        Ok(kept) => kept.map(Failure::told),
+        Err(error) => {
+            debug!("{error}");
+            None
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::{
     AwayStatus, PcrValues, Pcrs, SCHEMA, ServiceStatus, StartStatus, Status, Step, VolumeStatus,
 };
+use crate::anchor::failure::FailurePlace;
 use crate::clock::boottime_us;
 use crate::config::Volume;
 use crate::error::{Doing, Error, Result};
@@ -41,6 +42,7 @@ impl Recorder {
             service: None,
             epoch: None,
             fence_pcr: None,
+            failures: None,
             steps: Vec::new(),
         };
         Self {
@@ -135,6 +137,11 @@ impl Recorder {
     /// Notes that the fence is up.
     pub fn fence(&self, pcr: Pcr) {
         self.lock().fence_pcr = Some(pcr);
+    }
+
+    /// Notes where a boot that fails leaves its sentence.
+    pub fn keeps_failures(&self, place: Option<FailurePlace>) {
+        self.lock().failures = place;
     }
 
     /// The finished record of a boot that ended in `result`.

@@ -72,7 +72,11 @@ pub(super) fn resubmitting<T>(
 
 /// The TPM's response code; other errors keep the number tpm2-tss gave them, or 0.
 pub(super) fn code(error: tss_esapi::Error) -> u32 {
-    let raw = raw(error);
+    number(raw(error))
+}
+
+/// The number of a response code, without what it complains about.
+pub(super) fn number(raw: u32) -> u32 {
     if raw <= TPM_CODE_MAX && raw & FORMAT_ONE != 0 {
         raw & FORMAT_ONE_NUMBER
     } else {

@@ -27,9 +27,11 @@ use std::fs;
 use std::path::Path;
 
 use base64ct::{Base64, Encoding as _};
+use nightlatch::anchor::failure::Failure;
 use nightlatch::anchor::record::{Checkpoint, Entry, KeyId, Record, State};
 use nightlatch::anchor::requests::{Request, Requests, Wish};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
+use nightlatch::error::Exit;
 use nightlatch::header::{Marker, Stamp};
 use nightlatch::key::Secret;
 use nightlatch::key::pcr::PcrPublicKey;
@@ -61,6 +63,7 @@ fn main() {
     write(place, "recovery", recovery());
     write(place, "signature_list", signature_lists());
     write(place, "requests", vec![requests()]);
+    write(place, "failure", vec![failure()]);
     write(place, "superblock", vec![superblock()]);
     write(place, "uki", unified_images());
     write(place, "initrd", initrds());
@@ -87,6 +90,15 @@ fn requests() -> Vec<u8> {
         requests.push(Request { uuid, wish }).expect("room");
     }
     requests.content().to_vec()
+}
+
+fn failure() -> Vec<u8> {
+    let failure = Failure {
+        exit: Exit::Refused,
+        sentence: "keying volume state: its disk is older than its last boot".into(),
+        reset_count: 7,
+    };
+    failure.encode()
 }
 
 /// A header of ours with a recovery key.

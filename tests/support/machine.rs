@@ -181,6 +181,7 @@ impl Machine {
                 firmware_log: None,
                 userspace_log: None,
                 volumes: volumes.to_vec(),
+                last_failure: None,
             },
             qualifying: None,
             ephemeral,

@@ -28,6 +28,17 @@ fn the_anchors_indices_are_the_owners_and_differ() {
     );
     let error = with("index = 0x01bffffe").unwrap_err().to_string();
     assert!(error.contains("of the second one after it"), "{error}");
+    // The sentence of a failed boot is no reason to refuse a place.
+    let failure = |lines: &str| {
+        let anchor = with(lines).unwrap().anchor;
+        let index = anchor.index.failure(anchor.counter);
+        index.map(NvIndex::handle)
+    };
+    assert_eq!(failure("index = 0x01804e10"), Some(0x0180_4e15));
+    assert_eq!(failure("counter = 0x01804e13"), Some(0x0180_4e15));
+    assert_eq!(failure("counter = 0x01804e15"), Some(0x0180_4e16));
+    assert_eq!(failure("index = 0x01bffffa"), Some(0x01bf_ffff));
+    assert_eq!(failure("index = 0x01bffffb"), None);
     for outside in ["0x017fffff", "0x01c00000"] {
         let error = with(&format!("index = {outside}")).unwrap_err().to_string();
         assert!(

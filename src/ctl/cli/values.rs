@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use uuid::Uuid;
 
 use crate::anchor::record::Accepted;
-use crate::config::{Profile, VolumeName};
+use crate::config::{NvIndex, Profile, VolumeName};
 use crate::evidence::registers::Registers;
 use crate::pcr::Bank;
 use crate::protocol::admin::is_ek;
@@ -61,6 +61,14 @@ pub(super) fn floor(text: &str) -> Result<Floor, String> {
         .parse()
         .map_err(|error| format!("expected a number from 1 on: {error}"))?;
     Floor::try_from(number)
+}
+
+/// A handle, in hexadecimal digits.
+pub(super) fn nv_index(text: &str) -> Result<NvIndex, String> {
+    let digits = text.strip_prefix("0x").unwrap_or(text);
+    let handle = u32::from_str_radix(digits, 16);
+    let handle = handle.map_err(|_error| "expected a handle such as 0x01804e15".to_owned())?;
+    NvIndex::try_from(handle)
 }
 
 pub(super) fn volume(text: &str) -> Result<VolumeName, String> {

@@ -8,7 +8,9 @@ use sha2::{Digest as _, Sha256};
 use crate::keyservice::audit;
 use crate::keyservice::fleet::Summary;
 use crate::keyservice::fleet::recent::{Event, SHOWN_MAX};
-use crate::protocol::admin::{LastAcceptance, NODES_PATH, Node, Readmission, VOLUMES_PATH};
+use crate::protocol::admin::{
+    LastAcceptance, NODES_PATH, Node, Readmission, ToldFailure, VOLUMES_PATH,
+};
 
 const STYLE: &str = include_str!("page.css");
 
@@ -176,7 +178,10 @@ fn row(now_s: u64, node: &Node) -> Markup {
     html! {
         tr {
             th scope="row" { a href={ (NODES_PATH) "/" (node.ek) } { (who(&node.ek)) } }
-            td { (state(node)) }
+            td {
+                (state(node))
+                @if let Some(told) = &node.failure { (failure(told)) }
+            }
             td {
                 (moment(node.last_seen_s))
                 small { (ago(now_s, node.last_seen_s)) }
@@ -224,6 +229,15 @@ fn state(node: &Node) -> Markup {
             small { (denial.check) " at " (moment(denial.at_s)) }
         },
         Some(_) | None => html! { span.badge.good { "admitted" } },
+    }
+}
+
+/// What a boot before failed by, as the node says.
+fn failure(told: &ToldFailure) -> Markup {
+    html! {
+        small {
+            "a boot before " (moment(told.told_s)) " failed: " (told.failure.result()) ": " (told.failure.sentence)
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::keyservice::registry;
 use crate::keyservice::registry::{NODES, NodeEntry};
 use crate::keyservice::store::Store;
-use crate::protocol::admin::Denial;
+use crate::protocol::admin::{Denial, ToldFailure};
 
 /// How often what was gathered is written. What is lost with a crash is lost from the list of nodes only: registrations
 /// and records are written at once.
@@ -72,6 +72,7 @@ impl Sightings {
                 entry = NodeEntry {
                     first_seen_s: entry.first_seen_s,
                     denial: entry.denial,
+                    failure: ToldFailure::after(entry.failure, seen.failure.clone()),
                     ..seen
                 };
             }

@@ -14,6 +14,7 @@ use crate::keyservice::state::{AuditTrail, Request, Service, parse, text};
 use crate::keyservice::steps::ownership;
 use crate::keyservice::volume_id::VolumeId;
 use crate::pcr::{Bank, PCR_COUNT};
+use crate::protocol::admin::ToldFailure;
 use crate::protocol::{
     Additional, Admission, AttestRequest, Claims, EXTENSION, TeeEvidence, VolumeClaim,
 };
@@ -72,6 +73,10 @@ pub(crate) fn answer(
         image: image.clone(),
         address: request.from.to_canonical().to_string(),
         denial: None,
+        failure: claims.last_failure.as_ref().map(|told| ToldFailure {
+            told_s: now_s(),
+            failure: told.shown(),
+        }),
     };
     let taker = (session.ek.as_str(), &body.runtime_data.tee_pubkey);
     ownership::settle(service, taker, &node, &volumes, &claims.volumes)?;

@@ -194,6 +194,7 @@ fn register(at: &StoreAt, others: &[String]) {
             image: "usual".into(),
             address: "192.0.2.1".into(),
             denial: None,
+            failure: None,
         };
         let volume = VolumeEntry {
             ek: ek.clone(),

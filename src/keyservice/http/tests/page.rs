@@ -2,6 +2,7 @@
 //! What is on the page, and that it is text.
 
 use super::*;
+use crate::protocol::LastFailure;
 use crate::protocol::admin::Denial;
 
 #[test]
@@ -19,6 +20,14 @@ fn what_a_node_sends_is_text_on_the_page() {
                 at_s: 2,
                 check: evil.into(),
                 why: evil.into(),
+            }),
+            failure: Some(ToldFailure {
+                told_s: 2,
+                failure: LastFailure {
+                    exit: 77,
+                    sentence: evil.into(),
+                    reset_count: 7,
+                },
             }),
             volumes: Vec::new(),
         }],
@@ -50,6 +59,7 @@ fn what_a_node_sends_is_text_on_the_page() {
         page.matches(escaped).count()
     );
     assert!(page.contains(&format!("found    {escaped}")));
+    assert!(page.contains(&format!("failed: refused: {escaped}")));
 }
 
 #[test]
