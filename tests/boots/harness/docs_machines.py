@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import debian_tree
+import mirror
 import packages
 import texts
 from debian_tree import Running, Tree
@@ -169,3 +170,14 @@ def _with_packages() -> Path:
             shutil.rmtree(place / name)
 
     return debian_tree.kept("docs-image", [*debian_tree.SYSTEM, *names], install) / "upper"
+
+
+def told_of_mirror(directory: Path) -> None:
+    """Has mkosi take packages from where this machine does: in a project, it hands these to its apt."""
+    sources = directory / "etc/apt/sources.list.d/mkosi.sources"
+    sources.parent.mkdir(parents=True)
+    lines = ["Types: deb", f"URIs: {mirror.uri()}", f"Suites: {debian_tree.SUITE}", "Components: main"]
+    sources.write_text("\n".join([*lines, f"Signed-By: {mirror.KEYRING}", ""]), encoding="ascii")
+    options = directory / "etc/apt/apt.conf.d/90mirror"
+    options.parent.mkdir(parents=True)
+    options.write_text("".join(f"{line}\n" for line in mirror.apt_options()), encoding="ascii")

@@ -18,6 +18,18 @@ def runs(machines: Machines, said: str) -> None:
     check("valid" in said, "the configuration to be called valid", said)
 
 
+def policy_written(machines: Machines) -> None:
+    """The text's, in place of the example; and what the block wants of the image."""
+    policy = texts.called("operate.md#first-node/1", "toml").text
+    machines.service.path("/etc/nightlatch/policy.toml").write_text(policy, encoding="utf-8")
+    machines.hand_over([machines.here("out/image.efi"), machines.here("keys/db.pem")], machines.service.path("."))
+
+
+def policy_good(_machines: Machines, said: str) -> None:
+    """With the table of the image."""
+    check("valid" in said, "the policy to be called valid", said)
+
+
 def operators_listened_to(machines: Machines) -> None:
     """The table of the text, in the service's configuration."""
     path = machines.service.path("/etc/nightlatch/nightlatchd.toml")
