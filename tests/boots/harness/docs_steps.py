@@ -36,5 +36,6 @@ OPEN = (
     "image.md#signed-images/1",
     "image.md#with-a-key-service/1",
     "node.md#what-happened/1",
+    "node.md#after-the-reboot/1",
     "operate.md#first-node/2",
 )
