@@ -6,13 +6,18 @@
 mod expected;
 mod limits;
 mod node;
+mod scan;
 mod secret;
 mod signing;
 #[cfg(test)]
 mod tests;
 
 use std::io::{self, Write as _};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::net::TcpStream;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -38,7 +43,38 @@ struct Operator<'a> {
     policy: Policy,
     secret: Option<Given>,
     expected: Option<Expected>,
+    /// Who asks the operator for something.
+    terminal: Mutex<()>,
 }
+
+/// Where a node waits, or may.
+#[derive(Debug, Eq, PartialEq)]
+enum Place {
+    Named(String),
+    Scanned(String),
+}
+
+impl Place {
+    fn address(&self) -> &str {
+        match self {
+            Self::Named(address) | Self::Scanned(address) => address,
+        }
+    }
+}
+
+/// Whether the fleet's list has a node with each of its volumes.
+#[derive(Debug, Eq, PartialEq)]
+enum Listed {
+    Whole,
+    /// It does not have these, or there is none.
+    Not(Vec<String>),
+}
+
+/// How many nodes are worked on at once.
+const AT_ONCE_MAX: usize = 64;
+/// How long a connection with a node may take to be made, and with an address where one may wait.
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+const SCAN_MAX: Duration = Duration::from_secs(3);
 
 /// What came of a node.
 struct Outcome {
@@ -57,31 +93,87 @@ pub(super) fn recover(options: &Recover) -> Result<Answer> {
         policy: Policy::load(&options.policy)?,
         secret: Given::read(options)?,
         expected: options.expect.as_deref().map(Expected::read).transpose()?,
+        terminal: Mutex::default(),
     };
-    let outcomes = options.nodes.iter().map(|address| {
-        let outcome = operator.outcome(address);
-        tell(&line(address, &outcome));
-        (address.as_str(), outcome)
-    });
-    let outcomes: Vec<_> = outcomes.collect();
+    let places = places(options)?;
+    let outcomes = operator.recover_all(&places);
+    if outcomes.is_empty() {
+        return Err(Error::temporary(format_args!(
+            "recover: none of {} addresses answers: no node waits there, or none that this machine reaches",
+            places.len()
+        )));
+    }
     Ok(answer(&outcomes))
 }
 
+/// Where nodes wait, and where some may.
+fn places(options: &Recover) -> Result<Vec<Place>> {
+    let named = options.nodes.iter().cloned().map(Place::Named);
+    let scanned = options.scan.as_deref().map(scan::read).transpose()?;
+    let scanned = scanned.into_iter().flatten();
+    // Who is named as well is not one of those that may be silent.
+    let scanned = scanned.filter(|address| !options.nodes.contains(address));
+    Ok(named.chain(scanned.map(Place::Scanned)).collect())
+}
+
 impl Operator<'_> {
-    fn outcome(&self, address: &str) -> Outcome {
+    /// Works on many at once, and says of each what came of it when that is known: those that were asked for, in their order.
+    fn recover_all<'p>(&self, places: &'p [Place]) -> Vec<(&'p str, Outcome)> {
+        let (next, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = || {
+            let mut outcomes = Vec::new();
+            while let Some((at, place)) = take(places, &next) {
+                let outcome = self.outcome(place);
+                let done = done.fetch_add(1, Ordering::SeqCst).saturating_add(1);
+                if let Some(outcome) = outcome {
+                    let line = line(place.address(), &outcome);
+                    tell(&format!("[{done}/{}] {line}", places.len()));
+                    outcomes.push((at, (place.address(), outcome)));
+                }
+            }
+            outcomes
+        };
+        let mut all = thread::scope(|scope| {
+            let count = places.len().min(AT_ONCE_MAX);
+            let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+            let done = workers.into_iter().map(thread::ScopedJoinHandle::join);
+            // A thread that panics has said so, and has no outcome.
+            done.flat_map(thread::Result::unwrap_or_default)
+                .collect::<Vec<_>>()
+        });
+        all.sort_by_key(|(at, _)| *at);
+        all.into_iter().map(|(_, outcome)| outcome).collect()
+    }
+
+    /// What came of a node; none where nobody answers and nobody had to.
+    fn outcome(&self, place: &Place) -> Option<Outcome> {
+        let socket = match place {
+            Place::Named(address) => node::connect(address, CONNECT_MAX),
+            Place::Scanned(address) => Ok(node::connect(address, SCAN_MAX).ok()?),
+        };
         let mut attested = None;
-        let result = self.recover(address, &mut attested);
-        Outcome { attested, result }
+        let result = socket
+            .doing("connecting")
+            .and_then(|socket| self.recover(place.address(), socket, &mut attested));
+        Some(Outcome { attested, result })
     }
 
     /// Attests the node, asks where it has to be asked, and pushes.
-    fn recover(&self, address: &str, shown: &mut Option<Attested>) -> Result<Verdicts> {
-        let mut session = Session::open(address, &self.policy)?;
+    fn recover(
+        &self,
+        address: &str,
+        socket: TcpStream,
+        shown: &mut Option<Attested>,
+    ) -> Result<Verdicts> {
+        let mut session = Session::over(socket, &self.policy)?;
         let attested = shown.insert(session.attested().clone());
         self.is_enough(&attested.volumes)?;
-        if !self.is_listed(attested)? && !self.options.yes {
-            confirm(false, &question(address, attested))?;
-            // That took a person's time, and a connection has none.
+        if let Listed::Not(unlisted) = self.is_listed(attested)?
+            && !self.options.yes
+        {
+            // An address has two connections, and this one would not outlive a person's time.
+            drop(session);
+            self.one_at_a_time(|| confirm(false, &question(address, attested, &unlisted)))?;
             session = Session::open(address, &self.policy)?;
             if session.attested() != attested {
                 return Err(Error::refused(
@@ -92,11 +184,21 @@ impl Operator<'_> {
         let message = self.message(&session)?;
         let text = frame(&message)?.split_off(PREFIX_LEN);
         let text = SignedText(Secret::new(text));
-        let signature = signing::sign(&self.options.identity, text.bytes())?;
+        // A passphrase or a touch is asked for there.
+        let signature =
+            self.one_at_a_time(|| signing::sign(&self.options.identity, text.bytes()))?;
         session.push(&Push {
             message: text,
             signature,
         })
+    }
+
+    /// There is one terminal.
+    fn one_at_a_time<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let terminal = self.terminal.lock();
+        let done = work();
+        drop(terminal);
+        done
     }
 
     /// Whether what is given is what the volumes wait for.
@@ -110,7 +212,7 @@ impl Operator<'_> {
             let mut missing = words.filter(|word| !self.options.words.contains(word));
             let why = match missing.next() {
                 Some(Word::Readmit) => {
-                    "its TPM has no record of it, so nothing tells the age of that disk: where it is the right one, add --word readmit"
+                    "its TPM has no record of it that can be read, so nothing tells the age of that disk: where it is the right one, add --word readmit"
                 }
                 Some(Word::Rollback) => {
                     "it is of an older state than the TPM counts: to go back on purpose, add --word rollback"
@@ -134,26 +236,42 @@ impl Operator<'_> {
         }
     }
 
-    /// Whether the list has this node with each of its volumes.
-    fn is_listed(&self, attested: &Attested) -> Result<bool> {
+    /// Whether the list has this node with each of its volumes. What it has for another one is not asked about: the keys of that
+    /// node's disk would go to this one.
+    fn is_listed(&self, attested: &Attested) -> Result<Listed> {
         let Some(expected) = &self.expected else {
-            return Ok(false);
+            return Ok(Listed::Not(Vec::new()));
         };
+        let mut unlisted = Vec::new();
+        let mut others = Vec::new();
         for WaitingVolume { name, uuid, .. } in &attested.volumes {
-            let why = match expected.owner(uuid) {
-                Some(ek) if ek == attested.ek => continue,
-                Some(other) => format!("the list has it for endorsement key {other}"),
-                None => "the list has it for no node".to_owned(),
-            };
-            if !self.options.new_owner {
-                return Err(Error::refused(format_args!(
-                    "volume {name} ({uuid}): {why}, and this is {}: where that is meant, add --new-owner",
-                    attested.ek
-                )));
+            match expected.owner(uuid) {
+                Some(ek) if ek == attested.ek => {}
+                Some(other) => others.push(format!(
+                    "volume {name} ({uuid}): the list has it for endorsement key {other}"
+                )),
+                None => unlisted.push(format!(
+                    "volume {name} ({uuid}): the list has it for no node"
+                )),
             }
-            return Ok(false);
         }
-        Ok(true)
+        let ek = &attested.ek;
+        if !others.is_empty() {
+            return Err(Error::refused(format_args!(
+                "{}, and this is {ek}: where its TPM is another one or its disk was moved, correct the list",
+                others.join("; ")
+            )));
+        }
+        if unlisted.is_empty() {
+            return Ok(Listed::Whole);
+        }
+        if self.options.new_owner {
+            return Ok(Listed::Not(unlisted));
+        }
+        Err(Error::refused(format_args!(
+            "{}, and this is {ek}: where that is meant, add --new-owner",
+            unlisted.join("; ")
+        )))
     }
 
     fn message(&self, session: &Session) -> Result<Message> {
@@ -185,8 +303,16 @@ impl Operator<'_> {
     }
 }
 
+/// The next place that nobody works on.
+fn take<'p>(places: &'p [Place], next: &AtomicUsize) -> Option<(usize, &'p Place)> {
+    let at = next.fetch_add(1, Ordering::SeqCst);
+    places.get(at).map(|place| (at, place))
+}
+
 /// What is asked before a key is sent.
-fn question(address: &str, attested: &Attested) -> String {
+fn question(address: &str, attested: &Attested, unlisted: &[String]) -> String {
+    let unlisted = unlisted.iter().map(|why| format!("  {why}\n"));
+    let unlisted: String = unlisted.collect();
     let volumes = attested.volumes.iter().map(|volume| {
         let WaitingVolume {
             name, uuid, why, ..
@@ -203,7 +329,7 @@ fn question(address: &str, attested: &Attested) -> String {
     });
     let volumes: String = volumes.collect();
     printable(&format!(
-        "{address} is the node of endorsement key\n  {}\nand has booted image {}. It waits for\n{volumes}{}Its keys are sent to it",
+        "{address} is the node of endorsement key\n  {}\nand has booted image {}. It waits for\n{volumes}{unlisted}{}Its keys are sent to it",
         attested.ek,
         attested.image,
         limits::of(&attested.volumes)

@@ -14,10 +14,14 @@ use crate::protocol::recovery::Word;
 /// travels is signed with the operator's key, which the node's configuration names.
 #[derive(Args, Debug)]
 #[command(group = ArgGroup::new("secret").args(["master_secret", "key_file"]))]
+#[command(group = ArgGroup::new("where").args(["nodes", "scan"]).required(true).multiple(true))]
 pub(in crate::ctl) struct Recover {
     /// A node that waits, and its port where that is not 9999; may be there several times.
-    #[arg(long = "node", value_name = "ADDRESS[:PORT]", required = true)]
+    #[arg(long = "node", value_name = "ADDRESS[:PORT]")]
     pub(in crate::ctl) nodes: Vec<String>,
+    /// A list of addresses where nodes may wait, one a line. Those that do not answer within three seconds are passed over.
+    #[arg(long, value_name = "FILE")]
+    pub(in crate::ctl) scan: Option<PathBuf>,
     /// The key service's policy, by which nodes are judged.
     #[arg(long, value_name = "FILE")]
     pub(in crate::ctl) policy: PathBuf,
@@ -33,14 +37,14 @@ pub(in crate::ctl) struct Recover {
     /// A list of endorsement keys and the UUIDs of their volumes, a pair a line. What is in it is not asked about.
     #[arg(long, value_name = "FILE")]
     pub(in crate::ctl) expect: Option<PathBuf>,
-    /// Go on with a volume that the list has for no node or for another one.
+    /// Ask about a volume that the list has for no node, instead of refusing it.
     #[arg(long, requires = "expect")]
     pub(in crate::ctl) new_owner: bool,
     /// What lets a volume go on that is refused: readmit, where the TPM's record is gone or this is another TPM, and then
     /// nothing tells the age of the disk; rollback, for an older state of it. May be there twice.
     #[arg(long = "word", value_name = "WORD", value_parser = word())]
     pub(in crate::ctl) words: Vec<Word>,
-    /// Do it without asking.
-    #[arg(long, short)]
+    /// Do it without asking, also about what the list does not have with --new-owner.
+    #[arg(long, short, requires = "expect")]
     pub(in crate::ctl) yes: bool,
 }

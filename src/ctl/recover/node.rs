@@ -4,6 +4,7 @@
 use std::net::{TcpStream, ToSocketAddrs as _};
 use std::time::{Duration, SystemTime};
 
+use super::CONNECT_MAX;
 use crate::config::RECOVERY_PORT;
 use crate::error::{Doing, Error, Result};
 use crate::evidence::bundle::Pcrs;
@@ -19,8 +20,6 @@ use crate::protocol::recovery::{
 };
 use crate::protocol::{Bytes, Credential, EXTENSION};
 
-/// How long a connection may take to be made.
-const CONNECT_MAX: Duration = Duration::from_secs(10);
 /// How long the node may take to show what it is: it may be asking its key service meanwhile.
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 /// How long it may take to try what it was given.
@@ -51,7 +50,12 @@ pub(super) struct Session {
 impl Session {
     /// Connects, and has the node show what it is.
     pub(super) fn open(address: &str, policy: &Policy) -> Result<Self> {
-        let socket = connect(address).doing("connecting")?;
+        let socket = connect(address, CONNECT_MAX).doing("connecting")?;
+        Self::over(socket, policy)
+    }
+
+    /// Has the node at the other end show what it is.
+    pub(super) fn over(socket: TcpStream, policy: &Policy) -> Result<Self> {
         let (mut stream, tls_key) = raw_key::connect(socket, ANSWER_MAX)?;
         let mut operators_nonce = [0; NONCE_LEN];
         fill_random(&mut operators_nonce)?;
@@ -95,7 +99,8 @@ impl Session {
     }
 }
 
-fn connect(address: &str) -> Result<TcpStream> {
+/// Connects, to each address of a name in turn, with so much time for each.
+pub(super) fn connect(address: &str, at_most: Duration) -> Result<TcpStream> {
     let has_port = address.parse::<std::net::SocketAddr>().is_ok()
         || (!address.starts_with('[') && address.matches(':').count() == 1);
     let bare = address.trim_start_matches('[').trim_end_matches(']');
@@ -109,7 +114,7 @@ fn connect(address: &str) -> Result<TcpStream> {
     .map_err(Error::temporary)?;
     let mut last = Error::temporary("the name has no address");
     for address in found {
-        match TcpStream::connect_timeout(&address, CONNECT_MAX) {
+        match TcpStream::connect_timeout(&address, at_most) {
             Ok(socket) => return Ok(socket),
             Err(error) => last = Error::temporary(format_args!("{address}: {error}")),
         }

@@ -2,6 +2,7 @@
 //! Both sides over loopback: the command of an operator, and a node with a TPM whose boot is played.
 
 mod impostors;
+mod many;
 mod node;
 
 use std::fs;
@@ -167,12 +168,18 @@ fn what_no_push_can_end_is_not_waited_for() {
 #[test]
 fn a_list_says_which_node_has_which_volume() {
     let node = Node::new("");
-    let attested = Attested {
+    let with = |uuids: &[&str]| Attested {
         ek: "0f".repeat(32),
         image: "usual".into(),
-        volumes: vec![waits()],
+        volumes: uuids
+            .iter()
+            .map(|uuid| WaitingVolume {
+                uuid: (*uuid).into(),
+                ..waits()
+            })
+            .collect(),
     };
-    let listed = |list: &str, new_owner| {
+    let listed = |attested: &Attested, list: &str, new_owner| {
         fs::write(node.path("list"), list).unwrap();
         let options = Recover {
             new_owner,
@@ -183,17 +190,75 @@ fn a_list_says_which_node_has_which_volume() {
             secret: None,
             expected: Some(Expected::read(&node.path("list")).unwrap()),
             options: &options,
+            terminal: Mutex::default(),
         };
-        operator.is_listed(&attested)
+        operator.is_listed(attested)
     };
-    let (own, other) = (attested.ek.clone(), "1f".repeat(32));
-    assert!(listed(&format!("{own} {UUID}\n"), false).unwrap());
-    for list in [format!("{other} {UUID}\n"), format!("{own} {OTHER}\n")] {
-        let error = listed(&list, false).unwrap_err();
-        assert!(error.to_string().ends_with("add --new-owner"), "{error}");
-        // It is asked about, as where there is no list.
-        assert!(!listed(&list, true).unwrap());
+    let (own, other) = ("0f".repeat(32), "1f".repeat(32));
+    let one = with(&[UUID]);
+    for new_owner in [false, true] {
+        let whole = listed(&one, &format!("{own} {UUID}\n"), new_owner);
+        assert_eq!(whole.unwrap(), Listed::Whole);
     }
+    // What no node has is asked about where that is meant.
+    let list = format!("{own} {OTHER}\n");
+    let error = listed(&one, &list, false).unwrap_err().to_string();
+    assert!(error.ends_with("add --new-owner"), "{error}");
+    let unlisted = format!("volume state ({UUID}): the list has it for no node");
+    assert_eq!(
+        listed(&one, &list, true).unwrap(),
+        Listed::Not(vec![unlisted.clone()])
+    );
+    // What another node has is refused, whatever the others are, and all of it is named.
+    let both = with(&[UUID, OTHER]);
+    let theirs = format!("the list has it for endorsement key {other}, and this is {own}: ");
+    let lists = [
+        (&one, format!("{other} {UUID}\n")),
+        (&both, format!("{other} {OTHER}\n")),
+        (&both, format!("{other} {UUID}\n{own} {OTHER}\n")),
+    ];
+    for (attested, list) in lists {
+        for new_owner in [false, true] {
+            let error = listed(attested, &list, new_owner).unwrap_err().to_string();
+            assert!(error.contains(&theirs), "{error}");
+        }
+    }
+    let list = format!("{other} {UUID}\n{other} {OTHER}\n");
+    let error = listed(&both, &list, true).unwrap_err().to_string();
+    assert!(error.contains(UUID) && error.contains(OTHER), "{error}");
+    // The question says what is not in it.
+    let asked = question("192.0.2.7", &one, std::slice::from_ref(&unlisted));
+    assert!(asked.contains(&unlisted), "{asked}");
+}
+
+#[test]
+fn nothing_is_sent_unasked_without_the_fleets_list() {
+    let parsed = |more: &[&str]| {
+        let words = [
+            "recover",
+            "--policy",
+            "p",
+            "--key-file",
+            "k",
+            "--identity",
+            "i",
+        ];
+        let words = [&[crate::ctl::cli::NAME], &words[..], more].concat();
+        <crate::ctl::cli::Cli as clap::Parser>::try_parse_from(words).is_ok()
+    };
+    assert!(parsed(&["--node", "a"]) && parsed(&["--scan", "list"]));
+    assert!(parsed(&["--node", "a", "--scan", "list", "--node", "b"]));
+    assert!(!parsed(&[]));
+    assert!(!parsed(&["--node", "a", "--yes"]));
+    assert!(!parsed(&["--node", "a", "--new-owner"]));
+    assert!(parsed(&[
+        "--node",
+        "a",
+        "--yes",
+        "--expect",
+        "list",
+        "--new-owner"
+    ]));
 }
 
 #[test]
@@ -209,6 +274,7 @@ fn a_volume_that_takes_a_word_is_given_none_unasked() {
             secret: Given::read(&options).unwrap(),
             expected: None,
             options: &options,
+            terminal: Mutex::default(),
         };
         operator.is_enough(&[WaitingVolume {
             needs: needs.to_vec(),

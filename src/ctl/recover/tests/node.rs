@@ -43,10 +43,21 @@ pub(super) fn ssh_key(directory: &Path, name: &str) -> PathBuf {
 
 impl Node {
     pub(super) fn new(lines: &str) -> Self {
+        Self::of(lines, None)
+    }
+
+    /// Another node of the same operator, whose machine has what it takes for both.
+    pub(super) fn beside(&self) -> Self {
+        let other = Self::of("", Some(&self.path("operator")));
+        self.write_policy_of(&[self.ek(), other.ek()], &[0; 32]);
+        other
+    }
+
+    fn of(lines: &str, identity: Option<&Path>) -> Self {
         let swtpm = Swtpm::start();
         let directory = swtpm.dir().join("operator");
         fs::create_dir_all(&directory).unwrap();
-        let identity = ssh_key(&directory, "operator");
+        let identity = identity.map_or_else(|| ssh_key(&directory, "operator"), Path::to_path_buf);
         let operator = fs::read_to_string(identity.with_extension("pub")).unwrap();
         let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
         let port = free.local_addr().unwrap().port();
@@ -86,17 +97,26 @@ impl Node {
     }
 
     pub(super) fn write_policy(&self, ek: &str, value: &[u8; 32]) {
+        self.write_policy_of(&[ek.to_owned()], value);
+    }
+
+    fn write_policy_of(&self, eks: &[String], value: &[u8; 32]) {
         let value = hex::encode(value);
         let text = format!(
-            "[ek]\nenrolled = [{ek:?}]\n\n[[image]]\nname = \"usual\"\npcrs = {{ 11 = [\"{value}\"] }}\n\n\
+            "[ek]\nenrolled = {eks:?}\n\n[[image]]\nname = \"usual\"\npcrs = {{ 11 = [\"{value}\"] }}\n\n\
              [[role]]\nname = \"node\"\nvolumes = [\"state\", \"root\"]\nimages = [\"usual\"]\n"
         );
         fs::write(self.path("policy.toml"), text).unwrap();
     }
 
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
     pub(super) fn options(&self) -> Recover {
         Recover {
-            nodes: vec![format!("127.0.0.1:{}", self.port)],
+            nodes: vec![self.address()],
+            scan: None,
             policy: self.path("policy.toml"),
             master_secret: None,
             key_file: Some(self.path("key")),
