@@ -8,6 +8,7 @@
 mod brought;
 pub(crate) mod ecdh;
 pub(crate) mod master;
+pub(crate) mod modhex;
 mod nonce;
 pub mod openssh;
 pub mod pcr;

@@ -87,8 +87,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             directory,
             print,
             kms: false,
+            from_paper,
             ..
-        }) => commands::init(&directory, print),
+        }) => commands::init(&directory, print, from_paper.as_deref()),
+        Some(Command::Paper { directory, check }) => commands::paper(&directory, check.as_deref()),
         Some(Command::Init {
             directory,
             print,

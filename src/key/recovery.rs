@@ -7,11 +7,9 @@
 
 use zeroize::Zeroizing;
 
-use super::{KEY_LEN, Secret};
+use super::{KEY_LEN, Secret, modhex};
 use crate::error::{Error, Result};
 
-/// The letters for 0 to 15.
-const MODHEX: &[u8; 16] = b"cbdefghijklnrtuv";
 /// Bytes in a group of eight letters.
 const GROUP_LEN: usize = 4;
 /// Letters of a key.
@@ -49,7 +47,7 @@ impl RecoveryKey {
             if *letter == b'-' || letter.is_ascii_whitespace() {
                 continue;
             }
-            let low = value(*letter).ok_or_else(|| wrong(at))?;
+            let low = modhex::value(*letter).ok_or_else(|| wrong(at))?;
             letters = letters.saturating_add(1);
             match high.take() {
                 None => high = Some(low),
@@ -77,7 +75,7 @@ impl RecoveryKey {
             }
             for number in [byte >> 4, byte & 0xf] {
                 text.push(
-                    MODHEX
+                    modhex::LETTERS
                         .get(usize::from(number))
                         .map_or('c', |letter| char::from(*letter)),
                 );
@@ -92,14 +90,6 @@ impl RecoveryKey {
         let pairs = self.bytes().iter().zip(other.bytes());
         pairs.fold(0, |all, (a, b)| all | (a ^ b)) == 0
     }
-}
-
-/// What a letter stands for.
-fn value(letter: u8) -> Option<u8> {
-    let place = MODHEX
-        .iter()
-        .position(|known| *known == letter.to_ascii_lowercase());
-    place.and_then(|place| u8::try_from(place).ok())
 }
 
 /// The letter itself is not repeated: it may be part of a key.

@@ -59,12 +59,24 @@ pub(in crate::keyservice) enum Command {
         /// Print them as well.
         #[arg(long)]
         print: bool,
+        /// Take them from paper, as "paper" prints them: from this file, or typed after -.
+        #[arg(long, value_name = "FILE", conflicts_with = "kms")]
+        from_paper: Option<PathBuf>,
         /// Have the KMS of the configuration wrap the master secret.
         #[arg(long)]
         kms: bool,
         /// The configuration.
         #[arg(long, value_name = "FILE", default_value = CONFIG_PATH, requires = "kms")]
         config: PathBuf,
+    },
+    /// Print the secrets of a fleet for a safe: lines to write down, each with a check word.
+    Paper {
+        /// Where they are.
+        #[arg(long, value_name = "DIRECTORY", default_value = DIRECTORY)]
+        directory: PathBuf,
+        /// Compare what is on the paper with them instead: from this file, or typed after -.
+        #[arg(long, value_name = "FILE")]
+        check: Option<PathBuf>,
     },
     /// The master secret under a KMS.
     #[command(subcommand)]

@@ -8,6 +8,7 @@
 
 pub mod init;
 mod keys;
+pub mod paper;
 #[cfg(feature = "kms")]
 pub mod recheck;
 #[cfg(feature = "kms")]

@@ -10,9 +10,10 @@ use base64ct::{Base64, Encoding};
 use zeroize::Zeroizing;
 
 use crate::error::{Doing, Error, Result};
-use crate::key::{KEY_LEN, Secret, fill_random};
+use crate::key::Secret;
 use crate::keyservice::config::{MASTER_FILE, MEASUREMENT_SALT_FILE, WRAPPED_FILE};
-use crate::keyservice::secrets::MasterFile;
+use crate::keyservice::secrets::paper::Paper;
+use crate::keyservice::secrets::{MasterFile, measurement_salt, parse};
 
 /// Who may read what is made. Nobody but the owner may write to it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -42,10 +43,40 @@ impl Readers {
 /// Makes new secrets and writes them into two files of `directory` that only their owner may read. Files that are there
 /// stay as they are, and are an error.
 pub fn write(directory: &Path) -> Result<()> {
-    write_as(directory, (MASTER_FILE, Readers::Owner), |master| {
-        let text = std::str::from_utf8(master.expose()).map_err(Error::failure)?;
-        Ok(Zeroizing::new(text.to_owned()))
+    write_as(
+        directory,
+        (MASTER_FILE, Readers::Owner),
+        &Paper::random()?,
+        plain,
+    )
+}
+
+/// The same of the secrets that a paper has.
+pub fn write_from(directory: &Path, paper: &Paper) -> Result<()> {
+    write_as(directory, (MASTER_FILE, Readers::Owner), paper, plain)
+}
+
+/// The secrets that [`write`] has written into `directory`.
+pub fn read(directory: &Path) -> Result<Paper> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        fs::read_to_string(&path)
+            .map(Zeroizing::new)
+            .doing(path.display())
+    };
+    let (key, salt) = parse(&read(MASTER_FILE)?).doing(directory.join(MASTER_FILE).display())?;
+    let salt_path = directory.join(MEASUREMENT_SALT_FILE);
+    let measurement_salt = measurement_salt(&read(MEASUREMENT_SALT_FILE)?);
+    Ok(Paper {
+        key,
+        salt,
+        measurement_salt: Secret::new(measurement_salt.doing(salt_path.display())?.to_vec()),
     })
+}
+
+fn plain(master: &Secret) -> Result<Zeroizing<String>> {
+    let text = std::str::from_utf8(master.expose()).map_err(Error::failure)?;
+    Ok(Zeroizing::new(text.to_owned()))
 }
 
 /// The same, with what `wrap` makes of the master secret in its place, which no file ever holds. That one everybody may
@@ -55,12 +86,14 @@ pub fn write_wrapped(
     directory: &Path,
     wrap: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
 ) -> Result<()> {
-    write_as(directory, (WRAPPED_FILE, Readers::Everybody), wrap)
+    let made = Paper::random()?;
+    write_as(directory, (WRAPPED_FILE, Readers::Everybody), &made, wrap)
 }
 
 fn write_as(
     directory: &Path,
     (name, readers): (&str, Readers),
+    secrets: &Paper,
     make: impl FnOnce(&Secret) -> Result<Zeroizing<String>>,
 ) -> Result<()> {
     make_directory(directory, readers).doing(directory.display())?;
@@ -74,10 +107,9 @@ fn write_as(
         }
     }
     // Before anything is written: a KMS may refuse.
-    let master = make(&master()?)?;
-    let mut salt = [0; KEY_LEN];
-    fill_random(&mut salt)?;
-    let text = Zeroizing::new(format!("{}\n", hex::encode(salt)));
+    let master = make(&master(secrets)?)?;
+    let salt = Zeroizing::new(hex::encode(secrets.measurement_salt.expose()));
+    let text = Zeroizing::new(format!("{}\n", *salt));
     create(
         &directory.join(MEASUREMENT_SALT_FILE),
         &text,
@@ -86,11 +118,21 @@ fn write_as(
     create(&directory.join(name), &master, readers)
 }
 
-fn master() -> Result<Secret> {
-    let random = || Ok::<_, Error>(Base64::encode_string(Secret::random()?.expose()));
+impl Paper {
+    /// Those of a new fleet.
+    fn random() -> Result<Self> {
+        Ok(Self {
+            key: Secret::random()?,
+            salt: Secret::random()?,
+            measurement_salt: Secret::random()?,
+        })
+    }
+}
+
+fn master(secrets: &Paper) -> Result<Secret> {
     let file = MasterFile {
-        key: random()?,
-        salt: random()?,
+        key: Base64::encode_string(secrets.key.expose()),
+        salt: Base64::encode_string(secrets.salt.expose()),
     };
     serde_json::to_vec(&file)
         .map(Secret::new)
@@ -162,6 +204,28 @@ mod tests {
             (read(MASTER_FILE), read(MEASUREMENT_SALT_FILE))
         );
         fs::remove_dir_all(&directory).unwrap();
+    }
+
+    /// What is typed off the paper makes the same files, and nothing is replaced by it.
+    #[test]
+    fn a_fleets_secrets_come_back_from_paper() {
+        let top = std::env::temp_dir().join(format!("nightlatch-paper-{}", std::process::id()));
+        let (old, new) = (top.join("old"), top.join("new"));
+        write(&old).unwrap();
+        let text = read(&old).unwrap().text().unwrap();
+        let typed = Paper::parse(&text).unwrap();
+        write_from(&new, &typed).unwrap();
+        for name in [MASTER_FILE, MEASUREMENT_SALT_FILE] {
+            let read = |directory: &Path| fs::read_to_string(directory.join(name)).unwrap();
+            assert_eq!(read(&new), read(&old));
+            let mode = fs::metadata(new.join(name)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        let error = write_from(&new, &typed).unwrap_err().to_string();
+        assert!(error.contains("it is there already"), "{error}");
+        fs::remove_file(new.join(MASTER_FILE)).unwrap();
+        assert!(read(&new).is_err());
+        fs::remove_dir_all(&top).unwrap();
     }
 
     /// The service runs under an account of its own, and root makes its files.

@@ -21,6 +21,7 @@ STEPS = (
     Step("operate.md#first-node/1", before=docs_service.policy_written, after=docs_service.policy_good),
     Step("operate.md#operators/1"),
     Step("operate.md#operators/2", before=docs_service.operators_listened_to, after=docs_service.listed),
+    Step("operate.md#back-up/1"),
     Step("kms.md#without-the-kms/1"),
     Step("kms.md#openbao-and-vault/1", before=docs_kms.build_with_a_kms, after=docs_kms.configured),
     Step("kms.md#wrap/1", after=docs_kms.new_fleet),
