@@ -16,7 +16,7 @@
 //! 4. [`Status::parse`](crate::status::Status::parse) refuses another schema, and leaves out fields it does not know.
 //! 5. [`status::show`] makes JSON of it as it is; what people read is made from the same value.
 //! 6. Its first line is the verdict, the exit code's word and number; the error comes below, where there is one.
-//! 7. The volumes, what was measured, and the steps with their times are each rows of a [`table::table`].
+//! 7. The volumes, what the next boot is asked for, what was measured, and the steps are each rows of a [`table::table`].
 //! 8. [`table::section`] aligns the columns; a table without rows is left out.
 //! 9. With `--svg` the same record is drawn as a timeline instead: [`crate::status::svg()`].
 //! 10. [`main`] prints one of the two; an error goes to standard error, or is JSON as well, and is the exit code.
@@ -37,6 +37,7 @@ mod open;
 mod policy;
 mod recover;
 mod recovery_key;
+mod rotate;
 mod status;
 
 // What several of them look at.
@@ -45,6 +46,7 @@ pub mod header;
 mod last_failure;
 mod mounts;
 mod needs;
+mod requests;
 
 // What is typed, read, asked and shown.
 mod cli;
@@ -228,6 +230,11 @@ fn run(root: &Path, verb: &Verb) -> Result<Answer> {
             keyslot,
             volume,
         }) => recovery_key::remove(root, volume, *keyslot, *yes),
+        Verb::Rotate(cli::Rotate::Secret { yes, volume }) => rotate::secret(root, volume, *yes),
+        Verb::Rotate(cli::Rotate::Seal { volume }) => rotate::seal(root, volume),
+        Verb::Rotate(cli::Rotate::VolumeKey { volume }) => rotate::volume_key(root, volume),
+        Verb::Rotate(cli::Rotate::List) => rotate::list(root),
+        Verb::Rotate(cli::Rotate::Cancel { volume }) => rotate::cancel(root, volume),
         Verb::Mounts(cli::Mounts::Check) => mounts::check(root),
         Verb::Derive(given) => derive::derive(given),
         Verb::Open(given) => open::open(given),

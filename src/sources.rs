@@ -13,6 +13,7 @@ mod pushed;
 pub(crate) mod readmission;
 pub(crate) mod recovery;
 pub(crate) mod recovery_keys;
+pub(crate) mod rotate;
 pub(crate) mod service;
 pub(crate) mod stale;
 pub(crate) mod tpm;

@@ -22,6 +22,7 @@ pub use recorder::Recorder;
 pub use svg::svg;
 
 use crate::anchor::failure::FailurePlace;
+use crate::anchor::requests::Rotation;
 use crate::config::{
     Enroll, FileSystem, Level, Profile, RecoveryKeyRule, Role, SecureBoot, Source,
 };
@@ -134,6 +135,9 @@ pub struct VolumeStatus {
     /// Whether its secret was changed to the key service's in this boot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub enrolled: bool,
+    /// What of its secret was made anew in this boot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rotated: Option<Rotation>,
     /// The keyslots of its recovery keys.
     #[serde(default)]
     pub recovery_keyslots: Vec<u8>,
@@ -202,6 +206,24 @@ pub struct Step {
     /// Whether it ended in an error.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
+}
+
+impl VolumeStatus {
+    /// Whether this boot has seen that its secret is the key service's.
+    #[must_use]
+    pub fn is_services(&self) -> bool {
+        self.source == Source::Service || self.enrolled
+    }
+
+    /// Whose its secret is.
+    #[must_use]
+    pub fn whose_secret(&self) -> &'static str {
+        match (self.is_services(), self.own_secret) {
+            (true, _) => "service",
+            (false, true) => "own",
+            (false, false) => "unknown",
+        }
+    }
 }
 
 impl Step {

@@ -34,6 +34,7 @@ use header_file::HeaderFile;
 use luks::{Journal, Luks};
 pub use provision::{Attest, BeginProvisioning, FirstSecret, New, ProvisionHooks};
 pub use recovery::Added;
+pub use rekey::Rekeyed;
 pub use rescue::{Access, close_rescue, examine_rescue, open_rescue};
 pub use snapshot::Usage;
 pub use unlock::{Ask, Existing, SecretProviders, Unseal};
@@ -64,8 +65,8 @@ pub struct Keyed {
     candidate: Candidate,
     /// What was made of it: the header with another secret or with other recovery keyslots, not written yet.
     next: Option<Candidate>,
-    /// Whether [`Keyed::rekey`] made it, and not recovery keyslots alone.
-    is_rekeyed: bool,
+    /// What [`Keyed::rekey`] made it for, where recovery keyslots alone are not all.
+    rekeyed: Option<Rekeyed>,
     volume_key: Secret,
     secret: Secret,
     /// The LUKS UUID, lower case.
@@ -85,8 +86,8 @@ pub struct Keyed {
     pub source: Source,
     /// The keyslot that was opened or, on a new volume, the first one.
     pub keyslot: u8,
-    /// Whether its secret has been changed in this boot.
-    pub enrolled: bool,
+    /// What became of its secret in this boot, once that is on the disk.
+    pub changed: Option<Rekeyed>,
 }
 
 /// How a volume came to be open.
@@ -214,10 +215,8 @@ impl Opened {
             take_step(&keyed.device, &step).doing("writing the renewed header")?;
         }
         keyed.candidate = next.written();
-        // One that was opened by what was given was sealed anew, and has the secret it had.
-        let is_given = matches!(keyed.source, Source::Service | Source::Recovery);
         keyed.next = None;
-        keyed.enrolled = std::mem::take(&mut keyed.is_rekeyed) && !is_given;
+        keyed.changed = keyed.rekeyed.take();
         keyed.stamp = unlock::stamp(&keyed.candidate);
         keyed.needs_repair = false;
         Ok(())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Requests: what an operator asked the next boot to do to a volume's recovery keyslots. They stand in an NV index of their own
-//! from when they are made until the boot that has fulfilled them.
+//! Requests: what an operator asked the next boot to do to a volume's keyslots. They stand in an NV index of their own from when
+//! they are made until the boot that has fulfilled them.
 //!
 //! A key that waits there becomes a way into the volume, so nobody but who could change the anchor's record may leave one: the
 //! index's authorisation value and the key of the HMAC over its content follow from the record's own authorisation value, which
@@ -12,18 +12,20 @@
 //! | at | bytes | what |
 //! |---|---|---|
 //! | 0 | 8 | `nlreqsts` |
-//! | 8 | 1 | version, 1 |
+//! | 8 | 1 | version: 1, or 2 where a request of the kinds 3 and 4 is among them, which older programs do not know |
 //! | 16 + 56 · n | 56 | request n of 8, one behind the other |
 //! | 464 | 32 | HMAC-SHA256 over what stands before |
 //!
 //! | at | bytes | what a request holds |
 //! |---|---|---|
-//! | 0 | 1 | what is asked for: 0 nothing, 1 a keyslot for a recovery key, 2 a keyslot to be emptied |
+//! | 0 | 1 | what is asked for: 0 nothing, 1 a keyslot for a recovery key, 2 a keyslot to be emptied, 3 another secret, 4 the secret
+//!   sealed anew |
 //! | 1 | 1 | the keyslot to be emptied |
 //! | 8 | 16 | the volume's UUID |
 //! | 24 | 32 | the recovery key |
 
 use hmac::{Hmac, KeyInit, Mac};
+use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use uuid::Uuid;
 use zeroize::Zeroizing;
@@ -42,6 +44,8 @@ pub const CONTENT_LEN: usize = HEAD_LEN + REQUESTS_MAX * ENTRY_LEN;
 const REQUESTS_MAX: usize = 8;
 const MAGIC: &[u8; 8] = b"nlreqsts";
 const VERSION: u8 = 1;
+/// Of an index that asks for a rotation.
+const VERSION_ROTATION: u8 = 2;
 const HEAD_LEN: usize = 16;
 const ENTRY_LEN: usize = 56;
 const MAC_LEN: usize = 32;
@@ -70,6 +74,29 @@ pub enum Wish {
     Add(RecoveryKey),
     /// This keyslot emptied.
     Remove(u8),
+    /// The volume's secret changed, or its seal.
+    Rotate(Rotation),
+}
+
+/// What of a volume's secret is made anew.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Rotation {
+    /// The secret itself, which the node draws, and with it the seal.
+    Secret,
+    /// The seal: the same secret, sealed to the TPM as it is in that boot.
+    Seal,
+}
+
+impl Rotation {
+    /// The word the record of a boot uses.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Secret => "secret",
+            Self::Seal => "seal",
+        }
+    }
 }
 
 /// What opens the index, and what vouches for its content.
@@ -117,7 +144,7 @@ impl Requests {
         if !content.starts_with(MAGIC) {
             return Err(wrong("it is not one of nightlatch"));
         }
-        if content.get(8) != Some(&VERSION) {
+        if !matches!(content.get(8), Some(&(VERSION | VERSION_ROTATION))) {
             return Err(wrong("it was written by another version of nightlatch"));
         }
         let entries = content.get(HEAD_LEN..).unwrap_or_default();
@@ -148,12 +175,14 @@ impl Requests {
         // Reserved at once, so that no shorter copy stays behind.
         let mut bytes = Zeroizing::new(Vec::with_capacity(REQUESTS_LEN));
         bytes.extend(MAGIC);
-        bytes.push(VERSION);
+        bytes.push(self.version());
         bytes.resize(HEAD_LEN, 0);
         for request in &self.0 {
             let (kind, keyslot, key) = match &request.wish {
                 Wish::Add(key) => (1, 0, key.bytes()),
                 Wish::Remove(keyslot) => (2, *keyslot, &[0; 32][..]),
+                Wish::Rotate(Rotation::Secret) => (3, 0, &[0; 32][..]),
+                Wish::Rotate(Rotation::Seal) => (4, 0, &[0; 32][..]),
             };
             bytes.extend([kind, keyslot, 0, 0, 0, 0, 0, 0]);
             bytes.extend(request.uuid.as_bytes());
@@ -161,6 +190,16 @@ impl Requests {
         }
         bytes.resize(CONTENT_LEN, 0);
         bytes
+    }
+
+    /// The lowest that has all of it, so that an older program says what it does not know instead of "damaged".
+    fn version(&self) -> u8 {
+        let mut wishes = self.0.iter().map(|request| &request.wish);
+        if wishes.any(|wish| matches!(wish, Wish::Rotate(_))) {
+            VERSION_ROTATION
+        } else {
+            VERSION
+        }
     }
 
     /// Asks for one thing more.
@@ -207,6 +246,8 @@ impl Request {
             wish: match (bytes.first()?, *bytes.get(1)?) {
                 (1, _) => Wish::Add(RecoveryKey::from_bytes(key)?),
                 (2, keyslot) if RECOVERY_KEYSLOTS.contains(&keyslot) => Wish::Remove(keyslot),
+                (3, _) => Wish::Rotate(Rotation::Secret),
+                (4, _) => Wish::Rotate(Rotation::Seal),
                 _ => return None,
             },
         })
@@ -239,6 +280,13 @@ mod tests {
         }
     }
 
+    fn rotate(uuid: u8, rotation: Rotation) -> Request {
+        Request {
+            uuid: Uuid::from_bytes([uuid; 16]),
+            wish: Wish::Rotate(rotation),
+        }
+    }
+
     fn some() -> Requests {
         let mut requests = Requests::default();
         for request in [add(1, 7), remove(2, 5), add(1, 8)] {
@@ -260,8 +308,36 @@ mod tests {
             back.of(Uuid::from_bytes([2; 16])).next(),
             Some(Wish::Remove(5))
         ));
+        // As programs that know of no rotation read and write it.
+        assert_eq!(bytes[8], 1);
         let none = Requests::default().encode(&keys(1)).unwrap();
         assert!(Requests::parse(&none, &keys(1)).unwrap().is_empty());
+    }
+
+    #[test]
+    fn rotations_are_written_so_that_an_older_program_says_what_it_does_not_know() {
+        let mut requests = some();
+        requests.push(rotate(1, Rotation::Seal)).unwrap();
+        requests.push(rotate(3, Rotation::Secret)).unwrap();
+        let bytes = requests.encode(&keys(1)).unwrap();
+        assert_eq!(bytes[8], 2);
+        let mut back = Requests::parse(&bytes, &keys(1)).unwrap();
+        assert_eq!(back.content(), requests.content());
+        assert!(matches!(
+            back.of(Uuid::from_bytes([3; 16])).next(),
+            Some(Wish::Rotate(Rotation::Secret))
+        ));
+        assert!(matches!(
+            back.of(Uuid::from_bytes([1; 16])).last(),
+            Some(Wish::Rotate(Rotation::Seal))
+        ));
+        // Each version has its own requests.
+        let mut content = requests.content();
+        content[8] = 1;
+        let error = Requests::of_content(&content).unwrap_err().to_string();
+        assert_eq!(error, "the index of requests: a request is damaged");
+        assert!(back.retain(|request| !matches!(request.wish, Wish::Rotate(_))));
+        assert_eq!(back.content(), some().content());
     }
 
     #[test]
@@ -297,15 +373,19 @@ mod tests {
     #[test]
     fn every_bit_of_the_content_means_something() {
         let good = some().content();
-        for at in 0..good.len() * 8 {
-            let mut bytes = good.clone();
-            bytes[at / 8] ^= 1 << (at % 8);
-            if let Ok(read) = Requests::of_content(&bytes) {
-                assert_eq!(read.content(), bytes, "bit {at}");
+        let mut rotating = some();
+        rotating.push(rotate(2, Rotation::Secret)).unwrap();
+        for good in [&good, &rotating.content()] {
+            for at in 0..good.len() * 8 {
+                let mut bytes = good.clone();
+                bytes[at / 8] ^= 1 << (at % 8);
+                if let Ok(read) = Requests::of_content(&bytes) {
+                    assert_eq!(read.content(), bytes, "bit {at}");
+                }
             }
         }
         let mut bytes = good.clone();
-        bytes[8] = 2;
+        bytes[8] = 3;
         assert_eq!(
             Requests::of_content(&bytes).unwrap_err().to_string(),
             "the index of requests: it was written by another version of nightlatch"

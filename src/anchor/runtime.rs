@@ -5,6 +5,7 @@
 //! record, nothing else; who has it could as well change the data on the mounted volumes.
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::ErrorKind::{NotFound, PermissionDenied};
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
@@ -98,7 +99,7 @@ impl RuntimeAnchor {
     fn read(path: &Path) -> Result<Self> {
         let file = match File::open(path) {
             Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() == NotFound => {
                 return Err(Error::unavailable(
                     "there is none: this boot opened no volume that has an anchor",
                 ));
@@ -107,6 +108,28 @@ impl RuntimeAnchor {
         };
         let mut file = Flock::lock(file, FlockArg::LockExclusive)
             .map_err(|(_, errno)| Error::failure(errno.desc()))?;
+        let anchor = Self::parse(&mut file)?;
+        Ok(Self {
+            _lock: Some(file),
+            ..anchor
+        })
+    }
+
+    /// What the next boot is asked to do, read beside whoever is about to change it. None where no boot has left a key, or not to
+    /// this user.
+    pub fn look_at_requests(root: &Path) -> Result<Option<Requests>> {
+        let path = root.join(KEY_PATH);
+        match File::open(&path) {
+            Ok(mut file) => {
+                let anchor = Self::parse(&mut file).doing(path.display())?;
+                anchor.requests().map(Some)
+            }
+            Err(error) if matches!(error.kind(), NotFound | PermissionDenied) => Ok(None),
+            Err(error) => Err(error).doing(path.display()),
+        }
+    }
+
+    fn parse(file: &mut File) -> Result<Self> {
         let mut bytes = Zeroizing::new(Vec::with_capacity(KEY_FILE_LEN_MAX));
         file.read_to_end(&mut bytes)?;
         let parsed: KeyFile<'_> = serde_json::from_slice(&bytes).map_err(Error::failure)?;
@@ -125,7 +148,7 @@ impl RuntimeAnchor {
                 auth: Secret::new(std::mem::take(&mut *auth)),
                 pcr_policy,
             },
-            _lock: Some(file),
+            _lock: None,
         })
     }
 

@@ -18,7 +18,7 @@ use crate::header::Stamp;
 use crate::sources::enroll::is_enrolled;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::status::Recorder;
-use crate::volume::{How, Keyed, Opened};
+use crate::volume::{How, Keyed, Opened, Rekeyed};
 
 /// Holds the file systems whose freshness the TPM remembers, once they are no older than that, so that nobody reads their
 /// superblocks again before they are mounted where they belong. Nothing is written yet.
@@ -96,8 +96,8 @@ pub(super) fn count<'a>(
         away.unless_required_or_closed(volume, renewed)
     })?;
     let renewed = present(renewed);
-    for (volume, _) in renewed.iter().filter(|(_, it)| it.keyed().enrolled) {
-        info!(volume = volume.name.as_str(); "enrolled: its secret is the key service's now, and the old one is gone");
+    for (volume, opened) in &renewed {
+        tell_change(volume, opened.keyed().changed);
     }
     let uuids = renewed.iter().map(|(_, it)| it.keyed().uuid.parse());
     let durable: Vec<Uuid> = uuids.filter_map(std::result::Result::ok).collect();
@@ -119,6 +119,19 @@ pub(super) fn count<'a>(
         anchor.enrolled(volume);
     }
     Ok(renewed)
+}
+
+/// Says what became of the volume's secret.
+fn tell_change(volume: &Volume, changed: Option<Rekeyed>) {
+    let what = match changed {
+        None => return,
+        Some(Rekeyed::Enrolled) => {
+            "enrolled: its secret is the key service's now, and the old one is gone"
+        }
+        Some(Rekeyed::Rotated) => "rotated: its secret is another one now, and the old one is gone",
+        Some(Rekeyed::Sealed) => "its secret was sealed anew",
+    };
+    info!(volume = volume.name.as_str(); "{what}");
 }
 
 /// Says which recovery keyslots came and went.

@@ -3,7 +3,8 @@
 
 use crate::anchor::Allowed;
 use crate::config::{Config, Volume};
-use crate::sources::enroll::consent;
+use crate::sources::enroll::{consent, has_been_enrolled};
+use crate::sources::rotate::rotated;
 use crate::status::VolumeStatus;
 use crate::volume::Keyed;
 
@@ -27,7 +28,8 @@ pub(super) fn describe(
         anchor: volume.level(),
         accepted: accepted.map(|kind| kind.as_str().into()),
         own_secret: keyed.has_own_secret(),
-        enrolled: keyed.enrolled,
+        enrolled: has_been_enrolled(keyed),
+        rotated: rotated(keyed),
         recovery_keyslots: keyed.recovery_keyslots().to_vec(),
         recovery_key: volume.recovery_key,
         enroll: consent(config, volume, keyed),

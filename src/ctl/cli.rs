@@ -9,6 +9,7 @@ mod nodes;
 mod open;
 mod recover;
 mod recovery_key;
+mod rotate;
 mod values;
 
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub(in crate::ctl) use self::nodes::{NodeWord, Nodes, Server};
 pub(in crate::ctl) use self::open::{Close, Open};
 pub(in crate::ctl) use self::recover::Recover;
 pub(in crate::ctl) use self::recovery_key::RecoveryKey;
+pub(in crate::ctl) use self::rotate::Rotate;
 pub(in crate::ctl) use self::values::NodeOrVolume;
 use self::values::{acceptance, profile, selection, shell, volume};
 use crate::anchor::record::Accepted;
@@ -82,6 +84,8 @@ pub(in crate::ctl) enum Verb {
     Enroll(Enroll),
     #[command(subcommand)]
     RecoveryKey(RecoveryKey),
+    #[command(subcommand)]
+    Rotate(Rotate),
     #[command(subcommand)]
     Mounts(Mounts),
     Derive(Derive),

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::anchor::RuntimeAnchor;
 use crate::anchor::record::Entry;
-use crate::config::{Enroll, Source, VolumeName};
+use crate::config::{Enroll, VolumeName};
 use crate::ctl::table::{section, table};
 use crate::ctl::{Answer, usage};
 use crate::error::{Error, Result};
@@ -23,7 +23,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
         vec![
             volume.name.clone(),
             volume.source.as_str().into(),
-            whose(volume).into(),
+            volume.whose_secret().into(),
             next(volume).into(),
         ]
     });
@@ -40,7 +40,7 @@ pub(super) fn ask(root: &Path, name: &VolumeName) -> Result<Answer> {
     let found = status.volumes.iter().find(|known| known.name == volume);
     let found =
         found.ok_or_else(|| usage(&format!("enroll: this boot opened no volume {volume}")))?;
-    if is_services(found) {
+    if found.is_services() {
         return Err(Error::refused(format_args!(
             "the secret of volume {volume} is the key service's already"
         )));
@@ -71,20 +71,6 @@ pub(super) fn ask(root: &Path, name: &VolumeName) -> Result<Answer> {
     Ok(Answer::new(text, json!({"volume": volume, "enroll": true})))
 }
 
-/// Whether this boot has seen that the volume's secret is the service's.
-fn is_services(volume: &VolumeStatus) -> bool {
-    volume.source == Source::Service || volume.enrolled
-}
-
-/// Whose the secret is.
-fn whose(volume: &VolumeStatus) -> &'static str {
-    match (is_services(volume), volume.own_secret) {
-        (true, _) => "service",
-        (false, true) => "own",
-        (false, false) => "unknown",
-    }
-}
-
 fn next(volume: &VolumeStatus) -> &'static str {
     match volume.enroll {
         None => "-",
@@ -97,7 +83,7 @@ fn object(volume: &VolumeStatus) -> Value {
     json!({
         "name": volume.name,
         "source": volume.source,
-        "secret": whose(volume),
+        "secret": volume.whose_secret(),
         "enroll": volume.enroll,
     })
 }

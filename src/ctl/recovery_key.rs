@@ -19,8 +19,8 @@ use crate::anchor::requests::{Request, Requests, Wish};
 use crate::config::{Profile, RecoveryKeyRule, VolumeName};
 use crate::ctl::question::confirm;
 use crate::ctl::table::{section, table};
-use crate::ctl::{Answer, header, input, usage};
-use crate::error::{Doing, Error, Exit, Result};
+use crate::ctl::{Answer, header, input, requests, usage};
+use crate::error::{Doing, Error, Result};
 use crate::header::RECOVERY_KEYSLOTS;
 use crate::key::recovery::RecoveryKey;
 use crate::status::{Status, VolumeStatus};
@@ -35,12 +35,7 @@ const STAYS: &str =
 /// The volumes' recovery keys, and what is asked of the next boot.
 pub(super) fn list(root: &Path) -> Result<Answer> {
     let status = Status::load(root)?;
-    let requests = match RuntimeAnchor::take(root) {
-        Ok(anchor) => anchor.requests()?,
-        // Without an anchor nothing can be asked for.
-        Err(error) if error.exit() == Exit::Unavailable => Requests::default(),
-        Err(error) => return Err(error),
-    };
+    let requests = requests::load(root)?;
     let rows = status.volumes.iter().map(|volume| {
         let asked = Asked::of(volume, &requests);
         let slots: Vec<String> = volume.recovery_keyslots.iter().map(u8::to_string).collect();
@@ -182,7 +177,7 @@ fn made_already<'a>(
 ) -> Result<Vec<RecoveryKey>> {
     let keys = wishes.filter_map(|wish| match wish {
         Wish::Add(key) => Some(key),
-        Wish::Remove(_) => None,
+        Wish::Remove(_) | Wish::Rotate(_) => None,
     });
     let keys: Vec<&RecoveryKey> = keys.collect();
     if keys.is_empty() {
@@ -256,6 +251,7 @@ impl Asked {
             match wish {
                 Wish::Add(_) => asked.adds = asked.adds.saturating_add(1),
                 Wish::Remove(keyslot) => asked.removes.push(*keyslot),
+                Wish::Rotate(_) => {}
             }
         }
         asked
@@ -359,4 +355,4 @@ fn is_awaited(root: &Path, uuid: Uuid, key: &RecoveryKey) -> bool {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `status`: the boot record, for people.
 //!
-//! **Never:** a disk asked, or the TPM for more than the sentence of a boot that failed: it shows what boots left.
+//! **Never:** a disk asked, or the TPM for more than the sentence of a boot that failed and what the next one is asked for: it
+//! shows what boots left.
 
 use std::fs;
 use std::path::Path;
@@ -9,11 +10,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::anchor::RuntimeAnchor;
 use crate::config::RecoveryKeyRule;
 
 use crate::ctl::Answer;
 use crate::ctl::last_failure;
 use crate::ctl::mounts::{self, Verdict};
+use crate::ctl::requests;
 use crate::ctl::table::{section, table};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::status::{Status, VolumeStatus, svg};
@@ -35,7 +38,14 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
     if let (Some(map), Some((_, failure))) = (json.as_object_mut(), &failure) {
         map.insert("last_failure".into(), failure.clone());
     }
-    let mut text = text(&status, verdict.as_ref());
+    let next_boot = next_boot(root, &status);
+    if let (Some(map), false) = (json.as_object_mut(), next_boot.is_empty()) {
+        let all = next_boot
+            .iter()
+            .map(|(volume, what)| json!({"volume": volume, "does": what}));
+        map.insert("next_boot".into(), all.collect());
+    }
+    let mut text = text(&status, &next_boot, verdict.as_ref());
     text.extend(failure.map(|(text, _)| format!("\n{text}")));
     // The boot itself has succeeded; who looks at the code is told of what it went on without.
     let exit = status.away.first().map_or(0, |away| away.exit);
@@ -51,7 +61,16 @@ pub(super) fn draw(root: &Path, file: &Path) -> Result<Answer> {
     Ok(Answer::new(text, json!({"svg": file})))
 }
 
-fn text(status: &Status, verdict: Option<&Verdict>) -> String {
+/// What the next boot is asked for. Whoever may not read that is not told, and whoever cannot is told why.
+fn next_boot(root: &Path, status: &Status) -> Vec<(String, String)> {
+    match RuntimeAnchor::look_at_requests(root) {
+        Ok(Some(requests)) => requests::told(status, &requests),
+        Ok(None) => Vec::new(),
+        Err(error) => vec![("-".into(), error.to_string())],
+    }
+}
+
+fn text(status: &Status, next_boot: &[(String, String)], verdict: Option<&Verdict>) -> String {
     let error = status.error.as_ref();
     let error = error.map_or_else(String::new, |error| format!("{error}\n"));
     [
@@ -63,6 +82,7 @@ fn text(status: &Status, verdict: Option<&Verdict>) -> String {
         section(&start(status)),
         section(&volumes(status)),
         section(&away(status)),
+        section(&asked(next_boot)),
         section(&mounted(status)),
         checked(status, verdict),
         reminders(status)
@@ -148,6 +168,12 @@ fn away(status: &Status) -> Vec<Vec<String>> {
         ]
     });
     table(&["AWAY", "RESULT", "DEVICE", "WHY"], rows)
+}
+
+fn asked(next_boot: &[(String, String)]) -> Vec<Vec<String>> {
+    let rows = next_boot.iter();
+    let rows = rows.map(|(volume, what)| vec![volume.clone(), what.clone()]);
+    table(&["ASKED FOR", "NEXT BOOT"], rows)
 }
 
 fn mounted(status: &Status) -> Vec<Vec<String>> {

@@ -105,10 +105,10 @@ fn a_wrong_command_line_is_told_apart() {
     let cases: [(&[&str], &str); 12] = [
         (&[], "expected a command"),
         (&["config"], "expected a command"),
-        (&["frobnicate", "x"], "unrecognized subcommand 'frobnicate'"),
+        (&["xyzzy", "x"], "unrecognized subcommand 'xyzzy'"),
         (
-            &["statu"],
-            "unrecognized subcommand 'statu'; tip: a similar subcommand exists: 'status'",
+            &["polcy"],
+            "unrecognized subcommand 'polcy'; tip: a similar subcommand exists: 'policy'",
         ),
         (
             &["config", "check"],

@@ -66,7 +66,7 @@ impl Fixture {
     }
 
     /// A volume of ours without a TPM.
-    pub(super) fn plain() -> Self {
+    pub(crate) fn plain() -> Self {
         let strict = Self::strict();
         Self {
             json: strict.json.replace(

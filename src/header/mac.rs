@@ -63,12 +63,12 @@ impl Candidate {
     }
 
     /// The header that libcryptsetup made of this one in `area` by filling the other pair of keyslots and emptying this one,
-    /// for a secret that is not the node's own. Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
-    pub fn rekeyed(&self, area: &Area) -> Result<Self> {
+    /// for a secret that the node made itself or not. Nothing else may have changed. It gets its MAC with [`Candidate::renewed`].
+    pub fn rekeyed(&self, area: &Area, own_secret: bool) -> Result<Self> {
         let next = Self::only_one_in(area)?;
         let mine = self.token()?.clone();
         let mine = NightlatchToken {
-            own_secret: false,
+            own_secret,
             form: Form::with(&next.checked.recovery, next.checked.values()),
             ..mine
         };

@@ -9,6 +9,7 @@ mod hostile;
 mod keyslots;
 mod pairs;
 mod recovery;
+mod rotation;
 mod rules;
 mod tokens;
 

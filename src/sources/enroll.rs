@@ -14,7 +14,7 @@ use crate::key::Secret;
 use crate::sources::Sources;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::tpm::Sealed;
-use crate::volume::{Keyed, Opened};
+use crate::volume::{Keyed, Opened, Rekeyed};
 
 impl Sources<'_> {
     /// Makes ready to give the volume the service's key, where that is due and the service gave one.
@@ -36,7 +36,7 @@ impl Sources<'_> {
         };
         let seal = |secret: &Secret| self.seal(secret);
         let policy = lock(self.node_tpm)?.policy;
-        if let Err(error) = keyed.rekey(volume, policy, &secret, seal) {
+        if let Err(error) = keyed.rekey(volume, policy, (Rekeyed::Enrolled, &secret), seal) {
             warn!(volume = volume.name.as_str(); "not enrolled, its secret stays what it is: {error}");
         }
         Ok(())
@@ -70,11 +70,16 @@ pub(crate) fn consent(config: &Config, volume: &Volume, keyed: &Keyed) -> Option
     } else {
         Enroll::Asked
     };
-    (first < used && !keyed.enrolled).then_some(consent)
+    (first < used && !has_been_enrolled(keyed)).then_some(consent)
 }
 
 /// Whether the volume's secret is the key service's now.
 pub(crate) fn is_enrolled(opened: &Opened) -> bool {
     let keyed = opened.keyed();
-    keyed.enrolled || keyed.source == Source::Service
+    has_been_enrolled(keyed) || keyed.source == Source::Service
+}
+
+/// Whether this boot has given it the key service's key.
+pub(crate) fn has_been_enrolled(keyed: &Keyed) -> bool {
+    keyed.changed == Some(Rekeyed::Enrolled)
 }

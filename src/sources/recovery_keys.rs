@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an operator asked of recovery keys, done to the volumes that are there.
+//! What an operator asked of the next boot, done to the volumes that are there; what was asked of their recovery keys is here.
 //!
 //! It is done here because the running system has neither the volume key nor a way to make a header's MAC. Doing it twice comes to
 //! the same: a key that opens a keyslot already gets no other one, and a keyslot that is not there is as good as emptied. So the
 //! requests stay until the headers are durable, and a boot that is cut anywhere is finished by the next one. Keys are given
 //! keyslots before others are emptied, and none that is to be emptied: what comes and what goes at once cannot be taken for each
-//! other.
+//! other. A secret is changed before either, since that begins with the header that is on the disk.
 
 use log::{info, warn};
 use uuid::Uuid;
@@ -30,55 +30,79 @@ impl Sources<'_> {
         let mut made = vec![false; requests.iter().count()];
         for (volume, keyed) in keyed.iter_mut() {
             if let (How::Unlocked, Ok(uuid)) = (keyed.how, Uuid::parse_str(&keyed.uuid)) {
-                fulfil(volume, keyed, uuid, &requests, &mut made);
+                self.fulfil(volume, keyed, uuid, (&requests, &mut made));
             }
         }
         for (request, _) in requests.iter().zip(&made).filter(|(_, made)| !**made) {
             let uuid = request.uuid;
-            info!("volume {uuid}: what was asked for its recovery keys waits for a later boot");
+            info!("volume {uuid}: what was asked for it waits for a later boot");
         }
         if let (_, Some(anchor)) = lock(self.node_tpm)?.anchor()? {
             anchor.keep_requests(requests, made);
         }
         Ok(())
     }
-}
 
-/// Does what was asked of one volume, and says so in `made`, which has a place for each request.
-fn fulfil(volume: &Volume, keyed: &mut Keyed, uuid: Uuid, requests: &Requests, made: &mut [bool]) {
-    let name = volume.name.as_str();
-    let leaving: Vec<u8> = requests.of(uuid).filter_map(emptied).collect();
-    let is_add = |request: &Request| matches!(request.wish, Wish::Add(_));
-    for adds in [true, false] {
-        let all = requests.iter().zip(made.iter_mut());
-        for (request, made) in all.filter(|(it, _)| it.uuid == uuid && is_add(it) == adds) {
-            match grant(&request.wish, keyed, &leaving) {
-                Ok(is_done) => {
-                    if !is_done {
-                        warn!(volume = name; "no keyslot is free for another recovery key: it waits");
-                    }
-                    *made = is_done;
-                }
-                Err(error) => {
-                    warn!(volume = name; "its recovery keys stay what they are: {error}");
+    /// Does what was asked of one volume, and says so in `made`, which has a place for each request.
+    fn fulfil(
+        self,
+        volume: &Volume,
+        keyed: &mut Keyed,
+        uuid: Uuid,
+        (requests, made): (&Requests, &mut [bool]),
+    ) {
+        let name = volume.name.as_str();
+        let leaving: Vec<u8> = requests.of(uuid).filter_map(emptied).collect();
+        for turn in 0..=LAST_TURN {
+            let all = requests.iter().zip(made.iter_mut());
+            let its = |it: &Request| it.uuid == uuid && self::turn(&it.wish) == turn;
+            for (request, made) in all.filter(|(request, _)| its(request)) {
+                match self.grant(volume, keyed, &request.wish, &leaving) {
+                    Ok(is_done) => *made = is_done,
+                    Err(error) => warn!(volume = name; "its keyslots stay what they are: {error}"),
                 }
             }
         }
     }
+
+    /// Whether it is done.
+    fn grant(
+        self,
+        volume: &Volume,
+        keyed: &mut Keyed,
+        wish: &Wish,
+        leaving: &[u8],
+    ) -> Result<bool> {
+        match wish {
+            Wish::Rotate(rotation) => self.rotate(volume, keyed, *rotation).map(|()| true),
+            Wish::Add(key) => {
+                let is_added = keyed.add_recovery_key(key, leaving)? != Added::NoRoom;
+                if !is_added {
+                    let name = volume.name.as_str();
+                    warn!(volume = name; "no keyslot is free for another recovery key: it waits");
+                }
+                Ok(is_added)
+            }
+            Wish::Remove(keyslot) => keyed.remove_recovery_key(*keyslot).map(|_| true),
+        }
+    }
 }
+
+/// The turn in which a wish is fulfilled.
+fn turn(wish: &Wish) -> u8 {
+    match wish {
+        Wish::Rotate(_) => 0,
+        Wish::Add(_) => 1,
+        Wish::Remove(_) => LAST_TURN,
+    }
+}
+
+const LAST_TURN: u8 = 2;
 
 /// The keyslot that is to be emptied.
 fn emptied(wish: &Wish) -> Option<u8> {
     match wish {
-        Wish::Add(_) => None,
+        Wish::Add(_) | Wish::Rotate(_) => None,
         Wish::Remove(keyslot) => Some(*keyslot),
-    }
-}
-
-/// Whether it is done.
-fn grant(wish: &Wish, keyed: &mut Keyed, leaving: &[u8]) -> Result<bool> {
-    match wish {
-        Wish::Add(key) => Ok(keyed.add_recovery_key(key, leaving)? != Added::NoRoom),
-        Wish::Remove(keyslot) => keyed.remove_recovery_key(*keyslot).map(|_| true),
     }
 }

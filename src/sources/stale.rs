@@ -12,7 +12,7 @@ use crate::protocol::VolumeRecord;
 use crate::protocol::recovery::Word;
 use crate::sources::Sources;
 use crate::sources::tpm::lock;
-use crate::volume::Keyed;
+use crate::volume::{Keyed, Rekeyed};
 
 /// What stands in for the TPM's memory of a volume.
 #[derive(Debug)]
@@ -139,7 +139,7 @@ impl Sources<'_> {
             let policy = node_tpm.policy;
             node_tpm.tpm.anchor_policy(policy)?
         };
-        if sealed_under == now || keyed.has_next_secret() {
+        if sealed_under == now || keyed.next_change().is_some() {
             return Ok(());
         }
         self.seal_anew(volume, keyed)
@@ -157,7 +157,7 @@ impl Sources<'_> {
         let secret = Secret::new(keyed.secret().expose().to_vec());
         let seal = |secret: &Secret| self.seal(secret);
         let policy = lock(self.node_tpm)?.policy;
-        let sealed = keyed.rekey(volume, policy, &secret, seal);
+        let sealed = keyed.rekey(volume, policy, (Rekeyed::Sealed, &secret), seal);
         let names_one = volume.level() != Level::Off && keyed.sealed_under().is_some();
         let has_others = match lock(self.node_tpm)?.anchor()? {
             (_, Some(anchor)) => anchor.has_others() && names_one,

@@ -202,8 +202,8 @@ impl New {
             volume_key,
             secret,
             next: None,
-            is_rekeyed: false,
-            enrolled: false,
+            rekeyed: None,
+            changed: None,
         })
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A volume's secret changed for one that is not the node's own. The volume key, and so the data, stays as it is.
+//! A volume's secret changed for another one, or sealed anew. The volume key, and so the data, stays as it is.
 //!
 //! The new header is made in memory: it has the other pair of keyslots, filled and tried, and none of the old. What order
 //! it reaches the disk in is [`crate::header::Candidate::steps`].
@@ -13,6 +13,17 @@ use crate::header::{Form, NIGHTLATCH_TOKEN, NightlatchToken, TPM2_TOKEN};
 use crate::key::Secret;
 use crate::tpm::{Policy, Sealed};
 
+/// What becomes of a volume's secret.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Rekeyed {
+    /// It is the key service's from then on.
+    Enrolled,
+    /// It is another one that the node drew itself.
+    Rotated,
+    /// It is what it was, and is sealed anew.
+    Sealed,
+}
+
 impl Keyed {
     /// Makes ready to change the volume's secret to `secret`, which `seal` seals to the TPM: [`super::open`] with a next epoch makes
     /// and [`super::Opened::renew`] writes
@@ -23,7 +34,7 @@ impl Keyed {
         &mut self,
         volume: &config::Volume,
         policy: Policy,
-        secret: &Secret,
+        (rekeyed, secret): (Rekeyed, &Secret),
         seal: impl FnOnce(&Secret) -> Result<Sealed>,
     ) -> Result<()> {
         let checked = &self.candidate.checked;
@@ -37,8 +48,11 @@ impl Keyed {
         let token = token(seal(secret).doing("sealing")?, policy, new.tpm());
         let mine = NightlatchToken {
             form: Form::with(&checked.recovery, token.values.as_ref()),
-            // Where it is sealed anew, it is what it was.
-            own_secret: mine.own_secret && secret.expose() == self.secret.expose(),
+            own_secret: match rekeyed {
+                Rekeyed::Enrolled => false,
+                Rekeyed::Rotated => true,
+                Rekeyed::Sealed => mine.own_secret,
+            },
             ..mine.clone()
         };
         let draft = HeaderFile::draft(&self.candidate)?;
@@ -55,9 +69,9 @@ impl Keyed {
             luks.destroy_keyslot(slot)?;
         }
         drop(luks);
-        let next = self.candidate.rekeyed(&draft.tidied()?);
+        let next = self.candidate.rekeyed(&draft.tidied()?, mine.own_secret);
         self.next = Some(next.doing("checking the new header")?);
-        self.is_rekeyed = true;
+        self.rekeyed = Some(rekeyed);
         Ok(())
     }
 
@@ -86,10 +100,10 @@ impl Keyed {
         mine.is_some_and(|token| token.own_secret)
     }
 
-    /// Whether [`Keyed::rekey`] has made a header with another secret, or one that is sealed anew.
+    /// What [`Keyed::rekey`] has made a header for that is not written yet.
     #[must_use]
-    pub fn has_next_secret(&self) -> bool {
-        self.is_rekeyed
+    pub fn next_change(&self) -> Option<Rekeyed> {
+        self.rekeyed
     }
 
     /// Whether there is more to write than the next epoch: another secret, other recovery keyslots, or what an interruption left undone.

@@ -229,8 +229,8 @@ impl Existing {
             source,
             keyslot: offer.keyslot,
             next: None,
-            is_rekeyed: false,
-            enrolled: false,
+            rekeyed: None,
+            changed: None,
         })
     }
 

@@ -29,7 +29,7 @@ use std::path::Path;
 use base64ct::{Base64, Encoding as _};
 use nightlatch::anchor::failure::Failure;
 use nightlatch::anchor::record::{Checkpoint, Entry, KeyId, Record, State};
-use nightlatch::anchor::requests::{Request, Requests, Wish};
+use nightlatch::anchor::requests::{Request, Requests, Rotation, Wish};
 use nightlatch::config::{Level, Profile, Role, VolumeName};
 use nightlatch::error::Exit;
 use nightlatch::header::{Marker, Stamp};
@@ -86,7 +86,8 @@ fn requests() -> Vec<u8> {
     let uuid = UUID.parse().expect("a UUID");
     let key = RecoveryKey::from_bytes(&[7; 32]).expect("a key");
     let mut requests = Requests::default();
-    for wish in [Wish::Add(key), Wish::Remove(5)] {
+    let secret = Wish::Rotate(Rotation::Secret);
+    for wish in [Wish::Add(key), Wish::Remove(5), secret] {
         requests.push(Request { uuid, wish }).expect("room");
     }
     requests.content().to_vec()

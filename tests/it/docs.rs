@@ -157,7 +157,9 @@ fn the_table_of_the_boot_record_has_every_field_and_no_other() {
     real.extend(["error", "steps[].failed"].map(str::to_owned));
     // Nor has one without a key service these.
     real.extend(["service.url", "service.took_us"].map(str::to_owned));
-    real.extend(["own_secret", "enrolled", "enroll"].map(|field| format!("volumes[].{field}")));
+    real.extend(
+        ["own_secret", "enrolled", "rotated", "enroll"].map(|field| format!("volumes[].{field}")),
+    );
     // One of a boot that knew where to leave its failure has these.
     real.extend(["tcti", "index"].map(|field| format!("failures.{field}")));
     // Nor has one of a boot that had all its volumes these.

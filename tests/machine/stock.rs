@@ -4,7 +4,7 @@
 use std::fs;
 
 use nightlatch::header::Stamp;
-use nightlatch::volume::{self, FirstSecret, Found, ProvisionHooks, SecretProviders};
+use nightlatch::volume::{self, FirstSecret, Found, ProvisionHooks, Rekeyed, SecretProviders};
 
 use crate::disk::{self, Disk, SECRET, close, config, new, run, volume};
 
@@ -130,7 +130,8 @@ fn systemd_cryptsetup_attaches_our_volume_with_the_tpm() {
         .unlock(volume, policy, SecretProviders::tpm(unseal))
         .unwrap();
     let seal = |secret: &_| tpm.seal(secret, policy);
-    keyed.rekey(volume, policy, &disk::secret(), seal).unwrap();
+    let enrolled = (Rekeyed::Enrolled, &disk::secret());
+    keyed.rekey(volume, policy, enrolled, seal).unwrap();
     let nonce = None;
     volume::open(volume, keyed, Some(Stamp { epoch: 1, nonce }))
         .unwrap()

@@ -9,22 +9,23 @@ use crate::anchor::Located;
 use crate::anchor::judge::DeviceState;
 use crate::config::Config;
 use crate::ctl::tests::run;
+use crate::error::Exit;
 use crate::status::STATUS_PATH;
 use crate::support::swtpm::Swtpm;
 use crate::tpm::{Policy, Tpm};
 
 /// Its volumes are `state` and `system`.
-const BOOT: &str = include_str!("../../../tests/fixtures/status/boot.json");
+pub(in crate::ctl) const BOOT: &str = include_str!("../../../tests/fixtures/status/boot.json");
 const STATE: &str = "01234567-89ab-4cde-8f01-23456789abcd";
 
 /// A node that was provisioned and is running.
-struct Node {
+pub(in crate::ctl) struct Node {
     swtpm: Swtpm,
-    top: PathBuf,
+    pub(in crate::ctl) top: PathBuf,
 }
 
 impl Node {
-    fn new(status: &str) -> Self {
+    pub(in crate::ctl) fn new(status: &str) -> Self {
         let swtpm = Swtpm::start();
         let top = swtpm.dir().join("top");
         let node = Self { swtpm, top };
@@ -58,7 +59,7 @@ impl Node {
         .unwrap()
     }
 
-    fn write_status(&self, status: &str) {
+    pub(in crate::ctl) fn write_status(&self, status: &str) {
         let path = self.top.join(STATUS_PATH);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, status).unwrap();

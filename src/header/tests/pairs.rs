@@ -197,7 +197,7 @@ fn a_header_that_was_rekeyed_changed_in_nothing_else() {
     assert!(old.checked.nightlatch.as_ref().unwrap().own_secret);
     let good = changed(&old, 0x66);
     let new = old
-        .rekeyed(&good)
+        .rekeyed(&good, false)
         .unwrap()
         .renewed(stamp(8, 1), &key())
         .unwrap();
@@ -225,14 +225,14 @@ fn a_header_that_was_rekeyed_changed_in_nothing_else() {
         (r#""epoch":"7""#, r#""own-secret":true,"epoch":"7""#),
         ("ICEiIyQl", "ICEiIyQm"),
     ] {
-        let error = old.rekeyed(&with(from, to)).unwrap_err().to_string();
+        let error = old.rekeyed(&with(from, to), false).unwrap_err().to_string();
         assert_eq!(
             error,
             "re-keying changed more of the header than its keyslots"
         );
     }
     // The same header once more is no change at all.
-    assert!(old.rekeyed(&old.area().unwrap()).is_err());
+    assert!(old.rekeyed(&old.area().unwrap(), true).is_err());
 }
 
 /// The header a boot takes: the newest genuine one whose keyslots one of these secrets opens.
@@ -256,7 +256,7 @@ fn next_boot(disk: &[u8], in_reach: bool, fill: u8) -> Candidate {
     let found = found.expect("no secret opens it");
     let epoch = found.checked.nightlatch.as_ref().unwrap().epoch + 1;
     let base = match found.checked.pair.unwrap() {
-        SlotPair::First if in_reach => found.rekeyed(&changed(&found, fill)).unwrap(),
+        SlotPair::First if in_reach => found.rekeyed(&changed(&found, fill), false).unwrap(),
         SlotPair::First | SlotPair::Second => found,
     };
     base.renewed(stamp(epoch, 1), &key()).unwrap()

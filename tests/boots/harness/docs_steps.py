@@ -38,5 +38,6 @@ OPEN = (
     "image.md#with-a-key-service/1",
     "node.md#what-happened/1",
     "node.md#after-the-reboot/1",
+    "node.md#rotation/1",
     "operate.md#first-node/2",
 )

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+//! A volume's secret drawn anew, or sealed anew, because an operator asked for it: `nightlatchctl rotate`.
+//!
+//! It is done as an enrolment is: the header is made in memory with the other pair of keyslots, what was sealed is unsealed and
+//! each keyslot tried, and it is written with the one that counts the boot. What this boot measures still follows from the old
+//! secret. A boot that is cut off after its headers and before the request is taken away does it once more, which is one more
+//! change of the same kind: no boot can tell a secret that was drawn for a request from another one.
+
+use crate::anchor::requests::Rotation;
+use crate::config::{Source, Volume};
+use crate::error::Result;
+use crate::key::Secret;
+use crate::sources::Sources;
+use crate::sources::tpm::lock;
+use crate::volume::{Keyed, Rekeyed};
+
+impl Sources<'_> {
+    /// Makes ready what was asked for, unless this boot has done so for another reason.
+    pub(super) fn rotate(
+        self,
+        volume: &Volume,
+        keyed: &mut Keyed,
+        rotation: Rotation,
+    ) -> Result<()> {
+        let change = keyed.next_change();
+        let is_done = match rotation {
+            Rotation::Seal => change.is_some(),
+            // Where it was enrolled since it was asked for, another secret would be one that the service does not know.
+            Rotation::Secret => {
+                matches!(change, Some(Rekeyed::Enrolled | Rekeyed::Rotated))
+                    || !keyed.has_own_secret()
+                    || keyed.source == Source::Service
+            }
+        };
+        if is_done {
+            return Ok(());
+        }
+        let (rekeyed, secret) = match rotation {
+            Rotation::Secret => (Rekeyed::Rotated, Secret::random()?),
+            Rotation::Seal => {
+                let same = Secret::new(keyed.secret().expose().to_vec());
+                (Rekeyed::Sealed, same)
+            }
+        };
+        let policy = lock(self.node_tpm)?.policy;
+        let seal = |secret: &Secret| self.seal(secret);
+        keyed.rekey(volume, policy, (rekeyed, &secret), seal)
+    }
+}
+
+/// What of a volume's secret this boot has made anew.
+pub(crate) fn rotated(keyed: &Keyed) -> Option<Rotation> {
+    match keyed.changed? {
+        Rekeyed::Enrolled => None,
+        Rekeyed::Rotated => Some(Rotation::Secret),
+        Rekeyed::Sealed => Some(Rotation::Seal),
+    }
+}
