@@ -21,7 +21,7 @@ const REPORT: &str = "POST /kbs/v0/nightlatch/volume/";
 /// Where the key material of keyslots 0 and 1 is, and behind it that of 2 and 3.
 pub(crate) const FIRST: u64 = 32_768;
 const PAIR_LEN: usize = 770_048;
-const SECOND: u64 = FIRST + PAIR_LEN as u64;
+pub(crate) const SECOND: u64 = FIRST + PAIR_LEN as u64;
 
 /// What a boot says of its volume: where the secret came from, the keyslot, whether the volume was enrolled, and on whose
 /// word it will be.
@@ -58,7 +58,7 @@ fn existing(config: &Config) -> Existing {
 }
 
 /// The secret that the TPM unseals for the header on the disk.
-fn sealed_secret(node: &mut Node) -> Vec<u8> {
+pub(crate) fn sealed_secret(node: &mut Node) -> Vec<u8> {
     node.tpm.reset();
     let config = node.config();
     let mut tpm = node.tpm.open();
@@ -74,7 +74,7 @@ fn sealed_secret(node: &mut Node) -> Vec<u8> {
 }
 
 /// Whether stock cryptsetup opens a keyslot with this passphrase.
-fn opens(node: &Node, keyslot: u8, passphrase: &[u8]) -> bool {
+pub(crate) fn opens(node: &Node, keyslot: u8, passphrase: &[u8]) -> bool {
     let slot = format!("--key-slot={keyslot}");
     let words = ["open", "--test-passphrase", "--key-file=-", &slot];
     let words = [&words[..], &[node.disk.as_str()]].concat();

@@ -31,6 +31,7 @@ mod recovery;
 mod recovery_keys;
 mod refusals;
 mod rollback;
+mod rotation;
 mod round_trip;
 mod signed;
 mod stale;

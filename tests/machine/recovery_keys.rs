@@ -16,7 +16,7 @@ use crate::disk::{self, Disk, Saved, close, is_blank, run, try_run};
 use crate::enrolment::SOURCES;
 use crate::key_service::{KEY, Node, Twist};
 
-const CTL: &str = "/payload/bin/nightlatchctl";
+pub(crate) const CTL: &str = "/payload/bin/nightlatchctl";
 /// Where the configuration has the anchor by default.
 const ANCHOR: Handles = Handles {
     record: 0x0180_4e10,
@@ -29,7 +29,7 @@ const PLACES: [u64; 2] = [1_572_864, 1_957_888];
 const PLACE_LEN: usize = 385_024;
 
 /// A boot that must succeed, whose record the tool reads.
-fn boot(node: &mut Node) -> Status {
+pub(crate) fn boot(node: &mut Node) -> Status {
     let status = node.boot().unwrap();
     status.write(Path::new("/")).unwrap();
     status
@@ -40,7 +40,7 @@ fn recovery(status: &Status) -> Vec<u8> {
 }
 
 /// Asks for a key; returns the text that was kept.
-fn add(file: &str) -> String {
+pub(crate) fn add(file: &str) -> String {
     drop(fs::remove_file(file));
     run(
         CTL,
@@ -65,7 +65,7 @@ fn try_key(file: &str) -> (i32, String) {
 }
 
 /// Whether the stock program of a rescue machine maps the volume with this key.
-fn attaches(disk: &Disk, key: &str) -> bool {
+pub(crate) fn attaches(disk: &Disk, key: &str) -> bool {
     fs::write("/tmp/rescue.key", key).unwrap();
     let options = "headless=1,luks";
     let arguments = ["attach", "case", disk.as_str(), "/tmp/rescue.key", options];
@@ -88,7 +88,7 @@ fn header(disk: &Disk) -> (Vec<u8>, &'static str) {
     (checked.keyslots.clone(), checked.profile_name())
 }
 
-fn has_requests(node: &Node) -> bool {
+pub(crate) fn has_requests(node: &Node) -> bool {
     let indices = node.tpm.tool("tpm2_getcap", &["handles-nv-index"]);
     let indices = String::from_utf8(indices).unwrap().to_lowercase();
     assert!(indices.contains("0x1804e10"), "{indices}");
@@ -96,7 +96,7 @@ fn has_requests(node: &Node) -> bool {
 }
 
 /// The disk of a boot that is cut off between its headers and the index, and the TPM as it is then.
-fn cut_off_behind_the_headers(node: &mut Node) -> Saved {
+pub(crate) fn cut_off_behind_the_headers(node: &mut Node) -> Saved {
     let before = node.tpm.state();
     node.boot().unwrap();
     let disk = node.disk.save();

@@ -61,7 +61,7 @@ fn record() -> Story {
 }
 
 /// How many entries are durable, and the TPM's last state, at each instant of the last boot.
-fn points(entries: &[Entry<'_>]) -> Vec<(usize, usize)> {
+pub(crate) fn points(entries: &[Entry<'_>]) -> Vec<(usize, usize)> {
     let (mut state, mut is_last, mut is_new) = (0, false, false);
     let mut points = Vec::new();
     for (index, entry) in entries.iter().enumerate() {

@@ -33,6 +33,7 @@ CORE_CASES = (
     "refusals::a_blank_device_is_formatted_only_where_the_configuration_says_so",
     "refusals::a_read_error_is_refused_and_never_formatted",
     "rollback::what_the_operator_did_not_accept_is_refused_and_unchanged",
+    "rotation::a_crash_in_the_middle_of_a_rotation_is_finished_by_the_next_boot",
     "round_trip::a_btrfs_volume_keeps_its_files",
     "signed::systemd_cryptsetup_attaches_our_volume_under_each_image_that_the_key_has_signed",
     "stale::a_node_that_was_sealed_to_fewer_pcrs_is_carried_over_by_the_same_image",
@@ -47,7 +48,9 @@ CORE_CASES = (
 # What is no case of a machine of layer 2: see kills.py.
 OTHERS = ("power",)
 # Of the cases, those whose machines have a key service.
-SERVED = ("enrolment", "key_service", "readmission", "recovery", "recovery_keys", "signed", "stale", "stale_cuts")
+SERVED = (
+    "enrolment", "key_service", "readmission", "recovery", "recovery_keys", "rotation", "signed", "stale", "stale_cuts",
+)
 # The whole boots in the core, and those of the rest. Those with a key service are named in `SERVED_BOOTS`.
 CORE_BOOTS = ("firmware", "service", "dracut", "start")
 REST_BOOTS = (
