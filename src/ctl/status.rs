@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `status`: the boot record, for people.
 //!
-//! **Never:** a disk asked, or the TPM for more than the sentence of a boot that failed and what the next one is asked for: it
-//! shows what boots left.
+//! **Never:** a disk asked, or the TPM for more than why a boot failed and what the next one is asked for: it shows what boots left.
 
 use std::fs;
 use std::path::Path;

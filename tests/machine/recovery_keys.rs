@@ -11,10 +11,12 @@ use nightlatch::header::{AREA_LEN, Area, Expect};
 use nightlatch::status::Status;
 use nightlatch::tpm::Handles;
 use nightlatch::volume::How;
+use serde_json::Value;
 
 use crate::disk::{self, Disk, Saved, close, is_blank, run, try_run};
 use crate::enrolment::SOURCES;
 use crate::key_service::{KEY, Node, Twist};
+use crate::tpm_private::Private;
 
 pub(crate) const CTL: &str = "/payload/bin/nightlatchctl";
 /// Where the configuration has the anchor by default.
@@ -106,6 +108,14 @@ pub(crate) fn cut_off_behind_the_headers(node: &mut Node) -> Saved {
         tpm.raise_anchor(ANCHOR).unwrap();
     }
     disk
+}
+
+/// The running system goes on with a TPM that was started anew: what its boot left for it names the port of before.
+fn reconnect(tpm: &Private) {
+    let path = "/run/nightlatch/anchor.key";
+    let mut file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    file["tcti"] = format!("swtpm:port={}", tpm.port()).into();
+    fs::write(path, file.to_string()).unwrap();
 }
 
 #[test]
@@ -213,10 +223,12 @@ fn a_boot_that_is_cut_between_header_and_index_is_finished_by_the_next_one() {
     assert_eq!(recovery(&boot(&mut node)), [4]);
     let done = (node.tpm.state(), node.disk.save());
     node.tpm.restore(&made);
+    reconnect(&node.tpm);
     let listed = asked();
     assert!(listed.contains("empties 4"), "{listed}");
     assert!(!listed.contains("makes"), "{listed}");
     node.tpm.restore(&done.0);
+    reconnect(&node.tpm);
     node.disk.load(&done.1);
     assert!(!has_requests(&node));
     assert!(attaches(&node.disk, &key));
