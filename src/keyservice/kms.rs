@@ -110,6 +110,7 @@ pub struct Failure {
     /// What it means.
     pub class: Class,
     why: String,
+    is_vouched: bool,
 }
 
 impl Failure {
@@ -118,7 +119,31 @@ impl Failure {
         Self {
             class,
             why: why.to_string(),
+            is_vouched: true,
         }
+    }
+
+    /// The word of a metadata service, which answers in the clear and shows nothing of who it is.
+    #[cfg_attr(
+        not(any(feature = "kms-aws", feature = "kms-azure", feature = "kms-gcp")),
+        allow(dead_code, reason = "only clouds have one")
+    )]
+    pub(crate) fn unvouched(self) -> Self {
+        Self {
+            is_vouched: false,
+            ..self
+        }
+    }
+
+    /// What it means for a service that runs: releases end at once by the KMS's own word alone.
+    #[must_use]
+    pub(crate) fn while_running(self) -> Self {
+        let class = if self.is_vouched {
+            self.class
+        } else {
+            Class::Away
+        };
+        Self { class, ..self }
     }
 
     /// An error of this program's own side, which nobody but its operator can end.

@@ -19,7 +19,9 @@ use serde::{Deserialize, Serialize};
 use ureq::http::header::AUTHORIZATION;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::request::{Deadline, Request, Server, bearer, body, printable, twice_where_denied};
+use super::request::{
+    Deadline, Request, Server, bearer, body, printable, twice_where_denied, without,
+};
 use crate::key::{KEY_LEN, Secret};
 use crate::keyservice::config::kms::Kms as Config;
 use crate::keyservice::config::kms::azure::{KeyName, Login as LoginConfig};
@@ -172,7 +174,8 @@ impl Azure {
             let answer = self.server.ask(request, until)?;
             answers::judge(answer.status, &answer.body).map_err(|(class, what)| {
                 let right = format!("{right} on {self}");
-                answer.failure(class, &answers::told(&answer.body), what, &right)
+                let told = without(&token, answers::told(&answer.body));
+                answer.failure(class, &told, what, &right)
             })
         })
     }

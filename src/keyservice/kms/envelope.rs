@@ -176,13 +176,18 @@ impl Envelope {
         let sealed = cipher(key, None)?
             .encrypt(&Nonce::from(nonce), payload)
             .map_err(|error| Error::failure(format_args!("AES-GCM: {error}")))?;
-        Ok(Self {
+        let envelope = Self {
             id: id.to_owned(),
             wrapped,
             nonce,
             sealed,
             recovery,
-        })
+        };
+        // A name or an answer that is too long would show at the next start.
+        Self::parse(envelope.text()?.as_bytes())
+            .map_err(Error::config)
+            .doing("the file would be one that no start reads")?;
+        Ok(envelope)
     }
 
     /// The content, with the key that the KMS unwrapped.

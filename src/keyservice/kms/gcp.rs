@@ -20,7 +20,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use ureq::http::header::AUTHORIZATION;
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::request::{Deadline, Request, Server, bearer, body, printable, twice_where_denied};
+use super::request::{
+    Deadline, Request, Server, bearer, body, printable, twice_where_denied, without,
+};
 use crate::key::Secret;
 use crate::keyservice::config::kms::Kms as Config;
 use crate::keyservice::config::kms::gcp::{KeyName, Login as LoginConfig};
@@ -151,14 +153,17 @@ impl Gcp {
             let request = request.with(AUTHORIZATION, bearer(&token)?);
             let answer = self.server.ask(request, until)?;
             answers::judge(answer.status, &answer.body).map_err(|(class, what)| {
-                // The token says when it was signed.
-                let (class, what) = if answer.status == 401 && answer.is_clock_off() {
+                // A token that was signed here says when, by this machine's clock.
+                let is_ours = matches!(self.login, Login::Account(_));
+                let is_late = is_ours && answer.status == 401 && answer.is_clock_off();
+                let (class, what) = if is_late {
                     (Class::Away, answers::CLOCK)
                 } else {
                     (class, what)
                 };
                 let right = format!("{} on {}", ask.right, self.key);
-                answer.failure(class, &answers::told(&answer.body), what, &right)
+                let told = without(&token, answers::told(&answer.body));
+                answer.failure(class, &told, what, &right)
             })
         })
     }

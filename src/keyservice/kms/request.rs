@@ -26,6 +26,10 @@ pub(super) const ANSWER_LEN_MAX: u64 = 256 << 10;
 /// The longest of a server's words that is quoted, in characters.
 const WORD_LEN_MAX: usize = 200;
 
+/// How much of a token may stand in a text before that is not quoted, in characters.
+#[cfg(any(feature = "kms-gcp", feature = "kms-azure"))]
+const QUOTED_LEN_MAX: usize = 16;
+
 /// How far a clock may be off before that explains the refusal of a token that is signed here.
 #[cfg(feature = "kms-gcp")]
 const CLOCK_OFF_MAX: Duration = Duration::from_secs(300);
@@ -55,8 +59,7 @@ pub(super) struct Server {
     ca: Option<FilePath>,
 }
 
-/// What is asked.
-#[derive(Debug)]
+/// What is asked. It holds keys and tokens, so nothing prints it.
 pub(super) struct Request<'a> {
     method: Method,
     path: String,
@@ -64,8 +67,7 @@ pub(super) struct Request<'a> {
     body: Option<&'a [u8]>,
 }
 
-/// What is answered.
-#[derive(Debug)]
+/// What is answered. It holds keys and tokens, so nothing prints it.
 pub(super) struct Answer {
     /// Where it came from.
     pub(super) from: String,
@@ -246,6 +248,16 @@ pub(super) fn printable(text: &str) -> String {
     printed
         .map(|c| if c.is_ascii_graphic() { c } else { ' ' })
         .collect()
+}
+
+/// What a server has told, or nothing where it begins to repeat the token that it was shown.
+#[cfg(any(feature = "kms-gcp", feature = "kms-azure"))]
+pub(super) fn without(token: &str, told: String) -> String {
+    let start: String = token.chars().take(QUOTED_LEN_MAX).collect();
+    if told.contains(&start) {
+        return String::new();
+    }
+    told
 }
 
 /// The fields of a form, of which one may be a secret (URL Standard, "application/x-www-form-urlencoded serializing").

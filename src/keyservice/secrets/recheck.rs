@@ -46,7 +46,7 @@ impl Keys {
             return None;
         }
         let start = Instant::now();
-        let answered = wrapped.unwrap();
+        let answered = wrapped.unwrap().map_err(Failure::while_running);
         let took = start.elapsed();
         let heard = answered.as_ref().map(drop).map_err(|failure| failure.class);
         // Held until it is done: two that have something to say do it one after the other.

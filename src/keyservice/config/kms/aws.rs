@@ -9,6 +9,9 @@ use crate::keyservice::config::secret::SecretSource;
 /// The longest ARN, in bytes (AWS KMS API Reference, `KeyId` of "Decrypt").
 const ARN_LEN_MAX: usize = 2048;
 
+/// The longest ARN of a key, in bytes. Theirs have about 80, and all of it stands in the file that a start reads.
+const KEY_LEN_MAX: usize = 256;
+
 /// Digits of the number of an account (AWS Account Management, "View AWS account identifiers").
 const ACCOUNT_LEN: usize = 12;
 
@@ -54,7 +57,7 @@ impl TryFrom<String> for KeyArn {
         };
         let [region, account, name] = parts(&arn, "kms").ok_or_else(wrong)?;
         let id = name.strip_prefix("key/").ok_or_else(wrong)?;
-        if !is_word(region) || !is_account(account) || !is_word(id) {
+        if arn.len() > KEY_LEN_MAX || !is_word(region) || !is_account(account) || !is_word(id) {
             return Err(wrong());
         }
         let region = region.to_owned();
@@ -152,6 +155,7 @@ mod tests {
             &ARN.replace("1234abcd", "a/b"),
             &format!("{ARN}:x"),
             &format!("{ARN} "),
+            &format!("{ARN}{}", "0".repeat(KEY_LEN_MAX)),
             "arn:aws:kms:eu-central-1:123456789012:key/",
             "arn:aws:kms:eu-central-1:123456789012",
         ] {

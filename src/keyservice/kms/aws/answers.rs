@@ -34,7 +34,7 @@ const fn row(name: &'static str, class: Class, what: &'static str) -> Row {
 }
 
 /// Of two rows that fit, the first counts.
-pub(super) const ROWS: [Row; 39] = [
+pub(super) const ROWS: [Row; 44] = [
     row("ThrottlingException", Class::Away, THROTTLED),
     row("Throttling", Class::Away, THROTTLED),
     row("LimitExceededException", Class::Away, THROTTLED),
@@ -85,10 +85,27 @@ pub(super) const ROWS: [Row; 39] = [
         "the account is not signed up for the service, or is suspended",
     ),
     row("DisabledException", Class::Gone, "the key is disabled"),
+    Row {
+        says: "pending deletion",
+        ..row("KMSInvalidStateException", Class::Gone, DELETION)
+    },
+    Row {
+        says: "pending replica deletion",
+        ..row("KMSInvalidStateException", Class::Gone, DELETION)
+    },
+    Row {
+        says: "pending import",
+        ..row(
+            "KMSInvalidStateException",
+            Class::Gone,
+            "the key's material was taken away",
+        )
+    },
+    // With a key in a custom key store it is "a general failure with many possible causes", an outage among them.
     row(
         "KMSInvalidStateException",
-        Class::Gone,
-        "the key is in a state in which it unwraps nothing: it waits for its deletion, or its material was taken away",
+        Class::Away,
+        "the key is in a state in which it unwraps nothing now: is its key store there?",
     ),
     row(
         "NotFoundException",
@@ -115,6 +132,8 @@ pub(super) const ROWS: [Row; 39] = [
         Class::Unusable,
         "a key of this type does not wrap: make a symmetric one",
     ),
+    row("ValidationException", Class::Unusable, UNFIT),
+    row("UnsupportedOperationException", Class::Unusable, UNFIT),
     row(
         "RegionDisabledException",
         Class::Unusable,
@@ -128,6 +147,18 @@ const CLOCK: &str = "the clock of this machine is off by more than five minutes"
 const PAIR: &str = "the key pair is not known there, or its secret half is another one";
 const ENDED: &str = "the token has ended, or is of another issuer than the role trusts";
 const POLICY: &str = "no policy of the role, the key or the organization allows it";
+
+const DELETION: &str = "the key waits for its deletion";
+const UNFIT: &str = "what is asked is nothing for this key: is kms.key a symmetric one?";
+
+/// The errors whose text may repeat what was signed, in which the token is (IAM User Guide, "Troubleshoot Signature
+/// Version 4 requests").
+const REPEATERS: [&str; 4] = [
+    "InvalidSignatureException",
+    "SignatureDoesNotMatch",
+    "IncompleteSignature",
+    "IncompleteSignatureException",
+];
 
 /// What an answer without a row is.
 const UNEXPLAINED: &str = "an answer that is not known";
@@ -152,11 +183,15 @@ fn error(answer: &[u8]) -> Option<Error> {
     Some(error)
 }
 
-/// What it says, to be quoted. A text may repeat what was sent, and a token is never in a body.
+/// What it says, to be quoted; of one that may repeat a token, the name alone.
 pub(super) fn told(answer: &[u8]) -> String {
     error(answer).map_or_else(String::new, |error| {
-        let text = printable(&error.message);
-        format!(" {} {text:?}", printable(&error.name))
+        let (name, text) = (printable(&error.name), printable(&error.message));
+        if REPEATERS.contains(&error.name.as_str()) {
+            format!(" {name}")
+        } else {
+            format!(" {name} {text:?}")
+        }
     })
 }
 

@@ -12,7 +12,9 @@ use super::answers;
 use crate::keyservice::config::kms::Kms as Config;
 use crate::keyservice::config::kms::aws::Login as LoginConfig;
 use crate::keyservice::config::secret::SecretSource;
-use crate::keyservice::kms::request::{Answer, Deadline, Request, Server, secret_header};
+use crate::keyservice::kms::request::{
+    Answer, Deadline, Request, Server, form, printable, secret_header,
+};
 use crate::keyservice::kms::{Answered, Class, Failure, shown};
 
 /// The metadata service (Amazon EC2 User Guide, "Access instance metadata", version 2).
@@ -49,6 +51,16 @@ struct Pair {
     #[serde(alias = "Token")]
     session_token: Option<String>,
 }
+
+/// What the metadata service says of a role beside its key pair, or in place of it ("IAM roles for Amazon EC2").
+#[derive(Deserialize)]
+struct Coded {
+    #[serde(rename = "Code")]
+    code: Option<String>,
+}
+
+/// Its code where there is a key pair.
+const SUCCESS: &str = "Success";
 
 impl Drop for Pair {
     fn drop(&mut self) {
@@ -137,7 +149,7 @@ fn assume(
         ("DurationSeconds", STS_SECONDS),
         ("WebIdentityToken", &token),
     ];
-    let form = crate::keyservice::kms::request::form(&fields);
+    let form = form(&fields);
     let request = Request::post("/", "application/x-www-form-urlencoded", form.as_bytes());
     let request = request.with(ACCEPT, HeaderValue::from_static("application/xml"));
     let answer = sts.ask(request, until)?;
@@ -156,7 +168,7 @@ fn assume(
         return Err(foreign(&answer));
     };
     let (class, what) = answers::judge_name(code, element(text, "Message").unwrap_or_default());
-    let told = format!(" {:?}", crate::keyservice::kms::request::printable(code));
+    let told = format!(" {:?}", printable(code));
     let right = format!("sts:AssumeRoleWithWebIdentity on {role}");
     Err(answer.failure(class, &told, what, &right))
 }
@@ -172,7 +184,7 @@ fn of_machine(metadata: &Server, until: Deadline) -> Answered<Credentials> {
     let roles = get(ROLE_PATH.into())?;
     if roles.status == 404 {
         let what = "no role is attached to this machine";
-        return Err(roles.failure(Class::Denied, "", what, ""));
+        return Err(roles.failure(Class::Denied, "", what, "").unvouched());
     }
     let is_name = |name: &&str| {
         let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-".contains(&byte);
@@ -181,6 +193,14 @@ fn of_machine(metadata: &Server, until: Deadline) -> Answered<Credentials> {
     let role = line(&roles).filter(is_name);
     let role = role.ok_or_else(|| foreign(&roles))?;
     let answer = get(format!("{ROLE_PATH}{role}"))?;
+    let coded = (answer.status == 200).then(|| answer.json::<Coded>());
+    let code = coded.flatten().and_then(|coded| coded.code);
+    if let Some(code) = code.filter(|code| code != SUCCESS) {
+        let told = format!(" {:?}", printable(&code));
+        let what =
+            "the role of this machine is given to it no more: does it trust ec2.amazonaws.com?";
+        return Err(answer.failure(Class::Denied, &told, what, "").unvouched());
+    }
     let pair = (answer.status == 200).then(|| answer.json::<Pair>());
     let pair = pair.flatten().ok_or_else(|| foreign(&answer))?;
     Ok(pair.into())

@@ -55,8 +55,8 @@ pub(super) const ROWS: [Row; 16] = [
     row(
         "Forbidden",
         "KeyOperationForbidden",
-        Class::Unusable,
-        "the key is not for wrapping: its key_ops lack it",
+        Class::Denied,
+        "the key is not for that: its key_ops lack it, or it was taken out of them",
     ),
     row(
         "Forbidden",

@@ -113,7 +113,10 @@ impl Login {
         let given = (answer.status == 200).then(|| answer.json::<Given>());
         match given.flatten() {
             Some(mut given) => Ok(Zeroizing::new(std::mem::take(&mut given.access_token))),
-            None => Err(refused(&answer)),
+            None => Err(match self.way {
+                Way::Federated { .. } => refused(&answer),
+                Way::Machine { .. } => refused(&answer).unvouched(),
+            }),
         }
     }
 

@@ -33,7 +33,7 @@ const fn row(status: &'static str, says: &'static str, class: Class, what: &'sta
 }
 
 /// Of two rows that fit, the first counts.
-pub(super) const ROWS: [Row; 15] = [
+pub(super) const ROWS: [Row; 17] = [
     row(
         "INVALID_ARGUMENT",
         "Decryption failed",
@@ -48,9 +48,21 @@ pub(super) const ROWS: [Row; 15] = [
     ),
     row(
         "FAILED_PRECONDITION",
-        "current state is: PENDING",
+        "current state is: PENDING_GENERATION",
         Class::Away,
-        "the version of the key is not made yet",
+        NOT_MADE,
+    ),
+    row(
+        "FAILED_PRECONDITION",
+        "current state is: PENDING_IMPORT",
+        Class::Away,
+        NOT_MADE,
+    ),
+    row(
+        "FAILED_PRECONDITION",
+        "EXTERNAL_DESTRUCTION",
+        Class::Gone,
+        "the version of the key is being destroyed in the external key manager",
     ),
     row(
         "FAILED_PRECONDITION",
@@ -94,6 +106,7 @@ pub(super) const ROWS: [Row; 15] = [
 /// What a refused token is where our clock explains it.
 pub(super) const CLOCK: &str = "the clock of this machine is off by more than five minutes";
 
+const NOT_MADE: &str = "the version of the key is not made yet";
 const TROUBLE: &str = "trouble of the service's own";
 const OTHER_KEY: &str = "another key has wrapped this, or with another id, or it has changed";
 
@@ -150,7 +163,11 @@ pub(super) fn judge<T: DeserializeOwned>(
 pub(super) fn judge_state(state: &str) -> Result<(), Class> {
     match state {
         "ENABLED" => Ok(()),
-        "DISABLED" | "DESTROYED" | "DESTROY_SCHEDULED" => Err(Class::Gone),
+        "DISABLED"
+        | "DESTROYED"
+        | "DESTROY_SCHEDULED"
+        | "PENDING_EXTERNAL_DESTRUCTION"
+        | "EXTERNAL_DESTRUCTION_FAILED" => Err(Class::Gone),
         _ => Err(Class::Away),
     }
 }

@@ -137,7 +137,7 @@ fn of_machine(metadata: &Server, until: Deadline) -> Answered<Zeroizing<String>>
     let is_google = answer.headers.get(FLAVOR) == Some(&flavor);
     if is_google && answer.status == 404 {
         let what = "no service account is attached to this machine";
-        return Err(answer.failure(Class::Denied, "", what, ""));
+        return Err(answer.failure(Class::Denied, "", what, "").unvouched());
     }
     let given = (is_google && answer.status == 200).then(|| answer.json::<Given>());
     match given.flatten() {

@@ -174,6 +174,54 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
     }
 }
 
+/// A key store that does not answer has the name of the error that a deletion has.
+#[test]
+fn a_state_that_ends_the_key_is_told_from_an_outage_by_its_text() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    for (says, class) in [
+        (" is pending deletion.", Class::Gone),
+        (" is pending replica deletion.", Class::Gone),
+        (" is pending import.", Class::Gone),
+        (" is unavailable.", Class::Away),
+        (" is creating.", Class::Away),
+        ("", Class::Away),
+    ] {
+        let message = format!("{KEY}{says}");
+        let body = json!({ "__type": "KMSInvalidStateException", "message": message });
+        cloud.instead(&[told(400, body.to_string())]);
+        let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+        assert_eq!(failure.class, class, "{failure}");
+    }
+}
+
+/// The text of this one repeats the request, and the token with it.
+#[test]
+fn a_text_that_may_repeat_a_token_is_not_quoted() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    for (name, is_quoted) in [
+        ("InvalidSignatureException", false),
+        ("SignatureDoesNotMatch", false),
+        ("IncompleteSignatureException", false),
+        ("AccessDeniedException", true),
+    ] {
+        let message = "x-amz-security-token:to/ken";
+        let said = told(
+            400,
+            json!({ "__type": name, "message": message }).to_string(),
+        );
+        cloud.instead(&[said.clone(), said]);
+        let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+        assert_eq!(failure.class, Class::Denied, "{failure}");
+        let text = failure.to_string();
+        assert!(text.contains(name), "{text}");
+        assert_eq!(text.contains("to/ken"), is_quoted, "{text}");
+    }
+}
+
 #[test]
 fn what_no_row_explains_is_away() {
     let cloud = Cloud::start();

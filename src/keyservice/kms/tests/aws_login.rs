@@ -100,6 +100,8 @@ fn what_the_sts_refuses_has_a_class_and_what_is_no_answer_of_its_is_away() {
         let failure = file.login(&stub).credentials(until()).err().unwrap();
         assert_eq!(failure.class, class, "{body}: {failure}");
         assert!(!failure.to_string().contains(JWT), "{failure}");
+        // The STS has shown who it is.
+        assert_eq!(failure.while_running().class, class);
     }
     let bad = TokenFile::new("web-identity-bad", "a&Action=Other");
     let stub = Stub::start(|_| told(200, ASSUMED));
@@ -143,4 +145,22 @@ fn the_role_of_the_machine_gives_a_key_pair_by_a_session() {
     let login = Login::Machine(Server::on_link(&stub.url()));
     let failure = login.credentials(until()).err().unwrap();
     assert_eq!(failure.class, Class::Denied, "{failure}");
+    assert_eq!(failure.while_running().class, Class::Away);
+}
+
+#[test]
+fn a_role_that_the_machine_is_given_no_more_is_a_denial_until_the_service_runs() {
+    let role_is = |code: &'static str| {
+        let stub = Stub::start(move |asked| {
+            let (status, lines, body) = metadata(asked, "nightlatch");
+            (status, lines, body.replace("Success", code))
+        });
+        let login = Login::Machine(Server::on_link(&stub.url()));
+        login.credentials(until()).err()
+    };
+    assert!(role_is("Success").is_none());
+    let failure = role_is("AssumeRoleUnauthorizedAccess").unwrap();
+    assert_eq!(failure.class, Class::Denied, "{failure}");
+    assert!(failure.to_string().contains("AssumeRoleUn"), "{failure}");
+    assert_eq!(failure.while_running().class, Class::Away);
 }

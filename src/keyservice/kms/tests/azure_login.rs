@@ -71,6 +71,7 @@ fn what_gives_no_token_has_a_class() {
         let failure = token.unwrap_err();
         assert_eq!(failure.class, class, "{body}: {failure}");
         assert!(!failure.to_string().contains("eyJ"), "{failure}");
+        assert_eq!(failure.while_running().class, Class::Away);
     }
 }
 
@@ -92,7 +93,21 @@ fn a_token_of_another_issuer_is_given_for_one_of_the_vault() {
         },
     };
     let token = login.token(Deadline::after(Duration::from_secs(20)));
+    let stub_refuses = Stub::start(|_| told(400, r#"{"error":"invalid_grant"}"#));
+    let refusing = Login {
+        audience: login.audience,
+        way: Way::Federated {
+            token: SecretSource::File(path.clone()),
+            tenant: id,
+            client: id,
+            directory: Server::on_link(&stub_refuses.url()),
+        },
+    };
+    let refused = refusing.token(Deadline::after(Duration::from_secs(20)));
     std::fs::remove_file(&path).unwrap();
+    // The directory has shown who it is.
+    let class = refused.unwrap_err().while_running().class;
+    assert_eq!(class, Class::Denied);
     assert_eq!(token.unwrap().as_str(), "eyJ.good");
     let asked = stub.asked().remove(0);
     assert_eq!(asked.path, format!("/{ID}/oauth2/v2.0/token"));

@@ -70,6 +70,25 @@ fn what_is_written_is_read_again_and_has_one_spelling() {
     assert_ne!(text, sealed().text().unwrap());
 }
 
+/// What `init` cannot read again it does not write.
+#[test]
+fn what_no_start_reads_is_not_made() {
+    let content = Secret::new(b"content".to_vec());
+    let seal = |kek: String, bytes: Vec<u8>| {
+        Envelope::seal("master", WrappedKey { kek, bytes }, &content, &key(), None)
+    };
+    seal("k".repeat(NAME_LEN_MAX), vec![1; WRAPPED_LEN_MAX]).unwrap();
+    for (kek, bytes) in [
+        ("k".repeat(NAME_LEN_MAX + 1), vec![1]),
+        ("a b".into(), vec![1]),
+        (KEK.into(), vec![1; WRAPPED_LEN_MAX + 1]),
+        (KEK.into(), Vec::new()),
+    ] {
+        let error = seal(kek, bytes).unwrap_err().to_string();
+        assert!(error.contains("no start reads"), "{error}");
+    }
+}
+
 /// Whoever can write the file cannot give it another purpose or another key's name.
 #[test]
 fn a_file_with_any_part_changed_does_not_open() {

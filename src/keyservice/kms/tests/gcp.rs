@@ -277,6 +277,52 @@ fn a_clock_that_is_off_is_no_denial() {
     }
 }
 
+/// By the metadata service, as the client of a machine in that cloud.
+#[test]
+fn a_clock_that_is_off_explains_no_token_of_the_metadata_service() {
+    let google = |asked: &Asked| {
+        if asked.path.starts_with("/computeMetadata") {
+            let given = r#"{"access_token":"ya29.abcdefghijkl"}"#;
+            return (200, "Metadata-Flavor: Google\r\n".into(), given.into());
+        }
+        let (_, _, body) = error(401, "UNAUTHENTICATED", "bad: ya29.abcdefghijkl");
+        (401, "Date: Sun, 30 Aug 2015 12:36:00 GMT\r\n".into(), body)
+    };
+    let stub = Stub::start(google);
+    let key = KeyName::try_from(KEY.to_owned()).unwrap();
+    let gcp = Gcp {
+        server: Server::on_link(&stub.url()),
+        key,
+        login: Login::Machine(Server::on_link(&stub.url())),
+        deadline: Duration::from_secs(20),
+    };
+    let failure = gcp.describe().unwrap_err();
+    assert_eq!(failure.class, Class::Denied, "{failure}");
+    // Cloud KMS itself has said it, and a text that repeats the token is not quoted.
+    let text = failure.to_string();
+    assert!(text.contains("401") && !text.contains("ya29"), "{text}");
+    assert_eq!(failure.while_running().class, Class::Denied);
+}
+
+#[test]
+fn a_version_that_is_not_made_yet_is_told_from_one_that_is_destroyed() {
+    let cloud = Cloud::start();
+    let kms = cloud.kms();
+    let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
+    for (state, class) in [
+        ("PENDING_GENERATION", Class::Away),
+        ("PENDING_IMPORT", Class::Away),
+        ("PENDING_EXTERNAL_DESTRUCTION", Class::Gone),
+        ("EXTERNAL_DESTRUCTION_FAILED", Class::Gone),
+        ("DISABLED", Class::Gone),
+    ] {
+        let says = format!("{KEY}/cryptoKeyVersions/1 is not enabled, current state is: {state}.");
+        cloud.instead(&[error(400, "FAILED_PRECONDITION", &says)]);
+        let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
+        assert_eq!(failure.class, class, "{failure}");
+    }
+}
+
 #[test]
 fn a_key_is_described_by_its_primary_version_and_its_purpose() {
     let cloud = Cloud::start();
@@ -291,6 +337,14 @@ fn a_key_is_described_by_its_primary_version_and_its_purpose() {
         (described("PENDING_GENERATION", PURPOSE), Class::Away),
         (described("ENABLED", "RAW_ENCRYPT_DECRYPT"), Class::Unusable),
         (described("ENABLED", "ASYMMETRIC_DECRYPT"), Class::Unusable),
+        (
+            described("PENDING_EXTERNAL_DESTRUCTION", PURPOSE),
+            Class::Gone,
+        ),
+        (
+            described("EXTERNAL_DESTRUCTION_FAILED", PURPOSE),
+            Class::Gone,
+        ),
         (json!({ "name": KEY, "purpose": PURPOSE }), Class::Gone),
     ] {
         cloud.instead(&[ok(&body)]);

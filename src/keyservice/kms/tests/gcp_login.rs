@@ -106,5 +106,6 @@ fn the_metadata_service_gives_a_token_where_it_is_googles() {
     ] {
         let failure = asked(answer).0.unwrap_err();
         assert_eq!(failure.class, class, "{failure}");
+        assert_eq!(failure.while_running().class, Class::Away);
     }
 }
