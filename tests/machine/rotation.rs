@@ -300,6 +300,8 @@ fn wherever_the_power_goes_a_rotated_secret_opens_and_is_one() {
 
 #[test]
 fn wherever_the_power_goes_a_seal_made_anew_opens() {
-    let was_asked = crash(Rotation::Seal, |number, count| number % 3 == 0 || number + 1 == count);
+    let was_asked = crash(Rotation::Seal, |number, count| {
+        number % 3 == 0 || number + 1 == count
+    });
     assert!(was_asked.iter().all(|count| *count > 0), "{was_asked:?}");
 }
