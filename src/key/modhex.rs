@@ -6,6 +6,7 @@ pub(super) const LETTERS: &[u8; 16] = b"cbdefghijklnrtuv";
 
 /// Bytes as letters, two for each.
 #[must_use]
+#[cfg(feature = "daemon")]
 pub(crate) fn text(bytes: &[u8]) -> String {
     // Reserved at once, so that no shorter copy stays behind.
     let mut text = String::with_capacity(bytes.len().saturating_mul(2));
@@ -20,6 +21,7 @@ pub(crate) fn text(bytes: &[u8]) -> String {
 
 /// The bytes of pairs of letters of either case; none where there is something else.
 #[must_use]
+#[cfg(feature = "daemon")]
 pub(crate) fn parse(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut letters = text.bytes();

@@ -56,7 +56,7 @@ pub fn write_from(directory: &Path, paper: &Paper) -> Result<()> {
     write_as(directory, (MASTER_FILE, Readers::Owner), paper, plain)
 }
 
-/// The secrets that [`write`] has written into `directory`.
+/// The secrets that [`write()`] has written into `directory`.
 pub fn read(directory: &Path) -> Result<Paper> {
     let read = |name: &str| {
         let path = directory.join(name);
