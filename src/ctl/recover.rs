@@ -88,6 +88,11 @@ pub(super) fn recover(options: &Recover) -> Result<Answer> {
             "recover: expected --master-secret or --key-file, or a word for a volume that needs no key",
         ));
     }
+    if options.yes && !options.words.is_empty() && !is_for_one(options) {
+        return Err(usage(
+            "recover: --word lets one node's disk go on, and with --yes nobody looks at it: expected one --node and no --scan",
+        ));
+    }
     let operator = Operator {
         options,
         policy: Policy::load(&options.policy)?,
@@ -168,14 +173,20 @@ impl Operator<'_> {
         let mut session = Session::over(socket, &self.policy)?;
         let attested = shown.insert(session.attested().clone());
         self.is_enough(&attested.volumes)?;
-        if let Listed::Not(unlisted) = self.is_listed(attested)?
-            && !self.options.yes
-        {
+        let listed = self.is_listed(attested)?;
+        // The list says whose the disk is, and neither how old it may be nor whose one secret is.
+        let is_of_one = self.options.key_file.is_some() && !is_for_one(self.options);
+        let is_asked = listed != Listed::Whole || needs_a_word(attested) || is_of_one;
+        if is_asked && !self.options.yes {
+            let unlisted = match listed {
+                Listed::Whole => Vec::new(),
+                Listed::Not(unlisted) => unlisted,
+            };
             // An address has two connections, and this one would not outlive a person's time.
             drop(session);
             self.one_at_a_time(|| confirm(false, &question(address, attested, &unlisted)))?;
             session = Session::open(address, &self.policy)?;
-            if session.attested() != attested {
+            if !session.attested().is_like(attested) {
                 return Err(Error::refused(
                     "the node is another one than before, or waits for something else: look at it again",
                 ));
@@ -301,6 +312,17 @@ impl Operator<'_> {
             volumes: volumes.collect::<Result<_>>().doing("deriving keys")?,
         })
     }
+}
+
+/// Whether one node is meant.
+fn is_for_one(options: &Recover) -> bool {
+    options.scan.is_none() && options.nodes.len() == 1
+}
+
+/// Whether more than a key goes to it.
+fn needs_a_word(attested: &Attested) -> bool {
+    let mut needs = attested.volumes.iter().flat_map(|volume| &volume.needs);
+    needs.any(|need| *need != Need::Key)
 }
 
 /// The next place that nobody works on.

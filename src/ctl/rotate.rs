@@ -64,7 +64,10 @@ pub(super) fn secret(root: &Path, name: &VolumeName, is_meant: bool) -> Result<A
     let stays = what_stays(&volume);
     confirm(
         is_meant,
-        &format!("volume {name}: the next boot gives it another secret; {stays}"),
+        &format!(
+            "volume {name}: the next boot gives it another secret; {}{stays}",
+            what_ends(&volume)
+        ),
     )?;
     ask(root, name, uuid, Rotation::Secret)?;
     let text = format!(
@@ -156,6 +159,16 @@ fn require_seal(root: &Path, volume: &VolumeStatus) -> Result<()> {
         "volume {0} has no keyslot for the TPM, so nothing of it is sealed, and there is nothing that the node could make anew",
         volume.name
     )))
+}
+
+/// What opens it no more, and what is then left.
+fn what_ends(volume: &VolumeStatus) -> String {
+    let left = if volume.recovery_keyslots.is_empty() {
+        "and there is no recovery key, so this TPM alone does: add one first"
+    } else {
+        "its recovery keys do"
+    };
+    format!("a secret that somebody has kept of it opens it no more, {left}; ")
 }
 
 /// What a change of the secret or of its seal does not reach.

@@ -8,7 +8,7 @@
 
 use crate::anchor::requests::Rotation;
 use crate::config::{Source, Volume};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::key::Secret;
 use crate::sources::Sources;
 use crate::sources::tpm::lock;
@@ -34,6 +34,13 @@ impl Sources<'_> {
         };
         if is_done {
             return Ok(());
+        }
+        // Nobody else has it.
+        if rotation == Rotation::Secret && !volume.sources.contains(&Source::Tpm) {
+            return Err(Error::refused(
+                "only the TPM would have another secret, and it is none of the volume's sources: \"nightlatchctl rotate cancel\" takes \
+                 that back",
+            ));
         }
         let (rekeyed, secret) = match rotation {
             Rotation::Secret => (Rekeyed::Rotated, Secret::random()?),

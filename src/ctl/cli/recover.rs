@@ -34,7 +34,7 @@ pub(in crate::ctl) struct Recover {
     /// The operator's key as ssh-keygen takes it: a private key, or the public one of a key that an agent or a security key has.
     #[arg(long, value_name = "FILE")]
     pub(in crate::ctl) identity: PathBuf,
-    /// A list of endorsement keys and the UUIDs of their volumes, a pair a line. What is in it is not asked about.
+    /// A list of endorsement keys and the UUIDs of their volumes, a pair a line. What is in it is not asked about, but for a word.
     #[arg(long, value_name = "FILE")]
     pub(in crate::ctl) expect: Option<PathBuf>,
     /// Ask about a volume that the list has for no node, instead of refusing it.

@@ -38,6 +38,20 @@ pub(super) struct Attested {
     pub(super) volumes: Vec<WaitingVolume>,
 }
 
+impl Attested {
+    /// Whether this is that node, waiting for the same. Why it waits changes by itself, as it asks its other sources again.
+    pub(super) fn is_like(&self, before: &Self) -> bool {
+        let without_why = |attested: &Self| {
+            let mut attested = attested.clone();
+            for volume in &mut attested.volumes {
+                volume.why.clear();
+            }
+            attested
+        };
+        without_why(self) == without_why(before)
+    }
+}
+
 /// A connection with a node that was attested.
 #[derive(Debug)]
 pub(super) struct Session {

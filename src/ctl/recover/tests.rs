@@ -261,6 +261,41 @@ fn nothing_is_sent_unasked_without_the_fleets_list() {
     ]));
 }
 
+/// The list says whose a disk is. How old it may be is looked at, or said of one node.
+#[test]
+fn a_word_goes_out_for_what_somebody_has_looked_at() {
+    let node = Node::new("");
+    let with = |nodes: &[&str]| Recover {
+        nodes: nodes.iter().map(ToString::to_string).collect(),
+        words: vec![Word::Rollback],
+        ..node.options()
+    };
+    let error = recover(&with(&["192.0.2.1", "192.0.2.2"])).err().unwrap();
+    assert_eq!(error.exit(), Exit::Usage);
+    assert!(error.to_string().contains("expected one --node"), "{error}");
+    let scanned = Recover {
+        scan: Some(node.path("list")),
+        ..with(&[])
+    };
+    assert_eq!(recover(&scanned).err().unwrap().exit(), Exit::Usage);
+    assert!(is_for_one(&with(&["192.0.2.1"])));
+
+    let attested = |needs: &[Need], why: &str| Attested {
+        ek: "ab".repeat(32),
+        image: "node 1".into(),
+        volumes: vec![WaitingVolume {
+            needs: needs.to_vec(),
+            why: why.into(),
+            ..waits()
+        }],
+    };
+    let (key, word) = ([Need::Key], [Need::Key, Need::Rollback]);
+    assert!(!needs_a_word(&attested(&key, "")) && needs_a_word(&attested(&word, "")));
+    // After the question it is the same node, whatever it says of its other sources by now.
+    assert!(attested(&key, "within 10 s").is_like(&attested(&key, "within 120 s")));
+    assert!(!attested(&word, "").is_like(&attested(&key, "")));
+}
+
 #[test]
 fn a_volume_that_takes_a_word_is_given_none_unasked() {
     let node = Node::new("");

@@ -53,7 +53,8 @@ class Operator:
         command += [] if is_read_by_people else ["--json"]
         command += ["--policy", str(self.service.policy), "--master-secret", str(self.service.master_secret)]
         command += ["--identity", str(self.key.path), "--expect", str(self.expected)]
-        command += [part for word in words for part in ("--word", word)]
+        # For one node, and what it shows is what this scenario has made.
+        command += [part for word in words for part in ("--word", word)] + (["--yes"] if words else [])
         ended = subprocess.run(
             command, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=RECOVER_TIMEOUT_SECONDS
         )
