@@ -18,6 +18,7 @@ pub mod gcp;
 pub mod openbao;
 pub mod recovery;
 pub(crate) mod request;
+mod table;
 pub mod watch;
 
 use std::fmt;
@@ -352,6 +353,10 @@ pub fn open(kms: &Kms, id: &str, envelope: &envelope::Envelope) -> Answered<Secr
         .map_err(|error| Failure::new(Class::Wrong, error))
 }
 
+#[cfg(test)]
+#[cfg(any(feature = "kms-aws", feature = "kms-gcp", feature = "kms-azure"))]
+#[path = "kms/tests/cloud.rs"]
+mod cloud;
 #[cfg(test)]
 #[path = "kms/tests/stub.rs"]
 pub(crate) mod stub;

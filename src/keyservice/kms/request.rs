@@ -34,6 +34,10 @@ const QUOTED_LEN_MAX: usize = 16;
 #[cfg(feature = "kms-gcp")]
 const CLOCK_OFF_MAX: Duration = Duration::from_secs(300);
 
+/// The metadata service of a machine in a cloud, each cloud's (its pages; RFC 3927), by its address: a name would be asked of the
+/// network.
+const METADATA: &str = "http://169.254.169.254";
+
 /// When the answer has to be there, with that of whoever gives credentials for it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Deadline(Instant);
@@ -82,6 +86,11 @@ impl Server {
             url: url.to_string(),
             ca: ca.cloned(),
         }
+    }
+
+    /// The metadata service of this machine.
+    pub(super) fn metadata() -> Self {
+        Self::on_link(METADATA)
     }
 
     /// A service at an address of this machine's own link, which is spoken with as it is.
@@ -203,9 +212,30 @@ impl Answer {
         Failure::new(class, why)
     }
 
+    /// The token in an answer of whoever gives tokens (RFC 6749, section 5.1); none where that is not one.
+    #[cfg(any(feature = "kms-gcp", feature = "kms-azure"))]
+    pub(super) fn token(&self) -> Option<Zeroizing<String>> {
+        let given = (self.status == 200).then(|| self.json::<Given>());
+        let mut given = given.flatten()?;
+        Some(Zeroizing::new(std::mem::take(&mut given.access_token)))
+    }
+
     /// What it holds, as JSON.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
+    }
+}
+
+#[cfg(any(feature = "kms-gcp", feature = "kms-azure"))]
+#[derive(serde::Deserialize)]
+struct Given {
+    access_token: String,
+}
+
+#[cfg(any(feature = "kms-gcp", feature = "kms-azure"))]
+impl Drop for Given {
+    fn drop(&mut self) {
+        zeroize::Zeroize::zeroize(&mut self.access_token);
     }
 }
 

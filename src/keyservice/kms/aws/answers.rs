@@ -11,138 +11,127 @@ use serde::de::DeserializeOwned;
 
 use crate::keyservice::kms::Class;
 use crate::keyservice::kms::request::printable;
+use crate::keyservice::kms::table::{self, Row, THROTTLED, TROUBLE, row};
 
-/// An error, and what it means.
-pub(super) struct Row {
-    /// Its name.
-    pub(super) name: &'static str,
-    /// What its text holds; empty is any.
-    pub(super) says: &'static str,
-    /// What that means.
-    pub(super) class: Class,
-    /// In a sentence.
-    pub(super) what: &'static str,
-}
-
-const fn row(name: &'static str, class: Class, what: &'static str) -> Row {
-    Row {
-        name,
-        says: "",
-        class,
-        what,
-    }
+/// Whatever its text is.
+const fn any(name: &'static str, class: Class, what: &'static str) -> Row<&'static str> {
+    row(name, "", class, what)
 }
 
 /// Of two rows that fit, the first counts.
-pub(super) const ROWS: [Row; 44] = [
-    row("ThrottlingException", Class::Away, THROTTLED),
-    row("Throttling", Class::Away, THROTTLED),
-    row("LimitExceededException", Class::Away, THROTTLED),
-    row("DependencyTimeoutException", Class::Away, TROUBLE),
-    row("KMSInternalException", Class::Away, TROUBLE),
-    row("InternalFailure", Class::Away, TROUBLE),
-    row("ServiceUnavailable", Class::Away, TROUBLE),
-    row("ServiceUnavailableException", Class::Away, TROUBLE),
-    row("RequestAbortedException", Class::Away, TROUBLE),
-    row("RequestTimeoutException", Class::Away, TROUBLE),
-    row("RequestExpired", Class::Away, CLOCK),
-    row(
+pub(super) const ROWS: [Row<&str>; 44] = [
+    any("ThrottlingException", Class::Away, THROTTLED),
+    any("Throttling", Class::Away, THROTTLED),
+    any("LimitExceededException", Class::Away, THROTTLED),
+    any("DependencyTimeoutException", Class::Away, TROUBLE),
+    any("KMSInternalException", Class::Away, TROUBLE),
+    any("InternalFailure", Class::Away, TROUBLE),
+    any("ServiceUnavailable", Class::Away, TROUBLE),
+    any("ServiceUnavailableException", Class::Away, TROUBLE),
+    any("RequestAbortedException", Class::Away, TROUBLE),
+    any("RequestTimeoutException", Class::Away, TROUBLE),
+    any("RequestExpired", Class::Away, CLOCK),
+    any(
         "KeyUnavailableException",
         Class::Away,
         "the key is there and cannot be used now: its key store does not answer",
     ),
-    row(
+    any(
         "IDPCommunicationError",
         Class::Away,
         "the STS does not reach the identity provider",
     ),
-    Row {
-        says: "Signature expired",
-        ..row("InvalidSignatureException", Class::Away, CLOCK)
-    },
-    Row {
-        says: "Signature not yet current",
-        ..row("InvalidSignatureException", Class::Away, CLOCK)
-    },
-    row("InvalidSignatureException", Class::Denied, PAIR),
-    row("SignatureDoesNotMatch", Class::Denied, PAIR),
-    row("UnrecognizedClientException", Class::Denied, PAIR),
-    row("InvalidClientTokenId", Class::Denied, PAIR),
-    row("IncompleteSignature", Class::Denied, PAIR),
-    row("IncompleteSignatureException", Class::Denied, PAIR),
-    row("MissingAuthenticationToken", Class::Denied, PAIR),
-    row("MissingAuthenticationTokenException", Class::Denied, PAIR),
-    row("ExpiredTokenException", Class::Denied, ENDED),
-    row("ExpiredToken", Class::Denied, ENDED),
-    row("InvalidIdentityToken", Class::Denied, ENDED),
-    row("IDPRejectedClaim", Class::Denied, ENDED),
-    row("AccessDeniedException", Class::Denied, POLICY),
-    row("AccessDenied", Class::Denied, POLICY),
-    row("NotAuthorized", Class::Denied, POLICY),
     row(
+        "InvalidSignatureException",
+        "Signature expired",
+        Class::Away,
+        CLOCK,
+    ),
+    row(
+        "InvalidSignatureException",
+        "Signature not yet current",
+        Class::Away,
+        CLOCK,
+    ),
+    any("InvalidSignatureException", Class::Denied, PAIR),
+    any("SignatureDoesNotMatch", Class::Denied, PAIR),
+    any("UnrecognizedClientException", Class::Denied, PAIR),
+    any("InvalidClientTokenId", Class::Denied, PAIR),
+    any("IncompleteSignature", Class::Denied, PAIR),
+    any("IncompleteSignatureException", Class::Denied, PAIR),
+    any("MissingAuthenticationToken", Class::Denied, PAIR),
+    any("MissingAuthenticationTokenException", Class::Denied, PAIR),
+    any("ExpiredTokenException", Class::Denied, ENDED),
+    any("ExpiredToken", Class::Denied, ENDED),
+    any("InvalidIdentityToken", Class::Denied, ENDED),
+    any("IDPRejectedClaim", Class::Denied, ENDED),
+    any("AccessDeniedException", Class::Denied, POLICY),
+    any("AccessDenied", Class::Denied, POLICY),
+    any("NotAuthorized", Class::Denied, POLICY),
+    any(
         "OptInRequired",
         Class::Denied,
         "the account is not signed up for the service, or is suspended",
     ),
-    row("DisabledException", Class::Gone, "the key is disabled"),
-    Row {
-        says: "pending deletion",
-        ..row("KMSInvalidStateException", Class::Gone, DELETION)
-    },
-    Row {
-        says: "pending replica deletion",
-        ..row("KMSInvalidStateException", Class::Gone, DELETION)
-    },
-    Row {
-        says: "pending import",
-        ..row(
-            "KMSInvalidStateException",
-            Class::Gone,
-            "the key's material was taken away",
-        )
-    },
-    // With a key in a custom key store it is "a general failure with many possible causes", an outage among them.
+    any("DisabledException", Class::Gone, "the key is disabled"),
     row(
+        "KMSInvalidStateException",
+        "pending deletion",
+        Class::Gone,
+        DELETION,
+    ),
+    row(
+        "KMSInvalidStateException",
+        "pending replica deletion",
+        Class::Gone,
+        DELETION,
+    ),
+    row(
+        "KMSInvalidStateException",
+        "pending import",
+        Class::Gone,
+        "the key's material was taken away",
+    ),
+    // With a key in a custom key store it is "a general failure with many possible causes", an outage among them.
+    any(
         "KMSInvalidStateException",
         Class::Away,
         "the key is in a state in which it unwraps nothing now: is its key store there?",
     ),
-    row(
+    any(
         "NotFoundException",
         Class::Gone,
         "there is no such key: it was deleted, or kms.key or kms.url are misspelt",
     ),
-    row(
+    any(
         "IncorrectKeyException",
         Class::Wrong,
         "another key has wrapped this",
     ),
-    row(
+    any(
         "InvalidCiphertextException",
         Class::Wrong,
         "another key has wrapped this, or with another id, or it has changed",
     ),
-    row(
+    any(
         "InvalidArnException",
         Class::Unusable,
         "kms.key is no key of that region",
     ),
-    row(
+    any(
         "InvalidKeyUsageException",
         Class::Unusable,
         "a key of this type does not wrap: make a symmetric one",
     ),
-    row("ValidationException", Class::Unusable, UNFIT),
-    row("UnsupportedOperationException", Class::Unusable, UNFIT),
-    row(
+    any("ValidationException", Class::Unusable, UNFIT),
+    any("UnsupportedOperationException", Class::Unusable, UNFIT),
+    any(
         "RegionDisabledException",
         Class::Unusable,
         "the STS of that region is off for the account",
     ),
 ];
 
-const THROTTLED: &str = "too many requests";
-const TROUBLE: &str = "trouble of the service's own";
 const CLOCK: &str = "the clock of this machine is off by more than five minutes";
 const PAIR: &str = "the key pair is not known there, or its secret half is another one";
 const ENDED: &str = "the token has ended, or is of another issuer than the role trusts";
@@ -159,13 +148,6 @@ const REPEATERS: [&str; 4] = [
     "IncompleteSignature",
     "IncompleteSignatureException",
 ];
-
-/// What an answer without a row is.
-const UNEXPLAINED: &str = "an answer that is not known";
-
-/// What one is that has not the form of theirs.
-pub(super) const FOREIGN: &str =
-    "not the form of its answers: something in between, or another server, has answered";
 
 #[derive(Deserialize)]
 struct Error {
@@ -205,21 +187,14 @@ pub(super) fn judge<T: DeserializeOwned>(
     status: u16,
     answer: &[u8],
 ) -> Result<T, (Class, &'static str)> {
-    if status == 200 {
-        return serde_json::from_slice(answer).map_err(|_error| (Class::Away, FOREIGN));
-    }
-    let Some(error) = error(answer) else {
-        return Err((Class::Away, FOREIGN));
-    };
-    Err(judge_name(&error.name, &error.message))
+    table::judge((status, answer), error, |error| {
+        judge_name(&error.name, &error.message)
+    })
 }
 
 /// What an error means by its name.
 pub(super) fn judge_name(name: &str, message: &str) -> (Class, &'static str) {
-    let row = ROWS
-        .iter()
-        .find(|row| row.name == name && message.contains(row.says));
-    row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what))
+    table::meaning(&ROWS, |row| row.error == name && message.contains(row.says))
 }
 
 /// What the state of a key means ("Key states of AWS KMS keys").

@@ -15,10 +15,10 @@ use crate::keyservice::config::secret::SecretSource;
 use crate::keyservice::kms::request::{
     Answer, Deadline, Request, Server, form, printable, secret_header,
 };
+use crate::keyservice::kms::table::FOREIGN;
 use crate::keyservice::kms::{Answered, Class, Failure, shown};
 
-/// The metadata service (Amazon EC2 User Guide, "Access instance metadata", version 2).
-const METADATA: &str = "http://169.254.169.254";
+/// Where the metadata service has them (Amazon EC2 User Guide, "Access instance metadata", version 2).
 const SESSION_PATH: &str = "/latest/api/token";
 const SESSION_SECONDS: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token-ttl-seconds");
 const SESSION: HeaderName = HeaderName::from_static("x-aws-ec2-metadata-token");
@@ -101,7 +101,7 @@ impl Login {
                 role: role.clone(),
                 sts: Server::new(url, config.ca.as_ref()),
             },
-            LoginConfig::Machine => Self::Machine(Server::on_link(METADATA)),
+            LoginConfig::Machine => Self::Machine(Server::metadata()),
         }
     }
 
@@ -214,7 +214,7 @@ fn line(answer: &Answer) -> Option<&str> {
 }
 
 fn foreign(answer: &Answer) -> Failure {
-    answer.failure(Class::Away, "", answers::FOREIGN, "")
+    answer.failure(Class::Away, "", FOREIGN, "")
 }
 
 /// What is in the only element of this name. What the STS has in those that are read needs no escapes.

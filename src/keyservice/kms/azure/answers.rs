@@ -10,30 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::keyservice::kms::Class;
 use crate::keyservice::kms::request::printable;
-
-/// An error, and what it means.
-pub(super) struct Row {
-    /// Its code.
-    pub(super) code: &'static str,
-    /// Its inner code; empty is any.
-    pub(super) inner: &'static str,
-    /// What that means.
-    pub(super) class: Class,
-    /// In a sentence.
-    pub(super) what: &'static str,
-}
-
-const fn row(code: &'static str, inner: &'static str, class: Class, what: &'static str) -> Row {
-    Row {
-        code,
-        inner,
-        class,
-        what,
-    }
-}
+use crate::keyservice::kms::table::{self, Row, THROTTLED, TROUBLE, row};
 
 /// Of two rows that fit, the first counts.
-pub(super) const ROWS: [Row; 16] = [
+pub(super) const ROWS: [Row<&str>; 16] = [
     row(
         "Forbidden",
         "KeyDisabled",
@@ -95,22 +75,14 @@ pub(super) const ROWS: [Row; 16] = [
         "the key is deleted, and can be recovered yet",
     ),
     row("BadParameter", "", Class::Wrong, OTHER_KEY),
-    row("Throttled", "", Class::Away, "too many requests"),
-    row("TooManyRequests", "", Class::Away, "too many requests"),
+    row("Throttled", "", Class::Away, THROTTLED),
+    row("TooManyRequests", "", Class::Away, THROTTLED),
     row("InternalServerError", "", Class::Away, TROUBLE),
     row("ServiceUnavailable", "", Class::Away, TROUBLE),
     row("BadGateway", "", Class::Away, TROUBLE),
 ];
 
-const TROUBLE: &str = "trouble of the service's own";
 const OTHER_KEY: &str = "another key has wrapped this, or it has changed";
-
-/// What an answer without a row is.
-const UNEXPLAINED: &str = "an answer that is not known";
-
-/// What one is that has not the form of theirs.
-pub(super) const FOREIGN: &str =
-    "not the form of its answers: something in between, or another server, has answered";
 
 #[derive(Deserialize)]
 struct Whole {
@@ -157,14 +129,9 @@ pub(super) fn judge<T: DeserializeOwned>(
     status: u16,
     answer: &[u8],
 ) -> Result<T, (Class, &'static str)> {
-    if status == 200 {
-        return serde_json::from_slice(answer).map_err(|_error| (Class::Away, FOREIGN));
-    }
-    let Some(error) = error(answer) else {
-        return Err((Class::Away, FOREIGN));
-    };
-    let row = ROWS
-        .iter()
-        .find(|row| row.code == error.code && (row.inner.is_empty() || row.inner == error.inner()));
-    Err(row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what)))
+    table::judge((status, answer), error, |error| {
+        table::meaning(&ROWS, |row| {
+            row.error == error.code && (row.says.is_empty() || row.says == error.inner())
+        })
+    })
 }

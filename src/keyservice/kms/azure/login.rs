@@ -7,17 +7,16 @@
 use serde::Deserialize;
 use ureq::http::header::{HeaderName, HeaderValue};
 use uuid::Uuid;
-use zeroize::{Zeroize as _, Zeroizing};
+use zeroize::Zeroizing;
 
-use super::answers;
 use crate::keyservice::config::FilePath;
 use crate::keyservice::config::kms::azure::Login as LoginConfig;
 use crate::keyservice::config::secret::SecretSource;
 use crate::keyservice::kms::request::{Answer, Deadline, Request, Server, form, printable};
+use crate::keyservice::kms::table::FOREIGN;
 use crate::keyservice::kms::{Answered, Class, Failure, shown};
 
-/// The metadata service (Azure Instance Metadata Service), and the version of its interface.
-const METADATA: &str = "http://169.254.169.254";
+/// The version of the metadata service's interface (Azure Instance Metadata Service), and its header.
 const METADATA_API: &str = "2018-02-01";
 const METADATA_HEADER: HeaderName = HeaderName::from_static("metadata");
 
@@ -34,17 +33,6 @@ const AUDIENCES: [&str; 6] = [
     "vault.usgovcloudapi.net",
     "managedhsm.usgovcloudapi.net",
 ];
-
-#[derive(Deserialize)]
-struct Given {
-    access_token: String,
-}
-
-impl Drop for Given {
-    fn drop(&mut self) {
-        self.access_token.zeroize();
-    }
-}
 
 /// What is answered instead (RFC 6749, section 5.2).
 #[derive(Deserialize)]
@@ -90,7 +78,7 @@ impl Login {
             },
             LoginConfig::Machine(client) => Way::Machine {
                 client: *client,
-                metadata: Server::on_link(METADATA),
+                metadata: Server::metadata(),
             },
         };
         Self {
@@ -110,14 +98,10 @@ impl Login {
             } => self.of_directory(directory, [tenant, client], &shown(token)?, until)?,
             Way::Machine { client, metadata } => self.of_machine(metadata, *client, until)?,
         };
-        let given = (answer.status == 200).then(|| answer.json::<Given>());
-        match given.flatten() {
-            Some(mut given) => Ok(Zeroizing::new(std::mem::take(&mut given.access_token))),
-            None => Err(match self.way {
-                Way::Federated { .. } => refused(&answer),
-                Way::Machine { .. } => refused(&answer).unvouched(),
-            }),
-        }
+        answer.token().ok_or_else(|| match self.way {
+            Way::Federated { .. } => refused(&answer),
+            Way::Machine { .. } => refused(&answer).unvouched(),
+        })
     }
 
     fn of_machine(
@@ -170,7 +154,7 @@ fn audience(host: &str) -> &'static str {
 /// What an answer without a token means. Its description may name what was sent, so the code alone is told.
 fn refused(answer: &Answer) -> Failure {
     let Some(refused) = answer.json::<Refused>() else {
-        return answer.failure(Class::Away, "", answers::FOREIGN, "");
+        return answer.failure(Class::Away, "", FOREIGN, "");
     };
     let told = format!(" {:?}", printable(&refused.error));
     let (class, what) = match refused.error.as_str() {

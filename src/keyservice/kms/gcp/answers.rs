@@ -10,30 +10,10 @@ use serde::de::DeserializeOwned;
 
 use crate::keyservice::kms::Class;
 use crate::keyservice::kms::request::printable;
-
-/// An error, and what it means.
-pub(super) struct Row {
-    /// Its status.
-    pub(super) status: &'static str,
-    /// What its text holds; empty is any.
-    pub(super) says: &'static str,
-    /// What that means.
-    pub(super) class: Class,
-    /// In a sentence.
-    pub(super) what: &'static str,
-}
-
-const fn row(status: &'static str, says: &'static str, class: Class, what: &'static str) -> Row {
-    Row {
-        status,
-        says,
-        class,
-        what,
-    }
-}
+use crate::keyservice::kms::table::{self, Row, THROTTLED, TROUBLE, row};
 
 /// Of two rows that fit, the first counts.
-pub(super) const ROWS: [Row; 17] = [
+pub(super) const ROWS: [Row<&str>; 17] = [
     row(
         "INVALID_ARGUMENT",
         "Decryption failed",
@@ -88,7 +68,7 @@ pub(super) const ROWS: [Row; 17] = [
         Class::Gone,
         "there is no such key, or kms.key is misspelt",
     ),
-    row("RESOURCE_EXHAUSTED", "", Class::Away, "too many requests"),
+    row("RESOURCE_EXHAUSTED", "", Class::Away, THROTTLED),
     row("ABORTED", "", Class::Away, TROUBLE),
     row("CANCELLED", "", Class::Away, TROUBLE),
     row("DEADLINE_EXCEEDED", "", Class::Away, TROUBLE),
@@ -107,15 +87,7 @@ pub(super) const ROWS: [Row; 17] = [
 pub(super) const CLOCK: &str = "the clock of this machine is off by more than five minutes";
 
 const NOT_MADE: &str = "the version of the key is not made yet";
-const TROUBLE: &str = "trouble of the service's own";
 const OTHER_KEY: &str = "another key has wrapped this, or with another id, or it has changed";
-
-/// What an answer without a row is.
-const UNEXPLAINED: &str = "an answer that is not known";
-
-/// What one is that has not the form of theirs.
-pub(super) const FOREIGN: &str =
-    "not the form of its answers: something in between, or another server, has answered";
 
 #[derive(Deserialize)]
 struct Whole {
@@ -147,16 +119,11 @@ pub(super) fn judge<T: DeserializeOwned>(
     status: u16,
     answer: &[u8],
 ) -> Result<T, (Class, &'static str)> {
-    if status == 200 {
-        return serde_json::from_slice(answer).map_err(|_error| (Class::Away, FOREIGN));
-    }
-    let Some(error) = error(answer) else {
-        return Err((Class::Away, FOREIGN));
-    };
-    let row = ROWS
-        .iter()
-        .find(|row| row.status == error.status && error.message.contains(row.says));
-    Err(row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what)))
+    table::judge((status, answer), error, |error| {
+        table::meaning(&ROWS, |row| {
+            row.error == error.status && error.message.contains(row.says)
+        })
+    })
 }
 
 /// What the state of a version means (`CryptoKeyVersionState`).

@@ -14,11 +14,11 @@ use serde_json::json;
 use ureq::http::header::{HeaderName, HeaderValue};
 use zeroize::{Zeroize as _, Zeroizing};
 
-use super::answers;
 use crate::clock;
 use crate::keyservice::config::kms::gcp::Login as LoginConfig;
 use crate::keyservice::config::secret::SecretSource;
 use crate::keyservice::kms::request::{Deadline, Request, Server};
+use crate::keyservice::kms::table::FOREIGN;
 use crate::keyservice::kms::{Answered, Class, Failure, shown};
 
 /// Whom a token is for that is signed here.
@@ -27,8 +27,7 @@ const AUDIENCE: &str = "https://cloudkms.googleapis.com/";
 /// How long it lasts, in seconds: an hour is the longest that there is.
 const TOKEN_S: u64 = 600;
 
-/// The metadata service (Compute Engine, "About VM metadata"), by its address: a name would be asked of the network.
-const METADATA: &str = "http://169.254.169.254";
+/// Where the metadata service has it (Compute Engine, "About VM metadata").
 const TOKEN_PATH: &str = "/computeMetadata/v1/instance/service-accounts/default/token";
 
 /// It asks for this header and gives it back.
@@ -51,17 +50,6 @@ impl Drop for Account {
     }
 }
 
-#[derive(Deserialize)]
-struct Given {
-    access_token: String,
-}
-
-impl Drop for Given {
-    fn drop(&mut self) {
-        self.access_token.zeroize();
-    }
-}
-
 /// Who gives the token.
 #[derive(Debug)]
 pub(super) enum Login {
@@ -73,7 +61,7 @@ impl Login {
     pub(super) fn new(login: &LoginConfig) -> Self {
         match login {
             LoginConfig::Account(source) => Self::Account(source.clone()),
-            LoginConfig::Machine => Self::Machine(Server::on_link(METADATA)),
+            LoginConfig::Machine => Self::Machine(Server::metadata()),
         }
     }
 
@@ -139,11 +127,8 @@ fn of_machine(metadata: &Server, until: Deadline) -> Answered<Zeroizing<String>>
         let what = "no service account is attached to this machine";
         return Err(answer.failure(Class::Denied, "", what, "").unvouched());
     }
-    let given = (is_google && answer.status == 200).then(|| answer.json::<Given>());
-    match given.flatten() {
-        Some(mut given) => Ok(Zeroizing::new(std::mem::take(&mut given.access_token))),
-        None => Err(answer.failure(Class::Away, "", answers::FOREIGN, "")),
-    }
+    let token = if is_google { answer.token() } else { None };
+    token.ok_or_else(|| answer.failure(Class::Away, "", FOREIGN, ""))
 }
 
 #[cfg(test)]

@@ -11,30 +11,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 
 use crate::keyservice::kms::Class;
 use crate::keyservice::kms::request::printable;
-
-/// An answer, and what it means.
-pub(super) struct Row {
-    /// The status.
-    pub(super) status: u16,
-    /// What one of the errors in it holds; empty is any.
-    pub(super) says: &'static str,
-    /// What that means.
-    pub(super) class: Class,
-    /// In a sentence.
-    pub(super) what: &'static str,
-}
-
-const fn row(status: u16, says: &'static str, class: Class, what: &'static str) -> Row {
-    Row {
-        status,
-        says,
-        class,
-        what,
-    }
-}
+use crate::keyservice::kms::table::{self, FOREIGN, Row, THROTTLED, row};
 
 /// Of two rows that fit, the first counts.
-pub(super) const ROWS: [Row; 26] = [
+pub(super) const ROWS: [Row<u16>; 26] = [
     row(200, "", Class::Unusable, NO_ENGINE),
     // An engine of kind kv stores what it is given and says so with this, but it has nothing in it that shows whose it is.
     row(
@@ -106,7 +86,7 @@ pub(super) const ROWS: [Row; 26] = [
     row(404, "", Class::Gone, NO_KEY),
     row(405, "", Class::Unusable, NO_ENGINE),
     row(412, "", Class::Away, "a replica that is behind"),
-    row(429, "", Class::Away, "too many requests"),
+    row(429, "", Class::Away, THROTTLED),
     row(472, "", Class::Away, "a replica for disaster recovery"),
     row(473, "", Class::Away, "a standby for performance"),
     row(500, "", Class::Away, "trouble of the server's own"),
@@ -124,13 +104,6 @@ const NO_KEY: &str = "there is no such key: it was destroyed, or kms.key is miss
 const OTHER_KEY: &str =
     "another key has wrapped this, or with another id: was the key made anew under its name?";
 const STANDBY: &str = "it points to another server, which is not followed: name the active one";
-
-/// What an answer without a row is.
-const UNEXPLAINED: &str = "an answer that is not known";
-
-/// What one is that has not the form of theirs.
-const FOREIGN: &str =
-    "not the form of its answers: something in between, or another server, has answered";
 
 #[derive(Deserialize)]
 struct Errors {
@@ -177,8 +150,7 @@ pub(super) fn judge<T: DeserializeOwned>(
         let errors = errors.as_deref().unwrap_or_default();
         says.is_empty() || errors.iter().any(|error| error.contains(says))
     };
-    let row = ROWS
-        .iter()
-        .find(|row| row.status == status && is_said(row.says));
-    Err(row.map_or((Class::Away, UNEXPLAINED), |row| (row.class, row.what)))
+    Err(table::meaning(&ROWS, |row| {
+        row.error == status && is_said(row.says)
+    }))
 }

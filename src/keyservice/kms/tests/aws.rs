@@ -2,77 +2,24 @@
 //! The client of AWS KMS: what it asks, and what it makes of each answer. The stub's bodies follow AWS's pages; a server of
 //! others is asked in tests/kms.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-
 use serde_json::{Value, json};
 
 use super::answers::ROWS;
 use super::*;
-use crate::keyservice::kms::stub::{Asked, Stub, Told, told};
+use crate::keyservice::kms::cloud::Cloud;
+use crate::keyservice::kms::stub::{Asked, Told, told};
 use crate::keyservice::kms::{Kms, MASTER_ID};
 
 const KEY: &str = "arn:aws:kms:eu-central-1:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab";
 const PAIR: &str = r#"{"Version":1,"AccessKeyId":"AKIDGOOD","SecretAccessKey":"very-secret"}"#;
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// An AWS KMS of one test: bytes that come back for the same context, or what it is told to answer.
-struct Cloud {
-    stub: Stub,
-    directory: PathBuf,
-    instead: Arc<Mutex<Vec<Told>>>,
+/// An AWS KMS: bytes that come back for the same context.
+fn cloud() -> Cloud {
+    Cloud::start(PAIR, |_| true, answer)
 }
 
-impl Cloud {
-    fn start() -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("nightlatch-aws-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir(&directory).unwrap();
-        let instead = Arc::new(Mutex::new(Vec::new()));
-        let said = Arc::clone(&instead);
-        let stub = Stub::start(move |asked| {
-            let said = said.lock().unwrap().pop();
-            said.unwrap_or_else(|| answer(asked))
-        });
-        let cloud = Self {
-            stub,
-            directory,
-            instead,
-        };
-        cloud.hand_over(PAIR);
-        cloud
-    }
-
-    fn hand_over(&self, text: &str) {
-        let path = self.directory.join("credentials");
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-
-    fn kms(&self) -> Kms {
-        let config = format!(
-            "provider = \"aws\"\nkey = \"{KEY}\"\nurl = \"{}\"\ncredentials = \"file:{}\"\ndeadline-s = 20\n",
-            self.stub.url(),
-            self.directory.join("credentials").display()
-        );
-        Kms::new(&toml::from_str(&config).unwrap()).unwrap()
-    }
-
-    /// The next answers, of which the last comes first; a denial is asked about twice.
-    fn instead(&self, answers: &[Told]) {
-        *self.instead.lock().unwrap() = answers.to_vec();
-    }
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        fs::remove_dir_all(&self.directory).unwrap();
-    }
+fn client(cloud: &Cloud) -> Kms {
+    cloud.kms(&format!("provider = \"aws\"\nkey = \"{KEY}\"\n"))
 }
 
 fn answer(asked: &Asked) -> Told {
@@ -123,8 +70,8 @@ fn key() -> Secret {
 
 #[test]
 fn what_is_wrapped_comes_back_for_its_id_alone() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     assert_eq!(wrapped.kek, format!("aws:{KEY}"));
     let back = kms.unwrap(MASTER_ID, &wrapped).unwrap();
@@ -149,13 +96,13 @@ fn what_is_wrapped_comes_back_for_its_id_alone() {
 
 #[test]
 fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for row in &ROWS {
         for name in [
-            row.name.to_owned(),
-            format!("com.amazonaws.kms#{}:http://x", row.name),
+            row.error.to_owned(),
+            format!("com.amazonaws.kms#{}:http://x", row.error),
         ] {
             let body = json!({ "__type": name, "message": format!("{} x", row.says) });
             let said = told(400, body.to_string());
@@ -163,7 +110,10 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
             let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
             assert_eq!(failure.class, row.class, "{failure}");
             let text = failure.to_string();
-            assert!(text.contains(row.what) && text.contains(row.name), "{text}");
+            assert!(
+                text.contains(row.what) && text.contains(row.error),
+                "{text}"
+            );
             let names_right = text.contains("kms:Decrypt on arn:aws:kms:");
             assert_eq!(names_right, row.class == Class::Denied, "{text}");
             assert!(!text.contains("very-secret"), "{text}");
@@ -177,8 +127,8 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
 /// A key store that does not answer has the name of the error that a deletion has.
 #[test]
 fn a_state_that_ends_the_key_is_told_from_an_outage_by_its_text() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for (says, class) in [
         (" is pending deletion.", Class::Gone),
@@ -199,8 +149,8 @@ fn a_state_that_ends_the_key_is_told_from_an_outage_by_its_text() {
 /// The text of this one repeats the request, and the token with it.
 #[test]
 fn a_text_that_may_repeat_a_token_is_not_quoted() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for (name, is_quoted) in [
         ("InvalidSignatureException", false),
@@ -224,8 +174,8 @@ fn a_text_that_may_repeat_a_token_is_not_quoted() {
 
 #[test]
 fn what_no_row_explains_is_away() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for (status, body) in [
         (200, "<html>sign in</html>"),
@@ -248,8 +198,8 @@ fn what_no_row_explains_is_away() {
 
 #[test]
 fn a_denial_is_asked_about_twice_with_the_key_pair_read_anew() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     let before = cloud.stub.asked().len();
     cloud.instead(&[error(400, "ExpiredTokenException")]);
@@ -259,8 +209,8 @@ fn a_denial_is_asked_about_twice_with_the_key_pair_read_anew() {
 
 #[test]
 fn another_key_in_the_file_or_in_an_answer_is_wrong() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let mut wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     let other = KEY.replace("1234abcd", "00000000");
     let plaintext = Base64::encode_string(&[7; 32]);
@@ -289,8 +239,8 @@ fn another_key_in_the_file_or_in_an_answer_is_wrong() {
 
 #[test]
 fn a_key_is_described_by_its_state_and_kind() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     assert_eq!(kms.describe().unwrap().kind, SYMMETRIC);
     for (state, spec, class) in [
         ("Disabled", SYMMETRIC, Class::Gone),
@@ -308,8 +258,8 @@ fn a_key_is_described_by_its_state_and_kind() {
 
 #[test]
 fn rights_are_tried_dry() {
-    let cloud = Cloud::start();
-    let rights = cloud.kms().rights().unwrap().unwrap();
+    let cloud = cloud();
+    let rights = client(&cloud).rights().unwrap().unwrap();
     let right = |operation: &str| format!("kms:{operation} on {KEY}");
     assert_eq!(
         rights.only_commands,
@@ -320,7 +270,7 @@ fn rights_are_tried_dry() {
     let denied = || error(400, "AccessDeniedException");
     let may = || error(412, "DryRunOperationException");
     cloud.instead(&[may(), may(), denied(), denied(), denied(), denied()]);
-    let rights = cloud.kms().rights().unwrap().unwrap();
+    let rights = client(&cloud).rights().unwrap().unwrap();
     assert_eq!(rights.only_commands, [""; 0]);
     let excess = [
         right("GenerateDataKey"),
@@ -331,8 +281,8 @@ fn rights_are_tried_dry() {
 
 #[test]
 fn a_file_that_is_no_key_pair_is_told_without_what_is_in_it() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     kms.describe().unwrap();
     for bad in [
         "very-secret",

@@ -2,82 +2,46 @@
 //! The client of Key Vault and a managed HSM: what it asks, and what it makes of each answer. There is no server of others to
 //! ask: the stub speaks what Microsoft's pages say.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-
 use serde_json::{Value, json};
 
 use super::answers::ROWS;
 use super::*;
-use crate::keyservice::kms::stub::{Asked, Stub, Told, told};
+use crate::keyservice::kms::cloud::Cloud;
+use crate::keyservice::kms::stub::{Asked, Told, told};
 use crate::keyservice::kms::{Kms, MASTER_ID};
 
 const ID: &str = "1b4e28ba-2fa1-11d2-883f-0016d3cca427";
 const VERSION: &str = "0123456789abcdef0123456789abcdef";
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// A vault of one test, or what it is told to answer. What it wraps with RSA is long, as theirs is.
-struct Cloud {
-    stub: Stub,
-    path: PathBuf,
-    instead: Arc<Mutex<Vec<Told>>>,
-}
-
-impl Cloud {
-    fn start(kind: &'static str) -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("nightlatch-azure-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::write(&path, "eyJ.federated.token").unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let instead = Arc::new(Mutex::new(Vec::new()));
-        let said = Arc::clone(&instead);
-        let stub = Stub::start(move |asked| {
-            if asked.path.starts_with(&format!("/{ID}/oauth2")) {
-                return ok(&json!({ "token_type": "Bearer", "access_token": "eyJ.good" }));
-            }
-            let said = said.lock().unwrap().pop();
-            said.unwrap_or_else(|| answer(asked, kind))
-        });
-        Self {
-            stub,
-            path,
-            instead,
+/// A vault, and a directory that gives tokens for it. What it wraps with RSA is long, as theirs is.
+fn cloud(kind: &'static str) -> Cloud {
+    let is_directory = |asked: &Asked| asked.path.starts_with(&format!("/{ID}/oauth2"));
+    let own = move |asked: &Asked| {
+        if is_directory(asked) {
+            return ok(&json!({ "token_type": "Bearer", "access_token": "eyJ.good" }));
         }
-    }
-
-    fn kms(&self) -> Kms {
-        let config = format!(
-            "provider = \"azure\"\nkey = \"nightlatch\"\nurl = \"{0}\"\nlogin-url = \"{0}\"\nrole = \"{ID}/{ID}\"\n\
-             credentials = \"file:{1}\"\ndeadline-s = 20\n",
-            self.stub.url(),
-            self.path.display()
-        );
-        Kms::new(&toml::from_str(&config).unwrap()).unwrap()
-    }
-
-    /// The next answers of the vault, of which the last comes first; a denial is asked about twice.
-    fn instead(&self, answers: &[Told]) {
-        *self.instead.lock().unwrap() = answers.to_vec();
-    }
-
-    /// What the vault itself was asked.
-    fn asked(&self) -> Vec<Asked> {
-        let asked = self.stub.asked().into_iter();
-        asked
-            .filter(|asked| asked.path.starts_with("/keys"))
-            .collect()
-    }
+        answer(asked, kind)
+    };
+    Cloud::start(
+        "eyJ.federated.token",
+        move |asked| !is_directory(asked),
+        own,
+    )
 }
 
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        fs::remove_file(&self.path).unwrap();
-    }
+fn client(cloud: &Cloud) -> Kms {
+    cloud.kms(&format!(
+        "provider = \"azure\"\nkey = \"nightlatch\"\nlogin-url = \"{}\"\nrole = \"{ID}/{ID}\"\n",
+        cloud.stub.url()
+    ))
+}
+
+/// What the vault itself was asked.
+fn asked(cloud: &Cloud) -> Vec<Asked> {
+    let asked = cloud.stub.asked().into_iter();
+    asked
+        .filter(|asked| asked.path.starts_with("/keys"))
+        .collect()
 }
 
 fn kid(version: &str) -> String {
@@ -139,8 +103,8 @@ fn key() -> Secret {
 #[test]
 fn what_is_wrapped_comes_back_from_the_version_that_the_file_names() {
     for kind in ["RSA", "RSA-HSM", "oct-HSM"] {
-        let cloud = Cloud::start(kind);
-        let kms = cloud.kms();
+        let cloud = cloud(kind);
+        let kms = client(&cloud);
         let mut wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
         let host = cloud.stub.at;
         assert_eq!(
@@ -152,7 +116,7 @@ fn what_is_wrapped_comes_back_from_the_version_that_the_file_names() {
         assert_eq!(back.expose(), key().expose());
         // Nothing there binds an id: the file's own seal does.
         kms.unwrap("other", &wrapped).unwrap();
-        let before = cloud.asked().len();
+        let before = asked(&cloud).len();
         for kek in [
             format!("azure:other.vault.azure.net/keys/nightlatch:v{VERSION}"),
             format!("azure:{host}/keys/nightlatch2:v{VERSION}"),
@@ -163,17 +127,17 @@ fn what_is_wrapped_comes_back_from_the_version_that_the_file_names() {
             let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
             assert_eq!(failure.class, Class::Wrong, "{failure}");
         }
-        assert_eq!(cloud.asked().len(), before);
+        assert_eq!(asked(&cloud).len(), before);
     }
 }
 
 #[test]
 fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
-    let cloud = Cloud::start("RSA");
-    let kms = cloud.kms();
+    let cloud = cloud("RSA");
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for row in &ROWS {
-        let said = error(400, row.code, row.inner);
+        let said = error(400, row.error, row.says);
         let (status, lines, body) = said.clone();
         // Their pages spell it in two ways.
         let other = (status, lines, body.replace("innererror", "innerError"));
@@ -182,7 +146,10 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
             let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
             assert_eq!(failure.class, row.class, "{failure}");
             let text = failure.to_string();
-            assert!(text.contains(row.what) && text.contains(row.code), "{text}");
+            assert!(
+                text.contains(row.what) && text.contains(row.error),
+                "{text}"
+            );
             let names_right = text.contains("unwrap on azure:");
             assert_eq!(names_right, row.class == Class::Denied, "{text}");
             assert!(!text.contains("eyJ"), "{text}");
@@ -195,8 +162,8 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
 
 #[test]
 fn what_no_row_explains_is_away() {
-    let cloud = Cloud::start("RSA");
-    let kms = cloud.kms();
+    let cloud = cloud("RSA");
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for (status, body) in [
         (200, "<html>sign in</html>"),
@@ -217,8 +184,8 @@ fn what_no_row_explains_is_away() {
 
 #[test]
 fn only_an_enabled_key_that_wraps_is_used_and_by_its_own_name() {
-    let cloud = Cloud::start("RSA");
-    let kms = cloud.kms();
+    let cloud = cloud("RSA");
+    let kms = client(&cloud);
     let found = kms.describe().unwrap();
     assert_eq!(found.kind, "RSA");
     assert_eq!(

@@ -2,70 +2,24 @@
 //! The client of Cloud KMS: what it asks, and what it makes of each answer. There is no server of others to ask: the stub
 //! speaks what Google's pages say.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-
 use serde_json::{Value, json};
 
 use super::answers::ROWS;
 use super::login::tests::{account, private_key};
 use super::*;
+use crate::keyservice::kms::cloud::Cloud;
 use crate::keyservice::kms::stub::{Asked, Stub, Told, told};
 use crate::keyservice::kms::{Kms, MASTER_ID};
 
 const KEY: &str = "projects/example/locations/europe-west3/keyRings/ring/cryptoKeys/nightlatch";
 
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// A Cloud KMS of one test: bytes that come back for the same additional data, or what it is told to answer.
-struct Cloud {
-    stub: Stub,
-    path: PathBuf,
-    instead: Arc<Mutex<Vec<Told>>>,
+/// A Cloud KMS: bytes that come back for the same additional data.
+fn cloud() -> Cloud {
+    Cloud::start(&account(&private_key()), |_| true, answer)
 }
 
-impl Cloud {
-    fn start() -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("nightlatch-gcp-{}-{number}", std::process::id());
-        let path = std::env::temp_dir().join(name);
-        fs::write(&path, account(&private_key())).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-        let instead = Arc::new(Mutex::new(Vec::new()));
-        let said = Arc::clone(&instead);
-        let stub = Stub::start(move |asked| {
-            let said = said.lock().unwrap().pop();
-            said.unwrap_or_else(|| answer(asked))
-        });
-        Self {
-            stub,
-            path,
-            instead,
-        }
-    }
-
-    fn kms(&self) -> Kms {
-        let config = format!(
-            "provider = \"gcp\"\nkey = \"{KEY}\"\nurl = \"{}\"\ncredentials = \"file:{}\"\ndeadline-s = 20\n",
-            self.stub.url(),
-            self.path.display()
-        );
-        Kms::new(&toml::from_str(&config).unwrap()).unwrap()
-    }
-
-    /// The next answers, of which the last comes first; a denial is asked about twice.
-    fn instead(&self, answers: &[Told]) {
-        *self.instead.lock().unwrap() = answers.to_vec();
-    }
-}
-
-impl Drop for Cloud {
-    fn drop(&mut self) {
-        fs::remove_file(&self.path).unwrap();
-    }
+fn client(cloud: &Cloud) -> Kms {
+    cloud.kms(&format!("provider = \"gcp\"\nkey = \"{KEY}\"\n"))
 }
 
 fn answer(asked: &Asked) -> Told {
@@ -140,8 +94,8 @@ fn key() -> Secret {
 
 #[test]
 fn what_is_wrapped_comes_back_for_its_id_alone() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let mut wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     assert_eq!(wrapped.kek, format!("gcp:{KEY}:v3"));
     assert!(kms.has_wrapped(&wrapped.kek));
@@ -166,8 +120,8 @@ fn what_is_wrapped_comes_back_for_its_id_alone() {
 #[test]
 fn what_was_damaged_on_its_way_is_away_in_both_directions() {
     assert_eq!(checksum(b"123456789"), 0xe306_9283_u32.to_string());
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     let mut other = encrypted(b"bytes", true);
     other["ciphertext"] = json!(Base64::encode_string(b"Bytes"));
@@ -200,17 +154,17 @@ fn what_was_damaged_on_its_way_is_away_in_both_directions() {
 
 #[test]
 fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for row in &ROWS {
-        let said = error(400, row.status, &format!("It {} x", row.says));
+        let said = error(400, row.error, &format!("It {} x", row.says));
         cloud.instead(&[said.clone(), said]);
         let failure = kms.unwrap(MASTER_ID, &wrapped).unwrap_err();
         assert_eq!(failure.class, row.class, "{failure}");
         let text = failure.to_string();
         assert!(
-            text.contains(row.what) && text.contains(row.status),
+            text.contains(row.what) && text.contains(row.error),
             "{text}"
         );
         let names_right = text.contains("cloudkms.cryptoKeyVersions.useToDecrypt on projects/");
@@ -224,8 +178,8 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
 
 #[test]
 fn what_no_row_explains_is_away() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for (status, body) in [
         (200, "<html>sign in</html>"),
@@ -254,8 +208,8 @@ fn what_no_row_explains_is_away() {
 
 #[test]
 fn a_clock_that_is_off_is_no_denial() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     let denied = |code: u16, status: &str, date: &str| {
         let (_, _, body) = error(code, status, "no");
@@ -306,8 +260,8 @@ fn a_clock_that_is_off_explains_no_token_of_the_metadata_service() {
 
 #[test]
 fn a_version_that_is_not_made_yet_is_told_from_one_that_is_destroyed() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let wrapped = kms.wrap(MASTER_ID, &key()).unwrap();
     for (state, class) in [
         ("PENDING_GENERATION", Class::Away),
@@ -325,8 +279,8 @@ fn a_version_that_is_not_made_yet_is_told_from_one_that_is_destroyed() {
 
 #[test]
 fn a_key_is_described_by_its_primary_version_and_its_purpose() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let found = kms.describe().unwrap();
     assert_eq!(found.kind, "GOOGLE_SYMMETRIC_ENCRYPTION");
     assert_eq!(found.versions, "version 3 wraps, held in HSM");
@@ -360,8 +314,8 @@ fn a_key_is_described_by_its_primary_version_and_its_purpose() {
 
 #[test]
 fn rights_are_those_that_are_needed_missing_or_too_many() {
-    let cloud = Cloud::start();
-    let kms = cloud.kms();
+    let cloud = cloud();
+    let kms = client(&cloud);
     let rights = kms.rights().unwrap().unwrap();
     assert_eq!(rights.missing, [""; 0]);
     assert_eq!(rights.only_commands, ["cloudkms.cryptoKeys.get"]);

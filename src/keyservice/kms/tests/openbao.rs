@@ -54,12 +54,12 @@ fn every_row_of_the_table_is_what_a_start_makes_of_that_answer() {
     let wrapped = transit.wrap(MASTER_ID, &key()).unwrap();
     for row in &ROWS {
         let says = format!("1 error occurred: {} x", row.says);
-        let body = match row.status {
+        let body = match row.error {
             200 => "{\"data\":{}}".to_owned(),
             204 => String::new(),
             status => errors(status, &says).1,
         };
-        engine.always(row.status, &body);
+        engine.always(row.error, &body);
         let failure = transit.unwrap(MASTER_ID, &wrapped).unwrap_err();
         assert_eq!(failure.class, row.class, "{failure}");
         let told = failure.to_string();
