@@ -12,7 +12,7 @@ use crate::anchor::RuntimeAnchor;
 use crate::anchor::record::Entry;
 use crate::config::{Enroll, VolumeName};
 use crate::ctl::table::{section, table};
-use crate::ctl::{Answer, usage};
+use crate::ctl::{Answer, requests};
 use crate::error::{Error, Result};
 use crate::status::{Status, VolumeStatus};
 
@@ -36,10 +36,7 @@ pub(super) fn show(root: &Path) -> Result<Answer> {
 /// Asks for the volume to be given the key service's key, at the next boot that reaches the service.
 pub(super) fn ask(root: &Path, name: &VolumeName) -> Result<Answer> {
     let volume = name.as_str();
-    let status = Status::load(root)?;
-    let found = status.volumes.iter().find(|known| known.name == volume);
-    let found =
-        found.ok_or_else(|| usage(&format!("enroll: this boot opened no volume {volume}")))?;
+    let (found, _) = requests::opened(root, name, "enroll")?;
     if found.is_services() {
         return Err(Error::refused(format_args!(
             "the secret of volume {volume} is the key service's already"

@@ -277,28 +277,18 @@ impl std::fmt::Display for Asked {
 
 /// A volume that this boot opened and whose recovery keys are ours to make.
 fn ours(root: &Path, name: &VolumeName) -> Result<(VolumeStatus, Uuid)> {
-    let status = Status::load(root)?;
-    let mut volumes = status.volumes.into_iter();
-    let volume = volumes.find(|known| known.name == name.as_str());
-    let volume =
-        volume.ok_or_else(|| usage(&format!("recovery-key: this boot opened no volume {name}")))?;
+    let (volume, uuid) = requests::opened(root, name, "recovery-key")?;
     match volume.profile {
-        Profile::Nightlatch1 => {}
-        Profile::Luks2Strict => {
-            return Err(Error::refused(format_args!(
-                "volume {name} is of profile luks2-strict, whose keyslots are its owner's: run \"systemd-cryptenroll \
-                 --recovery-key {0}\", and \"cryptsetup open --test-passphrase {0}\" to try a key",
-                volume.device
-            )));
-        }
-        Profile::Constellation => {
-            return Err(Error::refused(format_args!(
-                "volume {name} is of profile constellation, which has one keyslot"
-            )));
-        }
+        Profile::Nightlatch1 => Ok((volume, uuid)),
+        Profile::Luks2Strict => Err(Error::refused(format_args!(
+            "volume {name} is of profile luks2-strict, whose keyslots are its owner's: run \"systemd-cryptenroll \
+             --recovery-key {0}\", and \"cryptsetup open --test-passphrase {0}\" to try a key",
+            volume.device
+        ))),
+        Profile::Constellation => Err(Error::refused(format_args!(
+            "volume {name} is of profile constellation, which has one keyslot"
+        ))),
     }
-    let uuid = Uuid::parse_str(&volume.uuid).map_err(Error::failure)?;
-    Ok((volume, uuid))
 }
 
 fn require_room(volume: &VolumeStatus, asked: &Asked) -> Result<()> {

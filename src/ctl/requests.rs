@@ -9,8 +9,20 @@ use uuid::Uuid;
 
 use crate::anchor::RuntimeAnchor;
 use crate::anchor::requests::{Requests, Rotation, Wish};
-use crate::error::{Exit, Result};
-use crate::status::Status;
+use crate::config::VolumeName;
+use crate::ctl::usage;
+use crate::error::{Error, Exit, Result};
+use crate::status::{Status, VolumeStatus};
+
+/// A volume that this boot opened, asked for by the verb `who`.
+pub(super) fn opened(root: &Path, name: &VolumeName, who: &str) -> Result<(VolumeStatus, Uuid)> {
+    let mut volumes = Status::load(root)?.volumes.into_iter();
+    let volume = volumes.find(|known| known.name == name.as_str());
+    let volume =
+        volume.ok_or_else(|| usage(&format!("{who}: this boot opened no volume {name}")))?;
+    let uuid = Uuid::parse_str(&volume.uuid).map_err(Error::failure)?;
+    Ok((volume, uuid))
+}
 
 /// All that it is asked for.
 pub(super) fn load(root: &Path) -> Result<Requests> {

@@ -92,7 +92,7 @@ pub(super) fn seal(root: &Path, name: &VolumeName) -> Result<Answer> {
 /// Says what to do instead.
 pub(super) fn volume_key(root: &Path, name: &VolumeName) -> Result<Answer> {
     // Whoever misspelled the name is told that first.
-    find(root, name)?;
+    requests::opened(root, name, "rotate")?;
     Err(usage(&format!(
         "rotate: volume {name} keeps its volume key for as long as it exists: what is authenticated sector by sector cannot be \
          re-encrypted in place. Give the image a [[volume]] of another name with format = \"if-blank\" and a new disk, boot it, copy \
@@ -102,7 +102,7 @@ pub(super) fn volume_key(root: &Path, name: &VolumeName) -> Result<Answer> {
 
 /// Takes back what was asked for.
 pub(super) fn cancel(root: &Path, name: &VolumeName) -> Result<Answer> {
-    let (_, uuid) = find(root, name)?;
+    let (_, uuid) = requests::opened(root, name, "rotate")?;
     let mut was_asked = false;
     RuntimeAnchor::take(root)?.change_requests(|_, requests| {
         was_asked = requests
@@ -125,20 +125,9 @@ fn answer(text: String, name: &VolumeName, rotation: Rotation) -> Answer {
     Answer::new(text, json)
 }
 
-/// A volume that this boot opened.
-fn find(root: &Path, name: &VolumeName) -> Result<(VolumeStatus, Uuid)> {
-    let status = Status::load(root)?;
-    let mut volumes = status.volumes.into_iter();
-    let volume = volumes.find(|known| known.name == name.as_str());
-    let volume =
-        volume.ok_or_else(|| usage(&format!("rotate: this boot opened no volume {name}")))?;
-    let uuid = Uuid::parse_str(&volume.uuid).map_err(Error::failure)?;
-    Ok((volume, uuid))
-}
-
 /// A volume whose keyslots are ours to change.
 fn ours(root: &Path, name: &VolumeName) -> Result<(VolumeStatus, Uuid)> {
-    let (volume, uuid) = find(root, name)?;
+    let (volume, uuid) = requests::opened(root, name, "rotate")?;
     match volume.profile {
         Profile::Nightlatch1 => Ok((volume, uuid)),
         Profile::Luks2Strict | Profile::Constellation => Err(Error::refused(format_args!(

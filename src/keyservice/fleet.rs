@@ -87,7 +87,11 @@ fn find_volume(store: &Store, uuid: &str) -> Result<Entry> {
         Some(id) => store.get(&format!("{VOLUMES}{id}"))?,
         None => None,
     };
-    found.ok_or_else(|| Error::refused(format_args!("no volume {uuid} is registered")))
+    found.ok_or_else(|| gone(uuid))
+}
+
+pub(crate) fn gone(uuid: &str) -> Error {
+    Error::refused(format_args!("no volume {uuid} is registered"))
 }
 
 fn node_of(entry: &Entry) -> Result<Node> {
@@ -175,6 +179,19 @@ pub(crate) fn forget_volume(service: &Service, by: &Actor, uuid: &str) -> Result
     record_audit(service, by, "forget", &forgotten.ek, &forgotten.volumes)?;
     remove(&service.store, &format!("{VOLUMES}{uuid}"))?;
     Ok(forgotten)
+}
+
+/// A volume, once the audit log has what an operator does with it.
+pub(crate) fn told(
+    service: &Service,
+    by: &Actor,
+    uuid: &str,
+    event: &'static str,
+) -> Result<VolumeId> {
+    let volume = volume(&service.store, uuid)?;
+    let id = VolumeId::parse(&volume.uuid).ok_or_else(|| gone(uuid))?;
+    record_audit(service, by, event, &volume.ek, &[volume.uuid])?;
+    Ok(id)
 }
 
 /// Before it happens: an operator changes nothing without a trace.

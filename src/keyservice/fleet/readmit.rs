@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An operator says that the node of a volume has lost its TPM, or takes that back: see [`readmission`].
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::keyservice::audit::now_s;
 use crate::keyservice::fleet;
 use crate::keyservice::fleet::Actor;
 use crate::keyservice::registry::readmission;
 use crate::keyservice::registry::readmission::VALID_S;
 use crate::keyservice::state::Service;
-use crate::keyservice::volume_id::VolumeId;
 use crate::protocol::admin::{Readmission, Volume};
 
 /// The next machine that is admitted with the volume has it.
@@ -32,11 +31,7 @@ fn set(
     event: &'static str,
     grant: Option<&Readmission>,
 ) -> Result<Volume> {
-    let volume = fleet::volume(&service.store, uuid)?;
-    let gone = || Error::refused(format_args!("no volume {uuid} is registered"));
-    let id = VolumeId::parse(&volume.uuid).ok_or_else(gone)?;
-    let volumes = std::slice::from_ref(&volume.uuid);
-    fleet::record_audit(service, by, event, &volume.ek, volumes)?;
-    readmission::set(&service.store, &id, grant)?.ok_or_else(gone)?;
+    let id = fleet::told(service, by, uuid, event)?;
+    readmission::set(&service.store, &id, grant)?.ok_or_else(|| fleet::gone(uuid))?;
     fleet::volume(&service.store, uuid)
 }
