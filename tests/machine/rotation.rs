@@ -15,10 +15,9 @@ use crate::boots;
 use crate::disk::{self, BOOT, Disk, run, try_run};
 use crate::enrolment::{FIRST, SECOND, SOURCES, is_zero, keyslots, opens, sealed_secret};
 use crate::key_service::{KEY, Node, Twist};
-use crate::log_writes::log::entries;
 use crate::log_writes::{DISK_MIB, Logged, mark};
 use crate::recovery_keys::{CTL, add, attaches, boot, cut_off_behind_the_headers, has_requests};
-use crate::stale_cuts::points;
+use crate::stale_cuts::{Point, each_point};
 use crate::tpm_private::Private;
 use crate::tpm_watched::Watched;
 
@@ -236,23 +235,11 @@ fn ask(rotation: Rotation) {
 /// The power goes at the points that are `chosen` by number, of so many: how often the request was gone then, and was there.
 fn crash(rotation: Rotation, chosen: impl Fn(usize, usize) -> bool) -> [u32; 2] {
     let story = record(rotation);
-    let entries = entries(&story.log);
-    let points = points(&entries);
-    let count = points.len();
-    println!("{count} points, {} states of the TPM", story.states.len());
-    assert!(count > 8, "{points:?}");
-    let (left, copy) = (Disk::in_memory(DISK_MIB), Disk::in_memory(DISK_MIB));
-    let (mut written, mut was_asked) = (0, [0; 2]);
-    for (number, (durable, state)) in points.into_iter().enumerate() {
-        for entry in &entries[written..durable] {
-            left.write_behind(entry.at, entry.data);
-        }
-        written = durable;
-        if !chosen(number, count) {
-            continue;
-        }
-        left.forget_reads();
-        copy.load_from(&left);
+    let copy = Disk::in_memory(DISK_MIB);
+    let mut was_asked = [0; 2];
+    each_point(&story.log, &story.states, chosen, |point| {
+        let Point { durable, state, .. } = point;
+        copy.load_from(point.left);
         let mut tpm = Private::start();
         tpm.restore(&story.states[state]);
         let is_asked = is_asked(&tpm);
@@ -274,7 +261,7 @@ fn crash(rotation: Rotation, chosen: impl Fn(usize, usize) -> bool) -> [u32; 2] 
         assert!(second.own_secret);
         is_one_pair(&copy);
         was_asked[usize::from(is_asked)] += 1;
-    }
+    });
     println!("the request was gone and was there: {was_asked:?}");
     was_asked
 }

@@ -61,7 +61,7 @@ fn record() -> Story {
 }
 
 /// How many entries are durable, and the TPM's last state, at each instant of the last boot.
-pub(crate) fn points(entries: &[Entry<'_>]) -> Vec<(usize, usize)> {
+fn points(entries: &[Entry<'_>]) -> Vec<(usize, usize)> {
     let (mut state, mut is_last, mut is_new) = (0, false, false);
     let mut points = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
@@ -82,34 +82,63 @@ pub(crate) fn points(entries: &[Entry<'_>]) -> Vec<(usize, usize)> {
     points
 }
 
-/// The power goes at the points that are `chosen` by number, of so many: how often the next boot was not carried over, and was.
-fn crash(story: &Story, chosen: impl Fn(usize, usize) -> bool) -> [u32; 2] {
-    let entries = entries(&story.log);
+/// What is there when the power goes at an instant of the last boot.
+pub(crate) struct Point<'a> {
+    /// Which of them it is.
+    pub(crate) number: usize,
+    /// How many entries of the log are durable, and the TPM's last state.
+    pub(crate) durable: usize,
+    pub(crate) state: usize,
+    /// The disk as it is then.
+    pub(crate) left: &'a Disk,
+}
+
+/// Plays the log of all writes back to those of its points that are `chosen` by number, of so many, and has `then` look at each.
+pub(crate) fn each_point(
+    log: &[u8],
+    states: &[Vec<u8>],
+    chosen: impl Fn(usize, usize) -> bool,
+    mut then: impl FnMut(Point<'_>),
+) {
+    let entries = entries(log);
     let points = points(&entries);
     let count = points.len();
-    println!("{count} points, {} states of the TPM", story.states.len());
+    println!("{count} points, {} states of the TPM", states.len());
     assert!(count > 8, "{points:?}");
-    let (left, copy) = (Disk::in_memory(DISK_MIB), Disk::in_memory(DISK_MIB));
-    let mut node = Node {
-        disk: copy,
-        ..Node::new(&SOURCES)
-    };
-    let (mut written, mut carried) = (0, [0; 2]);
+    let left = Disk::in_memory(DISK_MIB);
+    let mut written = 0;
     for (number, (durable, state)) in points.into_iter().enumerate() {
         for entry in &entries[written..durable] {
             left.write_behind(entry.at, entry.data);
         }
         written = durable;
-        if !chosen(number, count) {
-            continue;
+        if chosen(number, count) {
+            left.forget_reads();
+            then(Point {
+                number,
+                durable,
+                state,
+                left: &left,
+            });
         }
-        left.forget_reads();
-        node.disk.load_from(&left);
+    }
+}
+
+/// The power goes at the points that are `chosen`: how often the next boot was not carried over, and was.
+fn crash(story: &Story, chosen: impl Fn(usize, usize) -> bool) -> [u32; 2] {
+    let mut node = Node {
+        disk: Disk::in_memory(DISK_MIB),
+        ..Node::new(&SOURCES)
+    };
+    let mut carried = [0; 2];
+    each_point(&story.log, &story.states, chosen, |point| {
+        let Point { durable, state, .. } = point;
+        node.disk.load_from(point.left);
         node.service.tell(&story.path, story.told.clone());
         node.tpm = Private::start();
         node.tpm.restore(&story.states[state]);
         // Either image is the next one at each second point; the other one follows, and then the same again.
-        let order = [[2, 1, 1], [1, 2, 2]][number % 2];
+        let order = [[2, 1, 1], [1, 2, 2]][point.number % 2];
         for (which, image_now) in order.into_iter().enumerate() {
             node.firmware = image(image_now);
             let status = node.boot().unwrap_or_else(|error| {
@@ -126,7 +155,7 @@ fn crash(story: &Story, chosen: impl Fn(usize, usize) -> bool) -> [u32; 2] {
             carried[usize::from(is_carried)] += u32::from(which == 0);
             assert_eq!(indices(&node).len(), 2);
         }
-    }
+    });
     println!("not carried over and carried over by the next boot: {carried:?}");
     carried
 }
