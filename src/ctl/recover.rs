@@ -11,23 +11,22 @@ mod secret;
 mod signing;
 #[cfg(test)]
 mod tests;
+mod told;
 
-use std::io::{self, Write as _};
 use std::net::TcpStream;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde_json::{Value, json};
-
 use self::expected::Expected;
 use self::node::{Attested, Session};
 use self::secret::Given;
+use self::told::{Outcome, answer, line, question, tell};
 use crate::ctl::cli::Recover;
 use crate::ctl::question::confirm;
 use crate::ctl::{Answer, usage};
-use crate::error::{Doing, Error, Exit, Result};
+use crate::error::{Doing, Error, Result};
 use crate::evidence::Policy;
 use crate::key::Secret;
 use crate::protocol::Bytes;
@@ -75,12 +74,6 @@ const AT_ONCE_MAX: usize = 64;
 /// How long a connection with a node may take to be made, and with an address where one may wait.
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const SCAN_MAX: Duration = Duration::from_secs(3);
-
-/// What came of a node.
-struct Outcome {
-    attested: Option<Attested>,
-    result: Result<Verdicts>,
-}
 
 pub(super) fn recover(options: &Recover) -> Result<Answer> {
     if options.master_secret.is_none() && options.key_file.is_none() && options.words.is_empty() {
@@ -329,103 +322,4 @@ fn needs_a_word(attested: &Attested) -> bool {
 fn take<'p>(places: &'p [Place], next: &AtomicUsize) -> Option<(usize, &'p Place)> {
     let at = next.fetch_add(1, Ordering::SeqCst);
     places.get(at).map(|place| (at, place))
-}
-
-/// What is asked before a key is sent.
-fn question(address: &str, attested: &Attested, unlisted: &[String]) -> String {
-    let unlisted = unlisted.iter().map(|why| format!("  {why}\n"));
-    let unlisted: String = unlisted.collect();
-    let volumes = attested.volumes.iter().map(|volume| {
-        let WaitingVolume {
-            name, uuid, why, ..
-        } = volume;
-        let known = match (&volume.key_id, volume.epoch) {
-            (Some(key_id), Some(epoch)) => format!(", key {key_id}, epoch {epoch}"),
-            _ => String::new(),
-        };
-        let needs: Vec<&str> = volume.needs.iter().map(|need| need.as_str()).collect();
-        format!(
-            "  {name} {uuid}{known}\n    needs {}: {why}\n",
-            needs.join(", ")
-        )
-    });
-    let volumes: String = volumes.collect();
-    printable(&format!(
-        "{address} is the node of endorsement key\n  {}\nand has booted image {}. It waits for\n{volumes}{unlisted}{}Its keys are sent to it",
-        attested.ek,
-        attested.image,
-        limits::of(&attested.volumes)
-    ))
-}
-
-/// What a node says is text, and no control of a terminal.
-fn printable(text: &str) -> String {
-    let is_control = |c: char| c.is_control() && c != '\n';
-    text.replace(is_control, "\u{fffd}")
-}
-
-fn line(address: &str, outcome: &Outcome) -> String {
-    let said = match &outcome.result {
-        Ok(verdicts) if verdicts.goes_on => "recovered".to_owned(),
-        Ok(verdicts) => {
-            let wrong = verdicts.volumes.iter();
-            let wrong = wrong.filter_map(|it| Some(format!("{}: {}", it.uuid, it.wrong.as_ref()?)));
-            let wrong: Vec<String> = verdicts.refused.clone().into_iter().chain(wrong).collect();
-            if wrong.is_empty() {
-                "the keys are right, and it waits for more".to_owned()
-            } else {
-                format!("not recovered: {}", wrong.join("; "))
-            }
-        }
-        Err(error) => format!("not recovered: {error}"),
-    };
-    format!(
-        "{}\n",
-        printable(&format!("{address}: {said}")).replace('\n', " ")
-    )
-}
-
-/// One line for each node as it is done.
-fn tell(line: &str) {
-    // The answer says it again.
-    drop(io::stderr().write_all(line.as_bytes()));
-}
-
-fn answer(outcomes: &[(&str, Outcome)]) -> Answer {
-    let is_recovered = |outcome: &Outcome| outcome.result.as_ref().is_ok_and(|it| it.goes_on);
-    let recovered = outcomes.iter().filter(|(_, it)| is_recovered(it)).count();
-    let text = format!("{recovered} of {} nodes recovered\n", outcomes.len());
-    let nodes: Vec<Value> = outcomes
-        .iter()
-        .map(|(address, it)| described(address, it))
-        .collect();
-    let json = json!({"recovered": recovered, "nodes": nodes});
-    if recovered == outcomes.len() {
-        return Answer::new(text, json);
-    }
-    let exits = outcomes
-        .iter()
-        .filter_map(|(_, it)| it.result.as_ref().err());
-    let mut exits = exits.map(Error::exit);
-    let exit = match exits.next() {
-        Some(first) if exits.all(|other| other == first) => first,
-        _ => Exit::Refused,
-    };
-    Answer::refused(exit, text, json)
-}
-
-fn described(address: &str, outcome: &Outcome) -> Value {
-    let attested = outcome.attested.as_ref();
-    let (verdicts, error) = match &outcome.result {
-        Ok(verdicts) => (Some(verdicts), verdicts.refused.clone()),
-        Err(error) => (None, Some(error.to_string())),
-    };
-    json!({
-        "address": address,
-        "ek": attested.map(|it| &it.ek),
-        "image": attested.map(|it| &it.image),
-        "recovered": verdicts.is_some_and(|it| it.goes_on),
-        "volumes": verdicts.map(|it| &it.volumes),
-        "error": error,
-    })
 }

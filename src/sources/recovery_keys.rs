@@ -2,10 +2,11 @@
 //! What an operator asked of the next boot, done to the volumes that are there; what was asked of their recovery keys is here.
 //!
 //! It is done here because the running system has neither the volume key nor a way to make a header's MAC. Doing it twice comes to
-//! the same: a key that opens a keyslot already gets no other one, and a keyslot that is not there is as good as emptied. So the
-//! requests stay until the headers are durable, and a boot that is cut anywhere is finished by the next one. Keys are given
-//! keyslots before others are emptied, and none that is to be emptied: what comes and what goes at once cannot be taken for each
-//! other. A secret is changed before either, since that begins with the header that is on the disk.
+//! the same for keyslots: a key that opens one already gets no other, and one that is not there is as good as emptied; a secret is
+//! changed once more, see [`super::rotate`]. So the requests stay until the headers are durable, and a boot that is cut anywhere is
+//! finished by the next one. Keys are given keyslots before others are emptied, and none that is to be emptied: what comes and what
+//! goes at once cannot be taken for each other. A secret is changed before either, since that begins with the header that is on the
+//! disk.
 
 use log::{info, warn};
 use uuid::Uuid;

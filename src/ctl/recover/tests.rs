@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use self::node::{Node, OTHER, UUID, connected, push, refused, said, ssh_key, waits};
 use super::*;
+use crate::error::Exit;
 use crate::key::KEY_LEN;
 use crate::sources::recovery::{OperatorSession, Waiting};
 use crate::sources::service::ServiceSession;

@@ -3,8 +3,8 @@
 //!
 //! The bytes are those of the version, of the number of generations of the master secret, of key and salt with their lengths in front,
 //! and of the measurement salt. 16 of them are a line: its number, letters of modhex, whose places are the same on most keyboards, in
-//! groups of eight, and the check word, a CRC of number and bytes. The last line has four bytes of the hash of all, and the
-//! number of generations in words. Lines that begin with `#` are for people.
+//! groups of eight, and the check word, a CRC of number and bytes. The last line has four bytes of the hash of all. Lines that begin
+//! with `#` are for people.
 
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;

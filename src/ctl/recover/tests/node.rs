@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::super::*;
 use crate::config::{Config, Role, Tcti};
+use crate::error::Exit;
 use crate::evidence::key::Ek;
 use crate::key::KEY_LEN;
 use crate::sources::recovery::{OperatorSession, Refusal, Waiting};
