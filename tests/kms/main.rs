@@ -18,6 +18,7 @@ mod aws;
 mod bao;
 mod fleet;
 mod moto;
+mod server;
 
 use std::fs;
 

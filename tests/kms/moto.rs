@@ -1,86 +1,45 @@
 // SPDX-License-Identifier: Apache-2.0
 //! A moto of one test: AWS KMS, STS and IAM as others have read AWS's pages, in memory, on loopback.
 
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use ureq::Agent;
 
-use crate::fleet::at_this_pace;
-
-static COUNT: AtomicU32 = AtomicU32::new(0);
+use crate::server::{Server, program};
 
 /// Longer than it takes by far.
 const START_LIMIT: Duration = Duration::from_secs(120);
-const POLL: Duration = Duration::from_millis(100);
-
-/// How often other ports are tried: those that were free may be taken meanwhile.
-const TRIES_MAX: usize = 5;
 
 /// The region that it is asked as; which service is meant stands beside it in a header that is not looked at further.
 const REGION: &str = "eu-central-1";
 
 /// A running server.
-pub(crate) struct Moto {
-    process: Child,
-    at: SocketAddr,
-    directory: PathBuf,
-}
+pub(crate) struct Moto(Server);
 
 impl Moto {
     pub(crate) fn start() -> Self {
-        let moto = (0..TRIES_MAX).find_map(|_| Self::try_start());
-        moto.expect("moto does not start")
-    }
-
-    fn try_start() -> Option<Self> {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("nightlatch-moto-{}-{number}", std::process::id());
-        let directory = std::env::temp_dir().join(name);
-        fs::create_dir(&directory).unwrap();
-        let free = TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = free.local_addr().unwrap();
-        drop(free);
-        let log = File::create(directory.join("log")).unwrap();
-        let process = Command::new(program())
-            .args(["-H", "127.0.0.1", "-p", &at.port().to_string()])
-            // From then on that it is told so, each request has to be signed and allowed.
-            .env("INITIAL_NO_AUTH_ACTION_COUNT", "1000000")
-            .env("HOME", &directory)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().unwrap())
-            .stderr(log)
-            .spawn()
-            .expect("the server cannot be started");
-        let mut moto = Self {
-            process,
-            at,
-            directory,
+        let answers = |server: &Server| {
+            let path = format!("http://{}/moto-api/", server.at);
+            agent().get(&path).call().is_ok()
         };
-        moto.is_up().then_some(moto)
-    }
-
-    /// Waits until it answers; false where it has ended instead.
-    fn is_up(&mut self) -> bool {
-        let deadline = Instant::now() + at_this_pace(START_LIMIT);
-        let path = format!("{}/moto-api/", self.url());
-        while agent().get(&path).call().is_err() {
-            if self.process.try_wait().unwrap().is_some() {
-                return false;
-            }
-            assert!(Instant::now() < deadline, "moto does not answer");
-            std::thread::sleep(POLL);
-        }
-        true
+        Self(Server::start(
+            "moto",
+            START_LIMIT,
+            |at, _| {
+                let mut command = Command::new(program("NIGHTLATCH_MOTO"));
+                command.args(["-H", "127.0.0.1", "-p", &at.port().to_string()]);
+                // From then on that it is told so, each request has to be signed and allowed.
+                command.env("INITIAL_NO_AUTH_ACTION_COUNT", "1000000");
+                command
+            },
+            answers,
+        ))
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}", self.at)
+        format!("http://{}", self.0.at)
     }
 
     /// Asks the KMS as nobody, while that is let in.
@@ -140,14 +99,6 @@ impl Moto {
     }
 }
 
-impl Drop for Moto {
-    fn drop(&mut self) {
-        let killed = self.process.kill().and_then(|()| self.process.wait());
-        assert!(killed.is_ok() || std::thread::panicking());
-        fs::remove_dir_all(&self.directory).unwrap();
-    }
-}
-
 fn agent() -> Agent {
     let config = Agent::config_builder().http_status_as_error(false).build();
     Agent::new_with_config(config)
@@ -158,10 +109,4 @@ fn claimed(service: &str) -> String {
     format!(
         "AWS4-HMAC-SHA256 Credential=nobody/20261130/{REGION}/{service}/aws4_request, SignedHeaders=host, Signature=none"
     )
-}
-
-/// The server's program.
-fn program() -> String {
-    std::env::var("NIGHTLATCH_MOTO")
-        .expect("NIGHTLATCH_MOTO does not say where the server is: tests/run kms fetches it")
 }
