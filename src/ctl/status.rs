@@ -11,12 +11,9 @@ use serde_json::{Value, json};
 
 use crate::anchor::RuntimeAnchor;
 use crate::config::RecoveryKeyRule;
-
-use crate::ctl::Answer;
-use crate::ctl::last_failure;
 use crate::ctl::mounts::{self, Verdict};
-use crate::ctl::requests;
 use crate::ctl::table::{section, table};
+use crate::ctl::{Answer, last_failure, requests};
 use crate::error::{Doing, Error, Exit, Result};
 use crate::status::{Status, VolumeStatus, svg};
 

@@ -153,16 +153,13 @@ impl ServiceSession {
         };
         let response = exchange.ask_for(node_tpm, uuid)?;
         record.service(&response.url, response.took);
-        let volume = response.volume(uuid).ok();
-        Ok(volume.and_then(|volume| volume.remembered.clone()))
+        Ok(exchange.remembered(uuid).cloned())
     }
 
     /// What the service said of the volume with this UUID, if it was asked in this boot.
     pub(crate) fn remembered(&self, uuid: &str) -> Result<Option<Remembered>> {
         let exchange = self.exchange()?;
-        let response = exchange.as_ref().and_then(|exchange| exchange.given());
-        let volume = response.and_then(|response| response.volume(uuid).ok());
-        Ok(volume.and_then(|volume| volume.remembered.clone()))
+        Ok(exchange.and_then(|exchange| exchange.remembered(uuid).cloned()))
     }
 
     /// Compares a volume whose key is known with what the service remembers of it, where it was asked. What the operator
@@ -172,7 +169,9 @@ impl ServiceSession {
             return Ok(());
         };
         match exchange.remembered(&keyed.uuid) {
-            Some(record) => judge::recorded(record, &keyed.key_id, keyed.stamp, accepted),
+            Some(remembered) => {
+                judge::recorded(&remembered.record, &keyed.key_id, keyed.stamp, accepted)
+            }
             None => Ok(()),
         }
     }

@@ -11,7 +11,7 @@ use log::warn;
 
 use crate::client::{Client, KeyRequest, KeyResponse};
 use crate::error::{Error, Exit, Result};
-use crate::protocol::{VolumeClaim, VolumeRecord, VolumeReport};
+use crate::protocol::{Remembered, VolumeClaim, VolumeReport};
 use crate::sources::service::Asking;
 use crate::sources::tpm::{NodeTpm, lock};
 use crate::tpm::Tpm;
@@ -120,9 +120,8 @@ impl Exchange {
         self.asked.as_ref().and_then(|asked| asked.as_ref().ok())
     }
 
-    pub(super) fn remembered(&self, uuid: &str) -> Option<&VolumeRecord> {
-        let response = self.given()?.volume(uuid).ok()?;
-        response.remembered.as_ref().map(|it| &it.record)
+    pub(super) fn remembered(&self, uuid: &str) -> Option<&Remembered> {
+        self.given()?.volume(uuid).ok()?.remembered.as_ref()
     }
 }
 
